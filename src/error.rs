@@ -1,0 +1,214 @@
+//! The one error of the program: what failed, on what, why, what may still exist, and what to do next.
+//!
+//! Rooms return a typed error of their own only where a caller branches on it; everything else is an [`Error`].
+
+use std::error::Error as StdError;
+use std::fmt::{self, Display};
+
+/// A result whose error is the program's own.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Which part of a run failed. Decides the exit code, so that a pipeline can tell the cases apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing was started: the environment is wrong or incomplete.
+    Configuration,
+    /// No machine could be had, or it was lost for good.
+    Machine,
+    /// The training failed, ran out of time, or did not make what it had to.
+    Training,
+    /// The training is done, but its outputs could not be committed, pushed or reported.
+    Publication,
+    /// The run was told to stop (SIGTERM or SIGINT).
+    Stopped,
+    /// Anything else.
+    Unexpected,
+}
+
+impl Kind {
+    /// Every kind, in the order of its exit code: what the documentation lists.
+    pub const ALL: [Self; 6] = [
+        Self::Unexpected,
+        Self::Configuration,
+        Self::Machine,
+        Self::Training,
+        Self::Publication,
+        Self::Stopped,
+    ];
+
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Unexpected => 1,
+            Self::Configuration => 2,
+            Self::Machine => 3,
+            Self::Training => 4,
+            Self::Publication => 5,
+            Self::Stopped => 6,
+        }
+    }
+
+    /// What the exit code means, as the documentation says it.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Unexpected => "an error that none of the other codes covers",
+            Self::Configuration => "the configuration is wrong; nothing was started",
+            Self::Machine => "no machine could be had, or it was lost",
+            Self::Training => "the training failed, ran out of time, or did not write its outputs",
+            Self::Publication => "the training is done, but its outputs could not be committed or pushed",
+            Self::Stopped => "the run was stopped from outside",
+        }
+    }
+}
+
+/// What failed, why (its source), what may still exist, and what to do next.
+#[derive(Debug)]
+pub struct Error {
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+    kind: Option<Kind>,
+    hint: Option<String>,
+    leftovers: Vec<String>,
+}
+
+impl Error {
+    /// An error that says in one sentence, without its final stop, what failed and on what.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None, kind: None, hint: None, leftovers: Vec::new() }
+    }
+
+    /// Adds why it failed.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Says which part of the run failed. The outermost kind of a chain counts.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Says what the user can do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names something that may still exist because of this failure, with the way to end it.
+    #[must_use]
+    pub fn leaves(mut self, leftover: impl Into<String>) -> Self {
+        self.leftovers.push(leftover.into());
+        self
+    }
+
+    /// The outermost kind in the chain; [`Kind::Unexpected`] when none was given.
+    #[must_use]
+    pub fn exit_kind(&self) -> Kind {
+        self.own_chain().find_map(|error| error.kind).unwrap_or(Kind::Unexpected)
+    }
+
+    /// The error as a user reads it: the chain in one sentence, then what is left, then what to do.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = chain(self);
+        for leftover in self.own_chain().flat_map(|error| &error.leftovers) {
+            text.push_str("\nStill there: ");
+            text.push_str(leftover);
+        }
+        if let Some(hint) = self.own_chain().find_map(|error| error.hint.as_deref()) {
+            text.push_str("\nNext: ");
+            text.push_str(hint);
+        }
+        text
+    }
+
+    fn own_chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self as &(dyn StdError + 'static)), |&error| error.source())
+            .filter_map(|error| error.downcast_ref::<Self>())
+    }
+}
+
+/// An error and its sources in one line, `what: why: why`.
+///
+/// A source that its wrapper already quotes is not repeated.
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    for source in std::iter::successors(error.source(), |&error| error.source()) {
+        let why = source.to_string();
+        if !text.contains(&why) {
+            text.push_str(": ");
+            text.push_str(&why);
+        }
+    }
+    text
+}
+
+impl Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Puts what was being done in front of an error.
+pub trait Context<T> {
+    /// Wraps the error in one that says what failed, as "cannot …".
+    fn context(self, message: impl Into<String>) -> Result<T>;
+
+    /// The same, for a message that costs something to make.
+    fn with_context<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T>;
+}
+
+impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Result<T, E> {
+    fn context(self, message: impl Into<String>) -> Result<T> {
+        self.map_err(|error| Error::new(message).source(error))
+    }
+
+    fn with_context<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T> {
+        self.map_err(|error| Error::new(message()).source(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_the_chain_then_leftovers_then_the_nearest_hint() {
+        let cause = std::io::Error::other("disk full");
+        let inner = Err::<(), _>(cause).context("cannot write /tmp/x").unwrap_err();
+        let inner = inner.hint("free some room").leaves("half of /tmp/x");
+        let outer = Err::<(), _>(inner).context("cannot fetch the outputs").unwrap_err();
+        assert_eq!(
+            outer.render(),
+            "cannot fetch the outputs: cannot write /tmp/x: disk full\nStill there: half of /tmp/x\nNext: free some room"
+        );
+    }
+
+    #[test]
+    fn the_outermost_kind_counts() {
+        let inner = Error::new("a").kind(Kind::Machine);
+        let outer = Error::new("b").source(inner);
+        assert_eq!(outer.exit_kind(), Kind::Machine);
+        assert_eq!(outer.kind(Kind::Publication).exit_kind(), Kind::Publication);
+        assert_eq!(Error::new("c").exit_kind(), Kind::Unexpected);
+    }
+
+    #[test]
+    fn exit_codes_differ() {
+        let codes: std::collections::BTreeSet<u8> = Kind::ALL.map(Kind::exit_code).into();
+        assert_eq!(codes.len(), Kind::ALL.len());
+        assert!(!codes.contains(&0));
+    }
+}

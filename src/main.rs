@@ -1,0 +1,2 @@
+//! The `trainspot` command: see the library's documentation.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Bitbucket as the tests need it.
