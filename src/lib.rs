@@ -2,5 +2,7 @@
 //!
 //! The rooms, and which may call which, are drawn in `ARCHITECTURE.md`.
 
+pub mod config;
 pub mod error;
+pub mod log;
 pub mod retry;
