@@ -1,1 +1,4 @@
-fn main() {}
+//! Tests of the whole program, by feature.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod config;

@@ -30,7 +30,8 @@ impl Environment {
     }
 
     fn listed(&self, name: &str, count: &str) -> Result<Vec<String>, String> {
-        let wrong = || format!("{name}_COUNT is '{count}'; it must be the number of {name}_0, {name}_1, …");
+        let wrong =
+            || format!("is a list, but {name}_COUNT is '{count}', not the number of {name}_0, {name}_1, …");
         let count: usize = count.parse().map_err(|_| wrong())?;
         if count > LONGEST_LIST {
             return Err(wrong());
@@ -40,7 +41,7 @@ impl Environment {
             .filter(|name| !self.0.contains_key(name))
             .collect();
         if let Some(first) = missing.first() {
-            return Err(format!("{name}_COUNT is '{count}', but {first} is missing"));
+            return Err(format!("is a list, but {first} is missing and {name}_COUNT is '{count}'"));
         }
         Ok((0..count).filter_map(|index| self.get(&format!("{name}_{index}"))).map(str::to_owned).collect())
     }

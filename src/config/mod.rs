@@ -64,6 +64,10 @@ pub struct Train {
     pub max_restarts: u32,
     /// A machine ends itself after this long without a word from the pipe.
     pub orphan_grace: Duration,
+    /// What of the environment describes this machine: paths, locale, proxies, Python's and CUDA's settings.
+    pub machine_environment: BTreeMap<String, String>,
+    /// Where short-lived files may go.
+    pub scratch: PathBuf,
 }
 
 /// Where the outputs go.
@@ -174,6 +178,8 @@ pub struct Pipeline {
     pub step_uuid: Option<String>,
     /// The repository's plain-HTTP address.
     pub git_http_origin: Option<String>,
+    /// The pull request's number, in a pipeline for one.
+    pub pr_id: Option<String>,
 }
 
 impl Pipeline {

@@ -112,8 +112,10 @@ impl Reader {
             checkpoints: self.list("CHECKPOINTS"),
             checkpoint_interval: self.duration("CHECKPOINT_INTERVAL"),
             max_runtime: self.duration("MAX_RUNTIME"),
-            max_restarts: self.text("MAX_RESTARTS").parse().unwrap_or_default(),
+            max_restarts: self.count("MAX_RESTARTS"),
             orphan_grace: self.duration("ORPHAN_GRACE"),
+            machine_environment: self.machine_environment(),
+            scratch: PathBuf::from(self.environment.get("TMPDIR").unwrap_or("/tmp")),
         };
         if train.checkpoints.is_empty() && self.environment.get("CHECKPOINT_INTERVAL").is_some() {
             self.warnings.push("CHECKPOINT_INTERVAL has no effect without CHECKPOINTS".to_owned());
@@ -136,6 +138,39 @@ impl Reader {
             }
         }
         environment
+    }
+
+    /// An allow-list: a variable that is not on it may be a secret, and would be missing on a rented machine.
+    fn machine_environment(&self) -> BTreeMap<String, String> {
+        const NAMES: [&str; 20] = [
+            "PATH",
+            "HOME",
+            "USER",
+            "LOGNAME",
+            "SHELL",
+            "LANG",
+            "LANGUAGE",
+            "TZ",
+            "TMPDIR",
+            "VIRTUAL_ENV",
+            "LD_LIBRARY_PATH",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+            "PYENV_ROOT",
+            "PYTHONPATH",
+        ];
+        const FAMILIES: [&str; 6] = ["LC_", "CONDA_", "CUDA_", "NVIDIA_", "PIP_", "XDG_"];
+        let described = |name: &str| {
+            NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+                || FAMILIES.iter().any(|family| name.starts_with(family))
+        };
+        let all = self.environment.0.iter().filter(|(name, _)| described(name));
+        all.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     fn publish(&mut self) -> Publish {
@@ -176,11 +211,12 @@ impl Reader {
             self.some("ATLASSIAN_ACCOUNT_EMAIL"),
             self.some("ATLASSIAN_API_TOKEN"),
         );
-        match (&email, &api_token) {
-            (Some(_), None) => self
+        let given = |name| self.environment.get(name).is_some();
+        match (given("ATLASSIAN_ACCOUNT_EMAIL"), given("ATLASSIAN_API_TOKEN")) {
+            (true, false) => self
                 .problems
                 .add("ATLASSIAN_API_TOKEN", "is missing: ATLASSIAN_ACCOUNT_EMAIL is of use only with it"),
-            (None, Some(_)) => self
+            (false, true) => self
                 .problems
                 .add("ATLASSIAN_ACCOUNT_EMAIL", "is missing: ATLASSIAN_API_TOKEN is of use only with it"),
             _ => {}
@@ -264,6 +300,13 @@ impl Reader {
 
     fn switch(&self, name: &str) -> bool {
         self.values.get(name) == Some(&Value::Switch(true))
+    }
+
+    fn count(&self, name: &str) -> u32 {
+        match self.values.get(name) {
+            Some(Value::Count(count)) => *count,
+            _ => 0,
+        }
     }
 
     fn duration(&self, name: &str) -> Duration {

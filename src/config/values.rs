@@ -11,6 +11,7 @@ pub(super) enum Value {
     List(Vec<String>),
     Switch(bool),
     Duration(Duration),
+    Count(u32),
 }
 
 /// Checks `items`, the non-empty parts of a variable's value, against its kind.
@@ -19,13 +20,24 @@ pub(super) enum Value {
 pub(super) fn parse(kind: Kind, items: &[String]) -> Result<Value, Wrong> {
     match kind {
         Kind::Script => Ok(Value::Text(items.join("\n"))),
-        Kind::Patterns => each(items, pattern),
-        Kind::Environment => each(items, environment),
+        Kind::Patterns => each(kind, items, pattern),
+        Kind::Environment => each(kind, items, environment),
         _ => {
             let text = items.first().map(String::as_str).unwrap_or_default();
-            scalar(kind, text).map_err(|why| Wrong { item: text.to_owned(), why })
+            scalar(kind, text).map_err(|why| Wrong { item: shown(kind, text), why })
         }
     }
+}
+
+/// A value as an error quotes it: in one line, not long, and without what may be secret in it.
+fn shown(kind: Kind, text: &str) -> String {
+    const LONGEST: usize = 80;
+    let text = match kind {
+        Kind::Url if text.contains('@') => format!("…{}", &text[text.rfind('@').unwrap_or(0)..]),
+        Kind::Environment => text.split_once('=').map_or(text.to_owned(), |(name, _)| format!("{name}=…")),
+        _ => text.replace('\n', "\\n"),
+    };
+    if text.len() <= LONGEST { text } else { format!("{}…", &text[..text.floor_char_boundary(LONGEST)]) }
 }
 
 /// The item that is wrong, and why: `is not …; write …`.
@@ -35,9 +47,9 @@ pub(super) struct Wrong {
     pub(super) why: String,
 }
 
-fn each(items: &[String], check: impl Fn(&str) -> Result<(), String>) -> Result<Value, Wrong> {
+fn each(kind: Kind, items: &[String], check: impl Fn(&str) -> Result<(), String>) -> Result<Value, Wrong> {
     for item in items {
-        check(item).map_err(|why| Wrong { item: item.clone(), why })?;
+        check(item).map_err(|why| Wrong { item: shown(kind, item), why })?;
     }
     Ok(Value::List(items.to_vec()))
 }
@@ -46,6 +58,7 @@ fn scalar(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::Switch => switch(text).map(Value::Switch),
         Kind::Duration(least, most) => duration(text, least, most).map(Value::Duration),
+        Kind::Count(most) => count(text, most).map(Value::Count),
         Kind::Choice(choices) => choice(text, choices),
         Kind::Path => inside(text).map(|()| Value::Text(text.to_owned())),
         Kind::Branch => branch(text).map(|()| Value::Text(text.to_owned())),
@@ -78,6 +91,11 @@ fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Str
         return Err(format!("is out of range; it can be from {} to {}", shown(least), shown(most)));
     }
     Ok(value)
+}
+
+fn count(text: &str, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number <= most);
+    number.ok_or_else(|| format!("is not a whole number from 0 to {most}"))
 }
 
 fn choice(text: &str, choices: &[&str]) -> Result<Value, String> {

@@ -36,6 +36,8 @@ pub enum Kind {
     Switch,
     /// A time with its unit, between two bounds.
     Duration(Duration, Duration),
+    /// A whole number, from 0 to this.
+    Count(u32),
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Paths or globs inside the repository.
@@ -67,6 +69,7 @@ impl Kind {
             Self::Script => "commands",
             Self::Switch => "boolean",
             Self::Duration(..) => "duration",
+            Self::Count(_) => "number",
             Self::Choice(_) => "choice",
             Self::Patterns => "list of paths or globs",
             Self::Path => "path",
@@ -130,7 +133,7 @@ const fn seconds(least: u64, most: u64) -> Kind {
     Kind::Duration(Duration::from_secs(least), Duration::from_secs(most))
 }
 
-use Kind::{Branch, Choice, Email, Environment, Path, Patterns, Script, Switch, Text, Url};
+use Kind::{Branch, Choice, Count, Email, Environment, Path, Patterns, Script, Switch, Text, Url};
 use Presence::{Default, Optional, Required};
 
 /// Every variable, in the order in which the documentation lists them.
@@ -194,10 +197,10 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "MAX_RESTARTS",
-        Choice(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]),
+        Count(100),
         Default("3"),
         TRAIN,
-        "How often the training is started again when its machine is lost, from 0 to 10.",
+        "How often the training is started again when its machine is lost.",
     ),
     variable(
         "ORPHAN_GRACE",
