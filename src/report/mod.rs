@@ -1,0 +1,3 @@
+//! The report of a run: what was measured, made and paid, as Markdown.
+
+pub mod metrics;
