@@ -3,6 +3,7 @@
 use super::markdown::{Table, cell};
 use super::metrics::{Metrics, Value};
 use super::{MetricsFile, numbers};
+use std::cmp::Ordering;
 
 /// Differences below this share of the values are the noise of floating point.
 const NOISE: f64 = 1e-12;
@@ -50,16 +51,17 @@ fn change(before: &Value, now: &Value) -> String {
     let (Value::Number(before), Value::Number(now)) = (before, now) else {
         return if before == now { "=" } else { "changed" }.to_owned();
     };
-    let delta = now - before;
-    let noise = delta.is_finite() && delta.abs() <= NOISE * before.abs().max(now.abs());
-    if before == now || (before.is_nan() && now.is_nan()) || noise {
-        return "=".to_owned();
-    }
     let arrow = match now.partial_cmp(before) {
-        Some(std::cmp::Ordering::Less) => '↓',
-        Some(_) => '↑',
+        Some(Ordering::Less) => '↓',
+        Some(Ordering::Greater) => '↑',
+        Some(Ordering::Equal) => return "=".to_owned(),
+        None if now.is_nan() && before.is_nan() => return "=".to_owned(),
         None => return "changed".to_owned(),
     };
+    let delta = now - before;
+    if delta.is_finite() && delta.abs() <= NOISE * before.abs().max(now.abs()) {
+        return "=".to_owned();
+    }
     let share = 100.0 * delta / before.abs();
     match (delta.is_finite(), share.is_finite()) {
         (false, _) => arrow.to_string(),
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_was_not_read_is_neither_new_nor_gone() {
-        let many: String = (0..300).map(|n| format!("m{n}: {n}\n")).collect();
+        let many = (0..300).map(|n| format!("m{n}: {n}\n")).collect::<Vec<_>>().concat();
         let table = table_of(&many, &(many.clone() + "x: 1"));
         assert!(!table.contains("new") && !table.contains("gone"));
         assert!(!table_of("m299: 1", &many).contains("new"));

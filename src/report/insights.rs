@@ -113,9 +113,14 @@ fn run_data(report: &Report) -> Vec<Datum> {
 }
 
 fn metrics_data(report: &Report) -> impl Iterator<Item = Datum> {
-    let all =
-        report.metrics.iter().filter_map(|file| file.now.as_ref()).flat_map(super::metrics::Metrics::iter);
-    all.map(|(name, value)| Datum { title: cut(name, MAX_TITLE), cell: metric(name, value) })
+    // Two files may well use the same names.
+    let several = report.metrics.len() > 1;
+    let files = report.metrics.iter().filter_map(|file| Some((&file.path, file.now.as_ref()?)));
+    let all = files.flat_map(|(path, metrics)| metrics.iter().map(move |(name, value)| (path, name, value)));
+    all.map(move |(path, name, value)| {
+        let title = if several { format!("{path}: {name}") } else { name.to_owned() };
+        Datum { title: cut(&title, MAX_TITLE), cell: metric(name, value) }
+    })
 }
 
 fn metric(name: &str, value: &Value) -> Cell {
@@ -147,7 +152,7 @@ mod tests {
   "report_type": "TEST",
   "reporter": "trainspot",
   "result": "PASSED",
-  "link": "https://bitbucket.org/acme/churn/commits/1a2b3c4/",
+  "link": "https://bitbucket.org/acme/churn/commits/1a2b3c4",
   "data": [
     {
       "title": "Training",
@@ -174,7 +179,7 @@ mod tests {
       "type": "LINK",
       "value": {
         "text": "commit 1a2b3c4",
-        "href": "https://bitbucket.org/acme/churn/commits/1a2b3c4/"
+        "href": "https://bitbucket.org/acme/churn/commits/1a2b3c4"
       }
     },
     {
@@ -222,7 +227,7 @@ mod tests {
         let mut report = failure();
         report.name = "ü".repeat(500);
         report.notes = vec!["ü".repeat(5000)];
-        let text: String = (0..50).map(|n| format!("m{n} : nan\n")).collect();
+        let text = (0..50).map(|n| format!("m{n} : nan\n")).collect::<Vec<_>>().concat();
         report.metrics = success().metrics;
         report.metrics[0].now = crate::report::metrics::parse("m.txt", text.as_bytes()).ok();
         let insights = insights(&report);

@@ -27,9 +27,10 @@ pub fn render(report: &Report, limit: usize) -> String {
     let taken = length(&head) + GAP.len() + length(&left_out(&all));
     let Some(room) = limit.checked_sub(taken) else { return head };
     let texts = share_out(&sections, &texts, room);
-    let missing: Vec<Part> =
-        all.into_iter().zip(&texts).filter(|(_, text)| text.is_none()).map(|(part, _)| part).collect();
-    join(&head, &texts, Some(left_out(&missing)).filter(|_| !missing.is_empty()))
+    let missing = all.iter().zip(&texts).filter(|(_, text)| text.is_none());
+    let missing: Vec<Part> = missing.map(|(&part, _)| part).collect();
+    let said = (!missing.is_empty()).then(|| left_out(&missing));
+    join(&head, &texts, said.as_deref())
 }
 
 /// Gives room to the sections, the important ones first. None takes more than half of it from those that
@@ -51,8 +52,8 @@ fn share_out(sections: &[Section], whole: &[Option<String>], mut room: usize) ->
     texts
 }
 
-fn join(head: &str, texts: &[Option<String>], last: Option<String>) -> String {
-    let texts = texts.iter().flatten().chain(&last).map(String::as_str);
+fn join(head: &str, texts: &[Option<String>], last: Option<&str>) -> String {
+    let texts = texts.iter().flatten().map(String::as_str).chain(last);
     std::iter::once(head).chain(texts).collect::<Vec<_>>().join(GAP)
 }
 
@@ -76,7 +77,11 @@ fn sections(report: &Report) -> Vec<Section> {
     sections.extend(report.metrics.iter().flat_map(|file| metrics(file, report.metrics.len() == 1)));
     sections.push(section(Part::Plots, Some("### Plots"), Body::list(report.plots.iter().map(plot))));
     sections.push(section(Part::Outputs, Some("### Outputs"), Body::table(&outputs(&report.outputs), 0)));
-    sections.push(section(Part::Notes, None, Body::list(report.notes.iter().map(|note| sentence(note)))));
+    sections.push(section(
+        Part::Notes,
+        Some("### Notes"),
+        Body::list(report.notes.iter().map(|note| sentence(note))),
+    ));
     let machine = report.machine.as_ref().map(|machine| sentence(&machine_line(machine)));
     sections.extend(machine.map(|line| section(Part::Machine, None, Body::Whole(line))));
     if !report.links.is_empty() {
@@ -133,5 +138,4 @@ fn links(links: &[Link]) -> String {
 }
 
 #[cfg(test)]
-#[path = "render_tests.rs"]
 pub(super) mod tests;

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_bound_is_counted() {
-        let text: String = (0..MAX_METRICS + 5).map(|n| format!("m{n}: {n}\n")).collect();
+        let text = (0..MAX_METRICS + 5).map(|n| format!("m{n}: {n}\n")).collect::<Vec<_>>().concat();
         let metrics = parse("m.txt", text.as_bytes()).unwrap();
         assert_eq!((metrics.iter().count(), metrics.left_out()), (MAX_METRICS, 5));
     }

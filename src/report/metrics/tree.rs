@@ -78,11 +78,6 @@ impl Node<'_> {
         }
         Err(E::custom(format_args!("values are nested more than {MAX_DEPTH} deep")))
     }
-
-    fn number<E>(self, number: f64) -> Result<(), E> {
-        self.metrics.push(self.name, Value::Number(number));
-        Ok(())
-    }
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
@@ -107,24 +102,25 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.number(value as f64)
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.visit_f64(value as f64)
     }
 
-    fn visit_i128<E>(self, value: i128) -> Result<(), E> {
-        self.number(value as f64)
+    fn visit_i128<E: Error>(self, value: i128) -> Result<(), E> {
+        self.visit_f64(value as f64)
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.number(value as f64)
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.visit_f64(value as f64)
     }
 
-    fn visit_u128<E>(self, value: u128) -> Result<(), E> {
-        self.number(value as f64)
+    fn visit_u128<E: Error>(self, value: u128) -> Result<(), E> {
+        self.visit_f64(value as f64)
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.number(value)
+        self.metrics.push(self.name, Value::Number(value));
+        Ok(())
     }
 
     fn visit_str<E>(self, value: &str) -> Result<(), E> {

@@ -10,8 +10,8 @@ fn of(text: &str) -> Option<Metrics> {
     parse("metrics.txt", text.as_bytes()).ok()
 }
 
-fn page(kind: &str, path: &str) -> Option<String> {
-    Some(format!("https://bitbucket.org/acme/churn/{kind}/1a2b3c4/{path}"))
+fn page(path: &str) -> String {
+    format!("https://bitbucket.org/acme/churn/{path}")
 }
 
 /// A run that went well, with something in every part.
@@ -29,14 +29,14 @@ pub(in crate::report) fn success() -> Report {
         }],
         plots: vec![Plot {
             path: "model/roc.png".to_owned(),
-            page: page("src", "model/roc.png"),
-            image: page("raw", "model/roc.png"),
+            page: Some(page("src/1a2b3c4/model/roc.png")),
+            image: Some(page("raw/1a2b3c4/model/roc.png")),
         }],
         outputs: vec![
             OutputFile {
                 path: "model/rf.joblib".to_owned(),
                 bytes: 99_614_720,
-                url: page("src", "model/rf.joblib"),
+                url: Some(page("src/1a2b3c4/model/rf.joblib")),
             },
             OutputFile { path: "model/metrics.txt".to_owned(), bytes: 84, url: None },
         ],
@@ -47,8 +47,8 @@ pub(in crate::report) fn success() -> Report {
             cost: Some("about $0.03".to_owned()),
         }),
         links: vec![
-            Link { label: "commit 1a2b3c4".to_owned(), url: page("commits", "") },
-            Link { label: "pipeline #7".to_owned(), url: page("pipelines", "7") },
+            Link { label: "commit 1a2b3c4".to_owned(), url: Some(page("commits/1a2b3c4")) },
+            Link { label: "pipeline #7".to_owned(), url: Some(page("pipelines/results/7")) },
         ],
         notes: vec!["The machine was interrupted once; the training went on from its checkpoint.".to_owned()],
     }
@@ -110,11 +110,13 @@ A *random forest*, 200 trees.
 | [model/rf.joblib](https://bitbucket.org/acme/churn/src/1a2b3c4/model/rf.joblib) | 95.0 MiB |
 | model/metrics.txt | 84 B |
 
+### Notes
+
 - The machine was interrupted once; the training went on from its checkpoint.
 
 m5.2xlarge, spot, eu-west-1a · trained 12m 34s · held 14m 31s · about $0.03
 
-[commit 1a2b3c4](https://bitbucket.org/acme/churn/commits/1a2b3c4/) · [pipeline #7](https://bitbucket.org/acme/churn/pipelines/1a2b3c4/7)"
+[commit 1a2b3c4](https://bitbucket.org/acme/churn/commits/1a2b3c4) · [pipeline #7](https://bitbucket.org/acme/churn/pipelines/results/7)"
     );
 }
 
@@ -148,7 +150,7 @@ cannot read metrics from a.json: it holds no value
 
 m5.2xlarge, spot, eu-west-1a · trained 12m 34s · held 14m 31s · about $0.03
 
-[commit 1a2b3c4](https://bitbucket.org/acme/churn/commits/1a2b3c4/) · [pipeline #7](https://bitbucket.org/acme/churn/pipelines/1a2b3c4/7)"
+[commit 1a2b3c4](https://bitbucket.org/acme/churn/commits/1a2b3c4) · [pipeline #7](https://bitbucket.org/acme/churn/pipelines/results/7)"
     );
 }
 
@@ -217,7 +219,7 @@ fn assert_sound(text: &str) {
             Some((open, least)) if mark == open && run >= least && rest.trim().is_empty() => fence = None,
             Some(_) => {}
             None if mark != ' ' && run >= 3 && !(mark == '`' && rest.contains('`')) => {
-                fence = Some((mark, run))
+                fence = Some((mark, run));
             }
             None if line.starts_with('|') => {
                 let count = bars(line);
