@@ -86,7 +86,7 @@ impl Body {
 
     fn fit(&self, room: usize) -> Option<String> {
         match self {
-            Self::Whole(text) => Some(text.clone()).filter(|text| length(text) <= room),
+            Self::Whole(text) => Some(text.clone()).filter(|text| (1..=room).contains(&length(text))),
             Self::Rows { head, rows, more } => first_rows(head.as_deref(), rows, *more, room),
             Self::Log(lines) => last_lines(lines, room),
             Self::Own(markdown) => beginning(markdown, room),
@@ -126,7 +126,7 @@ fn last_lines(lines: &[String], room: usize) -> Option<String> {
     let lines: Vec<String> = lines.iter().map(|line| cut(&plain(line), MAX_LOG_LINE)).collect();
     let fence = fence_around(lines.iter().map(String::as_str));
     let all = 2 * fence.len() + 1 + lines.iter().map(|line| length(line) + 1).sum::<usize>();
-    let said = |left_out: usize| format!("… {left_out} earlier lines");
+    let said = |left_out: usize| format!("… {left_out} earlier line{}", if left_out == 1 { "" } else { "s" });
     let mut left = room.checked_sub(2 * fence.len() + 1)?;
     let mut kept = VecDeque::new();
     if all > room {
@@ -219,6 +219,8 @@ mod tests {
         let log = last_lines(&lines, 58).unwrap();
         assert_eq!(log, "```\n… 97 earlier lines\nstep 97\nstep 98\nstep 99\n```");
         assert_eq!(last_lines(&lines[..2], 22).as_deref(), Some("```\nstep 0\nstep 1\n```"));
+        let last = last_lines(&["x".repeat(50), "y".to_owned()], 40);
+        assert_eq!(last.as_deref(), Some("```\n… 1 earlier line\ny\n```"));
         assert_eq!(last_lines(&lines, 10), None);
         assert_eq!(last_lines(&[], 100), None);
     }

@@ -180,7 +180,7 @@ fn nothing_to_say_is_said_shortly() {
         metrics: Vec::new(),
         own_markdown: Some(String::new()),
         machine: None,
-        links: Vec::new(),
+        links: vec![Link { label: String::new(), url: None }],
         plots: Vec::new(),
         outputs: Vec::new(),
         notes: Vec::new(),
