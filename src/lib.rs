@@ -8,6 +8,7 @@ pub mod config;
 pub mod error;
 pub mod link;
 pub mod log;
+pub mod report;
 pub mod retry;
 pub mod transfer;
 
@@ -22,8 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// `arguments` are those after the program's name; the pipe itself takes none.
 pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, OsString)>) -> u8 {
     log::start();
-    let environment =
-        environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let (done, is_agent) = match arguments.first().map(String::as_str) {
         None => (pipe(environment), false),
         Some("agent") => (agent::run(&arguments[1..]).map(|()| None), true),
@@ -38,24 +38,18 @@ pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, Os
         }
         Err(error) => {
             // An agent's words travel on standard error; its standard output is data.
-            if is_agent {
-                tracing::error!("{}", error.render())
-            } else {
-                log::failure(&error.render())
-            }
+            if is_agent { tracing::error!("{}", error.render()) } else { log::failure(&error.render()) }
             error.exit_kind().exit_code()
         }
     }
 }
 
 fn unknown(argument: &str) -> Error {
-    Error::new(format!("'{argument}' is not known; the pipe takes no arguments, see --help"))
-        .kind(Kind::Configuration)
+    Error::new(format!("'{argument}' is not known; the pipe takes no arguments, see --help")).kind(Kind::Configuration)
 }
 
 fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<Option<String>> {
-    let config = Config::load(environment)
-        .map_err(|problems| Error::new(problems.to_string()).kind(Kind::Configuration))?;
+    let config = Config::load(environment).map_err(|problems| Error::new(problems.to_string()).kind(Kind::Configuration))?;
     log::hide(&config.secrets);
     if config.debug {
         log::show_debug();
@@ -63,8 +57,7 @@ fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<Option<St
     tracing::info!("trainspot {}", env!("CARGO_PKG_VERSION"));
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // One thread is enough: the work is waiting, and what is not runs on the blocking threads.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         watch_signals(&shutdown)?;
