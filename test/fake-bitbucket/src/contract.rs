@@ -76,7 +76,8 @@ impl Contract {
             .filter_map(|parameter| parameter["name"].as_str())
             .collect();
         for (name, _) in query {
-            if !known.contains(&&**name) && !(method == "GET" && OF_EVERY_LIST.contains(&&**name)) {
+            let name = name.as_str();
+            if !(known.contains(&name) || method == "GET" && OF_EVERY_LIST.contains(&name)) {
                 found.push(format!("{at}: no such query parameter: {name}"));
             }
         }
@@ -138,7 +139,7 @@ impl Contract {
         at: &str,
     ) -> Vec<String> {
         let parts = pointer.iter().map(String::as_str).chain(place.iter().copied());
-        let fragment: String = parts.map(|part| format!("/{}", escape(part))).collect();
+        let fragment: String = parts.flat_map(|part| ["/".to_owned(), escape(part)]).collect();
         let validator = self.validator(format!("{document}#{fragment}"));
         validator.iter_errors(body).map(|error| format!("{at}: {}: {error}", error.instance_path())).collect()
     }
@@ -169,7 +170,9 @@ impl Contract {
                 }
             }
             Value::Array(items) => {
-                items.iter().for_each(|item| self.unknown(item, &schema["items"], at, found))
+                for item in items {
+                    self.unknown(item, &schema["items"], at, found);
+                }
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 //!
 //! A [`FakeBitbucket`] runs on threads of its own, so that blocking code (git2, a git process) can be tested
 //! against it without an asynchronous runtime. It serves tests: what goes wrong in it panics.
-#![allow(clippy::missing_panics_doc, reason = "support for tests: a panic is how it reports a failure")]
+#![allow(clippy::missing_panics_doc, clippy::must_use_candidate, reason = "support for tests")]
 
 mod auth;
 mod body;
@@ -67,19 +67,16 @@ struct Shared {
 
 impl FakeBitbucket {
     /// Starts with the default [`Options`].
-    #[must_use]
     pub fn start() -> Self {
         Self::start_with(Options::default())
     }
 
     /// Starts in front of a bare repository, with the other options at their defaults.
-    #[must_use]
     pub fn serving(repository: &BareRepository) -> Self {
         Self::start_with(Options { repository: Some(repository.path().to_owned()), ..Options::default() })
     }
 
     /// Starts on two ports that the system picks.
-    #[must_use]
     pub fn start_with(options: Options) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -104,39 +101,33 @@ impl FakeBitbucket {
     }
 
     /// The REST API's base, `http://127.0.0.1:<port>/2.0`.
-    #[must_use]
     pub fn api_url(&self) -> String {
         format!("http://{}/2.0", self.shared.address)
     }
 
     /// The repository's own address, for pushes with credentials: `http://127.0.0.1:<port>/<ws>/<slug>.git`.
-    #[must_use]
     pub fn git_url(&self) -> String {
         let Options { workspace, slug, .. } = &self.shared.options;
         format!("http://{}/{workspace}/{slug}.git", self.shared.address)
     }
 
     /// The Pipelines auth proxy, `http://127.0.0.1:<port>`: `http://host.docker.internal:29418` to a real pipe.
-    #[must_use]
     pub fn proxy_url(&self) -> String {
         format!("http://{}", self.shared.proxy)
     }
 
     /// `BITBUCKET_GIT_HTTP_ORIGIN`, `http://bitbucket.org/<ws>/<slug>`: reachable only through the proxy.
-    #[must_use]
     pub fn http_origin(&self) -> String {
         let Options { workspace, slug, .. } = &self.shared.options;
         format!("http://bitbucket.org/{workspace}/{slug}")
     }
 
     /// The workspace's name.
-    #[must_use]
     pub fn workspace(&self) -> &str {
         &self.shared.options.workspace
     }
 
     /// The repository's slug.
-    #[must_use]
     pub fn slug(&self) -> &str {
         &self.shared.options.slug
     }
@@ -158,7 +149,6 @@ impl FakeBitbucket {
     }
 
     /// Every pull request, oldest first.
-    #[must_use]
     pub fn pull_requests(&self) -> Vec<PullRequest> {
         lock(&self.shared.state).pull_requests.clone()
     }
@@ -175,7 +165,6 @@ impl FakeBitbucket {
     }
 
     /// Every comment, deleted ones too, oldest first.
-    #[must_use]
     pub fn comments(&self) -> Vec<Comment> {
         lock(&self.shared.state).comments.clone()
     }
@@ -193,25 +182,21 @@ impl FakeBitbucket {
     }
 
     /// Every build status, the latest word of each key.
-    #[must_use]
     pub fn statuses(&self) -> Vec<BuildStatus> {
         lock(&self.shared.state).statuses.clone()
     }
 
     /// Every Code Insights report, the latest word of each.
-    #[must_use]
     pub fn reports(&self) -> Vec<Report> {
         lock(&self.shared.state).reports.clone()
     }
 
     /// Every request so far, those that were answered with a fault too.
-    #[must_use]
     pub fn requests(&self) -> Vec<Recorded> {
         lock(&self.shared.requests).clone()
     }
 
     /// How many requests of `method` had `part` in their path.
-    #[must_use]
     pub fn count(&self, method: &str, part: &str) -> usize {
         lock(&self.shared.requests).iter().filter(|r| r.method == method && r.path.contains(part)).count()
     }
@@ -223,7 +208,6 @@ impl FakeBitbucket {
     }
 
     /// Takes the violations of the contract so far, for a test that expects some.
-    #[must_use]
     pub fn take_violations(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared.violations))
     }

@@ -15,7 +15,6 @@ pub struct BareRepository {
 impl BareRepository {
     /// Makes one at `path` whose branch `main` has `commits` commits, each changing `history.txt`, and a
     /// `README.md`.
-    #[must_use]
     pub fn create(path: &Path, commits: usize) -> Self {
         run(git().args(["init", "--quiet", "--bare", "--initial-branch=main"]).arg(path), b"");
         let repository = Self { path: path.to_owned() };
@@ -35,13 +34,11 @@ impl BareRepository {
     }
 
     /// The one that is already at `path`.
-    #[must_use]
     pub fn open(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 
     /// Where it is.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -63,7 +60,6 @@ impl BareRepository {
     }
 
     /// The commit at a branch's tip.
-    #[must_use]
     pub fn head(&self, branch: &str) -> Option<String> {
         let mut command = self.command();
         command.args(["rev-parse", "--quiet", "--verify", &format!("refs/heads/{branch}")]);
@@ -72,7 +68,6 @@ impl BareRepository {
     }
 
     /// A file's content at a revision, if it is there.
-    #[must_use]
     pub fn file(&self, revision: &str, path: &str) -> Option<Vec<u8>> {
         let mut command = self.command();
         let output =

@@ -42,10 +42,7 @@ async fn answer(
 ) -> Result<Response<Body>, Error> {
     let (head, incoming) = request.into_parts();
     let fault = shared.take_fault(&head);
-    let target = match Target::of(&shared, door, &head) {
-        Ok(target) => target,
-        Err(refusal) => return Ok(*refusal),
-    };
+    let target = Target::of(&shared, door, &head);
     tokio::time::sleep(fault.delay).await;
     let incoming = body::disturbed(body::stream(incoming), fault.cut_request, fault.pause);
     let response = match target {
@@ -65,6 +62,7 @@ async fn answer(
             }
             git::answer(&shared, door, &head, incoming).await?
         }
+        Target::Refused(status, text) => Response::builder().status(status).body(body::full(text))?,
     };
     finish(response, &fault).await
 }
@@ -102,25 +100,22 @@ enum Target {
     /// The API, under the base URL that its links must carry.
     Rest(String),
     Git,
+    Refused(u16, &'static str),
 }
 
 impl Target {
-    fn of(shared: &Shared, door: Door, head: &Parts) -> Result<Self, Box<Response<Body>>> {
+    fn of(shared: &Shared, door: Door, head: &Parts) -> Self {
         let api = head.uri.path().starts_with("/2.0/");
         match (door, head.uri.host()) {
-            (Door::Direct, _) if api => Ok(Self::Rest(format!("http://{}/2.0", shared.address))),
-            (Door::Direct, _) | (Door::Proxy, Some("bitbucket.org")) => Ok(Self::Git),
+            (Door::Direct, _) if api => Self::Rest(format!("http://{}/2.0", shared.address)),
+            (Door::Direct, _) | (Door::Proxy, Some("bitbucket.org")) => Self::Git,
             (Door::Proxy, Some("api.bitbucket.org")) if api => {
-                Ok(Self::Rest("http://api.bitbucket.org/2.0".into()))
+                Self::Rest("http://api.bitbucket.org/2.0".into())
             }
-            (Door::Proxy, Some(_)) => Err(refusal(403, "this proxy serves Bitbucket only")),
-            (Door::Proxy, None) => Err(refusal(400, "a proxy needs the absolute URI in the request line")),
+            (Door::Proxy, Some(_)) => Self::Refused(403, "this proxy serves Bitbucket only"),
+            (Door::Proxy, None) => Self::Refused(400, "a proxy needs the absolute URI in the request line"),
         }
     }
-}
-
-fn refusal(status: u16, text: &'static str) -> Box<Response<Body>> {
-    Box::new(Response::builder().status(status).body(body::full(text)).expect("a valid refusal"))
 }
 
 impl Shared {

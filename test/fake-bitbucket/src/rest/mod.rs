@@ -118,7 +118,9 @@ impl Call<'_> {
         let mut body = json!({ "pagelen": length, "page": page, "size": values.len(), "values": shown });
         if start + length < values.len() {
             let others = self.query.iter().filter(|(name, _)| name != "page");
-            let others: String = others.map(|(name, value)| format!("{name}={}&", encode(value))).collect();
+            let others: Vec<String> =
+                others.map(|(name, value)| format!("{name}={}&", encode(value))).collect();
+            let others = others.concat();
             let origin = self.base.trim_end_matches("/2.0");
             body["next"] = json!(format!("{origin}{}?{others}page={}", self.path, page + 1));
         }
