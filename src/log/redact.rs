@@ -91,6 +91,7 @@ fn inner_base64(engine: &impl base64::Engine, part: &str, shift: usize) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
     fn redactor() -> Redactor {
