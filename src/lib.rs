@@ -23,33 +23,53 @@ use tokio_util::sync::CancellationToken;
 /// `arguments` are those after the program's name; the pipe itself takes none.
 pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, OsString)>) -> u8 {
     log::start();
-    let environment = environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let (done, is_agent) = match arguments.first().map(String::as_str) {
-        None => (pipe(environment), false),
-        Some("agent") => (agent::run(&arguments[1..]).map(|()| None), true),
-        Some("--help" | "-h" | "help") => (Ok(log::text(&config::help::usage())).map(|()| None), false),
-        Some("--version" | "-V") => (Ok(log::text(env!("CARGO_PKG_VERSION"))).map(|()| None), false),
-        Some(other) => (Err(unknown(other)), false),
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [] => pipe(
+            environment
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        ),
+        ["agent", ..] => return agent_code(agent::run(&arguments[1..])),
+        ["--help" | "-h" | "help"] => return told(&config::help::usage()),
+        ["--version" | "-V"] => return told(env!("CARGO_PKG_VERSION")),
+        [other, ..] => Err(unknown(other)),
     };
     match done {
         Ok(last_line) => {
-            last_line.inspect(|line| log::success(line));
+            log::success(&last_line);
             0
         }
         Err(error) => {
-            // An agent's words travel on standard error; its standard output is data.
-            if is_agent { tracing::error!("{}", error.render()) } else { log::failure(&error.render()) }
+            log::failure(&error.render());
             error.exit_kind().exit_code()
         }
     }
 }
 
-fn unknown(argument: &str) -> Error {
-    Error::new(format!("'{argument}' is not known; the pipe takes no arguments, see --help")).kind(Kind::Configuration)
+fn told(text: &str) -> u8 {
+    log::text(text);
+    0
 }
 
-fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<Option<String>> {
-    let config = Config::load(environment).map_err(|problems| Error::new(problems.to_string()).kind(Kind::Configuration))?;
+/// An agent's words travel on standard error; its standard output is data.
+fn agent_code(done: Result<()>) -> u8 {
+    done.map_or_else(
+        |error| {
+            tracing::error!("{}", error.render());
+            error.exit_kind().exit_code()
+        },
+        |()| 0,
+    )
+}
+
+fn unknown(argument: &str) -> Error {
+    Error::new(format!("'{argument}' is not known; the pipe takes no arguments, see --help"))
+        .kind(Kind::Configuration)
+}
+
+fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<String> {
+    let config = Config::load(environment)
+        .map_err(|problems| Error::new(problems.to_string()).kind(Kind::Configuration))?;
     log::hide(&config.secrets);
     if config.debug {
         log::show_debug();
@@ -57,11 +77,12 @@ fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<Option<St
     tracing::info!("trainspot {}", env!("CARGO_PKG_VERSION"));
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // One thread is enough: the work is waiting, and what is not runs on the blocking threads.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         watch_signals(&shutdown)?;
-        Ok(None)
+        Ok(String::new())
     });
     // A blocking thread may still wait for a stream that its other end has forgotten.
     runtime.shutdown_background();

@@ -172,10 +172,9 @@ impl Supervisor {
         if self.resting.as_ref().is_some_and(|(_, since)| since.elapsed() >= spec.checkpoint_interval) {
             let Some((mut taker, _)) = self.resting.take() else { return };
             self.taker = Some(std::thread::spawn(move || {
-                taker
-                    .take()
-                    .map(drop)
-                    .unwrap_or_else(|error| tracing::warn!("no checkpoint: {}", error.render()));
+                if let Err(error) = taker.take() {
+                    tracing::warn!("no checkpoint: {}", error.render());
+                }
                 taker
             }));
         }

@@ -192,7 +192,7 @@ mod tests {
         for second in 0..=60 {
             let bar = format!("{second} s\r");
             lines.feed(bar.as_bytes(), start + Duration::from_secs(second), &mut |line: &str| {
-                out.push(line.to_owned())
+                out.push(line.to_owned());
             });
         }
         assert_eq!(out, ["0 s", "10 s", "20 s", "30 s", "40 s", "50 s"]);

@@ -135,11 +135,11 @@ impl Sender<'_> {
     pub fn send(&mut self, header: &Header, out: impl Write) -> Result<()> {
         let lost = "cannot send files";
         let mut out = zstd::Encoder::new(out, LEVEL).context(lost)?;
-        let list = serde_json::to_vec(header).context(lost)?;
-        let length = u32::try_from(list.len()).ok().filter(|length| *length <= LONGEST_HEADER);
+        let json = serde_json::to_vec(header).context(lost)?;
+        let length = u32::try_from(json.len()).ok().filter(|length| *length <= LONGEST_HEADER);
         let length = length
             .ok_or_else(|| Error::new(format!("cannot send {} files at once", header.entries.len())))?;
-        for part in [&MAGIC, &length.to_le_bytes() as &[u8], &list] {
+        for part in [&MAGIC, &length.to_le_bytes() as &[u8], &json] {
             out.write_all(part).context(lost)?;
         }
         for entry in &header.entries {
@@ -195,7 +195,7 @@ pub fn receive(
     let cut = "the stream of files ended early";
     let mut input = zstd::Decoder::new(input).context(cut)?;
     let header = read_header(&mut input)?;
-    place.check(&header.entries)?;
+    Place::check(&header.entries)?;
     announce(&header);
     // Links last: none can then stand in the way of a file's path.
     let (files, links): (Vec<_>, Vec<_>) =
