@@ -3,4 +3,5 @@
 //! The rooms, and which may call which, are drawn in `ARCHITECTURE.md`.
 
 pub mod error;
+pub mod repo;
 pub mod retry;
