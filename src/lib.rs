@@ -8,6 +8,7 @@ pub mod config;
 pub mod error;
 pub mod link;
 pub mod log;
+pub mod repo;
 pub mod report;
 pub mod retry;
 pub mod transfer;

@@ -27,8 +27,8 @@ fn told(changes: &[(&str, &str)]) -> (Option<i32>, String) {
 fn every_wrong_environment_is_told_in_full() {
     for (changes, lines) in CASES {
         let plural = if lines.len() == 1 { "" } else { "s" };
-        let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-        let count = lines.lines().count();
+        let count = lines.len();
+        let lines = format!("  {}\n", lines.join("\n  "));
         let expected =
             format!("✖ the configuration has {count} mistake{plural}; nothing was started\n{lines}");
         assert_eq!(told(changes), (Some(2), expected), "{changes:?}");
