@@ -3,3 +3,4 @@
 
 mod bitbucket;
 mod config;
+mod repo;

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(entry_header(ObjectType::Blob, 0), [0x30]);
         assert_eq!(entry_header(ObjectType::Blob, 15), [0x3f]);
         assert_eq!(entry_header(ObjectType::Tree, 16), [0xa0, 0x01]);
-        assert_eq!(entry_header(ObjectType::Commit, 100_000_000), [0x90, 0x90, 0xbc, 0xbe, 0x02]);
+        assert_eq!(entry_header(ObjectType::Commit, 100_000_000), [0x90, 0x90, 0xbc, 0xfd, 0x02]);
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Job {
                         .hint("choose another BRANCH, or PUBLISH: push")
                         .into());
                 }
-                self.to_branch(&refs, &branch, target)
+                self.deliver(&refs, &branch, target)
             }
             Destination::Push { branch, fallback_branch } => {
                 let tip = refs.branch(&branch).unwrap_or(self.head);
@@ -186,15 +186,15 @@ impl Job {
                 let conflicts =
                     if self.arrived(&refs, &branch).is_some() { Vec::new() } else { self.conflicts(tip)? };
                 if conflicts.is_empty() {
-                    return self.to_branch(&refs, &branch.clone(), branch);
+                    return self.deliver(&refs, &branch.clone(), branch);
                 }
-                let pushed = self.to_branch(&refs, &fallback_branch, branch.clone())?;
+                let pushed = self.deliver(&refs, &fallback_branch, branch.clone())?;
                 Err(conflict(&branch, &fallback_branch, &conflicts, &pushed).into())
             }
         }
     }
 
-    fn to_branch(&mut self, refs: &Refs, branch: &str, target: String) -> Result<Published, Fault> {
+    fn deliver(&mut self, refs: &Refs, branch: &str, target: String) -> Result<Published, Fault> {
         if let Some((commit, parent)) = self.arrived(refs, branch) {
             let baseline = self.baseline(refs, &target, parent);
             return Ok(pushed(branch, target, commit, parent.is_some(), baseline));
@@ -208,12 +208,12 @@ impl Job {
             return Ok(Published::Unchanged { baseline });
         };
         let id = commit.id;
-        self.push(branch, old, commit)?;
+        self.push(branch, old, &commit)?;
         info!("pushed {} to {branch}", &id.to_string()[..12]);
         Ok(pushed(branch, target, id, old.is_some(), baseline))
     }
 
-    fn push(&mut self, branch: &str, old: Option<Oid>, commit: Commit) -> Result<(), Fault> {
+    fn push(&mut self, branch: &str, old: Option<Oid>, commit: &Commit) -> Result<(), Fault> {
         let pack = self.blobs.seal(&commit.objects)?;
         self.sent = Some((branch.to_owned(), commit.id, old));
         let update = Update { reference: format!("refs/heads/{branch}"), old, new: commit.id };

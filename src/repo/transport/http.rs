@@ -26,7 +26,7 @@ use url::{Host, Url};
 const CONNECT: Duration = Duration::from_secs(20);
 
 /// The longest time without a byte either way. A server checks a large pack for a while before it answers.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 const REPORT: Duration = Duration::from_secs(10);
 

@@ -57,6 +57,8 @@ impl<R: Read, T: FnMut(&[u8])> Read for SideBand<R, T> {
                 None => self.ended = true,
                 Some((1, data)) => self.data = io::Cursor::new(data),
                 Some((2, data)) => (self.tell)(&data),
+                // ACK and NAK, what the remote makes of commits that we named: before the bands, one or many.
+                Some((b'A' | b'N', _)) => {}
                 Some((_, data)) => {
                     return Err(Error::other(format!(
                         "the server says: {}",

@@ -22,7 +22,7 @@ use tracing::info;
 const CHUNK: usize = 256 * 1024;
 
 /// A remote that speaks it.
-pub(super) struct Smart {
+pub(in crate::repo) struct Smart {
     http: Http,
 }
 
@@ -52,8 +52,6 @@ impl Smart {
         let failed = |error| broken(&format!("cannot fetch {tip}"), error);
         // The commits at which the history is cut: a section of its own, which we asked for with `deepen`.
         while packet::read(&mut reader).map_err(failed)?.is_some() {}
-        // ACK or NAK: what the remote made of our commits. Both are fine.
-        packet::read(&mut reader).map_err(failed)?;
         let repository = scratch.repository();
         let odb = repository.odb().context("cannot open the scratch repository")?;
         let mut writer = odb.packwriter().context("cannot write to the scratch repository")?;
@@ -149,7 +147,7 @@ fn body(command: Vec<u8>, pack: &Pack, sent: Arc<AtomicU64>) -> Result<Body> {
     let (file, length) = pack.parts()?;
     let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), length);
     let part = |bytes: &[u8]| stream::iter([Ok(Bytes::copy_from_slice(bytes))]);
-    let parts = part(&command)
+    let parts = stream::iter([Ok(Bytes::from(command))])
         .chain(part(pack.head()))
         .chain(ReaderStream::with_capacity(file, CHUNK))
         .chain(part(pack.tail()))
@@ -157,47 +155,51 @@ fn body(command: Vec<u8>, pack: &Pack, sent: Arc<AtomicU64>) -> Result<Body> {
     Ok(Body::wrap_stream(parts))
 }
 
-/// Nothing where the reference was updated, otherwise the server's reasons, its messages first.
-fn read_report(reader: impl Read, side_band: bool, reference: &str) -> io::Result<Option<String>> {
+/// Nothing where the reference was updated, otherwise why not, in the server's words.
+///
+/// A pack that could not be unpacked is an error instead: most of them arrived cut off.
+fn read_report(mut reader: impl Read, side_band: bool, reference: &str) -> io::Result<Option<String>> {
     let mut messages = Vec::new();
-    let refusal = if side_band {
-        let mut reader = packet::SideBand::new(reader, |text: &[u8]| messages.extend_from_slice(text));
-        read_status(&mut reader, reference)?
+    let status = if side_band {
+        let tell = |text: &[u8]| messages.extend_from_slice(text);
+        read_status(&mut packet::SideBand::new(reader, tell), reference)?
     } else {
-        let mut reader = reader;
         read_status(&mut reader, reference)?
     };
-    let messages = String::from_utf8_lossy(&messages);
-    let messages: Vec<_> =
-        messages.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
-    for message in &messages {
-        info!("remote: {message}");
-    }
-    Ok(refusal.map(|why| {
-        [messages.join(" "), why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
-    }))
-}
-
-fn read_status(from: &mut impl Read, reference: &str) -> io::Result<Option<String>> {
-    let mut problem = None;
-    let mut taken = false;
-    while let Some(line) = packet::read_line(from)? {
-        match line.split_once(' ') {
-            Some(("unpack", "ok")) => {}
-            Some(("unpack", why)) => problem = Some(format!("cannot unpack: {why}")),
-            Some(("ok", name)) => taken |= name == reference,
-            Some(("ng", why)) => {
-                let why = why.strip_prefix(reference).unwrap_or(why).trim();
-                problem.get_or_insert_with(|| why.to_owned());
-            }
-            _ => {}
+    let messages = String::from_utf8_lossy(&messages).into_owned();
+    let messages = messages.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    let messages: Vec<_> = messages.inspect(|message| info!("remote: {message}")).collect();
+    let quoted = |why: String| [messages.join(" "), why].join(": ").trim_start_matches(": ").to_owned();
+    match status {
+        Status::Taken => Ok(None),
+        Status::Refused(why) => Ok(Some(quoted(why))),
+        Status::NotUnpacked(why) => {
+            Err(io::Error::other(quoted(format!("the server cannot unpack it: {why}"))))
         }
     }
-    match problem {
-        None if taken => Ok(None),
-        None => Err(io::Error::other("the server did not say what became of the branch")),
-        problem => Ok(problem),
+}
+
+enum Status {
+    Taken,
+    Refused(String),
+    NotUnpacked(String),
+}
+
+fn read_status(from: &mut impl Read, reference: &str) -> io::Result<Status> {
+    let mut status = None;
+    while let Some(line) = packet::read_line(from)? {
+        let said = match line.split_once(' ') {
+            Some(("unpack", why)) if why != "ok" => Status::NotUnpacked(why.to_owned()),
+            Some(("ok", name)) if name == reference => Status::Taken,
+            Some(("ng", why)) => {
+                Status::Refused(why.strip_prefix(reference).unwrap_or(why).trim().to_owned())
+            }
+            _ => continue,
+        };
+        // The first word counts: what follows a failed unpacking is its consequence.
+        status.get_or_insert(said);
     }
+    status.ok_or_else(|| io::Error::other("the server did not say what became of the branch"))
 }
 
 #[cfg(test)]
