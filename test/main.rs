@@ -3,4 +3,5 @@
 
 mod bitbucket;
 mod config;
+mod docs;
 mod repo;
