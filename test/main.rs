@@ -4,3 +4,5 @@
 mod bitbucket;
 mod config;
 mod repo;
+mod support;
+mod train;

@@ -1,8 +1,6 @@
 //! Git, the real one, against the fake: what a step's clone can do with a token, and through the proxy.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use fake_bitbucket::{ACCESS_TOKEN, API_TOKEN, BareRepository, FakeBitbucket, Fault};
 use std::path::Path;
 use std::process::Command;
