@@ -36,14 +36,14 @@ pub(crate) fn disturbed(stream: Stream, cut: Option<u64>, pause: Duration) -> St
     let state = (stream, cut.unwrap_or(u64::MAX));
     stream::unfold(Some(state), move |state| async move {
         let (mut stream, left) = state?;
+        if left == 0 {
+            return Some((Err("the connection was cut, as the test asked".into()), None));
+        }
         let mut chunk = match stream.next().await? {
             Ok(chunk) => chunk,
             Err(error) => return Some((Err(error), None)),
         };
         tokio::time::sleep(pause).await;
-        if left == 0 {
-            return Some((Err("the connection was cut, as the test asked".into()), None));
-        }
         chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         let left = left - chunk.len() as u64;
         Some((Ok(chunk), Some((stream, left))))

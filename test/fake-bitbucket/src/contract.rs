@@ -195,6 +195,8 @@ impl Contract {
 /// Where the document is plainly wrong.
 fn patch_both(document: &mut Value) {
     let schemas = &mut document["components"]["schemas"];
+    // A pull request has a description; the document knows it only as its rendered form, `summary`.
+    schemas["pullrequest"]["allOf"][1]["properties"]["description"] = json!({ "type": "string" });
     // A report's value may be a boolean, number, text or link; the document says object.
     schemas["report_data"]["properties"]["value"] = json!({});
     // Errors name the fields at fault, which the document does not know but forbids as additional.

@@ -1,5 +1,7 @@
 //! Git, the real one, against the fake: what a step's clone can do with a token, and through the proxy.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use fake_bitbucket::{ACCESS_TOKEN, API_TOKEN, BareRepository, FakeBitbucket, Fault};
 use std::path::Path;
 use std::process::Command;
