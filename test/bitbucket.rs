@@ -347,14 +347,6 @@ async fn pages_that_lead_in_circles_come_to_an_end() {
 }
 
 #[tokio::test]
-async fn a_call_can_be_spawned() {
-    let fake = FakeBitbucket::start();
-    let (client, report) = (client(&fake), report());
-    let call = tokio::spawn(async move { client.put_report(COMMIT, "r", &report).await });
-    call.await.unwrap().unwrap();
-}
-
-#[tokio::test]
 async fn nobody_there_is_said_so() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/2.0", listener.local_addr().unwrap());

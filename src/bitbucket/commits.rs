@@ -66,11 +66,9 @@ impl Client {
     /// Sets the Code Insights report `report_id`, of the caller's choice, on a commit: `report` is the request's body.
     pub async fn put_report(&self, commit: &str, report_id: &str, report: &Value) -> Result<()> {
         let what = format!("set the report {report_id} of commit {commit}");
-        // A copy: a borrow of the caller's inside a closure that is asynchronous would keep the future from being `Send`.
-        let body = report.clone();
         let url = self.url(&["commit", commit, "reports", report_id]);
         self.call(&what, SCOPE, async || {
-            self.send::<Value>(Method::PUT, url.clone(), Some(&body)).await.map(drop)
+            self.send::<Value>(Method::PUT, url.clone(), Some(report)).await.map(drop)
         })
         .await
     }

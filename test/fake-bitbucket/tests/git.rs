@@ -112,6 +112,20 @@ fn somebody_elses_push_makes_ours_stale() {
 }
 
 #[test]
+fn a_compressed_request_is_understood() {
+    let (directory, repository, fake) = served();
+    let clone = directory.path().join("clone");
+    fake.clone_as_pipelines("main", &clone);
+    // Git compresses what it asks for once it is longer than 1 KiB, which it is with this many commits to offer.
+    for number in 0..40 {
+        git(&clone, &["commit", "--quiet", "--allow-empty", "-m", &number.to_string()]).unwrap();
+    }
+    repository.commit("main", "theirs", &[("b.txt", b"b\n")]);
+    git(&clone, &["-c", &proxied(&fake), "fetch", "origin", "main"]).unwrap();
+    assert!(fake.requests().iter().any(|request| request.encoding.as_deref() == Some("gzip")));
+}
+
+#[test]
 fn a_connection_that_is_cut_either_way_moves_no_branch() {
     let (directory, repository, fake) = served();
     let clone = directory.path().join("clone");
