@@ -2,6 +2,7 @@
 //!
 //! The rooms, and which may call which, are drawn in `ARCHITECTURE.md`.
 
+pub mod actions;
 pub mod agent;
 pub mod bitbucket;
 pub mod compute;
@@ -84,7 +85,7 @@ fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<String> {
     let done = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         watch_signals(&shutdown)?;
-        Ok(String::new())
+        actions::run(&config, &shutdown).await
     });
     // A blocking thread may still wait for a stream that its other end has forgotten.
     runtime.shutdown_background();

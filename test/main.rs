@@ -5,3 +5,5 @@ mod bitbucket;
 mod config;
 mod docs;
 mod repo;
+mod support;
+mod train;

@@ -15,7 +15,7 @@ mod scratch;
 mod transport;
 mod workspace;
 
-pub use publish::{Destination, Publication, Published};
+pub use publish::{Destination, Earlier, Publication, Published};
 pub use transport::{Access, Remote};
 
 use crate::error::{Context, Error, Kind, Result};

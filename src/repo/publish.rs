@@ -58,6 +58,8 @@ pub enum Destination {
 pub enum Published {
     /// The branch has exactly these outputs already; nothing was pushed.
     Unchanged {
+        /// The commit and branch of an earlier run that have them; none when the target itself has them.
+        earlier: Option<Earlier>,
         /// The wanted files of the target branch, those that exist there.
         baseline: BTreeMap<PathBuf, Vec<u8>>,
     },
@@ -74,6 +76,17 @@ pub enum Published {
         /// The wanted files of the target branch before the push, those that exist there.
         baseline: BTreeMap<PathBuf, Vec<u8>>,
     },
+}
+
+/// What an earlier run of the same step pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// The branch that has the outputs.
+    pub branch: String,
+    /// The branch that it is meant for.
+    pub target: String,
+    /// The commit at the branch's tip.
+    pub commit: String,
 }
 
 /// A moving remote is looked at again at once; a failing one gets time. Both share the bound.
@@ -205,7 +218,12 @@ impl Job {
         let baseline = self.baseline(refs, &target, old.filter(|_| branch == target));
         let Some(commit) = self.scratch.commit(parent, &self.outputs, &self.publication)? else {
             info!("{branch}: the outputs are there already, unchanged");
-            return Ok(Published::Unchanged { baseline });
+            let earlier = old.filter(|_| branch != target).map(|tip| Earlier {
+                branch: branch.to_owned(),
+                target,
+                commit: tip.to_string(),
+            });
+            return Ok(Published::Unchanged { earlier, baseline });
         };
         let id = commit.id;
         self.push(branch, old, &commit)?;

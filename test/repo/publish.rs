@@ -152,7 +152,10 @@ async fn the_baseline_is_what_the_target_has_now() {
         Published::Unchanged { .. } => panic!("unchanged"),
     }
     match world.publish_to(&world.by_token(), asking.clone()).await.unwrap() {
-        Published::Unchanged { baseline } => assert_eq!(baseline, expected),
+        Published::Unchanged { baseline, earlier } => {
+            assert_eq!(baseline, expected);
+            assert_eq!(earlier.unwrap().target, "main");
+        }
         Published::Pushed { .. } => panic!("pushed again"),
     }
     world.bare.commit("main", "model elsewhere", &[("model/metrics.json", br#"{"accuracy": 0.9}"#)]);

@@ -246,7 +246,9 @@ mod tests {
 
     fn report(lines: &[&str]) -> io::Result<Option<String>> {
         let mut bytes = Vec::new();
-        lines.iter().for_each(|line| packet::write(&mut bytes, line));
+        for line in lines {
+            packet::write(&mut bytes, line);
+        }
         bytes.extend(packet::FLUSH);
         read_report(bytes.as_slice(), false, "refs/heads/a")
     }
