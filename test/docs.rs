@@ -60,12 +60,13 @@ fn generated(file: &str, start: &str, end: Option<&str>, wanted: &str) {
         let updated = format!("{}{wanted}{}", &text[..from], &text[to..]);
         return std::fs::write(root().join(file), updated).unwrap();
     }
-    let (is, should_be) = text[from..to]
-        .lines()
-        .chain(std::iter::repeat("(nothing)"))
-        .zip(wanted.lines().chain(std::iter::repeat("(nothing)")))
-        .find(|(is, should_be)| is != should_be || *is == "(nothing)")
-        .unwrap();
+    let (mut old, mut new) = (text[from..to].lines(), wanted.lines());
+    let (is, should_be) = loop {
+        let pair = (old.next(), new.next());
+        if pair.0 != pair.1 || pair.0.is_none() {
+            break (pair.0.unwrap_or("(nothing)"), pair.1.unwrap_or("(nothing)"));
+        }
+    };
     panic!(
         "{file} differs from the table in src/config/variables.rs after {start:?}:\n  is:        {is}\n  should be: {should_be}\n\
          Run `UPDATE_DOCS=1 cargo test --test integration docs` to rewrite it."
@@ -165,6 +166,27 @@ fn examples_are_good_configurations() {
         let loaded = Config::load(environment(&pipe["variables"]));
         let config = loaded.unwrap_or_else(|problems| panic!("{problems}\n{pipe:#}"));
         assert!(config.warnings.is_empty(), "{:?}\n{pipe:#}", config.warnings);
+    }
+}
+
+/// Pipelines passes the defaults in `pipe.yml` on as if the user had written them.
+#[test]
+fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
+    let pipe: Value = serde_saphyr::from_str(&read("pipe.yml")).unwrap();
+    let defaults: Vec<(String, String)> = pipe["variables"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|variable| Some((variable["name"].as_str()?, variable["default"].as_str()?)))
+        // No such variable in the repository: the shell makes nothing of it.
+        .map(|(name, value)| (name, if value.starts_with('$') { "" } else { value }))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    assert!(defaults.len() > 10);
+    for own in [&[("TRAIN_COMMAND", "true"), ("OUTPUTS", "x")], &[("ACTION", "publish"), ("OUTPUTS", "x")]] {
+        let own = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::load(defaults.iter().cloned().chain(own)).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new());
     }
 }
 
