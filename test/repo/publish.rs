@@ -147,7 +147,7 @@ async fn the_baseline_is_what_the_target_has_now() {
     let expected = BTreeMap::from([(PathBuf::from("model/metrics.json"), b"old".to_vec())]);
     match world.publish_to(&world.by_token(), asking.clone()).await.unwrap() {
         Published::Pushed { baseline, target, .. } => {
-            assert_eq!((baseline, target.as_str()), (expected.clone(), "main"))
+            assert_eq!((baseline, target.as_str()), (expected.clone(), "main"));
         }
         Published::Unchanged { .. } => panic!("unchanged"),
     }
@@ -159,7 +159,7 @@ async fn the_baseline_is_what_the_target_has_now() {
     asking.destination = push();
     match world.publish_to(&world.by_token(), asking).await.unwrap() {
         Published::Pushed { baseline, .. } => {
-            assert_eq!(baseline.values().next().unwrap(), br#"{"accuracy": 0.9}"#)
+            assert_eq!(baseline.values().next().unwrap(), br#"{"accuracy": 0.9}"#);
         }
         Published::Unchanged { .. } => panic!("unchanged"),
     }
