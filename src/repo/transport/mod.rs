@@ -136,6 +136,14 @@ impl Server {
         }
     }
 
+    /// Whether a push would be let in.
+    pub(super) fn check_push(&self) -> Result<(), Fault> {
+        match self {
+            Self::Http(smart) => smart.check_push(),
+            Self::Local(path) => Ok(local::check_push(path)?),
+        }
+    }
+
     /// Makes the commit `tip`, its trees and its small files readable in the scratch repository.
     pub(super) fn fetch(&self, scratch: &Scratch, refs: &Refs, head: Oid, tip: Oid) -> Result<(), Fault> {
         match self {
