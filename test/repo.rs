@@ -1,6 +1,7 @@
 //! Publications from clones as Pipelines makes them to a real git behind HTTP; what arrived is judged by git itself.
 #![allow(clippy::unwrap_used, reason = "the lint's exception covers test functions, not what they share")]
 
+mod kill;
 mod publish;
 mod refusals;
 mod transport;

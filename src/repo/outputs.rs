@@ -156,3 +156,20 @@ fn mode(metadata: &Metadata, tracked: bool, old: Option<i32>) -> FileMode {
         false => FileMode::Blob,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_bit_counts_where_git_tracks_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.sh");
+        std::fs::write(&path, b"#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        let metadata = path.symlink_metadata().unwrap();
+        assert_eq!(mode(&metadata, true, Some(0o100_644)), FileMode::BlobExecutable);
+        assert_eq!(mode(&metadata, false, Some(0o100_644)), FileMode::Blob);
+        assert_eq!(mode(&metadata, false, None), FileMode::BlobExecutable);
+    }
+}

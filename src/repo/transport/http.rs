@@ -164,7 +164,7 @@ impl Http {
         let text = text.map(|text| format!(": {}", text.chars().take(300).collect::<String>()));
         let error = Error::new(format!("{} answers {status}{}", self.host(), text.unwrap_or_default()));
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => {
                 Fault::Final(error.hint(&self.hint))
             }
             StatusCode::PAYLOAD_TOO_LARGE => {

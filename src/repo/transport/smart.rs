@@ -262,9 +262,8 @@ mod tests {
         assert_eq!(report(&["unpack ok\n", "ok refs/heads/a\n"]).unwrap(), None);
         let refused = report(&["unpack ok\n", "ng refs/heads/a pre-receive hook declined\n"]).unwrap();
         assert_eq!(refused.as_deref(), Some("pre-receive hook declined"));
-        let refused =
-            report(&["unpack index-pack abnormal exit\n", "ng refs/heads/a unpacker error\n"]).unwrap();
-        assert_eq!(refused.as_deref(), Some("cannot unpack: index-pack abnormal exit"));
+        let broken = report(&["unpack index-pack abnormal exit\n", "ng refs/heads/a unpacker error\n"]);
+        assert_eq!(broken.unwrap_err().to_string(), "the server cannot unpack it: index-pack abnormal exit");
         assert!(report(&["unpack ok\n"]).is_err());
         assert!(report(&[]).is_err());
     }
