@@ -4,6 +4,7 @@ use super::{SMALL, is_reserved, pack::Blobs, scratch::Scratch};
 use crate::error::{Context, Error, Kind, Result};
 use git2::{AttrCheckFlags, ErrorCode, FileMode, ObjectType, Oid, Repository, Tree};
 use std::{
+    collections::BTreeSet,
     fs::{File, Metadata},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Component, Path, PathBuf},
@@ -45,6 +46,12 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Each path once, and as a tree spells it: `./a//b` is `a/b`.
+pub(super) fn tidy(outputs: &[PathBuf]) -> Vec<PathBuf> {
+    let tidy = |path: &PathBuf| path.components().filter(|part| *part != Component::CurDir).collect();
+    outputs.iter().map(tidy).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Refuses what cannot be committed, all of it in one error, before anything large is read.
@@ -160,6 +167,12 @@ fn mode(metadata: &Metadata, tracked: bool, old: Option<i32>) -> FileMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_spelling_a_path() {
+        let paths = ["b", "./a//b/./c", "a/b/c", "../x", "/x"].map(PathBuf::from);
+        assert_eq!(tidy(&paths), ["/x", "../x", "a/b/c", "b"].map(PathBuf::from));
+    }
 
     #[test]
     fn the_executable_bit_counts_where_git_tracks_it() {

@@ -58,6 +58,10 @@ pub enum Destination {
 pub enum Published {
     /// The branch has exactly these outputs already; nothing was pushed.
     Unchanged {
+        /// The branch that they were meant for.
+        target: String,
+        /// The full hash of the branch's tip, where there is such a branch: an earlier run pushed the same.
+        tip: Option<String>,
         /// The wanted files of the target branch, those that exist there.
         baseline: BTreeMap<PathBuf, Vec<u8>>,
     },
@@ -150,10 +154,11 @@ impl Job {
     fn prepare(
         checkout: &Checkout,
         remote: &Remote,
-        publication: Publication,
+        mut publication: Publication,
         stop: CancellationToken,
     ) -> Result<Self> {
         check_branches(&publication.destination)?;
+        publication.outputs = outputs::tidy(&publication.outputs);
         let server = Server::new(remote, stop.clone())?;
         let clone = open(&checkout.root)?;
         let head = Oid::from_str(&checkout.commit).context("odd commit hash")?;
@@ -205,7 +210,7 @@ impl Job {
         let baseline = self.baseline(refs, &target, old.filter(|_| branch == target));
         let Some(commit) = self.scratch.commit(parent, &self.outputs, &self.publication)? else {
             info!("{branch}: the outputs are there already, unchanged");
-            return Ok(Published::Unchanged { baseline });
+            return Ok(Published::Unchanged { target, tip: old.map(|id| id.to_string()), baseline });
         };
         let id = commit.id;
         self.push(branch, old, &commit)?;
