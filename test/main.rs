@@ -4,6 +4,7 @@
 mod bitbucket;
 mod config;
 mod docs;
+mod kills;
 mod repo;
 mod support;
 mod train;

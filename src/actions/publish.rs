@@ -5,7 +5,7 @@ use super::reporting::{self, Facts};
 use crate::config::{Config, Credential, PublishMode};
 use crate::error::{Error, Kind, Result};
 use crate::log::progress::{in_words, while_waiting};
-use crate::repo::{Access, Checkout, Destination, Earlier, Publication, Published, Remote};
+use crate::repo::{Access, Checkout, Destination, Publication, Published, Remote};
 use crate::transfer::{Entry, find};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -57,27 +57,31 @@ pub(super) async fn publish(config: &Config, clone: &Checkout, made: Made) -> Re
     let remote = remote(config, clone)?;
     info!("committing {} files", made.outputs.len());
     let published = while_waiting("pushing", clone.publish(&remote, &publication)).await?;
-    match published {
-        Published::Unchanged { earlier: None, baseline } => {
-            announce::show(&reporting::report(config, &facts, &made, None, &baseline));
-            Ok("the outputs are the same as those in the repository; nothing was committed".to_owned())
-        }
-        // The earlier run may have ended between its push and its pull request.
-        Published::Unchanged { earlier: Some(earlier), baseline } => {
-            info!(
-                "the outputs are the same as those on the branch {}; nothing was committed",
-                earlier.branch
-            );
-            let report = reporting::report(config, &facts, &made, Some(&earlier.commit), &baseline);
-            let title = first_line(config, &made);
-            let Earlier { branch, target, commit } = earlier;
-            announce::success(config, &report, &Pushed { branch, target, commit, title }).await
-        }
+    let title = first_line(config, &made);
+    let (pushed, baseline) = match published {
         Published::Pushed { branch, target, commit, baseline, .. } => {
-            let report = reporting::report(config, &facts, &made, Some(&commit), &baseline);
-            let title = first_line(config, &made);
-            announce::success(config, &report, &Pushed { branch, target, commit, title }).await
+            (Some(Pushed { branch, target, commit, title }), baseline)
         }
+        Published::Unchanged { target, tip, baseline } => {
+            (earlier(&publication.destination, target, tip, title), baseline)
+        }
+    };
+    let commit = pushed.as_ref().map(|pushed| pushed.commit.as_str());
+    let report = reporting::report(config, &facts, &made, commit, &baseline);
+    if let Some(pushed) = pushed {
+        return announce::success(config, &report, &pushed).await;
+    }
+    announce::show(&report);
+    Ok("the outputs are the same as those in the repository; nothing was committed".to_owned())
+}
+
+/// What an earlier run of this step pushed: it may have ended between its push and its pull request.
+fn earlier(destination: &Destination, target: String, tip: Option<String>, title: String) -> Option<Pushed> {
+    match (destination, tip) {
+        (Destination::PullRequest { branch, .. }, Some(commit)) => {
+            Some(Pushed { branch: branch.clone(), target, commit, title })
+        }
+        _ => None,
     }
 }
 
@@ -99,7 +103,7 @@ pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<()
         return Ok(());
     }
     let remote = remote(config, clone)?;
-    clone.check(&remote).await?;
+    remote.check().await.map_err(|error| error.kind(Kind::Configuration))?;
     if let Some(bitbucket) = Bitbucket::of(config) {
         bitbucket.say_what_is_missing(config.publish.mode);
     } else {
