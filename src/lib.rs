@@ -2,6 +2,7 @@
 //!
 //! The rooms, and which may call which, are drawn in `ARCHITECTURE.md`.
 
+pub mod actions;
 pub mod agent;
 pub mod bitbucket;
 pub mod compute;
@@ -27,7 +28,10 @@ pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, Os
     log::start();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        [] => pipe(environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))),
+        [] => pipe(
+            environment
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        ),
         ["agent", ..] => return agent_code(agent::run(&arguments[1..])),
         ["--help" | "-h" | "help"] => return told(&config::help::usage()),
         ["--version" | "-V"] => return told(env!("CARGO_PKG_VERSION")),
@@ -62,11 +66,13 @@ fn agent_code(done: Result<()>) -> u8 {
 }
 
 fn unknown(argument: &str) -> Error {
-    Error::new(format!("'{argument}' is not known; the pipe takes no arguments, see --help")).kind(Kind::Configuration)
+    Error::new(format!("'{argument}' is not known; the pipe takes no arguments, see --help"))
+        .kind(Kind::Configuration)
 }
 
 fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<String> {
-    let config = Config::load(environment).map_err(|problems| Error::new(problems.to_string()).kind(Kind::Configuration))?;
+    let config = Config::load(environment)
+        .map_err(|problems| Error::new(problems.to_string()).kind(Kind::Configuration))?;
     log::hide(&config.secrets);
     if config.debug {
         log::show_debug();
@@ -74,11 +80,12 @@ fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<String> {
     tracing::info!("trainspot {}", env!("CARGO_PKG_VERSION"));
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     // One thread is enough: the work is waiting, and what is not runs on the blocking threads.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         watch_signals(&shutdown)?;
-        Ok(String::new())
+        actions::run(&config, &shutdown).await
     });
     // A blocking thread may still wait for a stream that its other end has forgotten.
     runtime.shutdown_background();

@@ -3,4 +3,7 @@
 
 mod bitbucket;
 mod config;
+mod kills;
 mod repo;
+mod support;
+mod train;

@@ -1,5 +1,7 @@
 //! Publications from clones as Pipelines makes them to a real git behind HTTP; what arrived is judged by git itself.
+#![allow(clippy::unwrap_used, reason = "the lint's exception covers test functions, not what they share")]
 
+mod kill;
 mod publish;
 mod refusals;
 mod transport;
@@ -139,12 +141,7 @@ fn failed(published: Result<Published>) -> Error {
 
 fn bytes_of(size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
-    fastrand(&mut bytes);
-    bytes
-}
-
-/// Incompressible, the same each time: xorshift.
-fn fastrand(bytes: &mut [u8]) {
+    // Xorshift: incompressible, and the same each time.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for chunk in bytes.chunks_mut(8) {
         state ^= state << 13;
@@ -152,6 +149,7 @@ fn fastrand(bytes: &mut [u8]) {
         state ^= state << 17;
         chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
     }
+    bytes
 }
 
 fn exists(path: &Path) -> bool {

@@ -257,7 +257,7 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "REPORT_NAME",
         Text,
-        Default("training"),
+        Default("model"),
         BOTH,
         "Tells this report from another step's, in the pull request's comments and the commit's build status.",
     ),

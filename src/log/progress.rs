@@ -70,15 +70,18 @@ pub async fn while_waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
         tokio::select! {
             result = &mut work => return result,
             () = tokio::time::sleep(wait) => {
-                tracing::info!("still {what} ({})", whole_seconds(start.elapsed()));
+                tracing::info!("still {what} ({})", in_words(start.elapsed()));
                 wait = (wait * 2).min(Duration::from_mins(5));
             }
         }
     }
 }
 
-/// A duration as people say it, without fractions of a second.
+/// A duration as people say it: tenths of a second below ten seconds, none above.
 #[must_use]
-pub fn whole_seconds(duration: Duration) -> String {
+pub fn in_words(duration: Duration) -> String {
+    if duration < Duration::from_secs(10) {
+        return format!("{:.1}s", duration.as_secs_f64());
+    }
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }

@@ -88,14 +88,6 @@ impl Checkout {
         read_at(&open(&self.root)?, commit, path)
     }
 
-    /// Asks the remote whether it would take a push, so that a wrong credential is found before a training is paid for.
-    pub async fn check(&self, remote: &Remote) -> Result<()> {
-        let stop = CancellationToken::new();
-        let _stops_when_dropped = stop.clone().drop_guard();
-        let remote = remote.clone();
-        publish::would_take_a_push(remote, stop).await.map_err(|error| error.kind(Kind::Configuration))
-    }
-
     /// Commits the outputs on the remote, or says that there is nothing new in them.
     ///
     /// Dropping the future stops the work: the remote then has all of it or nothing.
@@ -104,8 +96,34 @@ impl Checkout {
         let _stops_when_dropped = stop.clone().drop_guard();
         publish::publish(self.clone(), remote.clone(), publication.clone(), stop)
             .await
-            .map_err(|error| error.kind(Kind::Publication))
+            .map_err(as_publication)
     }
+}
+
+impl Remote {
+    /// Asks the remote whether it would take a push from us, which a run should know before it costs anything.
+    ///
+    /// It answers for the credential only: a rule for one branch shows at the push.
+    pub async fn check(&self) -> Result<()> {
+        let stop = CancellationToken::new();
+        let _stops_when_dropped = stop.clone().drop_guard();
+        publish::check_remote(self.clone(), stop).await.map_err(as_publication)
+    }
+}
+
+/// Says whether a branch can have this name, given without `refs/heads/`.
+pub fn check_branch(name: &str) -> Result<()> {
+    if !name.starts_with("refs/") && git2::Branch::name_is_valid(name).unwrap_or(false) {
+        return Ok(());
+    }
+    Err(Error::new(format!("{name:?} is not a branch's name"))
+        .kind(Kind::Configuration)
+        .hint("name it without refs/heads/, as in `git check-ref-format --branch NAME`"))
+}
+
+/// A failure that has no kind yet is one of publishing.
+fn as_publication(error: Error) -> Error {
+    if error.exit_kind() == Kind::Unexpected { error.kind(Kind::Publication) } else { error }
 }
 
 fn open(directory: &Path) -> Result<Repository> {

@@ -4,6 +4,7 @@ use super::{SMALL, is_reserved, pack::Blobs, scratch::Scratch};
 use crate::error::{Context, Error, Kind, Result};
 use git2::{AttrCheckFlags, ErrorCode, FileMode, ObjectType, Oid, Repository, Tree};
 use std::{
+    collections::BTreeSet,
     fs::{File, Metadata},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Component, Path, PathBuf},
@@ -45,6 +46,12 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Each path once, and as a tree spells it: `./a//b` is `a/b`.
+pub(super) fn tidy(outputs: &[PathBuf]) -> Vec<PathBuf> {
+    let tidy = |path: &PathBuf| path.components().filter(|part| *part != Component::CurDir).collect();
+    outputs.iter().map(tidy).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Refuses what cannot be committed, all of it in one error, before anything large is read.
@@ -154,5 +161,28 @@ fn mode(metadata: &Metadata, tracked: bool, old: Option<i32>) -> FileMode {
         _ if metadata.is_symlink() => FileMode::Link,
         true => FileMode::BlobExecutable,
         false => FileMode::Blob,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling_a_path() {
+        let paths = ["b", "./a//b/./c", "a/b/c", "../x", "/x"].map(PathBuf::from);
+        assert_eq!(tidy(&paths), ["/x", "../x", "a/b/c", "b"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn the_executable_bit_counts_where_git_tracks_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run.sh");
+        std::fs::write(&path, b"#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        let metadata = path.symlink_metadata().unwrap();
+        assert_eq!(mode(&metadata, true, Some(0o100_644)), FileMode::BlobExecutable);
+        assert_eq!(mode(&metadata, false, Some(0o100_644)), FileMode::Blob);
+        assert_eq!(mode(&metadata, false, None), FileMode::BlobExecutable);
     }
 }

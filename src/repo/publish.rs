@@ -1,7 +1,7 @@
 //! The story of a publication: look at the remote, commit on what it has, push, and start over where it moved meanwhile.
 
 use super::{
-    Checkout, open, outputs,
+    Checkout, check_branch, open, outputs,
     outputs::Output,
     pack::Blobs,
     read_at,
@@ -58,6 +58,10 @@ pub enum Destination {
 pub enum Published {
     /// The branch has exactly these outputs already; nothing was pushed.
     Unchanged {
+        /// The branch that they were meant for.
+        target: String,
+        /// The full hash of the branch's tip, where there is such a branch: an earlier run pushed the same.
+        tip: Option<String>,
         /// The wanted files of the target branch, those that exist there.
         baseline: BTreeMap<PathBuf, Vec<u8>>,
     },
@@ -90,43 +94,43 @@ pub(super) async fn publish(
     publication: Publication,
     stop: CancellationToken,
 ) -> Result<Published> {
-    let mut job = Some(blocking(move || Job::prepare(&checkout, &remote, publication, stop)).await?);
-    let published = retry(POLICY, async |attempt| {
-        let mut taken = job.take().expect("each attempt puts it back");
-        let (taken, result) = match tokio::task::spawn_blocking(move || (taken.attempt(), taken)).await {
-            Ok((result, taken)) => (taken, result),
+    let job = blocking(move || Job::prepare(&checkout, &remote, publication, stop)).await?;
+    persist(job, Job::attempt).await
+}
+
+pub(super) async fn check_remote(remote: Remote, stop: CancellationToken) -> Result<()> {
+    let server = blocking(move || Server::new(&remote, stop)).await?;
+    persist(server, |server| server.check_push()).await
+}
+
+/// Repeats blocking work on a thread for such until it ends, or the policy does.
+async fn persist<W, T>(work: W, attempt: fn(&mut W) -> Result<T, Fault>) -> Result<T>
+where
+    W: Send + 'static,
+    T: Send + 'static,
+{
+    let mut held = Some(work);
+    let result = retry(POLICY, async |number| {
+        let mut work = held.take().expect("each attempt puts it back");
+        let (work, result) = match tokio::task::spawn_blocking(move || (attempt(&mut work), work)).await {
+            Ok((result, work)) => (work, result),
             Err(error) => {
-                return Attempt::Final(Err(Error::new("the push ended unexpectedly").source(error)));
+                return Attempt::Final(Err(Error::new("git's work ended unexpectedly").source(error)));
             }
         };
-        job = Some(taken);
+        held = Some(work);
         match result {
-            Ok(published) => Attempt::Final(Ok(published)),
+            Ok(value) => Attempt::Final(Ok(value)),
             Err(Fault::Final(error)) => Attempt::Final(Err(error)),
             Err(Fault::Passing(error)) => {
-                if attempt < POLICY.attempts {
+                if number < POLICY.attempts {
                     warn!("{}; trying again", crate::error::chain(&error));
                 }
                 Attempt::Passing(error, None)
             }
         }
     });
-    published.await
-}
-
-pub(super) async fn would_take_a_push(remote: Remote, stop: CancellationToken) -> Result<()> {
-    retry(POLICY, async |_| {
-        let (remote, stop) = (remote.clone(), stop.clone());
-        let asked =
-            tokio::task::spawn_blocking(move || Server::new(&remote, stop)?.would_take_a_push()).await;
-        match asked {
-            Ok(Ok(())) => Attempt::Final(Ok(())),
-            Ok(Err(Fault::Passing(error))) => Attempt::Passing(error, None),
-            Ok(Err(Fault::Final(error))) => Attempt::Final(Err(error)),
-            Err(error) => Attempt::Final(Err(Error::new("git's work ended unexpectedly").source(error))),
-        }
-    })
-    .await
+    result.await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -150,10 +154,11 @@ impl Job {
     fn prepare(
         checkout: &Checkout,
         remote: &Remote,
-        publication: Publication,
+        mut publication: Publication,
         stop: CancellationToken,
     ) -> Result<Self> {
         check_branches(&publication.destination)?;
+        publication.outputs = outputs::tidy(&publication.outputs);
         let server = Server::new(remote, stop.clone())?;
         let clone = open(&checkout.root)?;
         let head = Oid::from_str(&checkout.commit).context("odd commit hash")?;
@@ -205,7 +210,7 @@ impl Job {
         let baseline = self.baseline(refs, &target, old.filter(|_| branch == target));
         let Some(commit) = self.scratch.commit(parent, &self.outputs, &self.publication)? else {
             info!("{branch}: the outputs are there already, unchanged");
-            return Ok(Published::Unchanged { baseline });
+            return Ok(Published::Unchanged { target, tip: old.map(|id| id.to_string()), baseline });
         };
         let id = commit.id;
         self.push(branch, old, &commit)?;
@@ -303,26 +308,24 @@ fn conflict(branch: &str, fallback: &str, files: &[PathBuf], pushed: &Published)
 }
 
 fn refused(branch: &str, why: &str) -> Error {
-    Error::new(format!("the remote refused the push to {branch}: {why}")).hint(
+    let hint = if why.contains("missing necessary objects") {
+        "the clone has commits that the remote lacks: let the step that makes them push them before this one"
+    } else {
         "if the branch is protected, use PUBLISH: pull-request; otherwise look that the token may write \
-         (scope repository:write), or ask an administrator about the hook that answered",
-    )
+         (scope repository:write), or ask an administrator about the rule that answered"
+    };
+    Error::new(format!("the remote refused the push to {branch}: {why}")).hint(hint)
 }
 
 fn check_branches(destination: &Destination) -> Result<()> {
-    let names: Vec<&str> = match destination {
+    match destination {
         Destination::PullRequest { branch, target } => {
-            [Some(branch), target.as_ref()].into_iter().flatten().map(String::as_str).collect()
+            check_branch(branch)?;
+            target.as_deref().map_or(Ok(()), check_branch)
         }
-        Destination::Push { branch, fallback_branch } => vec![branch, fallback_branch],
-    };
-    for name in names {
-        let bad = name.starts_with("refs/") || !git2::Branch::name_is_valid(name).unwrap_or(false);
-        if bad {
-            return Err(Error::new(format!("{name:?} is not a branch's name"))
-                .kind(crate::error::Kind::Configuration)
-                .hint("name it without refs/heads/, as in `git check-ref-format --branch NAME`"));
+        Destination::Push { branch, fallback_branch } => {
+            check_branch(branch)?;
+            check_branch(fallback_branch)
         }
     }
-    Ok(())
 }

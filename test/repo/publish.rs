@@ -27,8 +27,13 @@ async fn a_new_branch_has_one_commit_with_exactly_the_outputs() {
 async fn a_rerun_adds_a_commit_or_finds_nothing_to_do() {
     let world = World::new();
     let (first, ..) = pushed(world.publish(pull_request()).await);
-    assert!(matches!(world.publish(pull_request()).await.unwrap(), Published::Unchanged { .. }));
-    assert_eq!(world.bare.head(BRANCH).as_deref(), Some(&*first));
+    match world.publish(pull_request()).await.unwrap() {
+        Published::Unchanged { target, tip, .. } => {
+            assert_eq!((&*target, tip.as_ref()), ("main", Some(&first)));
+        }
+        Published::Pushed { .. } => panic!("pushed again"),
+    }
+    assert_eq!(world.bare.head(BRANCH).as_ref(), Some(&first));
 
     world.write("model/forest.bin", b"forest 2");
     let (second, _, existed) = pushed(world.publish(pull_request()).await);
@@ -54,7 +59,7 @@ async fn outputs_equal_to_the_clones_are_no_commit() {
     let mut nothing_new = publication(pull_request());
     nothing_new.outputs = vec!["README.md".into()];
     let published = world.publish_to(&world.by_token(), nothing_new).await.unwrap();
-    assert!(matches!(published, Published::Unchanged { .. }));
+    assert!(matches!(published, Published::Unchanged { tip: None, .. }));
     assert_eq!(world.bare.head(BRANCH), None);
     assert_eq!(world.fake.count("POST", "git-receive-pack"), 0);
 }
@@ -147,19 +152,19 @@ async fn the_baseline_is_what_the_target_has_now() {
     let expected = BTreeMap::from([(PathBuf::from("model/metrics.json"), b"old".to_vec())]);
     match world.publish_to(&world.by_token(), asking.clone()).await.unwrap() {
         Published::Pushed { baseline, target, .. } => {
-            assert_eq!((baseline, target.as_str()), (expected.clone(), "main"))
+            assert_eq!((baseline, target.as_str()), (expected.clone(), "main"));
         }
         Published::Unchanged { .. } => panic!("unchanged"),
     }
     match world.publish_to(&world.by_token(), asking.clone()).await.unwrap() {
-        Published::Unchanged { baseline } => assert_eq!(baseline, expected),
+        Published::Unchanged { baseline, .. } => assert_eq!(baseline, expected),
         Published::Pushed { .. } => panic!("pushed again"),
     }
     world.bare.commit("main", "model elsewhere", &[("model/metrics.json", br#"{"accuracy": 0.9}"#)]);
     asking.destination = push();
     match world.publish_to(&world.by_token(), asking).await.unwrap() {
         Published::Pushed { baseline, .. } => {
-            assert_eq!(baseline.values().next().unwrap(), br#"{"accuracy": 0.9}"#)
+            assert_eq!(baseline.values().next().unwrap(), br#"{"accuracy": 0.9}"#);
         }
         Published::Unchanged { .. } => panic!("unchanged"),
     }

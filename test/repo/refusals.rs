@@ -1,19 +1,21 @@
 //! What must not be committed is not, and the message says what to do instead.
 
 use super::*;
+use trainspot::{error::Kind, repo::check_branch};
 
 async fn refusal(world: &World, output: &str) -> String {
     let mut publication = publication(pull_request());
     publication.outputs.push(output.into());
     let error = failed(world.publish_to(&world.by_token(), publication).await);
     assert_eq!(world.bare.head(BRANCH), None);
-    assert_eq!(error.exit_kind(), trainspot::error::Kind::Publication);
+    assert_eq!(error.exit_kind(), Kind::Publication);
     error.render()
 }
 
 #[tokio::test]
 async fn paths_that_are_not_files_of_the_clone() {
     let world = World::new();
+    let before = world.fake.requests().len();
     world.write(".bitbucket/pipelines/generated/x", b"x");
     std::os::unix::fs::symlink("model", world.clone().join("link")).unwrap();
     let cases = [
@@ -31,7 +33,7 @@ async fn paths_that_are_not_files_of_the_clone() {
         let text = refusal(&world, path).await;
         assert!(text.contains(why) && text.contains(&format!("cannot commit {path}")), "{path}: {text}");
     }
-    assert_eq!(world.fake.count("GET", "info/refs"), 1, "only what made the clone");
+    assert_eq!(world.fake.requests().len(), before);
 }
 
 #[tokio::test]
@@ -74,8 +76,13 @@ async fn names_that_are_no_branches() {
     let world = World::new();
     for name in ["", "a b", "a..b", "refs/heads/a", "a.lock", "-a", "HEAD"] {
         let destination = Destination::PullRequest { branch: name.into(), target: None };
-        let text = failed(world.publish(destination).await).render();
+        let error = failed(world.publish(destination).await);
+        let text = error.render();
+        assert_eq!(error.exit_kind(), Kind::Configuration);
         assert!(text.contains(&format!("{name:?} is not a branch's name")), "{text}");
+    }
+    for name in ["main", "feature/a", "trainspot/main-1234567"] {
+        check_branch(name).unwrap();
     }
     let destination = Destination::PullRequest { branch: "main".into(), target: Some("main".into()) };
     assert!(failed(world.publish(destination).await).render().contains("merged into itself"));

@@ -20,6 +20,7 @@ async fn both_kinds_of_token_and_the_proxy_are_let_in() {
         Remote { url: world.fake.http_origin(), access: proxy },
     ];
     for (number, remote) in remotes.iter().enumerate() {
+        remote.check().await.unwrap();
         world.write("model/forest.bin", format!("forest {number}").as_bytes());
         let (commit, ..) = pushed(world.publish_to(remote, publication(pull_request())).await);
         assert_eq!(world.bare.head(BRANCH), Some(commit));
@@ -37,7 +38,9 @@ async fn who_is_not_let_in_learns_which_variable_to_look_at() {
         (anonymous, "set BITBUCKET_ACCESS_TOKEN"),
     ];
     for (remote, hint) in cases {
+        let checked = remote.check().await.unwrap_err().render();
         let text = failed(world.publish_to(&remote, publication(pull_request())).await).render();
+        assert_eq!(checked, text);
         assert!(text.contains("401") && text.contains(hint), "{text}");
         assert!(!text.contains("wrong-secret"), "{text}");
     }
@@ -87,6 +90,55 @@ async fn a_large_file_that_others_pushed_is_not_fetched() {
     world.fake.next(Fault::on("POST", "git-upload-pack").cut_answer_after(1_000_000).times(5));
     let (commit, ..) = pushed(world.publish(push()).await);
     assert_eq!(world.changes(&commit), ["A\tmodel/forest.bin", "A\tmodel/metrics.json"]);
+}
+
+#[tokio::test]
+async fn what_the_clone_has_is_not_fetched_again() {
+    let world = World::new();
+    world.bare.commit("main", "a large file", &[("large.bin", &bytes_of(5_000_000))]);
+    world.bare.commit("main", "another", &[("other.txt", b"o")]);
+    fs::remove_dir_all(world.clone()).unwrap();
+    world.fake.clone_as_pipelines("main", &world.clone());
+    world.write("model/forest.bin", b"forest 1");
+    world.write("model/metrics.json", b"{}");
+    world.bare.commit("main", "meanwhile", &[("other.txt", b"p")]);
+    // The answer would be cut if it held the large file.
+    world.fake.next(Fault::on("POST", "git-upload-pack").cut_answer_after(100_000).times(5));
+    pushed(world.publish(push()).await);
+    let again = Destination::PullRequest { branch: "main".into(), target: Some("none".into()) };
+    assert!(matches!(world.publish(again).await.unwrap(), Published::Unchanged { .. }));
+}
+
+#[tokio::test]
+async fn a_model_that_the_remote_has_is_not_sent_again() {
+    let world = World::new();
+    let model = bytes_of(5_000_000);
+    world.bare.commit("main", "the model", &[("model/forest.bin", &model)]);
+    fs::remove_dir_all(world.clone()).unwrap();
+    world.fake.clone_as_pipelines("main", &world.clone());
+    world.write("model/metrics.json", b"{}");
+    world.fake.next(Fault::on("POST", RECEIVE).cut_request_after(100_000).times(5));
+    let (commit, ..) = pushed(world.publish(pull_request()).await);
+    assert_eq!(world.changes(&commit), ["A\tmodel/metrics.json"]);
+}
+
+#[tokio::test]
+async fn a_repository_that_was_renamed_is_followed() {
+    let world = World::new();
+    let mut renamed = world.by_token();
+    renamed.url = renamed.url.replace(world.fake.slug(), "old-name");
+    let now = format!("{}/info/refs?service=git-upload-pack", world.fake.git_url());
+    world.fake.next(Fault::on("GET", "old-name").answer(301, "moved").header("location", &now));
+    pushed(world.publish_to(&renamed, publication(pull_request())).await);
+}
+
+#[tokio::test]
+async fn commits_that_only_the_clone_has_are_named_as_the_cause() {
+    let world = World::new();
+    let who = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+    world.git_in_clone(&[&who[..], &["commit", "--quiet", "--allow-empty", "-m", "local"]].concat());
+    let text = failed(world.publish(pull_request()).await).render();
+    assert!(text.contains("the clone has commits that the remote lacks"), "{text}");
 }
 
 #[tokio::test]

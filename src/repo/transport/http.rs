@@ -99,7 +99,9 @@ impl Http {
             .header("content-type", format!("application/x-{service}-request"))
             .header("accept", format!("application/x-{service}-result"))
             .header("content-length", length);
-        self.send(request, sent, Some(length))
+        // A fetch's request is a few kilobytes: nothing to report.
+        let total = Some(length).filter(|_| service == "git-receive-pack");
+        self.send(request, sent, total)
     }
 
     fn url(&self, path: &str) -> Url {
@@ -164,7 +166,7 @@ impl Http {
         let text = text.map(|text| format!(": {}", text.chars().take(300).collect::<String>()));
         let error = Error::new(format!("{} answers {status}{}", self.host(), text.unwrap_or_default()));
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => {
                 Fault::Final(error.hint(&self.hint))
             }
             StatusCode::PAYLOAD_TOO_LARGE => {
@@ -265,8 +267,17 @@ async fn stalled(moved: &AtomicU64, total: Option<u64>) {
         }
         if let Some(total) = total.filter(|_| said.elapsed() >= REPORT) {
             said = Instant::now();
-            info!("pushing: {} of {} MB", now / 1_000_000, total.div_ceil(1_000_000));
+            info!("{}", progress(now, total));
         }
+    }
+}
+
+fn progress(sent: u64, total: u64) -> String {
+    let megabytes = total.div_ceil(1_000_000);
+    if sent < total {
+        format!("pushing: {} of {megabytes} MB", sent / 1_000_000)
+    } else {
+        format!("pushed {megabytes} MB; the remote is looking at it")
     }
 }
 
@@ -302,6 +313,12 @@ mod tests {
     #[test]
     fn a_credential_in_the_url_is_dropped() {
         assert_eq!(with("https://u:p@bitbucket.org/a/b?x#y", &token()), "https://bitbucket.org/a/b");
+    }
+
+    #[test]
+    fn progress_tells_sending_from_waiting() {
+        assert_eq!(progress(34_900_000, 94_500_000), "pushing: 34 of 95 MB");
+        assert_eq!(progress(94_500_000, 94_500_000), "pushed 95 MB; the remote is looking at it");
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,17 +23,23 @@ pub(super) fn refs(path: &Path) -> Result<Refs> {
     Ok(refs)
 }
 
+/// A branch that is checked out would move under its work tree.
+pub(super) fn check_push(path: &Path) -> Result<()> {
+    if open(path)?.is_bare() {
+        return Ok(());
+    }
+    Err(Error::new(format!("{} is not a bare repository", path.display()))
+        .hint("push to a bare one: git clone --bare"))
+}
+
 /// Nothing needs copying.
 pub(super) fn fetch(path: &Path, scratch: &Scratch) -> Result<()> {
     scratch.borrow_objects(open(path)?.commondir())
 }
 
 pub(super) fn push(path: &Path, update: &Update, pack: &Pack) -> Result<Answer> {
+    check_push(path)?;
     let remote = open(path)?;
-    if !remote.is_bare() {
-        return Err(Error::new(format!("{} is not a bare repository", path.display()))
-            .hint("push to a bare one: git clone --bare"));
-    }
     let odb = remote.odb().context("cannot open the remote's objects")?;
     let mut writer = odb.packwriter().context("cannot write to the remote")?;
     io::copy(&mut pack.reader()?, &mut writer).context("cannot write to the remote")?;

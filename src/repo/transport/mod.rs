@@ -1,4 +1,25 @@
 //! How refs, commits and packs travel between the clone and its remote.
+//!
+//! Over HTTP this is git's smart protocol, written here as far as one commit on top of a known one needs it: list the
+//! branches, fetch one commit without its history, push one pack. The alternatives, and why not:
+//!
+//! * **libgit2 with its `https` feature and a vendored OpenSSL**: a release binary grows by 5.6 MB (2.5 to 8.1 MB for a
+//!   program that only pushes), its build by three minutes on two cores (55 to 231 s), and a second TLS stack with roots
+//!   of its own joins the one that the REST client has.
+//! * **libgit2's smart transport over `reqwest`** (a subtransport): it pushes what its pack builder makes, and that reads
+//!   each object whole and deflates it again. Its fetch cannot leave out large files, and the subtransport
+//!   would have to be registered for the process and find its credential behind the caller's back.
+//!
+//! One file of 95 MB of random bytes, shallow clone of 3000 commits, same loopback server (`git http-backend`), two cores:
+//!
+//! | | time | peak memory |
+//! | --- | --- | --- |
+//! | `git add && git commit && git push` (2.47) | 14.4 s | 190 MB |
+//! | libgit2's push alone, the file already added | 3.4 s | 188 MB |
+//! | this module with [`super::pack`], everything | 2.6 to 5.0 s | 11 MB |
+//!
+//! What it leaves out on purpose: protocol version 2 (every server speaks version 0 to whom does not ask), negotiation
+//! in rounds (the clone's latest commits are named at once), deltas, and SHA-256 repositories, which Bitbucket has not.
 
 mod http;
 mod local;
@@ -129,18 +150,18 @@ impl Server {
         }
     }
 
-    /// Asks the remote whether it would take a push from us.
-    pub(super) fn would_take_a_push(&self) -> Result<(), Fault> {
-        match self {
-            Self::Http(smart) => smart.would_take_a_push(),
-            Self::Local(path) => Ok(local::refs(path).map(drop)?),
-        }
-    }
-
     pub(super) fn refs(&self) -> Result<Refs, Fault> {
         match self {
             Self::Http(smart) => smart.refs(),
             Self::Local(path) => Ok(local::refs(path)?),
+        }
+    }
+
+    /// Whether a push would be let in.
+    pub(super) fn check_push(&self) -> Result<(), Fault> {
+        match self {
+            Self::Http(smart) => smart.check_push(),
+            Self::Local(path) => Ok(local::check_push(path)?),
         }
     }
 

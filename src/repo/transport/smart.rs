@@ -19,6 +19,11 @@ use std::{
 use tokio_util::io::ReaderStream;
 use tracing::info;
 
+/// What serves fetches.
+const UPLOAD: &str = "git-upload-pack";
+/// What takes pushes.
+const RECEIVE: &str = "git-receive-pack";
+
 const CHUNK: usize = 256 * 1024;
 
 /// A remote that speaks it.
@@ -32,11 +37,11 @@ impl Smart {
     }
 
     pub(super) fn refs(&self) -> Result<Refs, Fault> {
-        self.advertised("git-upload-pack")
+        self.advertised(UPLOAD)
     }
 
-    pub(super) fn would_take_a_push(&self) -> Result<(), Fault> {
-        self.advertised("git-receive-pack").map(drop)
+    pub(super) fn check_push(&self) -> Result<(), Fault> {
+        self.advertised(RECEIVE).map(drop)
     }
 
     fn advertised(&self, service: &str) -> Result<Refs, Fault> {
@@ -48,7 +53,7 @@ impl Smart {
     pub(super) fn fetch(&self, scratch: &Scratch, refs: &Refs, head: Oid, tip: Oid) -> Result<(), Fault> {
         let request = fetch_request(refs, tip, &scratch.shallow()?, &scratch.haves(head)?);
         let length = request.len() as u64;
-        let mut reader = self.http.post("git-upload-pack", request.into(), length, Arc::default())?;
+        let mut reader = self.http.post(UPLOAD, request.into(), length, Arc::default())?;
         let failed = |error| broken(&format!("cannot fetch {tip}"), error);
         // The commits at which the history is cut: a section of its own, which we asked for with `deepen`.
         while packet::read(&mut reader).map_err(failed)?.is_some() {}
@@ -63,8 +68,7 @@ impl Smart {
     }
 
     pub(super) fn push(&self, update: &Update, pack: &Pack) -> Result<Answer, Fault> {
-        const SERVICE: &str = "git-receive-pack";
-        let refs = self.advertised(SERVICE)?;
+        let refs = self.advertised(RECEIVE)?;
         if refs.ids.get(&update.reference) != update.old.as_ref() {
             return Ok(Answer::Moved);
         }
@@ -72,12 +76,12 @@ impl Smart {
         let length = command.len() as u64 + pack.len();
         let sent = Arc::<AtomicU64>::default();
         let body = body(command, pack, Arc::clone(&sent))?;
-        let reader = self.http.post(SERVICE, body, length, sent)?;
+        let reader = self.http.post(RECEIVE, body, length, sent)?;
         let report = read_report(reader, refs.can("side-band-64k"), &update.reference)
             .map_err(|error| broken("the push broke off", error))?;
         let Some(why) = report else { return Ok(Answer::Taken) };
         // Servers word it differently when somebody was faster, so look instead of reading.
-        let moved = self.advertised(SERVICE)?.ids.get(&update.reference) != update.old.as_ref();
+        let moved = self.advertised(RECEIVE)?.ids.get(&update.reference) != update.old.as_ref();
         Ok(if moved { Answer::Moved } else { Answer::Refused(why) })
     }
 }
@@ -246,7 +250,9 @@ mod tests {
 
     fn report(lines: &[&str]) -> io::Result<Option<String>> {
         let mut bytes = Vec::new();
-        lines.iter().for_each(|line| packet::write(&mut bytes, line));
+        for line in lines {
+            packet::write(&mut bytes, line);
+        }
         bytes.extend(packet::FLUSH);
         read_report(bytes.as_slice(), false, "refs/heads/a")
     }
@@ -256,9 +262,8 @@ mod tests {
         assert_eq!(report(&["unpack ok\n", "ok refs/heads/a\n"]).unwrap(), None);
         let refused = report(&["unpack ok\n", "ng refs/heads/a pre-receive hook declined\n"]).unwrap();
         assert_eq!(refused.as_deref(), Some("pre-receive hook declined"));
-        let refused =
-            report(&["unpack index-pack abnormal exit\n", "ng refs/heads/a unpacker error\n"]).unwrap();
-        assert_eq!(refused.as_deref(), Some("cannot unpack: index-pack abnormal exit"));
+        let broken = report(&["unpack index-pack abnormal exit\n", "ng refs/heads/a unpacker error\n"]);
+        assert_eq!(broken.unwrap_err().to_string(), "the server cannot unpack it: index-pack abnormal exit");
         assert!(report(&["unpack ok\n"]).is_err());
         assert!(report(&[]).is_err());
     }

@@ -7,7 +7,7 @@ use crate::{Shared, git, lock, rest};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
@@ -141,6 +141,7 @@ impl Shared {
             through_proxy: door == Door::Proxy,
             authorization: header(AUTHORIZATION),
             user_agent: header(USER_AGENT),
+            encoding: header(CONTENT_ENCODING),
             body: body.and_then(|body| serde_json::from_slice(body).ok()),
         });
     }

@@ -73,6 +73,8 @@ pub struct Recorded {
     pub authorization: Option<String>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
+    /// The `Content-Encoding` header.
+    pub encoding: Option<String>,
     /// The body of a REST call, where it is JSON.
     pub body: Option<Value>,
 }

@@ -1,8 +1,6 @@
 //! Git, the real one, against the fake: what a step's clone can do with a token, and through the proxy.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use fake_bitbucket::{ACCESS_TOKEN, API_TOKEN, BareRepository, FakeBitbucket, Fault};
 use std::path::Path;
 use std::process::Command;
@@ -111,6 +109,20 @@ fn somebody_elses_push_makes_ours_stale() {
     git(&clone, &["-c", &proxied(&fake), "fetch", "origin", "main"]).unwrap();
     assert_eq!(git(&clone, &["rev-parse", "FETCH_HEAD"]).unwrap(), theirs);
     assert_eq!(repository.file("main", "README.md").unwrap(), b"# Forest\n");
+}
+
+#[test]
+fn a_compressed_request_is_understood() {
+    let (directory, repository, fake) = served();
+    let clone = directory.path().join("clone");
+    fake.clone_as_pipelines("main", &clone);
+    // Git compresses what it asks for once it is longer than 1 KiB, which it is with this many commits to offer.
+    for number in 0..40 {
+        git(&clone, &["commit", "--quiet", "--allow-empty", "-m", &number.to_string()]).unwrap();
+    }
+    repository.commit("main", "theirs", &[("b.txt", b"b\n")]);
+    git(&clone, &["-c", &proxied(&fake), "fetch", "origin", "main"]).unwrap();
+    assert!(fake.requests().iter().any(|request| request.encoding.as_deref() == Some("gzip")));
 }
 
 #[test]
