@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Files that changed more recently may be half written.
@@ -54,7 +56,7 @@ fn numbers(home: &Home) -> impl Iterator<Item = u64> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// What tells whether a file changed.
+/// What tells whether a file changed. The time is that of the inode's change: nobody can set it back.
 type Mark = (u64, u64, i64, i64);
 
 /// Takes checkpoints of one training.
@@ -62,11 +64,13 @@ pub(super) struct Taker {
     home: Home,
     patterns: Vec<String>,
     last: Vec<Mark>,
+    /// Set when no checkpoint is of use any more, and none must be written.
+    over: Arc<AtomicBool>,
 }
 
 impl Taker {
-    pub(super) fn new(home: &Home, patterns: &[String]) -> Self {
-        Self { home: home.clone(), patterns: patterns.to_vec(), last: Vec::new() }
+    pub(super) fn new(home: &Home, patterns: &[String], over: Arc<AtomicBool>) -> Self {
+        Self { home: home.clone(), patterns: patterns.to_vec(), last: Vec::new(), over }
     }
 
     /// Takes one, unless there is nothing to save or nothing changed since the last.
@@ -75,9 +79,8 @@ impl Taker {
     /// A disk that is full; files that never rest. The training goes on, and so do later checkpoints.
     pub(super) fn take(&mut self) -> Result<Option<u64>> {
         for _ in 0..ATTEMPTS {
-            let entries = find(&self.home.work(), &self.patterns)?.files;
-            let marks = self.marks(&entries)?;
-            if entries.is_empty() || marks == self.last {
+            let (entries, marks) = self.look()?;
+            if entries.is_empty() || marks == self.last || self.over.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             if self.quiet(&entries)
@@ -96,27 +99,27 @@ impl Taker {
         let number = newest(&self.home).map_or(1, |number| number + 1);
         let partial = self.home.checkpoints().join(format!("{number}.partial"));
         fs::remove_dir_all(&partial).ok();
-        let mut hashes = Vec::new();
-        for entry in entries {
-            match copy_file(&self.home.work(), &files(&partial), &entry.path.to_path()) {
-                Ok(hash) => hashes.push(hash),
-                // It was renamed or removed meanwhile: not a moment of rest.
-                Err(_) if self.marks(entries).ok().as_deref() != Some(marks) => return Ok(None),
-                Err(error) => return Err(error),
-            }
+        let copied = self.fill(&partial, entries);
+        // When one was renamed or removed meanwhile, it was not a moment of rest.
+        let rested = self.look().is_ok_and(|(now, then)| now == entries && then == marks);
+        if copied.is_err() || !rested {
+            // The training may need the room.
+            fs::remove_dir_all(&partial).ok();
+            return if rested { copied.map(|()| None) } else { Ok(None) };
         }
-        if self.marks(entries).ok().as_deref() != Some(marks) {
-            return Ok(None);
-        }
-        let manifest = serde_json::to_vec(&Manifest { entries: entries.to_vec(), hashes });
-        write_whole(
-            &partial.join(Manifest::FILE),
-            &manifest.context("cannot write a checkpoint's manifest")?,
-        )?;
         fs::rename(&partial, self.home.checkpoints().join(number.to_string()))
             .context("cannot complete a checkpoint")?;
         self.prune(number);
         Ok(Some(number))
+    }
+
+    /// Copies the files, then writes the manifest.
+    fn fill(&self, partial: &Path, entries: &[Entry]) -> Result<()> {
+        let copy =
+            |entry: &Entry| copy_file(&self.home.work(), &files(partial), &entry.path.to_path(), &self.over);
+        let hashes = entries.iter().map(copy).collect::<Result<_>>()?;
+        let manifest = serde_json::to_vec(&Manifest { entries: entries.to_vec(), hashes });
+        write_whole(&partial.join(Manifest::FILE), &manifest.context("cannot write a checkpoint's manifest")?)
     }
 
     fn prune(&self, newest: u64) {
@@ -125,27 +128,28 @@ impl Taker {
         }
     }
 
-    fn marks(&self, entries: &[Entry]) -> Result<Vec<Mark>> {
+    /// The files, and their marks. One that vanishes at this moment has a mark that no file has.
+    fn look(&self) -> Result<(Vec<Entry>, Vec<Mark>)> {
+        let entries = find(&self.home.work(), &self.patterns)?.files;
         let mark = |entry: &Entry| {
-            let metadata = fs::metadata(self.home.work().join(entry.path.to_path()))?;
-            Ok((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+            let metadata = fs::metadata(self.home.work().join(entry.path.to_path()));
+            metadata.map_or((0, 0, 0, 0), |data| (data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
         };
-        entries
-            .iter()
-            .map(mark)
-            .collect::<std::io::Result<_>>()
-            .context("cannot look at the files of a checkpoint")
+        let marks = entries.iter().map(mark).collect();
+        Ok((entries, marks))
     }
 
     fn quiet(&self, entries: &[Entry]) -> bool {
         let modified = |entry: &Entry| fs::metadata(self.home.work().join(entry.path.to_path()))?.modified();
-        let limit = SystemTime::now() - QUIET;
-        entries.iter().all(|entry| modified(entry).is_ok_and(|time| time <= limit))
+        let now = SystemTime::now();
+        // A time to come was set on purpose, or by a clock that was wrong: it says nothing.
+        let rests = |time| now.duration_since(time).map_or(true, |age| age >= QUIET);
+        entries.iter().all(|entry| modified(entry).is_ok_and(rests))
     }
 }
 
 /// Copies one file to disk for good, and returns its hash.
-fn copy_file(from: &Path, to: &Path, path: &Path) -> Result<String> {
+fn copy_file(from: &Path, to: &Path, path: &Path, over: &AtomicBool) -> Result<String> {
     let what = || format!("cannot copy '{}' to a checkpoint", path.display());
     let target = to.join(path);
     fs::create_dir_all(target.parent().unwrap_or(to)).with_context(what)?;
@@ -157,6 +161,9 @@ fn copy_file(from: &Path, to: &Path, path: &Path) -> Result<String> {
         let count = source.read(&mut buffer).with_context(what)?;
         if count == 0 {
             break;
+        }
+        if over.load(Ordering::Relaxed) {
+            return Err(Error::new("the machine ends").source(what()));
         }
         hasher.update(&buffer[..count]);
         std::io::Write::write_all(&mut copy, &buffer[..count]).with_context(what)?;
@@ -177,6 +184,10 @@ mod tests {
         (folder, home)
     }
 
+    fn taker(home: &Home, pattern: &str) -> Taker {
+        Taker::new(home, &[pattern.to_owned()], Arc::default())
+    }
+
     fn write(home: &Home, name: &str, text: &str) {
         let path = home.work().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -190,7 +201,7 @@ mod tests {
         let (_folder, home) = home();
         write(&home, "state/a.pt", "one");
         write(&home, "state/b.pt", "two");
-        let mut taker = Taker::new(&home, &["state/*.pt".to_owned()]);
+        let mut taker = taker(&home, "state/*.pt");
         assert_eq!(taker.take().unwrap(), Some(1));
         let checkpoint = home.checkpoints().join("1");
         let manifest = Manifest::read(&checkpoint).unwrap();
@@ -204,7 +215,7 @@ mod tests {
     #[test]
     fn only_changes_make_a_new_one_and_two_are_kept() {
         let (_folder, home) = home();
-        let mut taker = Taker::new(&home, &["s".to_owned()]);
+        let mut taker = taker(&home, "s");
         assert_eq!(taker.take().unwrap(), None);
         for number in 1..=4 {
             write(&home, "s", &number.to_string().repeat(number));
@@ -221,7 +232,7 @@ mod tests {
         let (_folder, home) = home();
         fs::write(home.work().join("s"), "half").unwrap();
         let start = std::time::Instant::now();
-        assert_eq!(Taker::new(&home, &["s".to_owned()]).take().unwrap(), Some(1));
+        assert_eq!(taker(&home, "s").take().unwrap(), Some(1));
         assert!(start.elapsed() + Duration::from_millis(50) >= QUIET);
     }
 
@@ -230,5 +241,27 @@ mod tests {
         let (_folder, home) = home();
         fs::create_dir_all(home.checkpoints().join("7.partial")).unwrap();
         assert_eq!(newest(&home), None);
+    }
+
+    #[test]
+    fn a_change_that_hides_its_time_is_seen() {
+        let (_folder, home) = home();
+        let mut taker = taker(&home, "s");
+        write(&home, "s", "one");
+        let before = fs::metadata(home.work().join("s")).unwrap().modified().unwrap();
+        assert_eq!(taker.take().unwrap(), Some(1));
+        fs::write(home.work().join("s"), "two").unwrap();
+        File::options().write(true).open(home.work().join("s")).unwrap().set_modified(before).unwrap();
+        assert_eq!(taker.take().unwrap(), Some(2));
+    }
+
+    #[test]
+    fn nothing_is_written_once_it_is_over() {
+        let (_folder, home) = home();
+        write(&home, "s", "one");
+        let mut taker = taker(&home, "s");
+        taker.over.store(true, Ordering::Relaxed);
+        assert_eq!(taker.take().unwrap(), None);
+        assert!(taker.fill(&home.checkpoints().join("1.partial"), &taker.look().unwrap().0).is_err());
     }
 }

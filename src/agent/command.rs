@@ -3,7 +3,9 @@
 use super::home::Home;
 use super::protocol::{How, Spec};
 use crate::error::{Context as _, Error, Result};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, test_kill_process_group, wait,
+};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -11,18 +13,19 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a training may do between SIGTERM and SIGKILL.
-const TERM_GRACE: Duration = Duration::from_secs(15);
-
 /// Marks every process of a training in its environment, so that they are found even when they left the group.
-pub(super) const MARK: &str = "TRAINSPOT_HOME";
+const MARK: &str = "TRAINSPOT_HOME";
 
 /// A training that runs.
 pub(super) struct Training {
     group: Pid,
     pub(super) started: Instant,
+    /// How long it may go on between SIGTERM and SIGKILL.
+    term_grace: Duration,
     /// Why the supervisor ended it, and since when.
     stopping: Option<(How, Instant)>,
+    /// How the shell ended.
+    shell: Option<How>,
 }
 
 /// The shell that runs commands; bash where there is one, as in a pipeline's step.
@@ -33,7 +36,7 @@ pub fn shell() -> Option<&'static Path> {
 
 impl Training {
     /// Starts the training. Its output goes straight to the log file, so nothing of ours stands in its way.
-    pub(super) fn start(home: &Home, spec: &Spec) -> Result<Self> {
+    pub(super) fn start(home: &Home, spec: &Spec, term_grace: Duration) -> Result<Self> {
         let shell = shell().ok_or_else(|| Error::new("the machine has no shell (/bin/bash or /bin/sh)"))?;
         let log =
             File::options().create(true).append(true).open(home.log()).context("cannot open the log")?;
@@ -43,6 +46,7 @@ impl Training {
             .current_dir(home.work())
             .envs(defaults(home, spec))
             .envs(&spec.environment)
+            .env(MARK, home.path())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log)
@@ -52,7 +56,7 @@ impl Training {
         let group = Pid::from_child(&child);
         // The handle is given up on purpose: `reap` waits for every child, adopted ones included.
         drop(child);
-        Ok(Self { group, started: Instant::now(), stopping: None })
+        Ok(Self { group, started: Instant::now(), term_grace, stopping: None, shell: None })
     }
 
     /// Asks the training to end; [`Training::reap`] sees to it that it does.
@@ -60,23 +64,30 @@ impl Training {
         if self.stopping.is_none() {
             self.stopping = Some((why, Instant::now()));
             kill_process_group(self.group, Signal::TERM).ok();
+            // A process that is stopped (SIGSTOP) gets it only when it goes on.
+            kill_process_group(self.group, Signal::CONT).ok();
         }
     }
 
     /// How it ended, if it did. Everything that it left running is ended too.
     pub(super) fn reap(&mut self) -> Option<How> {
-        if self.stopping.is_some_and(|(_, since)| since.elapsed() > TERM_GRACE) {
-            kill_process_group(self.group, Signal::KILL).ok();
-        }
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == self.group {
-                end_descendants();
-                let own =
+                self.shell =
                     status.exit_status().map(How::Exited).or(status.terminating_signal().map(How::Signalled));
-                return self.stopping.map(|(why, _)| why).or(own);
             }
         }
-        None
+        let patient = self.stopping.is_some_and(|(_, since)| since.elapsed() <= self.term_grace);
+        if self.shell.is_none() && self.stopping.is_some() && !patient {
+            kill(descendants(getpid()));
+        }
+        let own = self.shell?;
+        // A shell dies of SIGTERM at once; what it ran may still be saving its work.
+        if patient && test_kill_process_group(self.group).is_ok() {
+            return None;
+        }
+        end_descendants();
+        self.stopping.map(|(why, _)| why).or(Some(own))
     }
 }
 
@@ -86,23 +97,28 @@ fn defaults(home: &Home, spec: &Spec) -> BTreeMap<&'static str, String> {
         ("PYTHONUNBUFFERED", "1".to_owned()),
         ("TRAINSPOT_RESUME", u8::from(spec.resume).to_string()),
         ("TRAINSPOT_NOTICE", home.notice().display().to_string()),
-        (MARK, home.path().display().to_string()),
     ])
 }
 
 /// Kills every process below this one. As a sub-reaper it is the ancestor of all that the training left.
 pub(super) fn end_descendants() {
-    let me = rustix::process::getpid();
     for _ in 0..100 {
-        let descendants = descendants(me);
-        if descendants.is_empty() {
-            return;
+        kill(descendants(getpid()));
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // No child is left, and so nothing below. A look at /proc may miss a process whose parent just died.
+                Err(_) => return,
+            }
         }
-        for pid in descendants {
-            kill_process(pid, Signal::KILL).ok();
-        }
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn kill(processes: impl IntoIterator<Item = Pid>) {
+    for pid in processes {
+        kill_process(pid, Signal::KILL).ok();
     }
 }
 
@@ -130,17 +146,41 @@ fn parent(pid: Pid) -> Option<Pid> {
     Pid::from_raw(rest.split_whitespace().nth(1)?.parse().ok()?)
 }
 
-/// Ends a machine's processes from outside: its supervisor, all below it, and what a dead supervisor left.
-pub fn end_all(home: &Home, supervisor: Option<Pid>) {
-    let mark = format!("{MARK}={}", home.path().display()).into_bytes();
-    let below = supervisor.map(descendants).unwrap_or_default();
-    for pid in supervisor.into_iter().chain(below) {
-        kill_process(pid, Signal::KILL).ok();
-    }
-    for pid in processes() {
-        let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable == mark) {
-            kill_process(pid, Signal::KILL).ok();
-        }
-    }
+/// Kills all of a machine's processes but the caller: agents, what is below them, and what a dead supervisor left.
+///
+/// Tells whether there were any: they are gone once there are none.
+#[must_use]
+pub fn end_all(home: &Home) -> bool {
+    let me = getpid();
+    let ours = processes().filter(|pid| *pid != me && (is_agent(*pid, home) || is_training(*pid, home)));
+    let all: Vec<Pid> = ours.flat_map(|pid| descendants(pid).into_iter().chain([pid])).collect();
+    let any = !all.is_empty();
+    kill(all);
+    any
+}
+
+/// Whether a supervisor lives.
+#[must_use]
+pub fn is_watched(home: &Home) -> bool {
+    processes().any(|pid| is_agent(pid, home) && words(pid, "cmdline").any(|word| word == b"supervise"))
+}
+
+/// A process that is dead but not yet waited for has no words, and so does not count.
+fn is_agent(pid: Pid, home: &Home) -> bool {
+    let mut words = words(pid, "cmdline").skip(1);
+    words.next().is_some_and(|word| word == b"agent")
+        && words.any(|word| word == home.path().as_os_str().as_encoded_bytes())
+}
+
+fn is_training(pid: Pid, home: &Home) -> bool {
+    let home = home.path().as_os_str().as_encoded_bytes();
+    let mark =
+        |word: &[u8]| word.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=").map(|value| value == home);
+    words(pid, "environ").any(|word| mark(&word) == Some(true))
+}
+
+/// A process's arguments (`cmdline`) or environment (`environ`).
+fn words(pid: Pid, what: &str) -> impl Iterator<Item = Vec<u8>> {
+    let bytes = fs::read(format!("/proc/{}/{what}", pid.as_raw_nonzero())).unwrap_or_default();
+    bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()
 }

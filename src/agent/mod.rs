@@ -12,13 +12,12 @@ mod supervise;
 mod verbs;
 
 pub use checkpoint::Manifest;
-pub use command::{end_all, shell};
+pub use command::{end_all, is_watched, shell};
 pub use home::Home;
 pub use verbs::Wanted;
 
 use crate::error::{Context as _, Error, Result};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the machine does when the pipe falls silent or asks for its end.
@@ -45,7 +44,8 @@ impl Ending {
 pub fn run(arguments: &[String]) -> Result<()> {
     let (verb, flags) = arguments.split_first().ok_or_else(|| Error::new("agent: no verb"))?;
     let flags = Flags::parse(flags)?;
-    let home = Home::new(PathBuf::from(flags.get("--home")?));
+    // The supervisor changes its folder.
+    let home = std::path::absolute(flags.get("--home")?).map(Home::new).context("agent: --home")?;
     match verb.as_str() {
         "supervise" => {
             let grace = flags.get("--grace")?.parse().map(Duration::from_secs).context("agent: --grace")?;

@@ -2,23 +2,29 @@
 
 use super::Ending;
 use super::checkpoint::{Taker, newest};
-use super::command::{Training, end_descendants};
-use super::home::{Home, write_whole};
+use super::command::{Training, end_all, end_descendants};
+use super::home::{Home, reserve, write_whole};
 use super::protocol::{Exit, How, Reply, Request, Spec, State, Status, Wish};
 use crate::error::{Context as _, Error, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How often the training is looked at. A request is answered at once.
 const TICK: Duration = Duration::from_millis(50);
 /// A pipe that is slower to say one line is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A pipe beats every few seconds. After this silence another one may take the machine over.
+/// No request is longer: the kernel takes no larger environment and command either.
+const LONGEST_REQUEST: u64 = 8 << 20;
+/// A pipe beats every few seconds. After this silence, but while the machine is there, another one may take it over.
 const HOLD: Duration = Duration::from_secs(20);
+/// What a training may do between SIGTERM and SIGKILL, but no longer than the machine lives without a pipe.
+const TERM_GRACE: Duration = Duration::from_secs(15);
 
 /// Watches over a machine until its end.
 pub(super) fn run(home: &Home, grace: Duration, ending: Ending) -> Result<()> {
@@ -28,11 +34,48 @@ pub(super) fn run(home: &Home, grace: Duration, ending: Ending) -> Result<()> {
         .context("cannot become a sub-reaper")?;
     std::env::set_current_dir(home.run())
         .with_context(|| format!("cannot enter {}", home.run().display()))?;
-    write_whole(&home.pid(), std::process::id().to_string().as_bytes())?;
-    let listener = UnixListener::bind(Home::SOCKET).context("cannot open the supervisor's socket")?;
-    listener.set_nonblocking(true).context("cannot open the supervisor's socket")?;
-    Supervisor::new(home, grace).watch(&listener);
-    end(home, ending)
+    let questions = listen()?;
+    let taker = Supervisor::new(home, grace).watch(&questions);
+    end(home, ending, taker)
+}
+
+/// A request, and where its answer goes.
+type Question = (Request, UnixStream);
+
+/// Reads each request on a thread of its own, so that a slow client keeps neither the watch nor others waiting.
+fn listen() -> Result<Receiver<Question>> {
+    let what = "cannot open the supervisor's socket";
+    let listener = UnixListener::bind(Home::SOCKET).context(what)?;
+    let (sender, questions) = channel();
+    let accept = move || {
+        for stream in listener.incoming() {
+            let sender = sender.clone();
+            let heard = stream.and_then(|stream| thread::Builder::new().spawn(move || hear(stream, &sender)));
+            if let Err(error) = heard {
+                tracing::warn!("cannot serve the pipe: {error}");
+                thread::sleep(TICK);
+            }
+        }
+    };
+    thread::Builder::new().spawn(accept).context(what)?;
+    Ok(questions)
+}
+
+fn hear(stream: UnixStream, questions: &Sender<Question>) {
+    match read_request(&stream) {
+        Ok(request) => _ = questions.send((request, stream)),
+        Err(error) => tracing::warn!("{}", error.render()),
+    }
+}
+
+fn read_request(stream: &UnixStream) -> Result<Request> {
+    stream.set_read_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
+    stream.set_write_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
+    let mut line = String::new();
+    let mut input = BufReader::new(stream.take(LONGEST_REQUEST));
+    input.read_line(&mut line).context("cannot read the pipe's request")?;
+    // The reader's words would quote the request, and with it secrets.
+    serde_json::from_str(&line).map_err(|_| Error::new("cannot understand the pipe's request"))
 }
 
 struct Supervisor {
@@ -46,6 +89,8 @@ struct Supervisor {
     taker: Option<JoinHandle<Taker>>,
     resting: Option<(Taker, Instant)>,
     ending: bool,
+    /// Set at the very end, for the thread that may be copying a checkpoint.
+    over: Arc<AtomicBool>,
 }
 
 impl Supervisor {
@@ -61,14 +106,15 @@ impl Supervisor {
             taker: None,
             resting: None,
             ending: false,
+            over: Arc::default(),
         }
     }
 
-    fn watch(&mut self, listener: &UnixListener) {
+    /// Watches until the machine's end, and hands back the thread that may still copy a checkpoint.
+    fn watch(mut self, questions: &Receiver<Question>) -> Option<JoinHandle<Taker>> {
         loop {
-            wait_for(listener);
-            if let Ok((stream, _)) = listener.accept() {
-                self.serve(&stream).unwrap_or_else(|error| tracing::warn!("{}", error.render()));
+            if let Ok((request, stream)) = questions.recv_timeout(TICK) {
+                self.serve(request, &stream).unwrap_or_else(|error| tracing::warn!("{}", error.render()));
             }
             self.mind_the_training();
             self.mind_the_checkpoints();
@@ -77,27 +123,21 @@ impl Supervisor {
                 self.ending = true;
             }
             if self.ending && self.training.is_none() {
-                return;
+                self.over.store(true, Ordering::Relaxed);
+                return self.taker;
             }
         }
     }
 
-    fn serve(&mut self, stream: &UnixStream) -> Result<()> {
-        stream.set_nonblocking(false).context("cannot serve the pipe")?;
-        stream.set_read_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
-        stream.set_write_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).context("cannot read the pipe's request")?;
-        let request: Request = serde_json::from_str(&line).context("cannot understand the pipe's request")?;
+    fn serve(&mut self, request: Request, mut stream: &UnixStream) -> Result<()> {
         let mut reply = serde_json::to_vec(&self.answer(request)).context("cannot answer the pipe")?;
         reply.push(b'\n');
-        let mut stream = stream;
         stream.write_all(&reply).context("cannot answer the pipe")
     }
 
     fn answer(&mut self, request: Request) -> Reply {
         let held = self.owner.as_ref().is_some_and(|owner| *owner != request.owner);
-        if held && self.heard.elapsed() < HOLD {
+        if held && self.heard.elapsed() < HOLD.min(self.grace / 2) {
             return Reply::Refused("another run of this step is using the machine".to_owned());
         }
         self.owner = Some(request.owner);
@@ -132,12 +172,17 @@ impl Supervisor {
         if self.spec.is_some() {
             return Err(Error::new("a training was started on this machine before"));
         }
-        self.training = Some(Training::start(&self.home, &spec)?);
+        reserve(&self.home.exit())?;
+        self.training = Some(Training::start(&self.home, &spec, TERM_GRACE.min(self.grace))?);
         if !spec.checkpoints.is_empty() {
-            self.resting = Some((Taker::new(&self.home, &spec.checkpoints), Instant::now()));
+            self.resting = Some((self.new_taker(&spec), Instant::now()));
         }
         self.spec = Some(spec);
         Ok(())
+    }
+
+    fn new_taker(&self, spec: &Spec) -> Taker {
+        Taker::new(&self.home, &spec.checkpoints, Arc::clone(&self.over))
     }
 
     fn stop(&mut self, why: How) {
@@ -171,31 +216,31 @@ impl Supervisor {
         let Some(spec) = &self.spec else { return };
         if self.resting.as_ref().is_some_and(|(_, since)| since.elapsed() >= spec.checkpoint_interval) {
             let Some((mut taker, _)) = self.resting.take() else { return };
-            self.taker = Some(std::thread::spawn(move || {
+            let copy = move || {
                 if let Err(error) = taker.take() {
                     tracing::warn!("no checkpoint: {}", error.render());
                 }
                 taker
-            }));
+            };
+            // The training may have used up all processes that there can be.
+            match thread::Builder::new().spawn(copy) {
+                Ok(thread) => self.taker = Some(thread),
+                Err(_) => self.resting = Some((self.new_taker(spec), Instant::now())),
+            }
         }
     }
 }
 
-/// Waits for a request, at most for a tick.
-fn wait_for(listener: &UnixListener) {
-    let tick = Timespec::try_from(TICK).ok();
-    poll(&mut [PollFd::new(listener, PollFlags::IN)], tick.as_ref()).ok();
-}
-
-fn end(home: &Home, ending: Ending) -> Result<()> {
+fn end(home: &Home, ending: Ending, taker: Option<JoinHandle<Taker>>) -> Result<()> {
     end_descendants();
     match ending {
         Ending::Remove => {
-            // A process that is only just gone may still have written; once more is enough then.
-            let first = std::fs::remove_dir_all(home.path());
-            first
-                .or_else(|_| std::fs::remove_dir_all(home.path()))
-                .context("cannot remove the machine's folder")
+            // An agent that waits for a silent pipe would stay, and what it writes would too.
+            while end_all(home) {
+                thread::sleep(TICK);
+            }
+            taker.map(JoinHandle::join);
+            home.remove()
         }
         Ending::PowerOff => {
             let powered = Command::new("systemctl").args(["poweroff", "--force"]).status();

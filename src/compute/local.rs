@@ -1,10 +1,9 @@
 //! Machines that are folders on this one, each with a supervisor's process.
 
 use super::{Compute, Machine, Order, RunId};
-use crate::agent::{Ending, Home, end_all, shell};
+use crate::agent::{Ending, Home, end_all, is_watched, shell};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::local::LocalLink;
-use rustix::process::{Pid, test_kill_process};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -30,7 +29,9 @@ pub struct Local {
 
 impl Local {
     fn home(&self, id: &str) -> Home {
-        Home::new(self.root.join(id))
+        let home = self.root.join(id);
+        // Its processes are found by this path, also by a later run from another folder.
+        Home::new(std::path::absolute(&home).unwrap_or(home))
     }
 
     fn link(&self, id: &str) -> LocalLink {
@@ -43,15 +44,6 @@ impl Local {
 
     fn machine(run: &RunId) -> Machine {
         Machine { id: format!("trainspot-{run}"), description: "this machine (local)".to_owned() }
-    }
-
-    fn supervisor(&self, machine: &Machine) -> Option<Pid> {
-        let home = self.home(&machine.id);
-        let pid = Pid::from_raw(fs::read_to_string(home.pid()).ok()?.trim().parse().ok()?)?;
-        // A number may have been given to another process since.
-        let words = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
-        let path = home.path().as_os_str().as_encoded_bytes();
-        words.split(|byte| *byte == 0).any(|word| word == path).then_some(pid)
     }
 }
 
@@ -87,10 +79,14 @@ impl Compute for Local {
     async fn connect(&self, machine: &Machine) -> Result<LocalLink> {
         let start = Instant::now();
         let home = self.home(&machine.id);
-        while !home.run().join("socket").exists() {
-            if start.elapsed() > START {
+        loop {
+            let watched = is_watched(&home);
+            if watched && home.run().join("socket").exists() {
+                break;
+            }
+            if !watched || start.elapsed() > START {
                 let words = fs::read_to_string(home.agent_log()).unwrap_or_default();
-                return Err(Error::new("the machine's supervisor does not start")
+                return Err(Error::new("the machine's supervisor does not run")
                     .source(words)
                     .kind(Kind::Machine));
             }
@@ -101,22 +97,11 @@ impl Compute for Local {
 
     async fn terminate(&self, machine: &Machine) -> Result<()> {
         let home = self.home(&machine.id);
-        // At once: nothing on the machine is of use any more.
-        let supervisor = self.supervisor(machine);
-        end_all(&home, supervisor);
         let start = Instant::now();
-        while supervisor.is_some_and(|pid| test_kill_process(pid).is_ok()) && start.elapsed() < END {
+        // At once: nothing on the machine is of use any more.
+        while end_all(&home) && start.elapsed() < END {
             tokio::time::sleep(LOOK).await;
         }
-        let removed = fs::remove_dir_all(home.path()).or_else(|_| fs::remove_dir_all(home.path()));
-        match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let folder = home.path().display().to_string();
-                Err(Error::new(format!("cannot remove the machine's folder {folder}"))
-                    .source(error)
-                    .leaves(folder))
-            }
-            _ => Ok(()),
-        }
+        home.remove().map_err(|error| error.leaves(home.path().display().to_string()))
     }
 }

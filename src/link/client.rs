@@ -90,8 +90,7 @@ impl<L: Link> Agent<L> {
             bridge.shutdown().context("cannot send files")
         });
         let (sent, finished) = tokio::join!(pumped, finished);
-        finished?.check("the machine cannot take the files")?;
-        sent.context("cannot send files")?
+        both(sent.context("cannot send files")?, finished?.check("the machine cannot take the files"))
     }
 
     /// Brings files that the training made into `folder`. No file arrives when a required pattern matches nothing.
@@ -124,7 +123,8 @@ impl<L: Link> Agent<L> {
         let pumped = tokio::task::spawn_blocking(move || {
             let output = output.ok_or_else(|| Error::new("the agent has no output"))?;
             let mut progress = None;
-            let place = Place::open(&folder)?;
+            // A machine has no reason to send links: whatever reads or commits the files here would follow them.
+            let place = Place::open(&folder)?.without_links();
             let progress = std::cell::RefCell::new(&mut progress);
             receive(
                 SyncIoBridge::new(output),
@@ -138,8 +138,7 @@ impl<L: Link> Agent<L> {
             )
         });
         let (brought, finished) = tokio::join!(pumped, finished);
-        finished?.check("the machine cannot send the files")?;
-        brought.context("cannot receive files")?
+        both(brought.context("cannot receive files")?, finished?.check("the machine cannot send the files"))
     }
 
     /// Reads the training's log from `offset` on, and hands each piece to `take`. Returns at the log's end.
@@ -160,9 +159,22 @@ impl<L: Link> Agent<L> {
                 take(&buffer[..count]);
             }
         };
+        // The verb may wait for the end of its input.
+        let reading = async {
+            let read = reading.await;
+            drop(input);
+            read
+        };
         let (read, finished) = tokio::join!(reading, finished);
-        drop(input);
         finished?.check("cannot follow the training's log")?;
         read
+    }
+}
+
+/// The result of a transfer. When both ends failed, each may know what the other only felt as a stream that broke off.
+fn both<T>(here: Result<T>, there: Result<()>) -> Result<T> {
+    match (here, there) {
+        (Err(here), Err(there)) => Err(Error::new(there.render()).source(here)),
+        (here, there) => there.and(here),
     }
 }

@@ -111,13 +111,13 @@ impl Lines {
         }
         let due = now.duration_since(self.last_shown) >= EVERY;
         if self.shown < SHOWN_IN_FULL || due {
-            if self.unshown == 0 && self.shown >= SHOWN_IN_FULL {
-                show("… from here on, a line every 10 s");
-            }
             self.shown += text.len() + 1;
             self.last_shown = now;
             show(&text);
         } else {
+            if self.unshown == 0 {
+                show("… from here on, a line every 10 s");
+            }
             self.unshown += 1;
         }
     }
@@ -224,8 +224,9 @@ mod tests {
     fn a_flood_is_thinned_and_ends_with_its_last_lines() {
         let (now, mut bytes, mut count) = (Instant::now(), 0, 0);
         let mut last = String::new();
-        let mut lines = Lines::new(now);
+        let (mut lines, mut said) = (Lines::new(now), 0);
         let mut show = |line: &str| {
+            said += usize::from(line.starts_with("… from here on"));
             bytes += line.len();
             count += 1;
             line.clone_into(&mut last);
@@ -237,6 +238,7 @@ mod tests {
         assert!(bytes < SHOWN_IN_FULL + (1 << 20), "{bytes}");
         assert!(count < 500_000);
         assert!(last.starts_with("line 999999"));
+        assert_eq!(said, 1);
     }
 
     #[test]

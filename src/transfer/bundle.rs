@@ -90,6 +90,10 @@ impl Entry {
             EntryKind::Link { target: Name::from(root.join(path).read_link().with_context(what)?.as_path()) }
         } else {
             use std::os::unix::fs::PermissionsExt as _;
+            // A named pipe, for one, would be waited for forever.
+            if !metadata.is_file() {
+                return Err(Error::new(format!("'{}' is neither a file nor a link", path.display())));
+            }
             EntryKind::File { bytes: metadata.len(), executable: metadata.permissions().mode() & 0o100 != 0 }
         };
         Ok(Self { path: Name::from(path), kind })
@@ -114,7 +118,7 @@ impl Header {
             EntryKind::File { bytes, .. } => bytes,
             EntryKind::Link { .. } => 0,
         });
-        sizes.sum()
+        sizes.fold(0, u64::saturating_add)
     }
 }
 
@@ -195,7 +199,7 @@ pub fn receive(
     let cut = "the stream of files ended early";
     let mut input = zstd::Decoder::new(input).context(cut)?;
     let header = read_header(&mut input)?;
-    Place::check(&header.entries)?;
+    place.check(&header.entries)?;
     announce(&header);
     // Links last: none can then stand in the way of a file's path.
     let (files, links): (Vec<_>, Vec<_>) =
@@ -206,6 +210,10 @@ pub fn receive(
                 receive_file(&mut input, file, &entry.path, bytes, &mut progress)
             })?;
         }
+    }
+    // To the very end, which the sender may still be writing.
+    if input.read(&mut [0]).context(cut)? != 0 {
+        return Err(Error::new("the stream of files goes on after its end"));
     }
     for entry in links {
         if let EntryKind::Link { target } = &entry.kind {

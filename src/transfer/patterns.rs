@@ -5,7 +5,7 @@ use crate::error::{Context as _, Error, Result};
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use walkdir::WalkDir;
 
 /// What a list of patterns matched.
@@ -24,7 +24,7 @@ pub struct Matches {
 /// never matches.
 ///
 /// # Errors
-/// A folder that cannot be read, or a loop of links.
+/// A pattern that leads out of `root`, or a folder that cannot be read.
 pub fn find(root: &Path, patterns: &[String]) -> Result<Matches> {
     let mut found = BTreeMap::new();
     let mut unmatched = Vec::new();
@@ -42,7 +42,12 @@ fn matching(root: &Path, pattern: &str) -> Result<BTreeMap<PathBuf, Entry>> {
     let pattern = pattern.trim_start_matches("./").trim_end_matches('/');
     let matcher = glob(pattern)?;
     let below = glob(&format!("{pattern}/**"))?;
-    let start = root.join(fixed_part(pattern));
+    let fixed = fixed_part(pattern);
+    if !fixed.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(Error::new(format!("the pattern '{pattern}' leads out of the folder that it is for"))
+            .hint("give a path relative to the repository's folder, without '..'"));
+    }
+    let start = root.join(fixed);
     let mut files = BTreeMap::new();
     if !start.exists() {
         return Ok(files);
@@ -51,23 +56,29 @@ fn matching(root: &Path, pattern: &str) -> Result<BTreeMap<PathBuf, Entry>> {
     for item in walk.filter_entry(|item| item.file_name() != ".git") {
         let item = match item {
             Ok(item) => item,
-            // A link that points nowhere is not a file.
-            Err(error)
-                if error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) =>
-            {
+            // A link that points nowhere is not a file; nor is one that points to a folder above it, whose files are
+            // found without it.
+            Err(error) if error.loop_ancestor().is_some() || error.io_error().is_some_and(is_gone) => {
                 continue;
             }
             Err(error) => return Err(Error::new(format!("cannot look for '{pattern}'")).source(error)),
         };
         let path = item.path().strip_prefix(root).unwrap_or(item.path());
         if item.file_type().is_file() && (matcher.is_match(path) || below.is_match(path)) {
-            let metadata = item.metadata().with_context(|| format!("cannot look at '{}'", path.display()))?;
+            let metadata = match item.metadata() {
+                Err(error) if error.io_error().is_some_and(is_gone) => continue,
+                metadata => metadata.with_context(|| format!("cannot look at '{}'", path.display()))?,
+            };
             let executable = metadata.permissions().mode() & 0o100 != 0;
             let kind = EntryKind::File { bytes: metadata.len(), executable };
             files.insert(path.to_owned(), Entry { path: Name::from(path), kind });
         }
     }
     Ok(files)
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
 }
 
 fn glob(pattern: &str) -> Result<GlobMatcher> {
@@ -111,6 +122,28 @@ mod tests {
         assert_eq!(found(&["**/*.bin"]).0, ["model/a.bin", "model/deep/er/b.bin"]);
         assert_eq!(found(&["model/deep/"]), (vec!["model/deep/er/b.bin".into()], none.clone()));
         assert_eq!(found(&["model/{notes.txt,latest}"]).0, ["model/latest", "model/notes.txt"]);
+    }
+
+    #[test]
+    fn a_loop_of_links_is_no_harm() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("env")).unwrap();
+        std::fs::write(root.path().join("a.bin"), "x").unwrap();
+        std::os::unix::fs::symlink("..", root.path().join("env/up")).unwrap();
+        let files = find(root.path(), &["**/*.bin".to_owned()]).unwrap().files;
+        assert_eq!(files.iter().map(|entry| entry.path.to_string()).collect::<Vec<_>>(), ["a.bin"]);
+    }
+
+    #[test]
+    fn a_pattern_that_leads_outside_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("work")).unwrap();
+        let secret = root.path().join("secret");
+        std::fs::write(&secret, "x").unwrap();
+        for pattern in [secret.to_str().unwrap(), "../secret", "./../*", "a/../../secret"] {
+            let error = find(&root.path().join("work"), &[pattern.to_owned()]).unwrap_err().render();
+            assert!(error.contains("leads out of the folder"), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The folder that files arrive in. Nothing can be written outside it, and no file is ever half there.
 
-use super::bundle::{Entry, Name};
+use super::bundle::{Entry, EntryKind, Name};
 use crate::error::{Context as _, Error, Result};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Permissions, PermissionsExt as _};
@@ -15,17 +15,32 @@ use std::path::{Component, Path};
 /// is killed leaves nothing behind.
 pub struct Place {
     dir: Dir,
+    links: bool,
 }
 
 impl Place {
     /// Opens a folder that exists.
     pub fn open(folder: &Path) -> Result<Self> {
         let dir = Dir::open_ambient_dir(folder, ambient_authority());
-        Ok(Self { dir: dir.with_context(|| format!("cannot open the folder {}", folder.display()))? })
+        let dir = dir.with_context(|| format!("cannot open the folder {}", folder.display()))?;
+        Ok(Self { dir, links: true })
+    }
+
+    /// Takes files only.
+    #[must_use]
+    pub fn without_links(self) -> Self {
+        Self { links: false, ..self }
     }
 
     /// Refuses a list in which any path could lead outside, or into git's own folder, before a byte is written.
-    pub(super) fn check(entries: &[Entry]) -> Result<()> {
+    pub(super) fn check(&self, entries: &[Entry]) -> Result<()> {
+        let link = entries.iter().find(|entry| matches!(entry.kind, EntryKind::Link { .. }));
+        if let Some(link) = link.filter(|_| !self.links) {
+            return Err(Error::new(format!(
+                "refused to make the link '{}': only files are taken",
+                link.path
+            )));
+        }
         entries.iter().try_for_each(|entry| check(&entry.path))
     }
 
@@ -84,7 +99,7 @@ fn refused(name: &Name) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Entry, EntryKind, Header, Sender, find, receive};
+    use super::super::{Header, Sender, find, receive};
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -155,7 +170,7 @@ mod tests {
                 entries: vec![Entry { path: Name::Text(path.into()), kind: file.clone() }],
                 unmatched: vec![],
             };
-            assert!(Place::check(&header.entries).is_err(), "{path}");
+            assert!(Place::open(source.path()).unwrap().check(&header.entries).is_err(), "{path}");
         }
         let target = tempfile::tempdir().unwrap();
         symlink(outside.path(), target.path().join("out")).unwrap();
@@ -165,6 +180,15 @@ mod tests {
             assert!(place.file(&Name::Text(path.into()), false, |_| Ok(())).is_err(), "{path}");
         }
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_are_refused_where_only_files_are_taken() {
+        let target = tempfile::tempdir().unwrap();
+        let place = Place::open(target.path()).unwrap().without_links();
+        let link = EntryKind::Link { target: Name::Text("/etc/passwd".into()) };
+        let error = place.check(&[Entry { path: Name::Text("x".into()), kind: link }]).unwrap_err();
+        assert_eq!(error.render(), "refused to make the link 'x': only files are taken");
     }
 
     #[test]
