@@ -2,5 +2,6 @@
 //!
 //! The rooms, and which may call which, are drawn in `ARCHITECTURE.md`.
 
+pub mod bitbucket;
 pub mod error;
 pub mod retry;

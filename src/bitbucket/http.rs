@@ -1,0 +1,152 @@
+//! Requests: authorisation, deadlines, retries, pages, and what to advise where they are refused.
+
+use super::failure::Failure;
+use super::{Client, Credential};
+use crate::error::{Error, Kind, Result};
+use crate::retry::{Attempt, retry};
+use reqwest::{Method, Proxy, redirect};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::time::Duration;
+use url::Url;
+
+/// No list that is read here comes near; a `next` that leads in circles must end somewhere.
+const MOST_PAGES: usize = 100;
+/// A host that does not take connections within this time is down; waiting longer only delays the next attempt.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// What a token must be allowed to do for a call, by the names that Bitbucket gives it.
+#[derive(Clone, Copy)]
+pub(super) struct Scope {
+    /// As an access token's settings name it.
+    pub(super) access: &'static str,
+    /// As an API token's settings name it.
+    pub(super) api: &'static str,
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+struct Page<T> {
+    values: Vec<T>,
+    next: Option<String>,
+}
+
+/// The HTTP client for a credential.
+///
+/// It follows no redirects: none is documented for the calls made here, a followed POST would become a GET, and the
+/// authorisation is for Bitbucket alone.
+pub(super) fn connector(credential: &Credential) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("trainspot/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT);
+    match credential {
+        Credential::PipelinesProxy { proxy_url } => builder.no_proxy().proxy(Proxy::all(proxy_url)?).build(),
+        Credential::AccessToken(_) | Credential::ApiToken { .. } => builder.build(),
+    }
+}
+
+impl Client {
+    /// Makes one call of one or more requests, and makes the whole of it again where it fails in passing.
+    ///
+    /// A failed request may have been acted upon. A call that is not idempotent therefore starts by looking for
+    /// what it would create.
+    pub(super) async fn call<T>(
+        &self,
+        what: &str,
+        scope: Scope,
+        mut call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T> {
+        let policy = self.patience.attempts;
+        let attempts = retry(policy, async |number| match call().await {
+            Err(failure) if failure.passing => {
+                tracing::info!("Attempt {number} to {what} failed: {failure}");
+                let wait = failure.wait;
+                Attempt::Passing(failure, wait)
+            }
+            ended => Attempt::Final(ended),
+        });
+        let late =
+            || Failure::last(format!("Bitbucket did not do it within {} s", policy.total.as_secs_f32()));
+        let ended = tokio::time::timeout(policy.total, attempts).await;
+        ended.unwrap_or_else(|_| Err(late())).map_err(|failure| self.explain(what, scope, failure))
+    }
+
+    /// One request, and the JSON that it is answered with.
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> Result<T, Failure> {
+        let request = self.http.request(method, url).timeout(self.patience.request);
+        let request = match &self.credential {
+            Credential::AccessToken(token) => request.bearer_auth(token),
+            Credential::ApiToken { email, token } => request.basic_auth(email, Some(token)),
+            Credential::PipelinesProxy { .. } => request,
+        };
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let response = request.send().await.map_err(Failure::of_transport)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(Failure::of_transport)?;
+        if !status.is_success() {
+            return Err(Failure::of_answer(status, &headers, &body));
+        }
+        let unreadable = |error| Failure::last(format!("Bitbucket's answer cannot be understood: {error}"));
+        serde_json::from_slice(&body).map_err(unreadable)
+    }
+
+    /// Every value of a list, page by page.
+    pub(super) async fn list<T: DeserializeOwned>(&self, mut url: Url) -> Result<Vec<T>, Failure> {
+        let mut values = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let page: Page<T> = self.send(Method::GET, url, None).await?;
+            values.extend(page.values);
+            let Some(next) = page.next else { return Ok(values) };
+            // The token goes wherever the request goes.
+            url = Url::parse(&next)
+                .ok()
+                .filter(|next| next.origin() == self.base.origin())
+                .ok_or_else(|| Failure::last(format!("Bitbucket's next page is on another host: {next}")))?;
+        }
+        Err(Failure::last(format!("Bitbucket's list has more than {MOST_PAGES} pages")))
+    }
+
+    fn explain(&self, what: &str, scope: Scope, failure: Failure) -> Error {
+        let advice = self.advice(scope, &failure);
+        let error = Error::new(format!("cannot {what} in {}", self.repository())).kind(Kind::Publication);
+        match advice {
+            Some(advice) => error.source(failure).hint(advice),
+            None => error.source(failure),
+        }
+    }
+
+    fn advice(&self, scope: Scope, failure: &Failure) -> Option<String> {
+        let (variable, scope) = match &self.credential {
+            Credential::AccessToken(_) => ("BITBUCKET_ACCESS_TOKEN", scope.access),
+            Credential::ApiToken { .. } => ("ATLASSIAN_ACCOUNT_EMAIL and ATLASSIAN_API_TOKEN", scope.api),
+            Credential::PipelinesProxy { .. } => {
+                let refused = matches!(failure.status(), Some(401 | 403));
+                let advice = "the step's own identity may not do this; set BITBUCKET_ACCESS_TOKEN to a repository \
+                              access token";
+                return refused.then(|| advice.to_owned());
+            }
+        };
+        Some(match failure.status()? {
+            401 => format!(
+                "check {variable}: Bitbucket does not accept it; it may be mistyped, revoked or expired"
+            ),
+            403 => format!("check {variable}: the token needs the scope {scope} on {}", self.repository()),
+            404 => format!(
+                "check that {} exists under this name, and that the token in {variable} may read it",
+                self.repository()
+            ),
+            429 => "run fewer pipelines at a time, or give this one a token of its own".to_owned(),
+            _ => return None,
+        })
+    }
+}

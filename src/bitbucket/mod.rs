@@ -1,0 +1,185 @@
+//! Bitbucket Cloud's REST API 2.0: pull requests and their comments, build statuses, Code Insights reports.
+//!
+//! Every call may be made again: what it creates it first looks for, so that a lost answer, a repeated step or two
+//! runs at once do not leave two of it.
+
+mod comments;
+mod commits;
+mod failure;
+mod http;
+mod pull_requests;
+
+use crate::error::{Context as _, Error, Result};
+use crate::retry::Policy;
+use std::fmt;
+use std::time::Duration;
+use url::Url;
+
+pub use comments::LONGEST_COMMENT;
+pub use commits::{BuildState, BuildStatus, Report, ReportData, ReportResult, ReportValue};
+pub use failure::{Failure, status_of};
+pub use pull_requests::{NewPullRequest, PullRequest};
+
+/// The API of Bitbucket Cloud.
+pub const API_URL: &str = "https://api.bitbucket.org/2.0";
+/// The auth proxy of a Pipelines step, as a pipe's container reaches it.
+pub const PIPELINES_PROXY_URL: &str = "http://host.docker.internal:29418";
+
+/// Who calls. App passwords are not among them: Bitbucket removed them in July 2026.
+#[derive(Clone)]
+pub enum Credential {
+    /// A repository, project or workspace access token, or an OAuth consumer's token.
+    AccessToken(String),
+    /// An Atlassian API token and the e-mail address of the account that it belongs to.
+    ApiToken {
+        /// The account's e-mail address.
+        email: String,
+        /// The token.
+        token: String,
+    },
+    /// None: the step's auth proxy adds its own, for Code Insights reports only.
+    PipelinesProxy {
+        /// The proxy, usually [`PIPELINES_PROXY_URL`].
+        proxy_url: String,
+    },
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::AccessToken(_) => "AccessToken(…)",
+            Self::ApiToken { .. } => "ApiToken(…)",
+            Self::PipelinesProxy { .. } => "PipelinesProxy",
+        })
+    }
+}
+
+/// How long to wait for Bitbucket, and how often to try.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The longest wait for one answer.
+    pub request: Duration,
+    /// The attempts at one call. Its `total` also bounds the call as a whole.
+    pub attempts: Policy,
+}
+
+impl Default for Patience {
+    /// 30 s an answer: Bitbucket's own front end gives up at about that. Two minutes in all: long enough for a
+    /// deployment on their side to pass, short beside the training whose report is at stake.
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(30),
+            attempts: Policy {
+                attempts: 6,
+                first_wait: Duration::from_secs(1),
+                longest_wait: Duration::from_secs(20),
+                total: Duration::from_mins(2),
+            },
+        }
+    }
+}
+
+/// A client of one repository.
+pub struct Client {
+    http: reqwest::Client,
+    /// The API's base, without a slash at its end.
+    base: Url,
+    workspace: String,
+    repo_slug: String,
+    credential: Credential,
+    patience: Patience,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Client({}, {:?})", self.repository(), self.credential)
+    }
+}
+
+impl Client {
+    /// A client of `workspace/repo_slug` (names, or UUIDs in braces) at `api_url`, usually [`API_URL`].
+    ///
+    /// Behind the Pipelines proxy it speaks plain HTTP whatever the URL says: the proxy cannot add its
+    /// authorisation to what it cannot read.
+    pub fn new(api_url: &str, workspace: &str, repo_slug: &str, credential: Credential) -> Result<Self> {
+        let wrong = || format!("Bitbucket's API URL {api_url} is not one");
+        let mut base = Url::parse(api_url).with_context(wrong)?;
+        if let Credential::PipelinesProxy { .. } = credential {
+            // The only failure is a URL that is not of the web, which the next check finds.
+            let _ = base.set_scheme("http");
+        }
+        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
+            return Err(Error::new(wrong()));
+        }
+        let http = http::connector(&credential).context("cannot set up the connection to Bitbucket")?;
+        Ok(Self {
+            http,
+            base,
+            workspace: workspace.to_owned(),
+            repo_slug: repo_slug.to_owned(),
+            credential,
+            patience: Patience::default(),
+        })
+    }
+
+    /// The same client with other deadlines, for tests.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// `workspace/repo_slug`, as messages name it.
+    fn repository(&self) -> String {
+        format!("{}/{}", self.workspace, self.repo_slug)
+    }
+
+    /// The URL below the repository's own, each segment percent-encoded.
+    fn url(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["repositories", &self.workspace, &self.repo_slug]).extend(segments);
+        }
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(credential: Credential) -> Client {
+        Client::new("https://api.example.org/2.0/", "{a-b}", "c d/e", credential).unwrap()
+    }
+
+    #[test]
+    fn names_are_encoded_in_urls() {
+        let url = client(Credential::AccessToken("t".into())).url(&["commit", "0?#"]);
+        let expected = "https://api.example.org/2.0/repositories/%7Ba-b%7D/c%20d%2Fe/commit/0%3F%23";
+        assert_eq!(url.as_str(), expected);
+    }
+
+    #[test]
+    fn behind_the_proxy_the_scheme_is_plain() {
+        let credential = Credential::PipelinesProxy { proxy_url: "http://127.0.0.1:1".into() };
+        assert_eq!(client(credential).url(&[]).scheme(), "http");
+    }
+
+    #[test]
+    fn no_debug_output_shows_a_secret() {
+        let access = Credential::AccessToken("s3cret".into());
+        let api = Credential::ApiToken { email: "a@example.org".into(), token: "s3cret".into() };
+        for credential in [access, api] {
+            let shown = format!("{credential:?} {:?}", client(credential.clone()));
+            assert!(!shown.contains("s3cret"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_web_address_is_refused() {
+        for url in ["api.bitbucket.org", "file:///2.0", "mailto:a@example.org"] {
+            let token = Credential::AccessToken("t".into());
+            assert!(Client::new(url, "a", "b", token).unwrap_err().render().contains(url));
+        }
+    }
+}

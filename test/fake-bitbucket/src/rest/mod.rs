@@ -1,0 +1,195 @@
+//! The REST API 2.0: authorisation, routing, pages and errors.
+
+mod commits;
+mod pull_requests;
+
+use crate::body::{self, Body};
+use crate::server::Door;
+use crate::{Shared, auth, lock};
+use bytes::Bytes;
+use hyper::Response;
+use hyper::header::CONTENT_TYPE;
+use hyper::http::request::Parts;
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value, json};
+
+/// A call on its way through the routes.
+struct Call<'a> {
+    shared: &'a Shared,
+    /// What links start with, such as `http://api.bitbucket.org/2.0`.
+    base: &'a str,
+    path: &'a str,
+    query: Vec<(String, String)>,
+    body: Value,
+}
+
+enum Reply {
+    Json(u16, Value),
+    /// What the service in front of Bitbucket says when it refuses a request by itself.
+    Html(u16, &'static str),
+}
+
+pub(crate) fn answer(shared: &Shared, door: Door, head: &Parts, base: &str, body: &Bytes) -> Response<Body> {
+    let path = head.uri.path();
+    let reply = if auth::rest(&head.headers, door, path) {
+        let query = query(head.uri.query().unwrap_or_default());
+        let body = serde_json::from_slice(body).unwrap_or_default();
+        Call { shared, base, path, query, body }.route(head.method.as_str())
+    } else {
+        error(401, "Token is invalid, expired, or not supported for this endpoint.")
+    };
+    let (status, kind, text) = match reply {
+        Reply::Html(status, text) => (status, "text/html", text.to_owned()),
+        Reply::Json(status, value) => {
+            if let Some(contract) = shared.contract {
+                let found = contract.answer(head.method.as_str(), path, status, &value);
+                lock(&shared.violations).extend(found.into_iter().map(|found| format!("the fake: {found}")));
+            }
+            (status, "application/json", value.to_string())
+        }
+    };
+    Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, kind)
+        .body(body::full(text))
+        .expect("a valid answer of the fake")
+}
+
+impl Call<'_> {
+    fn route(&self, method: &str) -> Reply {
+        let decoded = |segment| percent_decode_str(segment).decode_utf8_lossy().into_owned();
+        let segments: Vec<String> = self.path.split('/').skip(2).map(decoded).collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let options = &self.shared.options;
+        let rest = match &*segments {
+            ["repositories", workspace, slug, rest @ ..]
+                if *workspace == options.workspace && *slug == options.slug =>
+            {
+                rest
+            }
+            ["repositories", workspace, slug, ..] => {
+                return error(404, &format!("Repository {workspace}/{slug} not found"));
+            }
+            _ => return error(404, "Resource not found"),
+        };
+        match (method, rest) {
+            ("GET", ["pullrequests"]) => self.list_pull_requests(),
+            ("POST", ["pullrequests"]) => self.open_pull_request(),
+            ("GET", ["pullrequests", id]) => self.get_pull_request(id),
+            ("PUT", ["pullrequests", id]) => self.update_pull_request(id),
+            ("GET", ["pullrequests", id, "comments"]) => self.list_comments(id),
+            ("POST", ["pullrequests", id, "comments"]) => self.add_comment(id),
+            ("PUT", ["pullrequests", _, "comments", id]) => self.update_comment(id),
+            ("POST", ["commit", commit, "statuses", "build"]) => self.set_status(commit),
+            ("PUT", ["commit", commit, "reports", id]) => self.put_report(commit, id),
+            _ => error(404, "Resource not found"),
+        }
+    }
+
+    /// The repository's URL, which all links are below.
+    fn repository(&self) -> String {
+        let options = &self.shared.options;
+        format!("{}/repositories/{}/{}", self.base, options.workspace, options.slug)
+    }
+
+    /// The repository's address for people.
+    fn site(&self) -> String {
+        let options = &self.shared.options;
+        format!("https://bitbucket.org/{}/{}", options.workspace, options.slug)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The clauses of `q=`, each a field and its value.
+    fn clauses(&self) -> Result<Vec<(String, String)>, Reply> {
+        let q = self.parameter("q").unwrap_or_default();
+        clauses(q).ok_or_else(|| error(400, &format!("Invalid query string: {q}")))
+    }
+
+    /// One page of a list. The pages are shorter than asked, so that whoever ignores `next` is found out.
+    fn page(&self, values: &[Value]) -> Reply {
+        let asked = self.parameter("pagelen").and_then(|length| length.parse().ok()).unwrap_or(10);
+        let length = self.shared.options.page_length.min(asked).max(1);
+        let page = self.parameter("page").and_then(|page| page.parse().ok()).unwrap_or(1).max(1);
+        let start = (page - 1) * length;
+        let shown: Vec<&Value> = values.iter().skip(start).take(length).collect();
+        let mut body = json!({ "pagelen": length, "page": page, "size": values.len(), "values": shown });
+        if start + length < values.len() {
+            let others = self.query.iter().filter(|(name, _)| name != "page");
+            let others: Vec<String> =
+                others.map(|(name, value)| format!("{name}={}&", encode(value))).collect();
+            let others = others.concat();
+            let origin = self.base.trim_end_matches("/2.0");
+            body["next"] = json!(format!("{origin}{}?{others}page={}", self.path, page + 1));
+        }
+        Reply::Json(200, body)
+    }
+}
+
+/// `a.b="c" AND d=false` → the fields and their values; nothing of Bitbucket's other operators.
+fn clauses(q: &str) -> Option<Vec<(String, String)>> {
+    let mut clauses = Vec::new();
+    let mut rest = q.trim();
+    while !rest.is_empty() {
+        let (field, value) = rest.split_once('=')?;
+        let (value, after) = literal(value.trim_start())?;
+        clauses.push((field.trim().to_owned(), value));
+        rest = match after.trim_start() {
+            "" => "",
+            more => more.strip_prefix("AND ")?,
+        };
+    }
+    Some(clauses)
+}
+
+/// A text in double quotes with backslash escapes, or a bare word; and what follows it.
+fn literal(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(' ').unwrap_or(text.len());
+        return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));
+    };
+    let (mut value, mut escaped) = (String::new(), false);
+    for (index, character) in quoted.char_indices() {
+        match character {
+            _ if escaped => {
+                value.push(character);
+                escaped = false;
+            }
+            '\\' => escaped = true,
+            '"' => return Some((value, &quoted[index + 1..])),
+            _ => value.push(character),
+        }
+    }
+    None
+}
+
+/// A query's parameters, decoded.
+pub(crate) fn query(query: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(n, v)| (decoded(n), decoded(v)))
+        .collect()
+}
+
+fn encode(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+fn error(status: u16, message: &str) -> Reply {
+    Reply::Json(status, json!({ "type": "error", "error": { "message": message } }))
+}
+
+/// A 400 that names the field at fault.
+fn bad_field(field: &str, complaint: &str) -> Reply {
+    let mut fields = Map::new();
+    fields.insert(field.into(), json!([complaint]));
+    Reply::Json(400, json!({ "type": "error", "error": { "message": "Bad request", "fields": fields } }))
+}
+
+fn not_found() -> Reply {
+    error(404, "Resource not found")
+}

@@ -1,0 +1,120 @@
+//! What Bitbucket remembers, and what it saw.
+
+use serde_json::Value;
+
+/// A pull request.
+#[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// Its number, from 1.
+    pub id: u64,
+    /// Its title.
+    pub title: String,
+    /// Its description, Markdown.
+    pub description: String,
+    /// The branch that it would merge.
+    pub source: String,
+    /// The branch that it would merge into.
+    pub destination: String,
+    /// `OPEN`, `MERGED` or `DECLINED`.
+    pub state: &'static str,
+    /// Whether merging deletes the source branch.
+    pub close_source_branch: bool,
+}
+
+/// A comment on a pull request.
+#[derive(Clone, Debug)]
+pub struct Comment {
+    /// Its number, from 1, over all pull requests.
+    pub id: u64,
+    /// The pull request's number.
+    pub pull_request: u64,
+    /// `content.raw`, Markdown.
+    pub body: String,
+    /// Whether somebody deleted it; Bitbucket still lists it then.
+    pub deleted: bool,
+}
+
+/// A build status as it was posted.
+#[derive(Clone, Debug)]
+pub struct BuildStatus {
+    /// The commit in the URL.
+    pub commit: String,
+    /// The key that identifies it on the commit.
+    pub key: String,
+    /// The whole request body.
+    pub body: Value,
+}
+
+/// A Code Insights report as it was put.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The commit in the URL.
+    pub commit: String,
+    /// The report's external id, from the URL.
+    pub id: String,
+    /// The whole request body.
+    pub body: Value,
+}
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The HTTP method.
+    pub method: String,
+    /// The path, still percent-encoded.
+    pub path: String,
+    /// The query's parameters, decoded.
+    pub query: Vec<(String, String)>,
+    /// Whether the request line carried an absolute URI, as requests to a proxy do.
+    pub absolute: bool,
+    /// Whether it came to the proxy's port.
+    pub through_proxy: bool,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+    /// The `User-Agent` header.
+    pub user_agent: Option<String>,
+    /// The `Content-Encoding` header.
+    pub encoding: Option<String>,
+    /// The body of a REST call, where it is JSON.
+    pub body: Option<Value>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) pull_requests: Vec<PullRequest>,
+    pub(crate) comments: Vec<Comment>,
+    pub(crate) statuses: Vec<BuildStatus>,
+    pub(crate) reports: Vec<Report>,
+}
+
+impl State {
+    pub(crate) fn open(
+        &mut self,
+        title: &str,
+        description: &str,
+        source: &str,
+        destination: &str,
+    ) -> &mut PullRequest {
+        let id = self.pull_requests.len() as u64 + 1;
+        self.pull_requests.push(PullRequest {
+            id,
+            title: title.into(),
+            description: description.into(),
+            source: source.into(),
+            destination: destination.into(),
+            state: "OPEN",
+            close_source_branch: false,
+        });
+        self.pull_requests.last_mut().expect("the pull request just added")
+    }
+
+    pub(crate) fn pull_request(&mut self, id: u64) -> Option<&mut PullRequest> {
+        self.pull_requests.iter_mut().find(|pull_request| pull_request.id == id)
+    }
+
+    pub(crate) fn comment(&mut self, pull_request: u64, body: &str) -> &mut Comment {
+        let id = self.comments.len() as u64 + 1;
+        self.comments.push(Comment { id, pull_request, body: body.into(), deleted: false });
+        self.comments.last_mut().expect("the comment just added")
+    }
+}
