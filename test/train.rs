@@ -274,7 +274,7 @@ fn told_to_stop_it_ends_the_machine_and_says_so() {
 fn a_machine_that_is_lost_is_replaced_and_the_training_goes_on_from_its_checkpoint() {
     let mut scene = scene(Access::Token);
     let command = "mkdir -p model; test $TRAINSPOT_RESUME = 1 && cp state model/m.bin && echo '{}' > model/metrics.json && exit 0; \
-        echo half way > state; sleep 600";
+        echo half way > state; sleep 45";
     scene
         .set("TRAIN_COMMAND", command)
         .set("CHECKPOINTS", "state")
