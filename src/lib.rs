@@ -2,6 +2,106 @@
 //!
 //! The rooms, and which may call which, are drawn in `ARCHITECTURE.md`.
 
+pub mod actions;
+pub mod agent;
 pub mod bitbucket;
+pub mod compute;
+pub mod config;
 pub mod error;
+pub mod link;
+pub mod log;
+pub mod repo;
+pub mod report;
 pub mod retry;
+pub mod transfer;
+
+use config::Config;
+use error::{Context as _, Error, Kind, Result};
+use std::ffi::OsString;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Runs the program, and returns its exit code: 0, or that of the error's [`Kind`].
+///
+/// `arguments` are those after the program's name; the pipe itself takes none.
+pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, OsString)>) -> u8 {
+    log::start();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [] => pipe(
+            environment
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        ),
+        ["agent", ..] => return agent_code(agent::run(&arguments[1..])),
+        ["--help" | "-h" | "help"] => return told(&config::help::usage()),
+        ["--version" | "-V"] => return told(env!("CARGO_PKG_VERSION")),
+        [other, ..] => Err(unknown(other)),
+    };
+    match done {
+        Ok(last_line) => {
+            log::success(&last_line);
+            0
+        }
+        Err(error) => {
+            log::failure(&error.render());
+            error.exit_kind().exit_code()
+        }
+    }
+}
+
+fn told(text: &str) -> u8 {
+    log::text(text);
+    0
+}
+
+/// An agent's words travel on standard error; its standard output is data.
+fn agent_code(done: Result<()>) -> u8 {
+    done.map_or_else(
+        |error| {
+            tracing::error!("{}", error.render());
+            error.exit_kind().exit_code()
+        },
+        |()| 0,
+    )
+}
+
+fn unknown(argument: &str) -> Error {
+    Error::new(format!("'{argument}' is not known; the pipe takes no arguments, see --help"))
+        .kind(Kind::Configuration)
+}
+
+fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<String> {
+    let config = Config::load(environment)
+        .map_err(|problems| Error::new(problems.to_string()).kind(Kind::Configuration))?;
+    log::hide(&config.secrets);
+    if config.debug {
+        log::show_debug();
+    }
+    tracing::info!("trainspot {}", env!("CARGO_PKG_VERSION"));
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    // One thread is enough: the work is waiting, and what is not runs on the blocking threads.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let done = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        watch_signals(&shutdown)?;
+        actions::run(&config, &shutdown).await
+    });
+    // A blocking thread may still wait for a stream that its other end has forgotten.
+    runtime.shutdown_background();
+    done
+}
+
+/// SIGTERM and SIGINT end the run in good order.
+fn watch_signals(shutdown: &CancellationToken) -> Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).context("cannot listen for signals")?;
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            tracing::warn!("told to stop; ending the machine");
+            shutdown.cancel();
+        });
+    }
+    Ok(())
+}

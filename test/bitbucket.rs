@@ -1,11 +1,12 @@
 //! The REST client against the fake, which holds every request to Bitbucket's contract when it is dropped.
 
 use fake_bitbucket::{ACCESS_TOKEN, API_EMAIL, API_TOKEN, FakeBitbucket, Fault};
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use trainspot::bitbucket::{
-    BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience, Report, ReportData, ReportResult,
-    ReportValue, status_of,
+    BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience, status_of,
 };
+use trainspot::report::{Cell, Datum, Insights};
 use trainspot::retry::Policy;
 
 const MARKER: &str = "[trainspot:main]: https://bitbucket.org/acme/trainspot";
@@ -58,27 +59,26 @@ fn status(state: BuildState) -> BuildStatus {
     }
 }
 
-fn report() -> Report {
-    let datum = |title: &str, value| ReportData { title: title.into(), value };
-    let link = ReportValue::Link { text: "Pipeline".into(), href: "https://bitbucket.org/p".into() };
-    let mut data = vec![
-        datum("Saved", ReportValue::Percentage(71.5)),
-        datum("Took", ReportValue::Duration(90_000)),
-        datum("Ended", ReportValue::Date(1_700_000_000_000)),
-        datum("Converged", ReportValue::Boolean(true)),
-        datum("Page", link),
-        datum("Loss", ReportValue::Number(f64::INFINITY)),
-        datum("Machine", ReportValue::Text("m5.large".into())),
-    ];
-    data.resize(12, datum("More", ReportValue::Number(0.5)));
-    Report {
+/// One cell of each type, in the shape that the report's room makes.
+fn report() -> Value {
+    let datum = |title: &str, cell| Datum { title: title.into(), cell };
+    let link = Cell::Link { text: "Pipeline".into(), href: "https://bitbucket.org/p".into() };
+    json!(Insights {
         title: "Training".into(),
         details: "Trained on m5.large".into(),
-        reporter: "trainspot".into(),
+        report_type: "TEST",
+        reporter: "trainspot",
+        result: "PASSED",
         link: Some("https://bitbucket.org/acme/forest".into()),
-        result: ReportResult::Passed,
-        data,
-    }
+        data: vec![
+            datum("Saved", Cell::Percentage(71.5)),
+            datum("Took", Cell::Duration(90_000)),
+            datum("Converged", Cell::Boolean(true)),
+            datum("Page", link),
+            datum("Machine", Cell::Text("m5.large".into())),
+            datum("Loss", Cell::Number(0.5)),
+        ],
+    })
 }
 
 #[tokio::test]
@@ -177,8 +177,8 @@ async fn a_report_needs_no_token_behind_the_proxy() {
     proxied(&fake).put_report(COMMIT, "trainspot", &report()).await.unwrap();
     let [put] = &*fake.reports() else { panic!("one report") };
     assert_eq!((&*put.commit, &*put.id), (COMMIT, "trainspot"));
-    assert_eq!(put.body["data"].as_array().unwrap().len(), 10);
-    assert_eq!(put.body["data"][5]["value"], "inf");
+    assert_eq!(put.body["data"].as_array().unwrap().len(), 6);
+    assert_eq!(put.body["data"][5]["value"], 0.5);
     let [request] = &*fake.requests() else { panic!("one request") };
     assert!(request.through_proxy && request.absolute && request.authorization.is_none());
     assert_eq!(request.user_agent.as_deref(), Some(concat!("trainspot/", env!("CARGO_PKG_VERSION"))));

@@ -1,3 +1,10 @@
-//! The integration tests, by feature.
+//! Tests of the whole program, by feature.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bitbucket;
+mod config;
+mod docs;
+mod kills;
+mod repo;
+mod support;
+mod train;

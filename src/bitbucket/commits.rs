@@ -13,8 +13,6 @@ const SCOPE: Scope = Scope { access: "repository", api: "read:repository:bitbuck
 const LONGEST_KEY: usize = 40;
 /// Bitbucket refuses longer descriptions of a status, in characters.
 const LONGEST_DESCRIPTION: usize = 255;
-/// Bitbucket refuses reports with more values.
-const MOST_DATA: usize = 10;
 
 /// How a build goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,70 +47,6 @@ pub struct BuildStatus {
     pub refname: Option<String>,
 }
 
-/// How a report turned out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ReportResult {
-    /// Well.
-    Passed,
-    /// Not well.
-    Failed,
-    /// It is not yet known.
-    Pending,
-}
-
-/// A Code Insights report on a commit.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Its title.
-    pub title: String,
-    /// What it is about; plain text.
-    pub details: String,
-    /// Who made it.
-    pub reporter: String,
-    /// Where it leads.
-    pub link: Option<String>,
-    /// How it turned out.
-    pub result: ReportResult,
-    /// What it shows; only the first ten are sent, as Bitbucket takes no more.
-    pub data: Vec<ReportData>,
-}
-
-/// One value of a report.
-#[derive(Clone, Debug, Serialize)]
-pub struct ReportData {
-    /// What it is.
-    pub title: String,
-    /// How much it is.
-    #[serde(flatten)]
-    pub value: ReportValue,
-}
-
-/// A value of a report, with the form in which Bitbucket shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "type", content = "value", rename_all = "UPPERCASE")]
-pub enum ReportValue {
-    /// Yes or no.
-    Boolean(bool),
-    /// A point in time, in ms since 1970.
-    Date(u64),
-    /// A length of time, in ms.
-    Duration(u64),
-    /// A link.
-    Link {
-        /// What is shown.
-        text: String,
-        /// Where it leads.
-        href: String,
-    },
-    /// A number. One that is not finite is sent as text, as JSON has no such numbers.
-    Number(f64),
-    /// A percentage, from 0 to 100.
-    Percentage(f64),
-    /// Anything else.
-    Text(String),
-}
-
 impl Client {
     /// Sets a build status on a commit.
     pub async fn set_build_status(&self, commit: &str, status: &BuildStatus) -> Result<()> {
@@ -129,41 +63,14 @@ impl Client {
         .await
     }
 
-    /// Sets the Code Insights report `report_id`, of the caller's choice, on a commit.
-    pub async fn put_report(&self, commit: &str, report_id: &str, report: &Report) -> Result<()> {
+    /// Sets the Code Insights report `report_id`, of the caller's choice, on a commit: `report` is the request's body.
+    pub async fn put_report(&self, commit: &str, report_id: &str, report: &Value) -> Result<()> {
         let what = format!("set the report {report_id} of commit {commit}");
-        let body = body(report);
         let url = self.url(&["commit", commit, "reports", report_id]);
         self.call(&what, SCOPE, async || {
-            self.send::<Value>(Method::PUT, url.clone(), Some(&body)).await.map(drop)
+            self.send::<Value>(Method::PUT, url.clone(), Some(report)).await.map(drop)
         })
         .await
-    }
-}
-
-fn body(report: &Report) -> Value {
-    let data: Vec<ReportData> = report.data.iter().take(MOST_DATA).cloned().map(finite).collect();
-    let mut body = json!({
-        "title": report.title,
-        "details": report.details,
-        // Of the four types that there are, the one nearest to metrics.
-        "report_type": "TEST",
-        "reporter": report.reporter,
-        "result": report.result,
-        "data": data,
-    });
-    if let Some(link) = &report.link {
-        body["link"] = json!(link);
-    }
-    body
-}
-
-fn finite(datum: ReportData) -> ReportData {
-    match datum.value {
-        ReportValue::Number(number) | ReportValue::Percentage(number) if !number.is_finite() => {
-            ReportData { value: ReportValue::Text(number.to_string()), ..datum }
-        }
-        _ => datum,
     }
 }
 
@@ -205,11 +112,5 @@ mod tests {
         assert_eq!(cut("short", 255), "short");
         let long = cut(&"é".repeat(300), 255);
         assert_eq!((long.chars().count(), long.chars().last()), (255, Some('…')));
-    }
-
-    #[test]
-    fn numbers_that_json_has_not_are_text() {
-        let nan = ReportData { title: "loss".into(), value: ReportValue::Number(f64::NAN) };
-        assert_eq!(json!(finite(nan)), json!({ "title": "loss", "type": "TEXT", "value": "NaN" }));
     }
 }

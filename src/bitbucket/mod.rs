@@ -16,7 +16,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use comments::LONGEST_COMMENT;
-pub use commits::{BuildState, BuildStatus, Report, ReportData, ReportResult, ReportValue};
+pub use commits::{BuildState, BuildStatus};
 pub use failure::{Failure, status_of};
 pub use pull_requests::{NewPullRequest, PullRequest};
 

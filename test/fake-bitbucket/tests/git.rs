@@ -1,6 +1,5 @@
 //! Git, the real one, against the fake: what a step's clone can do with a token, and through the proxy.
-
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fake_bitbucket::{ACCESS_TOKEN, API_TOKEN, BareRepository, FakeBitbucket, Fault};
 use std::path::Path;

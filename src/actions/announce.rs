@@ -1,0 +1,181 @@
+//! The report on its way to people: pull request, comment, build status, Code Insights, or the log alone.
+
+use super::reporting::{announce_key, marker};
+use crate::bitbucket::{BuildState, BuildStatus, Client, Credential as Access, NewPullRequest};
+use crate::config::{Config, Credential, PublishMode};
+use crate::error::{Kind, Result, chain};
+use crate::report::{LIMIT, Report, insights, render};
+use tracing::{info, warn};
+
+/// What was pushed.
+pub(super) struct Pushed {
+    pub(super) branch: String,
+    pub(super) target: String,
+    pub(super) commit: String,
+    /// The pull request's title, if one has to be opened.
+    pub(super) title: String,
+}
+
+/// Bitbucket's API, as far as this run may use it.
+pub(super) struct Bitbucket {
+    client: Client,
+    /// Whether there is a credential; else only Code Insights are open, through the proxy of Pipelines.
+    full: bool,
+}
+
+impl Bitbucket {
+    /// None outside Pipelines without a credential.
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        let (workspace, slug) = (config.pipeline.workspace.as_ref()?, config.pipeline.repo_slug.as_ref()?);
+        let (access, full) = match &config.bitbucket.credential {
+            Some(Credential::AccessToken(token)) => (Access::AccessToken(token.clone()), true),
+            Some(Credential::ApiToken { email, token }) => {
+                (Access::ApiToken { email: email.clone(), token: token.clone() }, true)
+            }
+            None => {
+                config.pipeline.git_http_origin.as_ref()?;
+                (Access::PipelinesProxy { proxy_url: config.bitbucket.proxy_url.clone() }, false)
+            }
+        };
+        match Client::new(&config.bitbucket.api_url, workspace, slug, access) {
+            Ok(client) => Some(Self { client, full }),
+            Err(error) => {
+                warn!("Bitbucket's API cannot be used: {}", chain(&error));
+                None
+            }
+        }
+    }
+
+    pub(super) fn say_what_is_missing(&self, mode: PublishMode) {
+        if !self.full && mode == PublishMode::PullRequest {
+            warn!(
+                "without BITBUCKET_ACCESS_TOKEN the branch is pushed and the report goes to Code Insights, but no pull request is opened and nothing is commented"
+            );
+        }
+    }
+}
+
+/// Shows the report in the log.
+pub(super) fn show(report: &Report) {
+    info!("the report:");
+    crate::log::text(&render(report, LIMIT));
+}
+
+/// Announces a commit that was pushed. The answer is the run's last line.
+///
+/// # Errors
+/// The pull request could not be opened. A comment or status that fails is a warning: the work is safe and visible.
+pub(super) async fn success(config: &Config, report: &Report, pushed: &Pushed) -> Result<String> {
+    let done = format!("done; the outputs are on the branch {}", pushed.branch);
+    let Some(bitbucket) = Bitbucket::of(config) else {
+        show(report);
+        return Ok(done);
+    };
+    if !bitbucket.full {
+        put_insights(config, &bitbucket, &pushed.commit, report).await;
+        show(report);
+        return Ok(done);
+    }
+    let page = match pull_request(config, &bitbucket, report, pushed).await {
+        Ok(page) => page,
+        Err(error) => {
+            show(report);
+            let left = format!("the commit {} on the branch {}", pushed.commit, pushed.branch);
+            return Err(error.kind(Kind::Publication).leaves(left));
+        }
+    };
+    let url =
+        page.clone().or_else(|| config.pipeline.url()).unwrap_or_else(|| "https://bitbucket.org".to_owned());
+    set_status(
+        config,
+        &bitbucket,
+        &pushed.commit,
+        BuildState::Successful,
+        "trained",
+        &url,
+        Some(&pushed.branch),
+    )
+    .await;
+    Ok(page.map_or(done, |page| format!("done; see {page}")))
+}
+
+/// Opens or finds the pull request, comments on it, and returns its page; none for a direct push.
+async fn pull_request(
+    config: &Config,
+    bitbucket: &Bitbucket,
+    report: &Report,
+    pushed: &Pushed,
+) -> Result<Option<String>> {
+    if pushed.branch == pushed.target {
+        show(report);
+        return Ok(None);
+    }
+    let wanted = NewPullRequest {
+        source: pushed.branch.clone(),
+        destination: pushed.target.clone(),
+        title: pushed.title.clone(),
+        description: "The outputs of a training, committed by trainspot. The report is in the comments."
+            .to_owned(),
+        close_source_branch: true,
+    };
+    let request = bitbucket.client.find_or_open_pull_request(&wanted).await?;
+    info!("{} pull request {}", if request.opened { "opened" } else { "found" }, request.url);
+    comment(config, bitbucket, request.id, report).await;
+    Ok(Some(request.url))
+}
+
+/// Announces a failure, as far as that can be done.
+pub(super) async fn failure(config: &Config, commit: &str, report: &Report, why: &str) {
+    let Some(bitbucket) = Bitbucket::of(config) else { return };
+    if !bitbucket.full {
+        return put_insights(config, &bitbucket, commit, report).await;
+    }
+    let url = config.pipeline.url().unwrap_or_else(|| "https://bitbucket.org".to_owned());
+    set_status(config, &bitbucket, commit, BuildState::Failed, why, &url, config.pipeline.branch.as_deref())
+        .await;
+    // A pipeline that runs for a pull request has a place for the whole story.
+    if let Some(id) = config.pipeline.pr_id.as_ref().and_then(|id| id.parse().ok()) {
+        comment(config, &bitbucket, id, report).await;
+    }
+}
+
+async fn comment(config: &Config, bitbucket: &Bitbucket, pull_request: u64, report: &Report) {
+    let body = crate::log::redact(&render(report, LIMIT));
+    match bitbucket.client.upsert_comment(pull_request, &marker(&config.publish.report_name), &body).await {
+        Ok(url) => info!("report: {url}"),
+        Err(error) => {
+            warn!("the report could not be posted: {}", error.render());
+            show(report);
+        }
+    }
+}
+
+async fn set_status(
+    config: &Config,
+    bitbucket: &Bitbucket,
+    commit: &str,
+    state: BuildState,
+    description: &str,
+    url: &str,
+    branch: Option<&str>,
+) {
+    let status = BuildStatus {
+        key: announce_key(&config.publish.report_name),
+        state,
+        name: format!("trainspot: {}", config.publish.report_name),
+        description: crate::log::redact(description),
+        url: url.to_owned(),
+        refname: branch.map(str::to_owned),
+    };
+    if let Err(error) = bitbucket.client.set_build_status(commit, &status).await {
+        warn!("the build status could not be set: {}", chain(&error));
+    }
+}
+
+async fn put_insights(config: &Config, bitbucket: &Bitbucket, commit: &str, report: &Report) {
+    let key = announce_key(&config.publish.report_name);
+    match bitbucket.client.put_report(commit, &key, &serde_json::json!(insights(report))).await {
+        Ok(()) => info!("report: in Code Insights of commit {commit}"),
+        Err(error) => warn!("the report could not go to Code Insights: {}", chain(&error)),
+    }
+}

@@ -1,0 +1,202 @@
+//! What comes after the training, and all of `ACTION: publish`: commit, push, pull request, report.
+
+use super::announce::{self, Bitbucket, Pushed};
+use super::reporting::{self, Facts};
+use crate::config::{Config, Credential, PublishMode};
+use crate::error::{Error, Kind, Result};
+use crate::log::progress::{in_words, while_waiting};
+use crate::repo::{Access, Checkout, Destination, Publication, Published, Remote};
+use crate::transfer::{Entry, find};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tracing::info;
+
+/// What there is to publish.
+pub(super) struct Made {
+    /// The files, in the clone.
+    pub(super) outputs: Vec<Entry>,
+    /// What they were made on; none for [`run`].
+    pub(super) training: Option<Training>,
+    /// How long the pipe has run.
+    pub(super) total: Duration,
+}
+
+/// How the outputs were made.
+pub(super) struct Training {
+    pub(super) machine: String,
+    pub(super) took: Duration,
+    pub(super) restarts: u32,
+}
+
+/// `ACTION: publish`: the outputs are in the clone already.
+pub(super) async fn run(config: &Config) -> Result<String> {
+    let start = Instant::now();
+    let clone = Checkout::open(&config.clone_dir)?;
+    let matches = find(&config.clone_dir, &config.outputs)?;
+    if !matches.unmatched.is_empty() {
+        return Err(Error::new(format!(
+            "nothing in the clone matches '{}' of OUTPUTS",
+            matches.unmatched.join("', '")
+        ))
+        .kind(Kind::Publication)
+        .hint("pass the files on from the step that makes them, with its artifacts"));
+    }
+    publish(config, &clone, Made { outputs: matches.files, training: None, total: start.elapsed() }).await
+}
+
+/// Commits and announces what was made. The answer is the run's last line.
+pub(super) async fn publish(config: &Config, clone: &Checkout, made: Made) -> Result<String> {
+    let facts = Facts::gather(config, clone, &made)?;
+    if config.publish.mode == PublishMode::None {
+        let report = reporting::report(config, &facts, &made, None, &BTreeMap::new());
+        announce::show(&report);
+        return Ok("done; PUBLISH is 'none', so nothing was committed".to_owned());
+    }
+    let publication = publication(config, clone, &made, &facts);
+    let remote = remote(config, clone)?;
+    info!("committing {} files", made.outputs.len());
+    let published = while_waiting("pushing", clone.publish(&remote, &publication)).await?;
+    let title = first_line(config, &made);
+    let (pushed, baseline) = match published {
+        Published::Pushed { branch, target, commit, baseline, .. } => {
+            (Some(Pushed { branch, target, commit, title }), baseline)
+        }
+        Published::Unchanged { target, tip, baseline } => {
+            (earlier(&publication.destination, target, tip, title), baseline)
+        }
+    };
+    let commit = pushed.as_ref().map(|pushed| pushed.commit.as_str());
+    let report = reporting::report(config, &facts, &made, commit, &baseline);
+    if let Some(pushed) = pushed {
+        return announce::success(config, &report, &pushed).await;
+    }
+    announce::show(&report);
+    Ok("the outputs are the same as those in the repository; nothing was committed".to_owned())
+}
+
+/// What an earlier run of this step pushed: it may have ended between its push and its pull request.
+fn earlier(destination: &Destination, target: String, tip: Option<String>, title: String) -> Option<Pushed> {
+    match (destination, tip) {
+        (Destination::PullRequest { branch, .. }, Some(commit)) => {
+            Some(Pushed { branch: branch.clone(), target, commit, title })
+        }
+        _ => None,
+    }
+}
+
+/// Tells of a run that failed, as far as that can be done. What goes wrong here does not hide the failure itself.
+pub(super) async fn report_failure(
+    config: &Config,
+    clone: &Checkout,
+    why: &str,
+    tail: &[String],
+    took: Duration,
+) {
+    let report = reporting::failure(config, clone.commit(), why, tail, took);
+    announce::failure(config, clone.commit(), &report, why).await;
+}
+
+/// Refuses a remote that will not take the push, before anything is rented.
+pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<()> {
+    if config.publish.mode == PublishMode::None {
+        return Ok(());
+    }
+    let remote = remote(config, clone)?;
+    remote.check().await.map_err(|error| error.kind(Kind::Configuration))?;
+    if let Some(bitbucket) = Bitbucket::of(config) {
+        bitbucket.say_what_is_missing(config.publish.mode);
+    } else {
+        info!("outside Pipelines and without a credential: the branch is pushed, nothing else");
+    }
+    Ok(())
+}
+
+fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
+    let pipeline = &config.pipeline;
+    let url = clone.origin().map(str::to_owned).or_else(|| pipeline.git_http_origin.clone());
+    let url = url.ok_or_else(|| {
+        Error::new("the clone has no remote 'origin' to push to")
+            .kind(Kind::Configuration)
+            .hint("clone the repository from Bitbucket, or set PUBLISH to 'none'")
+    })?;
+    let over_ssh =
+        url.starts_with("ssh://") || (url.contains('@') && url.contains(':') && !url.contains("://"));
+    let url = match (&pipeline.workspace, &pipeline.repo_slug) {
+        (Some(workspace), Some(slug)) if over_ssh => format!("https://bitbucket.org/{workspace}/{slug}.git"),
+        _ => url,
+    };
+    let access = match &config.bitbucket.credential {
+        Some(Credential::AccessToken(token)) => {
+            Access::Token { username: "x-token-auth", secret: token.clone() }
+        }
+        Some(Credential::ApiToken { token, .. }) => {
+            Access::Token { username: "x-bitbucket-api-token-auth", secret: token.clone() }
+        }
+        None if url.starts_with("http://") && pipeline.git_http_origin.is_some() => {
+            Access::Proxy { url: config.bitbucket.proxy_url.clone() }
+        }
+        None => Access::Anonymous,
+    };
+    Ok(Remote { url, access })
+}
+
+fn publication(config: &Config, clone: &Checkout, made: &Made, facts: &Facts) -> Publication {
+    let publish = &config.publish;
+    let target = publish.target_branch.clone().or_else(|| config.pipeline.branch.clone());
+    let branch =
+        publish.branch.clone().unwrap_or_else(|| default_branch(config, target.as_deref(), clone.commit()));
+    let destination = match (publish.mode, target) {
+        (PublishMode::Push, Some(target)) => Destination::Push { branch: target, fallback_branch: branch },
+        (_, target) => Destination::PullRequest { branch, target },
+    };
+    Publication {
+        outputs: made.outputs.iter().map(|entry| entry.path.to_path()).collect(),
+        destination,
+        message: crate::log::redact(&message(config, clone.commit(), made, facts)),
+        author_name: publish.user_name.clone(),
+        author_email: publish.user_email.clone(),
+        baseline: facts.metrics_files.clone(),
+    }
+}
+
+/// `trainspot/<target>-<short commit>`; for a tag's pipeline, the tag.
+fn default_branch(config: &Config, target: Option<&str>, commit: &str) -> String {
+    let what = target.or(config.pipeline.tag.as_deref()).unwrap_or("run");
+    format!("trainspot/{what}-{}", &commit[..commit.len().min(7)])
+}
+
+fn first_line(config: &Config, made: &Made) -> String {
+    config.publish.commit_message.clone().unwrap_or_else(|| {
+        let names: Vec<String> = made.outputs.iter().map(|entry| entry.path.to_string()).collect();
+        match names.as_slice() {
+            [] => "Update nothing".to_owned(),
+            [one] => format!("Update {one}"),
+            [one, rest @ ..] => format!("Update {one} and {} more", rest.len()),
+        }
+    })
+}
+
+fn message(config: &Config, commit: &str, made: &Made, facts: &Facts) -> String {
+    let skip = if config.publish.skip_ci { " [skip ci]" } else { "" };
+    let mut lines = vec![format!("{}{skip}", first_line(config, made)), String::new()];
+    let mut trailer = |name: &str, value: String| lines.push(format!("Trainspot-{name}: {value}"));
+    trailer("Commit", commit.to_owned());
+    if let Some(url) = config.pipeline.url() {
+        trailer("Pipeline", url);
+    }
+    if let Some(training) = &made.training {
+        trailer("Machine", training.machine.clone());
+        trailer("Duration", in_words(training.took));
+    }
+    let metrics = facts.headline();
+    if !metrics.is_empty() {
+        trailer("Metrics", metrics);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The paths of the entries, for those who ask git for them.
+pub(super) fn paths(entries: &[Entry]) -> Vec<PathBuf> {
+    entries.iter().map(|entry| entry.path.to_path()).collect()
+}

@@ -1,0 +1,228 @@
+//! From what a run made to its [`Report`].
+
+use super::publish::{Made, paths};
+use crate::config::Config;
+use crate::error::{Context as _, Result, chain};
+use crate::repo::Checkout;
+use crate::report::metrics::{self, Metrics, Value};
+use crate::report::{Link, Machine, MetricsFile, Outcome, OutputFile, Plot, Report};
+use crate::transfer::{Entry, EntryKind, find};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tracing::warn;
+
+/// What is read of a metrics file or of the user's own report.
+const SMALL: u64 = 1 << 20;
+/// Metrics in the commit's message.
+const HEADLINES: usize = 8;
+
+/// What the report needs from files in the clone.
+pub(super) struct Facts {
+    pub(super) metrics_files: Vec<PathBuf>,
+    metrics: Vec<(PathBuf, Result<Metrics>)>,
+    own_markdown: Option<String>,
+    commit: String,
+}
+
+impl Facts {
+    pub(super) fn gather(config: &Config, clone: &Checkout, made: &Made) -> Result<Self> {
+        let metrics_files = metrics_files(config, made)?;
+        let metrics =
+            metrics_files.iter().map(|path| (path.clone(), read_metrics(&config.clone_dir.join(path), path)));
+        let metrics: Vec<_> = metrics.collect();
+        for (_, metrics) in &metrics {
+            if let Err(error) = metrics {
+                warn!("{}", chain(error));
+            }
+        }
+        let own_markdown =
+            config.publish.report.as_ref().and_then(|path| own_markdown(&config.clone_dir, path));
+        Ok(Self { metrics, metrics_files, own_markdown, commit: clone.commit().to_owned() })
+    }
+
+    /// The first few numbers, as `name=value, …`.
+    pub(super) fn headline(&self) -> String {
+        let good = self.metrics.iter().filter_map(|(_, metrics)| metrics.as_ref().ok());
+        let numbers = good.flat_map(Metrics::iter).filter_map(|(name, value)| match value {
+            Value::Number(number) => Some(format!("{name}={number}")),
+            _ => None,
+        });
+        numbers.take(HEADLINES).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn metrics_files(config: &Config, made: &Made) -> Result<Vec<PathBuf>> {
+    const ENDINGS: [&str; 6] = ["json", "yaml", "yml", "toml", "csv", "txt"];
+    if !config.publish.metrics.is_empty() {
+        let matches = find(&config.clone_dir, &config.publish.metrics)?;
+        for pattern in &matches.unmatched {
+            warn!("METRICS: nothing matches '{pattern}'");
+        }
+        return Ok(paths(&matches.files));
+    }
+    let looks_like_metrics = |path: &PathBuf| {
+        let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("metrics"));
+        named && path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
+    };
+    Ok(paths(&made.outputs).into_iter().filter(looks_like_metrics).collect())
+}
+
+fn read_metrics(file: &Path, path: &Path) -> Result<Metrics> {
+    let name = path.display().to_string();
+    let bytes = read_small(file).with_context(|| format!("cannot read metrics from {name}"))?;
+    metrics::parse(&name, &bytes)
+}
+
+/// At most a byte more than what is small, so that whoever parses it sees that it is too long.
+fn read_small(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(SMALL + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn own_markdown(clone_dir: &Path, path: &str) -> Option<String> {
+    match read_small(&clone_dir.join(path)) {
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => {
+            warn!("REPORT: '{path}' cannot be read, so the report goes without it: {error}");
+            None
+        }
+    }
+}
+
+/// The report of a run that made its outputs. `commit` is the one that was pushed.
+pub(super) fn report(
+    config: &Config,
+    facts: &Facts,
+    made: &Made,
+    commit: Option<&str>,
+    baseline: &BTreeMap<PathBuf, Vec<u8>>,
+) -> Report {
+    let web = commit.and_then(|commit| Web::new(config, commit));
+    let mut report = blank(config, &facts.commit, Outcome::Succeeded);
+    report.own_markdown.clone_from(&facts.own_markdown);
+    report.metrics =
+        facts.metrics.iter().map(|(path, now)| compared(path, now, baseline.get(path))).collect();
+    report.plots =
+        made.outputs.iter().filter(|entry| is_plot(entry)).map(|entry| plot(entry, web.as_ref())).collect();
+    report.outputs = made.outputs.iter().map(|entry| output(entry, web.as_ref())).collect();
+    if let Some(training) = &made.training {
+        report.machine = Some(Machine {
+            description: training.machine.clone(),
+            trained: training.took,
+            total: made.total,
+            cost: None,
+        });
+        if training.restarts > 0 {
+            report.notes.push(format!("The machine was lost and replaced {} times.", training.restarts));
+        }
+    }
+    report
+}
+
+/// The report of a run that failed.
+pub(super) fn failure(config: &Config, commit: &str, why: &str, tail: &[String], took: Duration) -> Report {
+    let mut report = blank(config, commit, Outcome::Failed { why: why.to_owned(), log_tail: tail.to_vec() });
+    report.notes.push(format!("It ended after {}.", crate::log::progress::in_words(took)));
+    report
+}
+
+fn blank(config: &Config, commit: &str, outcome: Outcome) -> Report {
+    let mut links = Vec::new();
+    let short = &commit[..commit.len().min(12)];
+    links.push(Link {
+        label: format!("Code: {short}"),
+        url: Web::new(config, commit).map(|web| web.commit()),
+    });
+    if let Some(url) = config.pipeline.url() {
+        links.push(Link { label: "Pipeline".to_owned(), url: Some(url) });
+    }
+    Report {
+        name: config.publish.report_name.clone(),
+        marker: marker(&config.publish.report_name),
+        outcome,
+        own_markdown: None,
+        metrics: Vec::new(),
+        plots: Vec::new(),
+        outputs: Vec::new(),
+        machine: None,
+        links,
+        notes: Vec::new(),
+    }
+}
+
+/// Bitbucket shows HTML comments, but not a link definition that nothing refers to.
+pub(super) fn marker(name: &str) -> String {
+    format!("[{}]: https://bitbucket.org/trainspot/trainspot", announce_key(name))
+}
+
+/// The report's name as an identifier: in the marker, the build status and Code Insights.
+pub(super) fn announce_key(name: &str) -> String {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    format!("trainspot-{}", name.chars().map(plain).collect::<String>())
+}
+
+fn compared(path: &Path, now: &Result<Metrics>, before: Option<&Vec<u8>>) -> MetricsFile {
+    let name = path.display().to_string();
+    let before = before.map(|bytes| metrics::parse(&name, bytes));
+    let problems = [now.as_ref().err(), before.as_ref().and_then(|before| before.as_ref().err())];
+    let problem = problems.into_iter().flatten().next().map(|error| chain(error));
+    MetricsFile { problem, now: now.as_ref().ok().cloned(), before: before.and_then(Result::ok), path: name }
+}
+
+fn is_plot(entry: &Entry) -> bool {
+    const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "svg", "gif", "webp"];
+    entry
+        .path
+        .to_path()
+        .extension()
+        .is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+fn plot(entry: &Entry, web: Option<&Web>) -> Plot {
+    let path = entry.path.to_string();
+    Plot { page: web.map(|web| web.file("src", &path)), image: web.map(|web| web.file("raw", &path)), path }
+}
+
+fn output(entry: &Entry, web: Option<&Web>) -> OutputFile {
+    let path = entry.path.to_string();
+    let bytes = match entry.kind {
+        EntryKind::File { bytes, .. } => bytes,
+        EntryKind::Link { .. } => 0,
+    };
+    OutputFile { url: web.map(|web| web.file("src", &path)), bytes, path }
+}
+
+/// Addresses of Bitbucket's pages for one commit.
+pub(super) struct Web {
+    repository: String,
+    commit: String,
+}
+
+impl Web {
+    pub(super) fn new(config: &Config, commit: &str) -> Option<Self> {
+        let (workspace, slug) = (config.pipeline.workspace.as_ref()?, config.pipeline.repo_slug.as_ref()?);
+        Some(Self {
+            repository: format!("https://bitbucket.org/{workspace}/{slug}"),
+            commit: commit.to_owned(),
+        })
+    }
+
+    pub(super) fn commit(&self) -> String {
+        format!("{}/commits/{}", self.repository, self.commit)
+    }
+
+    fn file(&self, view: &str, path: &str) -> String {
+        const KEPT: percent_encoding::AsciiSet = percent_encoding::NON_ALPHANUMERIC
+            .remove(b'/')
+            .remove(b'-')
+            .remove(b'_')
+            .remove(b'.')
+            .remove(b'~');
+        let path = percent_encoding::utf8_percent_encode(path, &KEPT);
+        format!("{}/{view}/{}/{path}", self.repository, self.commit)
+    }
+}

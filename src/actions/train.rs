@@ -1,0 +1,185 @@
+//! `ACTION: train`: a machine, the training on it, its outputs home, then published.
+
+use super::machine::{Job, Trained, scratch};
+use super::publish::{self, Made, Training};
+use crate::agent::Wanted;
+use crate::agent::protocol::{How, Spec};
+use crate::compute::local::Local;
+use crate::compute::{Compute, Order, RunId};
+use crate::config::{Config, Train};
+use crate::error::{Error, Kind, Result};
+use crate::link::Agent;
+use crate::log::progress::in_words;
+use crate::repo::Checkout;
+use crate::transfer::{Entry, Header};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Signals by the names that people know; the others are shown by number.
+const SIGNALS: [(i32, &str); 8] = [
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL; the kernel does that when memory runs out"),
+    (11, "SIGSEGV"),
+    (15, "SIGTERM"),
+];
+
+pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
+    let start = Instant::now();
+    let train = config.train.as_ref().ok_or_else(|| Error::new("there is nothing to train"))?;
+    let clone = Checkout::open(&config.clone_dir)?;
+    publish::check_access(config, &clone).await?;
+    let compute = Local {
+        program: PathBuf::from("/proc/self/exe"),
+        root: train.scratch.clone(),
+        environment: train.machine_environment.clone(),
+    };
+    let run = run_id(config);
+    let scratch = scratch(&train.scratch, &run)?;
+    let job = Job {
+        compute: &compute,
+        order: Order { run, orphan_grace: train.orphan_grace },
+        spec: spec(config, train, clone.commit()),
+        clone_dir: &config.clone_dir,
+        workspace: workspace(&clone, config, train)?,
+        checkpoints: scratch.path(),
+        max_restarts: train.max_restarts,
+        shutdown,
+    };
+    let trained = trained(&job, config).await;
+    let (trained, header) = match trained {
+        Ok(trained) => trained,
+        Err(error) => {
+            publish::report_failure(config, &clone, &error.render(), &[], start.elapsed()).await;
+            return Err(error);
+        }
+    };
+    if let Err(error) = verdict(&trained, train.max_runtime) {
+        publish::report_failure(config, &clone, &error.render(), &trained.tail, start.elapsed()).await;
+        last_words(&trained.tail);
+        return Err(error);
+    }
+    let made = Made {
+        outputs: outputs(&header, config)?,
+        training: Some(Training {
+            machine: trained.machine.description.clone(),
+            took: Duration::from_secs_f64(trained.exit.seconds),
+            restarts: trained.restarts,
+        }),
+        total: start.elapsed(),
+    };
+    publish::publish(config, &clone, made).await
+}
+
+async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Trained, Header)> {
+    info!("sending {} files of the workspace to the machine", job.workspace.len());
+    job.run(async |agent, trained| {
+        if trained.exit.how != How::Exited(0) {
+            return Ok(Header::default());
+        }
+        info!("training done ({})", in_words(Duration::from_secs_f64(trained.exit.seconds)));
+        harvest(agent, config).await
+    })
+    .await
+}
+
+/// Brings the outputs into the clone, each at the place where the training wrote it.
+async fn harvest<L: crate::link::Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
+    let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
+    let wanted = Wanted { required: config.outputs.clone(), optional };
+    let what = "fetching the outputs";
+    let header = agent.fetch(&wanted, &config.clone_dir, what).await?;
+    if header.unmatched.is_empty() {
+        info!("fetched {} files ({})", header.entries.len(), indicatif::HumanBytes(header.bytes()));
+        return Ok(header);
+    }
+    // What there is must not be lost with the machine.
+    let all = Wanted {
+        required: Vec::new(),
+        optional: wanted.required.into_iter().chain(wanted.optional).collect(),
+    };
+    let saved = agent.fetch(&all, &config.clone_dir, what).await?;
+    let unmatched = header.unmatched.join("', '");
+    Err(Error::new(format!(
+        "the training ended well, but wrote nothing that matches '{unmatched}' of OUTPUTS"
+    ))
+    .kind(Kind::Training)
+    .leaves(format!("{} other outputs, in the clone; nothing was committed", saved.entries.len()))
+    .hint("correct OUTPUTS, or let the training write the files there"))
+}
+
+/// The files to commit: what `OUTPUTS` matched, without what came only for the report.
+fn outputs(header: &Header, config: &Config) -> Result<Vec<Entry>> {
+    let matched = crate::transfer::find(&config.clone_dir, &config.outputs)?;
+    let arrived = |entry: &Entry| header.entries.iter().any(|other| other.path == entry.path);
+    Ok(matched.files.into_iter().filter(arrived).collect())
+}
+
+fn verdict(trained: &Trained, max_runtime: Duration) -> Result<()> {
+    let why = match trained.exit.how {
+        How::Exited(0) => return Ok(()),
+        How::Exited(code) => format!("the training failed with exit code {code}"),
+        How::Signalled(signal) => format!("the training was killed by {}", signal_name(signal)),
+        How::TimedOut => {
+            let limit = in_words(max_runtime);
+            return Err(Error::new(format!("the training ran for MAX_RUNTIME ({limit}) and was ended"))
+                .kind(Kind::Training)
+                .hint("raise MAX_RUNTIME, or train less"));
+        }
+        How::Stopped => "the training was stopped".to_owned(),
+        How::Orphaned => "the machine did not hear from the pipe, and ended the training".to_owned(),
+    };
+    Err(Error::new(why).kind(Kind::Training))
+}
+
+fn signal_name(signal: i32) -> String {
+    let known = SIGNALS.iter().find(|(number, _)| *number == signal);
+    known.map_or_else(|| format!("signal {signal}"), |(_, name)| format!("signal {signal} ({name})"))
+}
+
+/// The end of the log is the training's own, so that nobody has to scroll for what went wrong.
+fn last_words(tail: &[String]) {
+    const LINES: usize = 20;
+    info!("the training's last lines:");
+    tail.iter().skip(tail.len().saturating_sub(LINES)).for_each(|line| crate::log::training(line));
+}
+
+fn workspace(clone: &Checkout, config: &Config, train: &Train) -> Result<Vec<Entry>> {
+    let paths = clone.workspace(&train.include)?;
+    paths.iter().map(|path| Entry::look(&config.clone_dir, path)).collect()
+}
+
+fn spec(config: &Config, train: &Train, commit: &str) -> Spec {
+    let mut spec = Spec {
+        fingerprint: String::new(),
+        command: train.command.clone(),
+        environment: train.environment.clone(),
+        max_runtime: train.max_runtime,
+        checkpoints: train.checkpoints.clone(),
+        checkpoint_interval: train.checkpoint_interval,
+        resume: false,
+    };
+    let parts = format!("{commit} {spec:?} {:?}", config.outputs);
+    spec.fingerprint = blake3::hash(parts.as_bytes()).to_hex().to_string();
+    spec
+}
+
+/// Repository, pipeline and step; outside Pipelines, the clone's folder.
+fn run_id(config: &Config) -> RunId {
+    let pipeline = &config.pipeline;
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let folder = std::fs::canonicalize(&config.clone_dir).unwrap_or_default().display().to_string();
+    let parts = [
+        part(&pipeline.workspace),
+        part(&pipeline.repo_slug),
+        part(&pipeline.pipeline_uuid),
+        part(&pipeline.step_uuid),
+        if pipeline.step_uuid.is_some() { String::new() } else { folder },
+    ];
+    RunId::new(&parts.each_ref().map(String::as_str))
+}

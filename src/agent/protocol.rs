@@ -1,0 +1,105 @@
+//! What pipe and supervisor say to each other: one line of JSON each way, over a socket in the machine's home.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A pipe's word to the supervisor. Each is also a sign of life, and renews the pipe's hold on the machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// A name that this pipe's process made up for itself. Two pipes never share a machine.
+    pub owner: String,
+    /// What is wanted.
+    pub wish: Wish,
+}
+
+/// What a pipe wants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    /// To be told how things are.
+    Beat,
+    /// To start the training.
+    Start(Box<Spec>),
+    /// To end the training.
+    Stop,
+    /// To end the machine.
+    End,
+}
+
+/// A training. The values of `environment` may be secret: they live in memory, and in the training's environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Tells whether a training found on a machine is the one that a pipe was about to start.
+    pub fingerprint: String,
+    /// Shell commands.
+    pub command: String,
+    /// Variables of the training.
+    pub environment: BTreeMap<String, String>,
+    /// The training is ended after this time.
+    pub max_runtime: Duration,
+    /// Patterns of the files to save as checkpoints.
+    pub checkpoints: Vec<String>,
+    /// How often they are saved.
+    pub checkpoint_interval: Duration,
+    /// Whether a checkpoint was restored.
+    pub resume: bool,
+}
+
+/// The supervisor's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// How things are, after the wish was granted.
+    Status(Status),
+    /// The wish was not granted, and why.
+    Refused(String),
+}
+
+/// How things are on the machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The training's state.
+    pub state: State,
+    /// The training's fingerprint, once there is one.
+    pub fingerprint: Option<String>,
+    /// The number of the newest complete checkpoint.
+    pub checkpoint: Option<u64>,
+}
+
+/// A training's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not started yet.
+    Idle,
+    /// Running.
+    Running,
+    /// Over.
+    Ended(Exit),
+}
+
+/// How a training ended. Stands beside the log, in `exit.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    /// In which way.
+    pub how: How,
+    /// How long it ran.
+    pub seconds: f64,
+}
+
+/// In which way a training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// By this signal, which the supervisor did not send.
+    Signalled(i32),
+    /// It ran for `MAX_RUNTIME`.
+    TimedOut,
+    /// The pipe asked for it.
+    Stopped,
+    /// The pipe fell silent.
+    Orphaned,
+}

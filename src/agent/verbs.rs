@@ -1,0 +1,116 @@
+//! The short-lived verbs: each does one thing over its standard input and output.
+
+use super::checkpoint::{self, Manifest};
+use super::home::Home;
+use crate::error::{Context as _, Error, Result};
+use crate::transfer::{Header, Place, Sender, find, receive};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// How often the log is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The files that a pipe wants from the workspace.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Patterns that must each match a file.
+    pub required: Vec<String>,
+    /// Patterns that may match none.
+    pub optional: Vec<String>,
+}
+
+/// Hands one request from standard input to the supervisor, and its reply to standard output.
+pub(super) fn ask(home: &Home) -> Result<()> {
+    std::env::set_current_dir(home.run()).context("the machine is gone")?;
+    let mut socket = UnixStream::connect(Home::SOCKET).context("the machine's supervisor is gone")?;
+    std::io::copy(&mut std::io::stdin().lock(), &mut socket).context("cannot ask the supervisor")?;
+    socket.shutdown(std::net::Shutdown::Write).context("cannot ask the supervisor")?;
+    std::io::copy(&mut socket, &mut std::io::stdout().lock())
+        .context("cannot read the supervisor's answer")
+        .map(drop)
+}
+
+/// Puts a bundle from standard input into the workspace.
+pub(super) fn unpack(home: &Home) -> Result<()> {
+    receive(std::io::stdin().lock(), &Place::open(&home.work())?, |_| {}, |_| {}).map(drop)
+}
+
+/// Sends the files that standard input asks for. The list alone, when a required pattern matches nothing.
+pub(super) fn pack(home: &Home) -> Result<()> {
+    let wanted: Wanted =
+        serde_json::from_reader(std::io::stdin().lock()).context("cannot read what is wanted")?;
+    let required = find(&home.work(), &wanted.required)?;
+    let mut header = Header { entries: required.files, unmatched: required.unmatched };
+    if header.unmatched.is_empty() {
+        for entry in find(&home.work(), &wanted.optional)?.files {
+            if !header.entries.contains(&entry) {
+                header.entries.push(entry);
+            }
+        }
+    } else {
+        header.entries.clear();
+    }
+    Sender { root: &home.work(), progress: &mut |_| {} }.send(&header, std::io::stdout().lock())
+}
+
+/// Sends a complete checkpoint, after a look at its hashes.
+pub(super) fn pack_checkpoint(home: &Home, number: u64) -> Result<()> {
+    let folder = home.checkpoints().join(number.to_string());
+    let manifest = Manifest::read(&folder)?;
+    let files = checkpoint::files(&folder);
+    for (entry, hash) in manifest.entries.iter().zip(&manifest.hashes) {
+        let mut hasher = blake3::Hasher::new();
+        let file = File::open(files.join(entry.path.to_path()));
+        file.and_then(|mut file| std::io::copy(&mut file, &mut hasher))
+            .context("cannot read a checkpoint")?;
+        if hasher.finalize().to_hex().as_str() != hash {
+            return Err(Error::new(format!(
+                "checkpoint {number} is damaged: '{}' changed on disk",
+                entry.path
+            )));
+        }
+    }
+    let header = Header { entries: manifest.entries, unmatched: Vec::new() };
+    Sender { root: &files, progress: &mut |_| {} }.send(&header, std::io::stdout().lock())
+}
+
+/// Sends the training's log from `offset` on, until the training is over or the caller is gone.
+pub(super) fn follow(home: &Home, offset: u64) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut buffer = vec![0; 64 << 10];
+    let mut log = None;
+    loop {
+        // Looked at before the log: what is written until the end is then read.
+        let over = home.exit().exists() || !home.run().exists();
+        if log.is_none() {
+            log = File::open(home.log()).ok();
+            if let Some(log) = &mut log {
+                log.seek(SeekFrom::Start(offset)).context("cannot read the training's log")?;
+            }
+        }
+        let count = log
+            .as_mut()
+            .map_or(Ok(0), |log| log.read(&mut buffer))
+            .context("cannot read the training's log")?;
+        if count > 0 {
+            out.write_all(&buffer[..count])
+                .and_then(|()| out.flush())
+                .context("cannot send the training's log")?;
+        } else if over || caller_is_gone() {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits a moment, and tells whether the other end of standard input was closed meanwhile.
+fn caller_is_gone() -> bool {
+    let stdin = std::io::stdin();
+    let look = Timespec::try_from(LOOK).ok();
+    let mut input = [PollFd::new(&stdin, PollFlags::IN)];
+    poll(&mut input, look.as_ref()).is_ok_and(|ready| ready > 0)
+        && input[0].revents().intersects(PollFlags::HUP | PollFlags::IN | PollFlags::ERR)
+}

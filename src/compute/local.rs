@@ -1,0 +1,107 @@
+//! Machines that are folders on this one, each with a supervisor's process.
+
+use super::{Compute, Machine, Order, RunId};
+use crate::agent::{Ending, Home, end_all, is_watched, shell};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::link::local::LocalLink;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// A supervisor that does not open its socket within this time failed.
+const START: Duration = Duration::from_secs(10);
+/// A killed process is gone at once, unless a disk keeps it waiting.
+const END: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// This machine as a provider of machines.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// This program.
+    pub program: PathBuf,
+    /// The folder that holds the machines.
+    pub root: PathBuf,
+    /// What of the environment describes this machine, and goes to the training.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Local {
+    fn home(&self, id: &str) -> Home {
+        let home = self.root.join(id);
+        // Its processes are found by this path, also by a later run from another folder.
+        Home::new(std::path::absolute(&home).unwrap_or(home))
+    }
+
+    fn link(&self, id: &str) -> LocalLink {
+        LocalLink {
+            program: self.program.clone(),
+            home: self.home(id).path().to_owned(),
+            environment: self.environment.clone(),
+        }
+    }
+
+    fn machine(run: &RunId) -> Machine {
+        Machine { id: format!("trainspot-{run}"), description: "this machine (local)".to_owned() }
+    }
+}
+
+impl Compute for Local {
+    type Link = LocalLink;
+
+    async fn launch(&self, order: &Order) -> Result<Machine> {
+        if shell().is_none() {
+            return Err(Error::new("cannot train here: there is no shell (/bin/bash or /bin/sh)")
+                .kind(Kind::Machine)
+                .hint("the pipe's image holds nothing but the pipe; with CLOUD 'local', run it where the training's tools are, as README's «Try it locally» shows"));
+        }
+        let machine = Self::machine(&order.run);
+        let home = self.home(&machine.id);
+        home.create()?;
+        let log = File::create(home.agent_log()).context("cannot write the supervisor's log")?;
+        let flags = [
+            ("--grace", order.orphan_grace.as_secs().to_string()),
+            ("--ending", Ending::Remove.word().to_owned()),
+        ];
+        let mut command = self.link(&machine.id).command("supervise", &flags);
+        let errors = log.try_clone().context("cannot write the supervisor's log")?;
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        command.spawn().context("cannot start the supervisor")?;
+        Ok(machine)
+    }
+
+    async fn find(&self, run: &RunId) -> Result<Option<Machine>> {
+        let machine = Self::machine(run);
+        Ok(self.home(&machine.id).path().exists().then_some(machine))
+    }
+
+    async fn connect(&self, machine: &Machine) -> Result<LocalLink> {
+        let start = Instant::now();
+        let home = self.home(&machine.id);
+        loop {
+            let watched = is_watched(&home);
+            if watched && home.run().join("socket").exists() {
+                break;
+            }
+            if !watched || start.elapsed() > START {
+                let words = fs::read_to_string(home.agent_log()).unwrap_or_default();
+                return Err(Error::new("the machine's supervisor does not run")
+                    .source(words)
+                    .kind(Kind::Machine));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(self.link(&machine.id))
+    }
+
+    async fn terminate(&self, machine: &Machine) -> Result<()> {
+        let home = self.home(&machine.id);
+        let start = Instant::now();
+        // At once: nothing on the machine is of use any more.
+        while end_all(&home) && start.elapsed() < END {
+            tokio::time::sleep(LOOK).await;
+        }
+        home.remove().map_err(|error| error.leaves(home.path().display().to_string()))
+    }
+}

@@ -1,0 +1,87 @@
+//! The table of variables as people read it: `--help`, the README's tables, `pipe.yml`.
+
+use super::variables::{Action, Presence, VARIABLES, Variable};
+use crate::error::Kind;
+use std::fmt::Write as _;
+
+/// The text of `--help`.
+#[must_use]
+pub fn usage() -> String {
+    let mut text = format!(
+        "trainspot {}\n{}\n\nIt takes no arguments. Variables say what to do:\n\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("CARGO_PKG_DESCRIPTION")
+    );
+    for variable in VARIABLES {
+        let _ = writeln!(text, "  {} ({})", variable.name, variable.kind.label());
+        let _ = writeln!(text, "      {}{}", variable.help.replace('`', ""), presence(variable, ""));
+    }
+    text.push_str("\nExit codes:\n  0  done\n");
+    for kind in Kind::ALL {
+        let _ = writeln!(text, "  {}  {}", kind.exit_code(), kind.meaning());
+    }
+    text.push_str("\nLists come as NAME_COUNT, NAME_0, NAME_1, … as Pipelines passes them, or in one variable:\nseparated by commas or lines, or as a JSON list.\n");
+    text
+}
+
+/// The README's table of variables.
+#[must_use]
+pub fn readme_table() -> String {
+    let mut table = String::from("| Variable | Usage |\n| --- | --- |\n");
+    for variable in VARIABLES {
+        let star = if variable.presence == Presence::Required { " (*)" } else { "" };
+        let only = if variable.actions.len() == Action::ALL.len() { "" } else { " _(train)_" };
+        let _ = writeln!(
+            table,
+            "| `{}`{star} | {}{}{only} |",
+            variable.name,
+            variable.help,
+            presence(variable, "`")
+        );
+    }
+    table.push_str("\n_(*) = required variable. (train) = read by `ACTION: train` only._\n");
+    table
+}
+
+/// The README's table of exit codes.
+#[must_use]
+pub fn exit_codes() -> String {
+    let mut table = String::from("| Code | Meaning |\n| --- | --- |\n| 0 | done |\n");
+    for kind in Kind::ALL {
+        let _ = writeln!(table, "| {} | {} |", kind.exit_code(), kind.meaning());
+    }
+    table
+}
+
+/// The `variables:` of `pipe.yml`.
+///
+/// A secret's default is the repository variable of the same name, so that a step need not map it.
+#[must_use]
+pub fn pipe_variables() -> String {
+    let mut list = String::from("variables:\n");
+    for variable in VARIABLES {
+        let _ = writeln!(list, "  - name: {}", variable.name);
+        let _ = writeln!(list, "    description: {}", quoted(&variable.help.replace('`', "")));
+        let _ = writeln!(list, "    required: {}", variable.presence == Presence::Required);
+        match variable.presence {
+            Presence::Default(default) => drop(writeln!(list, "    default: {}", quoted(default))),
+            _ if variable.secret || variable.name == "ATLASSIAN_ACCOUNT_EMAIL" => {
+                let _ = writeln!(list, "    default: ${}", variable.name);
+            }
+            _ => {}
+        }
+    }
+    list
+}
+
+fn presence(variable: &Variable, mark: &str) -> String {
+    match variable.presence {
+        Presence::Default(default) => format!(" Default: {mark}{default}{mark}."),
+        Presence::Required if mark.is_empty() => " Required.".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

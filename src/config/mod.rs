@@ -1,0 +1,205 @@
+//! From the environment to a [`Config`]: the only room that reads the environment.
+//!
+//! Every mistake is found before anything starts, and all of them are told at once.
+
+mod environment;
+pub mod help;
+mod problems;
+mod reader;
+mod spelling;
+mod values;
+pub mod variables;
+
+pub use problems::Problems;
+
+use reader::Reader;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+use variables::Action;
+
+/// All that a run was asked to do, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// What to do.
+    pub action: Action,
+    /// Whether to show debugging lines.
+    pub debug: bool,
+    /// What Pipelines says of the step.
+    pub pipeline: Pipeline,
+    /// The repository's clone: `BITBUCKET_CLONE_DIR`, or the working directory.
+    pub clone_dir: PathBuf,
+    /// Patterns of the files to commit, relative to the clone.
+    pub outputs: Vec<String>,
+    /// How to train; present for [`Action::Train`].
+    pub train: Option<Train>,
+    /// How to publish.
+    pub publish: Publish,
+    /// How to reach Bitbucket.
+    pub bitbucket: Bitbucket,
+    /// Values that must never be shown.
+    pub secrets: Vec<Secret>,
+    /// What is odd, but not wrong.
+    pub warnings: Vec<String>,
+}
+
+/// How to train.
+#[derive(Debug)]
+pub struct Train {
+    /// Shell commands, one or more lines.
+    pub command: String,
+    /// The variables that the training gets, values included.
+    pub environment: BTreeMap<String, String>,
+    /// Patterns of files to send although git ignores them.
+    pub include: Vec<String>,
+    /// Patterns of the files from which the training can go on.
+    pub checkpoints: Vec<String>,
+    /// How often checkpoints are saved.
+    pub checkpoint_interval: Duration,
+    /// The training is ended after this time.
+    pub max_runtime: Duration,
+    /// How often a lost machine is replaced.
+    pub max_restarts: u32,
+    /// A machine ends itself after this long without a word from the pipe.
+    pub orphan_grace: Duration,
+    /// What of the environment describes this machine: paths, locale, proxies, Python's and CUDA's settings.
+    pub machine_environment: BTreeMap<String, String>,
+    /// Where short-lived files may go.
+    pub scratch: PathBuf,
+}
+
+/// Where the outputs go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishMode {
+    /// To a branch of their own, with a pull request.
+    PullRequest,
+    /// To the target branch itself.
+    Push,
+    /// Nowhere.
+    None,
+}
+
+/// How to publish.
+#[derive(Debug)]
+pub struct Publish {
+    /// Where the outputs go.
+    pub mode: PublishMode,
+    /// The branch that they are for, if one was named.
+    pub target_branch: Option<String>,
+    /// The branch to commit to, if one was named.
+    pub branch: Option<String>,
+    /// The commit's author.
+    pub user_name: String,
+    /// The commit's author's e-mail.
+    pub user_email: String,
+    /// The commit's first line, if one was given.
+    pub commit_message: Option<String>,
+    /// Whether the commit must start no pipeline.
+    pub skip_ci: bool,
+    /// Patterns of the files with metrics, if any were named.
+    pub metrics: Vec<String>,
+    /// A Markdown file that opens the report.
+    pub report: Option<String>,
+    /// The report's name.
+    pub report_name: String,
+}
+
+/// How to reach Bitbucket.
+#[derive(Debug)]
+pub struct Bitbucket {
+    /// The credential, if there is one.
+    pub credential: Option<Credential>,
+    /// The API's base, without a final slash.
+    pub api_url: String,
+    /// The proxy of Pipelines.
+    pub proxy_url: String,
+}
+
+/// A credential for Bitbucket.
+#[derive(Clone)]
+pub enum Credential {
+    /// A repository, project or workspace access token.
+    AccessToken(String),
+    /// An Atlassian account's e-mail and API token.
+    ApiToken {
+        /// The account's e-mail.
+        email: String,
+        /// The token.
+        token: String,
+    },
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::AccessToken(_) => "AccessToken(…)",
+            Self::ApiToken { .. } => "ApiToken(…)",
+        })
+    }
+}
+
+/// A value to hide, and the name to show in its place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The variable's name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Secret({})", self.name)
+    }
+}
+
+/// What Pipelines says of the step: the `BITBUCKET_*` variables. None is surely there outside Pipelines.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Pipeline {
+    /// The folder of the clone.
+    pub clone_dir: Option<PathBuf>,
+    /// The commit that the pipeline runs for, full or 12 characters long.
+    pub commit: Option<String>,
+    /// The branch; none for a tag.
+    pub branch: Option<String>,
+    /// The tag.
+    pub tag: Option<String>,
+    /// The workspace's short name.
+    pub workspace: Option<String>,
+    /// The repository's short name.
+    pub repo_slug: Option<String>,
+    /// The pipeline's number.
+    pub build_number: Option<String>,
+    /// The pipeline's id, in braces.
+    pub pipeline_uuid: Option<String>,
+    /// The step's id, in braces.
+    pub step_uuid: Option<String>,
+    /// The repository's plain-HTTP address.
+    pub git_http_origin: Option<String>,
+    /// The pull request's number, in a pipeline for one.
+    pub pr_id: Option<String>,
+}
+
+impl Pipeline {
+    /// The pipeline's page, where Pipelines runs it.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        let (workspace, slug, number) =
+            (self.workspace.as_ref()?, self.repo_slug.as_ref()?, self.build_number.as_ref()?);
+        Some(format!("https://bitbucket.org/{workspace}/{slug}/pipelines/results/{number}"))
+    }
+}
+
+impl Config {
+    /// Reads a whole environment.
+    ///
+    /// # Errors
+    /// Every mistake in it, at once.
+    pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        let mut reader = Reader::new(environment);
+        let config = reader.config();
+        reader.finish(config)
+    }
+}

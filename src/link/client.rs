@@ -1,0 +1,180 @@
+//! The agent as the pipe sees it: its verbs as calls, over any link.
+
+use super::{Link, Session};
+use crate::agent::Wanted;
+use crate::agent::protocol::{Reply, Request, Status, Wish};
+use crate::error::{Context as _, Error, Result};
+use crate::log::progress::Progress;
+use crate::transfer::{Entry, Header, Place, Sender, receive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::io::SyncIoBridge;
+
+/// A supervisor answers at once; a link that is slower is broken.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Why a question had no good answer.
+#[derive(Debug)]
+pub enum AskError {
+    /// The supervisor is there, and refuses.
+    Refused(String),
+    /// No answer: the link is down, or the machine gone.
+    Lost(Error),
+}
+
+impl From<AskError> for Error {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(why) => Self::new(why),
+            AskError::Lost(error) => error,
+        }
+    }
+}
+
+/// The agent on one machine, and the name by which this pipe is known to it.
+pub struct Agent<L> {
+    link: L,
+    owner: String,
+}
+
+impl<L: Link> Agent<L> {
+    /// An agent reached by `link`. `owner` must be this process's own.
+    pub fn new(link: L, owner: &str) -> Self {
+        Self { link, owner: owner.to_owned() }
+    }
+
+    /// Asks the supervisor for something. Each question is a sign of life.
+    pub async fn ask(&self, wish: Wish) -> Result<Status, AskError> {
+        let answer = tokio::time::timeout(ANSWER, self.exchange(wish)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Error::new(format!("no answer within {ANSWER:?}"))));
+        match answer.map_err(AskError::Lost)? {
+            Reply::Status(status) => Ok(status),
+            Reply::Refused(why) => Err(AskError::Refused(why)),
+        }
+    }
+
+    async fn exchange(&self, wish: Wish) -> Result<Reply> {
+        let what = "cannot reach the machine's supervisor";
+        let mut line = serde_json::to_vec(&Request { owner: self.owner.clone(), wish }).context(what)?;
+        line.push(b'\n');
+        let Session { input, output, finished } = self.link.agent("ask", &[]).await?;
+        let mut reply = Vec::new();
+        let talk = async {
+            if let Some(mut input) = input {
+                input.write_all(&line).await?;
+                input.shutdown().await?;
+            }
+            if let Some(mut output) = output {
+                output.read_to_end(&mut reply).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        // The verb's own words say more than a broken pipe does.
+        let (talked, finished) = tokio::join!(talk, finished);
+        finished?.check(what)?;
+        talked.context(what)?;
+        serde_json::from_slice(&reply).context(what)
+    }
+
+    /// Sends files from `root` into the machine's workspace.
+    pub async fn send(&self, root: &Path, entries: Vec<Entry>, what: &str) -> Result<()> {
+        let Session { input, output, finished } = self.link.agent("unpack", &[]).await?;
+        drop(output);
+        let (root, header) = (root.to_owned(), Header { entries, unmatched: Vec::new() });
+        let mut progress = Progress::bytes(what, Some(header.bytes()));
+        let pumped = tokio::task::spawn_blocking(move || {
+            let Some(input) = input else { return Ok(()) };
+            let mut bridge = SyncIoBridge::new(input);
+            Sender { root: &root, progress: &mut |bytes| progress.add(bytes) }.send(&header, &mut bridge)?;
+            bridge.shutdown().context("cannot send files")
+        });
+        let (sent, finished) = tokio::join!(pumped, finished);
+        both(sent.context("cannot send files")?, finished?.check("the machine cannot take the files"))
+    }
+
+    /// Brings files that the training made into `folder`. No file arrives when a required pattern matches nothing.
+    pub async fn fetch(&self, wanted: &Wanted, folder: &Path, what: &str) -> Result<Header> {
+        let wanted = serde_json::to_vec(wanted).context("cannot ask for files")?;
+        self.bring("pack", &[], &wanted, folder.to_owned(), what).await
+    }
+
+    /// Brings a complete checkpoint into `folder`.
+    pub async fn fetch_checkpoint(&self, number: u64, folder: &Path) -> Result<Header> {
+        let flags = [("--number", number.to_string())];
+        self.bring("pack-checkpoint", &flags, &[], folder.to_owned(), "saving a checkpoint").await
+    }
+
+    async fn bring(
+        &self,
+        verb: &str,
+        flags: &[(&str, String)],
+        question: &[u8],
+        folder: PathBuf,
+        what: &str,
+    ) -> Result<Header> {
+        let Session { input, output, finished } = self.link.agent(verb, flags).await?;
+        if let Some(mut input) = input {
+            // An agent that is gone already says so at its end.
+            input.write_all(question).await.ok();
+            input.shutdown().await.ok();
+        }
+        let what = what.to_owned();
+        let pumped = tokio::task::spawn_blocking(move || {
+            let output = output.ok_or_else(|| Error::new("the agent has no output"))?;
+            let mut progress = None;
+            // A machine has no reason to send links: whatever reads or commits the files here would follow them.
+            let place = Place::open(&folder)?.without_links();
+            let progress = std::cell::RefCell::new(&mut progress);
+            receive(
+                SyncIoBridge::new(output),
+                &place,
+                |header| **progress.borrow_mut() = Some(Progress::bytes(&what, Some(header.bytes()))),
+                |bytes| {
+                    if let Some(progress) = progress.borrow_mut().as_mut() {
+                        progress.add(bytes);
+                    }
+                },
+            )
+        });
+        let (brought, finished) = tokio::join!(pumped, finished);
+        both(brought.context("cannot receive files")?, finished?.check("the machine cannot send the files"))
+    }
+
+    /// Reads the training's log from `offset` on, and hands each piece to `take`. Returns at the log's end.
+    ///
+    /// `offset` counts what was taken, so that the next call goes on there when the link breaks.
+    pub async fn follow(&self, offset: &mut u64, take: &mut (impl FnMut(&[u8]) + Send)) -> Result<()> {
+        let Session { input, output, finished } =
+            self.link.agent("follow", &[("--offset", offset.to_string())]).await?;
+        let mut buffer = vec![0; 64 << 10];
+        let reading = async {
+            let Some(mut output) = output else { return Ok(()) };
+            loop {
+                let count = output.read(&mut buffer).await.context("the training's log broke off")?;
+                if count == 0 {
+                    return Ok(());
+                }
+                *offset += count as u64;
+                take(&buffer[..count]);
+            }
+        };
+        // The verb may wait for the end of its input.
+        let reading = async {
+            let read = reading.await;
+            drop(input);
+            read
+        };
+        let (read, finished) = tokio::join!(reading, finished);
+        finished?.check("cannot follow the training's log")?;
+        read
+    }
+}
+
+/// The result of a transfer. When both ends failed, each may know what the other only felt as a stream that broke off.
+fn both<T>(here: Result<T>, there: Result<()>) -> Result<T> {
+    match (here, there) {
+        (Err(here), Err(there)) => Err(Error::new(there.render()).source(here)),
+        (here, there) => there.and(here),
+    }
+}

@@ -1,0 +1,252 @@
+//! The training's output made fit for a CI log: whole lines, bounded, whatever bytes a program prints.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// A longer line is cut. Redaction sees this much, so a secret that spans the cut is found.
+const LONGEST_LINE: usize = 8 << 10;
+/// What is shown of a line.
+const SHOWN_LINE: usize = 4 << 10;
+/// How often a progress bar is shown, and how long an unfinished line waits.
+const EVERY: Duration = Duration::from_secs(10);
+/// After this much, only a line every [`EVERY`] is shown: Pipelines stops a step that prints 100 MB.
+const SHOWN_IN_FULL: usize = 16 << 20;
+/// The last lines are kept, for the end of a failed training.
+const TAIL: usize = 40;
+
+/// Turns bytes as they arrive into the lines to show. Memory stays bounded by the constants above.
+pub struct Lines {
+    line: Vec<u8>,
+    /// Bytes of the current line that were not kept.
+    dropped: usize,
+    carriage_return: bool,
+    last_progress: Instant,
+    line_since: Instant,
+    shown: usize,
+    unshown: usize,
+    last_shown: Instant,
+    tail: VecDeque<String>,
+}
+
+impl Lines {
+    /// Starts with an empty line.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            line: Vec::new(),
+            dropped: 0,
+            carriage_return: false,
+            last_progress: now.checked_sub(EVERY).unwrap_or(now),
+            line_since: now,
+            shown: 0,
+            unshown: 0,
+            last_shown: now,
+            tail: VecDeque::new(),
+        }
+    }
+
+    /// Takes bytes, and calls `show` for each line that is due.
+    pub fn feed(&mut self, bytes: &[u8], now: Instant, show: &mut impl FnMut(&str)) {
+        for &byte in bytes {
+            if std::mem::take(&mut self.carriage_return) && byte != b'\n' {
+                self.overwritten(now, show);
+            }
+            match byte {
+                b'\n' => self.end_line(now, show),
+                b'\r' => self.carriage_return = true,
+                _ => self.push(byte, now),
+            }
+        }
+        self.tick(now, show);
+    }
+
+    /// Shows a line that has been unfinished for long.
+    pub fn tick(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+        if !self.line.is_empty() && self.dropped == 0 && now.duration_since(self.line_since) >= EVERY {
+            self.end_line(now, show);
+        }
+    }
+
+    /// Shows what is left, and says how much was not shown.
+    pub fn finish(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+        if !self.line.is_empty() {
+            self.end_line(now, show);
+        }
+        if self.unshown > 0 {
+            show(&format!("… {} lines were not shown; the last ones:", self.unshown));
+            self.tail.iter().for_each(|line| show(line));
+        }
+    }
+
+    /// The last lines of the output.
+    #[must_use]
+    pub fn tail(&self) -> Vec<String> {
+        self.tail.iter().cloned().collect()
+    }
+
+    fn push(&mut self, byte: u8, now: Instant) {
+        if self.line.is_empty() {
+            self.line_since = now;
+        }
+        if self.line.len() < LONGEST_LINE { self.line.push(byte) } else { self.dropped += 1 }
+    }
+
+    /// A progress bar went back to the line's start.
+    fn overwritten(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+        if !self.line.is_empty() && now.duration_since(self.last_progress) >= EVERY {
+            self.last_progress = now;
+            self.end_line(now, show);
+        }
+        self.line.clear();
+        self.dropped = 0;
+    }
+
+    fn end_line(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+        let text = readable(&self.line, self.dropped);
+        self.line.clear();
+        self.dropped = 0;
+        self.tail.push_back(text.clone());
+        if self.tail.len() > TAIL {
+            self.tail.pop_front();
+        }
+        let due = now.duration_since(self.last_shown) >= EVERY;
+        if self.shown < SHOWN_IN_FULL || due {
+            self.shown += text.len() + 1;
+            self.last_shown = now;
+            show(&text);
+        } else {
+            if self.unshown == 0 {
+                show("… from here on, a line every 10 s");
+            }
+            self.unshown += 1;
+        }
+    }
+}
+
+/// A line as text: invalid UTF-8 replaced, control sequences but colours dropped, secrets hidden, cut to size.
+fn readable(line: &[u8], dropped: usize) -> String {
+    let clean = crate::log::redact(&without_controls(&String::from_utf8_lossy(line)));
+    let cut = clean.floor_char_boundary(SHOWN_LINE);
+    if cut == clean.len() && dropped == 0 {
+        return clean;
+    }
+    format!("{}… ({} more bytes in this line)", &clean[..cut], clean.len() - cut + dropped)
+}
+
+/// Keeps colours (`ESC [ … m`) and tabs.
+fn without_controls(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(letter) = rest.next() {
+        if letter == '\x1b' && rest.peek() == Some(&'[') {
+            rest.next();
+            let mut sequence = String::from("\x1b[");
+            for part in rest.by_ref() {
+                sequence.push(part);
+                if ('\x40'..='\x7e').contains(&part) {
+                    break;
+                }
+            }
+            if sequence.ends_with('m') {
+                clean.push_str(&sequence);
+            }
+        } else if letter == '\t' || !letter.is_control() {
+            clean.push(letter);
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(chunks: &[&[u8]]) -> Vec<String> {
+        let (now, mut out) = (Instant::now(), Vec::new());
+        let mut lines = Lines::new(now);
+        for chunk in chunks {
+            lines.feed(chunk, now, &mut |line: &str| out.push(line.to_owned()));
+        }
+        lines.finish(now, &mut |line: &str| out.push(line.to_owned()));
+        out
+    }
+
+    #[test]
+    fn lines_are_whole_however_they_arrive() {
+        assert_eq!(shown(&[b"a\nb", b"c\r", b"\nd"]), ["a", "bc", "d"]);
+        assert_eq!(shown(&["né".as_bytes().split_at(2).0, "né".as_bytes().split_at(2).1]), ["né"]);
+    }
+
+    #[test]
+    fn a_progress_bar_shows_its_first_and_last_state() {
+        let mut bar = b"start\n".to_vec();
+        (0..=100).for_each(|percent| bar.extend(format!("\r{percent}%").as_bytes()));
+        bar.extend(b"\nend\n");
+        assert_eq!(shown(&[&bar]), ["start", "0%", "100%", "end"]);
+    }
+
+    #[test]
+    fn a_progress_bar_is_shown_every_ten_seconds() {
+        let (start, mut out) = (Instant::now(), Vec::new());
+        let mut lines = Lines::new(start);
+        for second in 0..=60 {
+            let bar = format!("{second} s\r");
+            lines.feed(bar.as_bytes(), start + Duration::from_secs(second), &mut |line: &str| {
+                out.push(line.to_owned());
+            });
+        }
+        assert_eq!(out, ["0 s", "10 s", "20 s", "30 s", "40 s", "50 s"]);
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_replaced_and_controls_dropped() {
+        assert_eq!(
+            shown(&[b"\xff\xfeok\x07\x1b[2K\x1b[31mred\x1b[0m\n"]),
+            ["\u{fffd}\u{fffd}ok\x1b[31mred\x1b[0m"]
+        );
+    }
+
+    #[test]
+    fn an_endless_line_is_cut_and_memory_stays_flat() {
+        let (now, mut out) = (Instant::now(), Vec::new());
+        let mut lines = Lines::new(now);
+        let chunk = vec![b'x'; 1 << 20];
+        for _ in 0..64 {
+            lines.feed(&chunk, now, &mut |line: &str| out.push(line.to_owned()));
+            assert!(lines.line.capacity() <= 2 * LONGEST_LINE);
+        }
+        lines.finish(now, &mut |line: &str| out.push(line.to_owned()));
+        assert_eq!(out.len(), 1);
+        assert!(out[0].ends_with("… (67104768 more bytes in this line)"), "{}", &out[0][SHOWN_LINE..]);
+    }
+
+    #[test]
+    fn a_flood_is_thinned_and_ends_with_its_last_lines() {
+        let (now, mut bytes, mut count) = (Instant::now(), 0, 0);
+        let mut last = String::new();
+        let (mut lines, mut said) = (Lines::new(now), 0);
+        let mut show = |line: &str| {
+            said += usize::from(line.starts_with("… from here on"));
+            bytes += line.len();
+            count += 1;
+            line.clone_into(&mut last);
+        };
+        for number in 0..1_000_000 {
+            lines.feed(format!("line {number} {:40}\n", "").as_bytes(), now, &mut show);
+        }
+        lines.finish(now, &mut show);
+        assert!(bytes < SHOWN_IN_FULL + (1 << 20), "{bytes}");
+        assert!(count < 500_000);
+        assert!(last.starts_with("line 999999"));
+        assert_eq!(said, 1);
+    }
+
+    #[test]
+    fn an_unfinished_line_is_shown_after_a_while() {
+        let (now, mut out) = (Instant::now(), Vec::new());
+        let mut lines = Lines::new(now);
+        lines.feed(b"Loading data...", now, &mut |line: &str| out.push(line.to_owned()));
+        lines.tick(now + EVERY, &mut |line: &str| out.push(line.to_owned()));
+        assert_eq!(out, ["Loading data..."]);
+    }
+}

@@ -1,0 +1,87 @@
+//! Progress of what takes longer than a few seconds: a bar on a terminal, a line every 10 s in a CI log.
+
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Progress of a number of bytes.
+pub struct Progress {
+    what: String,
+    done: u64,
+    total: Option<u64>,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Progress of `what`, as in "fetching the outputs"; `total` in bytes where it is known.
+    #[must_use]
+    pub fn bytes(what: &str, total: Option<u64>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| bar(what, total));
+        Self { what: what.to_owned(), done: 0, total, last_line: Instant::now(), bar }
+    }
+
+    /// Adds bytes.
+    pub fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done);
+        } else if self.last_line.elapsed() >= EVERY {
+            self.last_line = Instant::now();
+            tracing::info!("{}", self.line());
+        }
+    }
+
+    fn line(&self) -> String {
+        match self.total {
+            Some(total) => format!("{}: {} of {}", self.what, HumanBytes(self.done), HumanBytes(total)),
+            None => format!("{}: {}", self.what, HumanBytes(self.done)),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(what: &str, total: Option<u64>) -> ProgressBar {
+    let bar =
+        ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr()).with_message(what.to_owned());
+    let form = if total.is_some() {
+        "{msg} {bar:30} {bytes}/{total_bytes} {eta}"
+    } else {
+        "{msg} {spinner} {bytes}"
+    };
+    bar.with_style(ProgressStyle::with_template(form).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Says every 10 s that `what` is still going on, until `work` is done. The waits double up to five minutes.
+pub async fn while_waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let mut wait = EVERY;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep(wait) => {
+                tracing::info!("still {what} ({})", in_words(start.elapsed()));
+                wait = (wait * 2).min(Duration::from_mins(5));
+            }
+        }
+    }
+}
+
+/// A duration as people say it: tenths of a second below ten seconds, none above.
+#[must_use]
+pub fn in_words(duration: Duration) -> String {
+    if duration < Duration::from_secs(10) {
+        return format!("{:.1}s", duration.as_secs_f64());
+    }
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}

@@ -1,0 +1,200 @@
+//! Everything git: what is in the clone, and the one commit that goes back to the remote.
+//!
+//! A [`Checkout`] is the clone as Pipelines made it: shallow, detached or on a branch, owned by another user, perhaps
+//! behind its remote. It is only read. The commit is made in a scratch repository inside its `.git` directory, which
+//! borrows the clone's objects, and goes from there straight to the remote: the index, the work tree, `HEAD`, the
+//! references and `.git/shallow` of the clone never change. A run that is killed leaves that directory, nothing else;
+//! the next run removes it.
+//!
+//! Nothing here ever forces a push: a branch is only moved from the commit that it was seen at to a child of it.
+
+mod outputs;
+mod pack;
+mod publish;
+mod scratch;
+mod transport;
+mod workspace;
+
+pub use publish::{Destination, Publication, Published};
+pub use transport::{Access, Remote};
+
+use crate::error::{Context, Error, Kind, Result};
+use git2::{ErrorCode, ObjectType, Oid, Repository};
+use std::{
+    path::{Path, PathBuf},
+    sync::Once,
+};
+use tokio_util::sync::CancellationToken;
+
+/// The largest file that is read into memory as a whole: 1 MiB.
+const SMALL: u64 = 1 << 20;
+
+/// The directory into which Pipelines itself writes; its clone excludes it, and so do we.
+const GENERATED: &str = ".bitbucket/pipelines/generated";
+
+/// A clone with a work tree and at least one commit.
+#[derive(Clone, Debug)]
+pub struct Checkout {
+    root: PathBuf,
+    commit: String,
+    origin: Option<String>,
+}
+
+impl Checkout {
+    /// Opens the clone whose work tree is `directory`.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let repository = open(directory)?;
+        let root = repository
+            .workdir()
+            .ok_or_else(|| unusable(directory, "is a bare git repository, without a work tree"))?
+            .to_owned();
+        let commit = match repository.head().and_then(|head| head.peel_to_commit()) {
+            Ok(commit) => commit.id().to_string(),
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
+                return Err(unusable(directory, "is a git repository without any commit"));
+            }
+            Err(error) => return Err(unusable(directory, "has no readable HEAD").source(error)),
+        };
+        let origin = repository.find_remote("origin").ok();
+        let origin = origin.and_then(|origin| origin.url().ok().map(str::to_owned));
+        Ok(Self { root, commit, origin })
+    }
+
+    /// The full hash of the commit that is checked out: the pipeline's.
+    #[must_use]
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// The URL of the remote called `origin`.
+    #[must_use]
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    /// The files that a machine needs to do what a later step could do here: relative paths, sorted.
+    ///
+    /// They are what git tracks, what earlier steps left and git does not ignore, and whatever one of the globs in
+    /// `include` matches although git ignores it. Of a submodule, or a clone inside the clone, the files that are there.
+    pub fn workspace(&self, include: &[String]) -> Result<Vec<PathBuf>> {
+        workspace::list(&open(&self.root)?, &self.root, include)
+    }
+
+    /// The content of the file `path` at `commit`, or `None` where there is no such file.
+    ///
+    /// A file of more than 1 MiB is an error: it is not what this is for.
+    pub fn read_at(&self, commit: &str, path: &Path) -> Result<Option<Vec<u8>>> {
+        let commit = Oid::from_str(commit).with_context(|| format!("{commit} is not a commit's hash"))?;
+        read_at(&open(&self.root)?, commit, path)
+    }
+
+    /// Commits the outputs on the remote, or says that there is nothing new in them.
+    ///
+    /// Dropping the future stops the work: the remote then has all of it or nothing.
+    pub async fn publish(&self, remote: &Remote, publication: &Publication) -> Result<Published> {
+        let stop = CancellationToken::new();
+        let _stops_when_dropped = stop.clone().drop_guard();
+        publish::publish(self.clone(), remote.clone(), publication.clone(), stop)
+            .await
+            .map_err(as_publication)
+    }
+}
+
+impl Remote {
+    /// Asks the remote whether it would take a push from us, which a run should know before it costs anything.
+    ///
+    /// It answers for the credential only: a rule for one branch shows at the push.
+    pub async fn check(&self) -> Result<()> {
+        let stop = CancellationToken::new();
+        let _stops_when_dropped = stop.clone().drop_guard();
+        publish::check_remote(self.clone(), stop).await.map_err(as_publication)
+    }
+}
+
+/// Says whether a branch can have this name, given without `refs/heads/`.
+pub fn check_branch(name: &str) -> Result<()> {
+    if !name.starts_with("refs/") && git2::Branch::name_is_valid(name).unwrap_or(false) {
+        return Ok(());
+    }
+    Err(Error::new(format!("{name:?} is not a branch's name"))
+        .kind(Kind::Configuration)
+        .hint("name it without refs/heads/, as in `git check-ref-format --branch NAME`"))
+}
+
+/// A failure that has no kind yet is one of publishing.
+fn as_publication(error: Error) -> Error {
+    if error.exit_kind() == Kind::Unexpected { error.kind(Kind::Publication) } else { error }
+}
+
+fn open(directory: &Path) -> Result<Repository> {
+    static SETTINGS: Once = Once::new();
+    SETTINGS.call_once(|| {
+        // The clone belongs to the step's user, who need not be ours; the container is the border that counts.
+        // SAFETY: it writes a flag that libgit2 reads when it opens a repository, and every one is opened below.
+        #[allow(unsafe_code)]
+        let set = unsafe { git2::opts::set_verify_owner_validation(false) };
+        set.expect("libgit2 knows this option");
+        // Trees name blobs that are in the pack for the remote only, not in any repository on this disk.
+        git2::opts::strict_object_creation(false);
+    });
+    Repository::open(directory).map_err(|error| match error.code() {
+        ErrorCode::NotFound => unusable(directory, "is not a git repository"),
+        _ => unusable(directory, "cannot be opened as a git repository").source(error),
+    })
+}
+
+fn unusable(directory: &Path, why: &str) -> Error {
+    Error::new(format!("{} {why}", directory.display()))
+        .kind(Kind::Configuration)
+        .hint("run in a step that clones the repository (clone: enabled: true), in BITBUCKET_CLONE_DIR")
+}
+
+fn read_at(repository: &Repository, commit: Oid, path: &Path) -> Result<Option<Vec<u8>>> {
+    let context = || format!("cannot read {} at {commit}", path.display());
+    let tree = repository.find_commit(commit).and_then(|commit| commit.tree()).with_context(context)?;
+    let entry = match tree.get_path(path) {
+        Ok(entry) if entry.kind() == Some(ObjectType::Blob) => entry,
+        Ok(_) => return Ok(None),
+        Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(context),
+    };
+    let odb = repository.odb().with_context(context)?;
+    let (size, _) = odb.read_header(entry.id()).with_context(context)?;
+    if size as u64 > SMALL {
+        return Err(Error::new(format!("{}: it has {size} bytes, more than {SMALL}", context())));
+    }
+    Ok(Some(odb.read(entry.id()).with_context(context)?.data().to_vec()))
+}
+
+/// Whether `path` is git's own or Pipelines' own, and so never sent and never committed.
+fn is_reserved(path: &Path) -> bool {
+    path.starts_with(GENERATED) || path.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_usable_clone_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let why = |path: &Path| Checkout::open(path).unwrap_err().to_string();
+        assert!(why(directory.path()).ends_with("is not a git repository"));
+        Repository::init(directory.path().join("new")).unwrap();
+        assert!(why(&directory.path().join("new")).ends_with("is a git repository without any commit"));
+        Repository::init_bare(directory.path().join("bare")).unwrap();
+        assert!(
+            why(&directory.path().join("bare")).ends_with("is a bare git repository, without a work tree")
+        );
+    }
+
+    #[test]
+    fn reserved_paths() {
+        for path in [".git/config", "a/.git/x", "a/.GIT", ".bitbucket/pipelines/generated/x"] {
+            assert!(is_reserved(Path::new(path)), "{path}");
+        }
+        for path in [".gitignore", ".bitbucket/pipelines/x", "model/git"] {
+            assert!(!is_reserved(Path::new(path)), "{path}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The report of a run: what was measured, made and paid, as Markdown and as Code Insights.
+//!
+//! Nothing here reads a file or the network: a [`Report`] comes in, text and data go out.
+
+mod compare;
+mod fit;
+mod insights;
+mod markdown;
+pub mod metrics;
+mod numbers;
+mod render;
+
+pub use insights::{Cell, Datum, Insights, insights};
+pub use numbers::bytes;
+pub use render::{LIMIT, render};
+
+use metrics::Metrics;
+use std::time::Duration;
+
+/// All that is told about a run. Empty parts are not shown.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was trained; part of the title.
+    pub name: String,
+    /// The line by which the comment is found again: a link definition that nothing refers to, so that
+    /// Bitbucket shows nothing of it.
+    pub marker: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the repository itself wrote about the run, as Markdown.
+    pub own_markdown: Option<String>,
+    /// The metrics files, each with a table of its own.
+    pub metrics: Vec<MetricsFile>,
+    /// The pictures that were committed.
+    pub plots: Vec<Plot>,
+    /// The outputs that were committed.
+    pub outputs: Vec<OutputFile>,
+    /// What it ran on, how long, and for how much; none when no machine was had.
+    pub machine: Option<Machine>,
+    /// The commit, the pipeline and whatever else is worth a click.
+    pub links: Vec<Link>,
+    /// Sentences that the reader should know, as what was left out and why.
+    pub notes: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The command succeeded and its outputs are there.
+    Succeeded,
+    /// Anything else.
+    Failed {
+        /// The reason in a sentence or two, the exit code or the signal in it.
+        why: String,
+        /// The last lines of the log; the newest are kept if they do not all fit.
+        log_tail: Vec<String>,
+    },
+}
+
+/// One metrics file, now and on the branch that it is compared to.
+#[derive(Clone, Debug)]
+pub struct MetricsFile {
+    /// Its path in the repository.
+    pub path: String,
+    /// What this run wrote.
+    pub now: Option<Metrics>,
+    /// What the target branch has.
+    pub before: Option<Metrics>,
+    /// Why one of the two could not be read.
+    pub problem: Option<String>,
+}
+
+/// A picture in the pushed commit.
+#[derive(Clone, Debug)]
+pub struct Plot {
+    /// Its path in the repository.
+    pub path: String,
+    /// Its page on Bitbucket (`…/src/<sha>/<path>`): always works for who may see the repository.
+    pub page: Option<String>,
+    /// Its bytes (`…/raw/<sha>/<path>`), to be shown in place where Bitbucket allows it.
+    pub image: Option<String>,
+}
+
+/// One output of the training.
+#[derive(Clone, Debug)]
+pub struct OutputFile {
+    /// Its path in the repository.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its page on Bitbucket.
+    pub url: Option<String>,
+}
+
+/// What a run used.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What it ran on, as "m5.2xlarge, spot, eu-west-1a".
+    pub description: String,
+    /// How long the command ran.
+    pub trained: Duration,
+    /// How long the machine was held.
+    pub total: Duration,
+    /// What it cost, as "about $0.08".
+    pub cost: Option<String>,
+}
+
+/// A text that may lead somewhere.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// What is read.
+    pub label: String,
+    /// Where it leads.
+    pub url: Option<String>,
+}

@@ -1,0 +1,205 @@
+//! The folder that files arrive in. Nothing can be written outside it, and no file is ever half there.
+
+use super::bundle::{Entry, EntryKind, Name};
+use crate::error::{Context as _, Error, Result};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, Permissions, PermissionsExt as _};
+use cap_tempfile::TempFile;
+use std::io::{BufWriter, Write};
+use std::path::{Component, Path};
+
+/// A folder to write into.
+///
+/// Paths are resolved by `cap-std`: links that stay inside the folder are followed, others refused. A file is written
+/// under no name (`O_TMPFILE`, where the file system has it) and given its name when it is complete, so a process that
+/// is killed leaves nothing behind.
+pub struct Place {
+    dir: Dir,
+    links: bool,
+}
+
+impl Place {
+    /// Opens a folder that exists.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let dir = Dir::open_ambient_dir(folder, ambient_authority());
+        let dir = dir.with_context(|| format!("cannot open the folder {}", folder.display()))?;
+        Ok(Self { dir, links: true })
+    }
+
+    /// Takes files only.
+    #[must_use]
+    pub fn without_links(self) -> Self {
+        Self { links: false, ..self }
+    }
+
+    /// Refuses a list in which any path could lead outside, or into git's own folder, before a byte is written.
+    pub(super) fn check(&self, entries: &[Entry]) -> Result<()> {
+        let link = entries.iter().find(|entry| matches!(entry.kind, EntryKind::Link { .. }));
+        if let Some(link) = link.filter(|_| !self.links) {
+            return Err(Error::new(format!(
+                "refused to make the link '{}': only files are taken",
+                link.path
+            )));
+        }
+        entries.iter().try_for_each(|entry| check(&entry.path))
+    }
+
+    /// Writes one file by `fill`, and puts it in its place if `fill` says that it is good.
+    pub(super) fn file(
+        &self,
+        name: &Name,
+        executable: bool,
+        fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
+        let what = || format!("cannot write '{name}'");
+        let (parent, file_name) = self.parent(name)?;
+        let mut buffered = BufWriter::with_capacity(1 << 16, TempFile::new(&parent).with_context(what)?);
+        fill(&mut buffered)?;
+        let whole = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(what)?;
+        let mode = if executable { 0o755 } else { 0o644 };
+        whole.as_file().set_permissions(Permissions::from_mode(mode)).with_context(what)?;
+        whole.replace(&file_name).with_context(what)
+    }
+
+    /// Makes a symbolic link.
+    pub(super) fn link(&self, name: &Name, target: &Name) -> Result<()> {
+        let (parent, file_name) = self.parent(name)?;
+        parent.remove_file(&file_name).ok();
+        parent
+            .symlink_contents(target.to_path(), &file_name)
+            .with_context(|| format!("cannot make the link '{name}'"))
+    }
+
+    fn parent(&self, name: &Name) -> Result<(Dir, std::ffi::OsString)> {
+        let what = || format!("cannot make the folder of '{name}'");
+        let path = name.to_path();
+        let file_name = path.file_name().ok_or_else(|| refused(name))?.to_owned();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.dir.create_dir_all(folder).with_context(what)?;
+        Ok((self.dir.open_dir(folder).with_context(what)?, file_name))
+    }
+}
+
+fn check(name: &Name) -> Result<()> {
+    let path = name.to_path();
+    let inside = |part: Component<'_>| match part {
+        Component::Normal(part) => !part.eq_ignore_ascii_case(".git"),
+        Component::CurDir => true,
+        _ => false,
+    };
+    if path.file_name().is_none() || !path.components().all(inside) {
+        return Err(refused(name));
+    }
+    Ok(())
+}
+
+fn refused(name: &Name) -> Error {
+    Error::new(format!("refused to write '{name}': it leads out of the folder, or into git's own"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Header, Sender, find, receive};
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn bundle(root: &Path, header: &Header) -> Vec<u8> {
+        let mut stream = Vec::new();
+        Sender { root, progress: &mut |_| {} }.send(header, &mut stream).unwrap();
+        stream
+    }
+
+    fn arrive(stream: &[u8], folder: &Path) -> Result<Header> {
+        receive(stream, &Place::open(folder).unwrap(), |_| {}, |_| {})
+    }
+
+    fn source() -> (tempfile::TempDir, Header) {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("model")).unwrap();
+        fs::write(root.path().join("model/a.bin"), vec![7; 1 << 20]).unwrap();
+        fs::write(root.path().join("model/empty"), "").unwrap();
+        let entries = find(root.path(), &["model".to_owned()]).unwrap().files;
+        (root, Header { entries, unmatched: vec![] })
+    }
+
+    #[test]
+    fn files_arrive_as_they_were() {
+        let (root, header) = source();
+        let target = tempfile::tempdir().unwrap();
+        assert_eq!(arrive(&bundle(root.path(), &header), target.path()).unwrap(), header);
+        assert_eq!(fs::read(target.path().join("model/a.bin")).unwrap(), vec![7; 1 << 20]);
+        assert_eq!(fs::read(target.path().join("model/empty")).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_cut_or_changed_stream_leaves_no_half_file() {
+        let (root, header) = source();
+        let stream = bundle(root.path(), &header);
+        for length in (0..stream.len()).step_by(3) {
+            let target = tempfile::tempdir().unwrap();
+            assert!(arrive(&stream[..length], target.path()).is_err(), "cut at {length}");
+            let left: Vec<_> = find(target.path(), &["**".to_owned()]).unwrap().files;
+            assert!(left.iter().all(|entry| header.entries.contains(entry)), "cut at {length}: {left:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_hash_is_found() {
+        let (root, header) = source();
+        let plain = zstd::decode_all(&bundle(root.path(), &header)[..]).unwrap();
+        let mut wrong = plain.clone();
+        let last = wrong.len() - 1;
+        wrong[last - HASH_OF_EMPTY] ^= 1;
+        let target = tempfile::tempdir().unwrap();
+        let error = arrive(&zstd::encode_all(&wrong[..], 1).unwrap(), target.path()).unwrap_err();
+        assert_eq!(error.render(), "'model/a.bin' arrived with other bytes than were sent");
+        assert!(!target.path().join("model/a.bin").exists());
+    }
+    const HASH_OF_EMPTY: usize = blake3::OUT_LEN;
+
+    #[test]
+    fn nothing_is_written_outside() {
+        let outside = tempfile::tempdir().unwrap();
+        let source = tempfile::tempdir().unwrap();
+        fs::write(source.path().join("x"), "x").unwrap();
+        let file = EntryKind::File { bytes: 1, executable: false };
+        let absolute = outside.path().join("x").display().to_string();
+        for path in ["../x", "a/../../x", &absolute, ".git/hooks/x", "a/.GIT/x", "", "."] {
+            let header = Header {
+                entries: vec![Entry { path: Name::Text(path.into()), kind: file.clone() }],
+                unmatched: vec![],
+            };
+            assert!(Place::open(source.path()).unwrap().check(&header.entries).is_err(), "{path}");
+        }
+        let target = tempfile::tempdir().unwrap();
+        symlink(outside.path(), target.path().join("out")).unwrap();
+        symlink("../".repeat(20) + "tmp", target.path().join("up")).unwrap();
+        let place = Place::open(target.path()).unwrap();
+        for path in ["out/x", "up/x"] {
+            assert!(place.file(&Name::Text(path.into()), false, |_| Ok(())).is_err(), "{path}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_are_refused_where_only_files_are_taken() {
+        let target = tempfile::tempdir().unwrap();
+        let place = Place::open(target.path()).unwrap().without_links();
+        let link = EntryKind::Link { target: Name::Text("/etc/passwd".into()) };
+        let error = place.check(&[Entry { path: Name::Text("x".into()), kind: link }]).unwrap_err();
+        assert_eq!(error.render(), "refused to make the link 'x': only files are taken");
+    }
+
+    #[test]
+    fn a_link_in_a_files_place_is_replaced_not_followed() {
+        let outside = tempfile::tempdir().unwrap();
+        let target = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("precious"), "old").unwrap();
+        symlink(outside.path().join("precious"), target.path().join("x")).unwrap();
+        let place = Place::open(target.path()).unwrap();
+        place.file(&Name::Text("x".into()), true, |file| file.write_all(b"new").context("")).unwrap();
+        assert_eq!(fs::read(outside.path().join("precious")).unwrap(), b"old");
+        assert_eq!(fs::read(target.path().join("x")).unwrap(), b"new");
+    }
+}

@@ -1,0 +1,195 @@
+//! A scene for whole runs: a fake Bitbucket, a clone as Pipelines makes it, and the pipe run in it.
+
+use fake_bitbucket::{ACCESS_TOKEN, BareRepository, FakeBitbucket, Recorded};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// What a pipe may use of Bitbucket.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Access {
+    /// An access token, and the repository's address itself.
+    Token,
+    /// Nothing but the proxy of Pipelines.
+    Proxy,
+}
+
+/// A repository, its clone, and what a step's environment says.
+pub(crate) struct Scene {
+    pub(crate) folder: TempDir,
+    pub(crate) remote: BareRepository,
+    pub(crate) bitbucket: FakeBitbucket,
+    variables: BTreeMap<String, String>,
+    /// Requests before the run: those of the clone.
+    before: usize,
+}
+
+impl Scene {
+    /// A repository with some history and these files, cloned for a step that has this access.
+    pub(crate) fn new(access: Access, files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let remote = BareRepository::create(&folder.path().join("forest.git"), 60);
+        if !files.is_empty() {
+            let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+            remote.commit("main", "add the training", &files);
+        }
+        let bitbucket = FakeBitbucket::serving(&remote);
+        let mut scene = Self { folder, remote, bitbucket, variables: BTreeMap::new(), before: 0 };
+        std::fs::create_dir(scene.scratch()).unwrap();
+        scene.bitbucket.clone_as_pipelines("main", &scene.clone());
+        scene.before = scene.bitbucket.requests().len();
+        scene.set_step(access);
+        scene
+    }
+
+    fn set_step(&mut self, access: Access) {
+        let commit = self.remote.head("main").unwrap();
+        let own = [
+            ("CI", "true".to_owned()),
+            ("PATH", std::env::var("PATH").unwrap()),
+            ("TMPDIR", self.scratch().display().to_string()),
+            ("BITBUCKET_CLONE_DIR", self.clone().display().to_string()),
+            ("BITBUCKET_BRANCH", "main".to_owned()),
+            ("BITBUCKET_COMMIT", commit),
+            ("BITBUCKET_WORKSPACE", self.bitbucket.workspace().to_owned()),
+            ("BITBUCKET_REPO_SLUG", self.bitbucket.slug().to_owned()),
+            ("BITBUCKET_BUILD_NUMBER", "7".to_owned()),
+            ("BITBUCKET_PIPELINE_UUID", "{11111111-1111-1111-1111-111111111111}".to_owned()),
+            ("BITBUCKET_STEP_UUID", "{22222222-2222-2222-2222-222222222222}".to_owned()),
+            ("BITBUCKET_GIT_HTTP_ORIGIN", self.bitbucket.http_origin()),
+            ("PIPELINES_PROXY", self.bitbucket.proxy_url()),
+            ("BITBUCKET_API_URL", self.bitbucket.api_url()),
+        ];
+        self.variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        if access == Access::Token {
+            self.set("BITBUCKET_ACCESS_TOKEN", ACCESS_TOKEN);
+            // The real one is plain HTTP without a port; with a token it is upgraded to HTTPS, which a test has not.
+            self.git(&["remote", "set-url", "origin", &self.bitbucket.git_url()]);
+        } else {
+            self.set("BITBUCKET_API_URL", "http://api.bitbucket.org/2.0");
+        }
+    }
+
+    /// Sets a variable of the step.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The clone.
+    pub(crate) fn clone(&self) -> PathBuf {
+        self.folder.path().join("build")
+    }
+
+    /// Where short-lived files go.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.folder.path().join("tmp")
+    }
+
+    /// The pipe, ready to be started.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trainspot"));
+        command.env_clear().envs(&self.variables).current_dir(self.clone());
+        command
+    }
+
+    /// Runs the pipe to its end.
+    pub(crate) fn run(&self) -> Run {
+        Run::from(self.command().output().unwrap())
+    }
+
+    /// Starts the pipe.
+    pub(crate) fn start(&self) -> Child {
+        self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs git in the clone.
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        let output = Command::new("git").arg("-C").arg(self.clone()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What the runs so far asked of Bitbucket.
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
+        self.bitbucket.requests().split_off(self.before)
+    }
+
+    /// The branch that a run makes by default.
+    pub(crate) fn branch(&self) -> String {
+        format!("trainspot/main-{}", &self.remote.head("main").unwrap()[..7])
+    }
+
+    /// The subjects on a branch of the remote that `main` does not have, newest first.
+    pub(crate) fn subjects(&self, branch: &str) -> Vec<String> {
+        let log = self.remote.git(&["log", "--format=%s", &format!("main..{branch}")]);
+        log.lines().map(str::to_owned).collect()
+    }
+
+    /// Fails unless nothing of a run is left on this machine: no process, no short-lived file.
+    pub(crate) fn assert_nothing_left(&self) {
+        let left: Vec<_> = walkdir::WalkDir::new(self.scratch()).min_depth(1).into_iter().flatten().collect();
+        assert!(left.is_empty(), "files are left: {left:?}");
+        let processes = processes_with(self.scratch().to_str().unwrap());
+        assert!(processes.is_empty(), "processes are left: {processes:?}");
+    }
+}
+
+/// The processes whose command line or environment names `text`, this one excepted.
+pub(crate) fn processes_with(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
+        let words = [read("cmdline"), read("environ")].concat();
+        if pid != std::process::id() && contains(&words, text.as_bytes()) {
+            found.push(format!("{pid}: {}", String::from_utf8_lossy(&read("cmdline")).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// How a run ended, and what it said, without colours.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) log: String,
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        let plain = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[36m", "\x1b[0m"]
+                .iter()
+                .fold(text, |text, colour| text.replace(colour, ""))
+        };
+        Self { code: output.status.code(), out: plain(&output.stdout), log: plain(&output.stderr) }
+    }
+}
+
+impl Run {
+    /// Fails unless the run ended with this code.
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "\n{}\n{}", self.log, self.out);
+        self
+    }
+
+    /// The last line on standard output.
+    pub(crate) fn last_line(&self) -> &str {
+        self.out.lines().last().unwrap_or_default()
+    }
+}
+
+/// Whether a file is there.
+pub(crate) fn exists(path: impl AsRef<Path>) -> bool {
+    path.as_ref().symlink_metadata().is_ok()
+}

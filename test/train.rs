@@ -1,0 +1,292 @@
+//! `ACTION: train` on this machine, from the step's environment to what Bitbucket has at the end.
+
+use crate::support::{Access, Run, Scene, exists};
+use fake_bitbucket::Fault;
+use std::time::{Duration, Instant};
+
+const TRAIN: &str = "mkdir -p model; echo fitting; printf 'weights %s' \"$SEED\" > model/m.bin; \
+    echo '{\"accuracy\": 0.91}' > model/metrics.json";
+
+fn scene(access: Access) -> Scene {
+    let mut scene =
+        Scene::new(access, &[("model/metrics.json", "{\"accuracy\": 0.9}\n"), ("train.sh", "echo hi\n")]);
+    scene.set("TRAIN_COMMAND", TRAIN).set("OUTPUTS", "model/m.bin, model/*.json");
+    scene
+}
+
+#[test]
+fn a_token_gives_branch_pull_request_comment_and_status() {
+    let scene = scene(Access::Token);
+    let run = scene.run().expect(0);
+    assert!(run.out.starts_with("fitting\n"), "{}", run.out);
+    assert_eq!(run.last_line(), "✔ done; see https://bitbucket.org/acme/forest/pull-requests/1");
+    let branch = scene.branch();
+    assert_eq!(scene.subjects(&branch), ["Update model/m.bin and 1 more [skip ci]"]);
+    assert_eq!(
+        scene.remote.git(&["diff", "--name-only", "main", &branch]),
+        "model/m.bin\nmodel/metrics.json"
+    );
+    assert_eq!(scene.remote.file(&branch, "model/m.bin").unwrap(), b"weights ");
+    let message = scene.remote.git(&["log", "-1", "--format=%B", &branch]);
+    for trailer in [
+        "Trainspot-Commit: ",
+        "Trainspot-Pipeline: https://bitbucket.org/acme/forest/pipelines/results/7",
+        "Trainspot-Machine: ",
+        "Trainspot-Duration: ",
+        "Trainspot-Metrics: accuracy=0.91",
+    ] {
+        assert!(message.contains(trailer), "{trailer} in {message}");
+    }
+    let requests = scene.bitbucket.pull_requests();
+    assert_eq!(
+        (requests.len(), requests[0].source.as_str(), requests[0].destination.as_str()),
+        (1, branch.as_str(), "main")
+    );
+    let comments = scene.bitbucket.comments();
+    assert_eq!(comments.len(), 1);
+    assert!(comments[0].body.contains("| accuracy | 0.9 | 0.91 | ↑"), "{}", comments[0].body);
+    let statuses = scene.bitbucket.statuses();
+    assert_eq!((statuses.len(), statuses[0].body["state"].as_str()), (1, Some("SUCCESSFUL")));
+    assert_eq!(Some(&statuses[0].commit), scene.remote.head(&branch).as_ref());
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn without_a_credential_the_branch_is_pushed_and_the_report_goes_to_code_insights() {
+    let scene = scene(Access::Proxy);
+    let run = scene.run().expect(0);
+    assert!(run.log.contains("WARNING: without BITBUCKET_ACCESS_TOKEN"), "{}", run.log);
+    assert_eq!(scene.subjects(&scene.branch()).len(), 1);
+    let reports = scene.bitbucket.reports();
+    assert_eq!((reports.len(), reports[0].body["result"].as_str()), (1, Some("PASSED")));
+    assert!(run.out.contains("| accuracy | 0.9 | 0.91 |"), "the report is shown: {}", run.out);
+    assert!(scene.bitbucket.pull_requests().is_empty() && scene.bitbucket.comments().is_empty());
+    let direct = scene.requests().into_iter().find(|request| !request.absolute);
+    assert!(direct.is_none(), "a request went around the proxy: {direct:?}");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn the_same_step_again_adds_a_commit_and_updates_pull_request_and_comment() {
+    let mut scene = scene(Access::Token);
+    scene.set("TRAIN_ENV", "SEED=1").run().expect(0);
+    scene.set("TRAIN_ENV", "SEED=2").run().expect(0);
+    assert_eq!(scene.subjects(&scene.branch()).len(), 2);
+    assert_eq!((scene.bitbucket.pull_requests().len(), scene.bitbucket.comments().len()), (1, 1));
+    assert_eq!(scene.remote.file(&scene.branch(), "model/m.bin").unwrap(), b"weights 2");
+}
+
+#[test]
+fn outputs_that_did_not_change_make_no_commit() {
+    let mut scene = scene(Access::Token);
+    scene.set("TRAIN_COMMAND", "true").set("OUTPUTS", "model/metrics.json");
+    let run = scene.run().expect(0);
+    assert_eq!(
+        run.last_line(),
+        "✔ the outputs are the same as those in the repository; nothing was committed"
+    );
+    assert_eq!(scene.remote.head(&scene.branch()), None);
+    assert!(scene.bitbucket.pull_requests().is_empty());
+}
+
+#[test]
+fn a_pull_request_that_could_not_be_opened_is_opened_by_the_next_try() {
+    let scene = scene(Access::Token);
+    scene.bitbucket.next(
+        Fault::on("POST", "/pullrequests")
+            .answer(403, "{\"type\": \"error\", \"error\": {\"message\": \"no scope\"}}"),
+    );
+    let run = scene.run().expect(5);
+    assert!(run.out.contains("no scope"), "{}", run.out);
+    assert!(run.out.contains("Still there: the commit "), "{}", run.out);
+    let run = scene.run().expect(0);
+    assert_eq!(run.last_line(), "✔ done; see https://bitbucket.org/acme/forest/pull-requests/1");
+    assert_eq!(scene.subjects(&scene.branch()).len(), 1, "the outputs were the same");
+}
+
+#[test]
+fn a_push_goes_to_the_branch_itself() {
+    let mut scene = scene(Access::Token);
+    let before = scene.remote.head("main").unwrap();
+    let run = scene.set("PUBLISH", "push").run().expect(0);
+    assert_eq!(run.last_line(), "✔ done; the outputs are on the branch main");
+    assert_eq!(scene.remote.git(&["rev-parse", "main~1"]).trim(), before);
+    assert!(scene.bitbucket.pull_requests().is_empty());
+}
+
+#[test]
+fn publish_none_brings_the_outputs_and_commits_nothing() {
+    let mut scene = scene(Access::Token);
+    scene.set("PUBLISH", "none").run().expect(0);
+    assert!(exists(scene.clone().join("model/m.bin")));
+    assert_eq!(scene.remote.head(&scene.branch()), None);
+    assert!(scene.requests().is_empty());
+}
+
+#[test]
+fn a_failed_training_ends_with_its_own_last_lines_and_exit_code() {
+    let mut scene = scene(Access::Token);
+    scene.set("TRAIN_COMMAND", "echo one; echo 'out of data' >&2; exit 3; echo never");
+    let run = scene.run().expect(4);
+    assert!(run.out.ends_with("out of data\n✖ the training failed with exit code 3\n"), "{}", run.out);
+    assert!(!run.out.contains("never"));
+    assert_eq!(scene.remote.head(&scene.branch()), None);
+    let statuses = scene.bitbucket.statuses();
+    assert_eq!((statuses.len(), statuses[0].body["state"].as_str()), (1, Some("FAILED")));
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_training_that_is_killed_says_by_which_signal() {
+    let mut scene = scene(Access::Proxy);
+    let run = scene.set("TRAIN_COMMAND", "kill -9 $$").run().expect(4);
+    assert!(run.last_line().starts_with("✖ the training was killed by signal 9 (SIGKILL"), "{}", run.out);
+    assert_eq!(scene.bitbucket.reports()[0].body["result"], "FAILED");
+}
+
+#[test]
+fn the_first_command_that_fails_ends_the_training() {
+    let mut scene = scene(Access::Token);
+    let run = scene.set("TRAIN_COMMAND", "false\necho never").run().expect(4);
+    assert!(!run.out.contains("never"), "{}", run.out);
+}
+
+#[test]
+fn a_training_that_takes_too_long_is_ended() {
+    let mut scene = scene(Access::Token);
+    scene.set("TRAIN_COMMAND", "sleep 600").set("MAX_RUNTIME", "1s");
+    let run = scene.run().expect(4);
+    assert!(run.out.contains("✖ the training ran for MAX_RUNTIME (1.0s) and was ended"), "{}", run.out);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_missing_output_fails_the_run_and_the_others_are_kept() {
+    let mut scene = scene(Access::Token);
+    let run = scene.set("OUTPUTS", "model/m.bin, model/*.onnx").run().expect(4);
+    assert!(run.out.contains("wrote nothing that matches 'model/*.onnx' of OUTPUTS"), "{}", run.out);
+    assert!(exists(scene.clone().join("model/m.bin")));
+    assert_eq!(scene.remote.head(&scene.branch()), None);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_wrong_token_is_told_before_the_training_starts() {
+    let mut scene = scene(Access::Token);
+    let run = scene.set("BITBUCKET_ACCESS_TOKEN", "not-the-token").run().expect(2);
+    assert!(run.out.contains("BITBUCKET_ACCESS_TOKEN") && !run.out.contains("fitting"), "{}", run.out);
+    assert!(!run.out.contains("not-the-token") && !run.log.contains("not-the-token"));
+}
+
+#[test]
+fn the_workspace_is_what_git_tracks_and_earlier_steps_left() {
+    let mut scene =
+        Scene::new(Access::Token, &[("a/tracked.txt", "t"), (".gitignore", "ignored*\ncache/\n")]);
+    let clone = scene.clone();
+    for (path, text) in [("left.txt", "l"), ("ignored.txt", "i"), ("ignored2.txt", "j"), ("cache/x", "c")] {
+        std::fs::create_dir_all(clone.join(path).parent().unwrap()).unwrap();
+        std::fs::write(clone.join(path), text).unwrap();
+    }
+    scene.set("INCLUDE", "ignored2.txt").set("OUTPUTS", "seen.txt");
+    scene.set("TRAIN_COMMAND", "find . -type f | sort > /dev/shm/seen.$$; mv /dev/shm/seen.$$ seen.txt");
+    scene.run().expect(0);
+    let seen = String::from_utf8(scene.remote.file(&scene.branch(), "seen.txt").unwrap()).unwrap();
+    for (path, there) in [
+        ("./a/tracked.txt", true),
+        ("./left.txt", true),
+        ("./ignored2.txt", true),
+        ("./ignored.txt", false),
+        ("./cache/x", false),
+    ] {
+        assert_eq!(seen.lines().any(|line| line == path), there, "{path} in {seen}");
+    }
+    assert!(!seen.contains("/.git/"));
+}
+
+#[test]
+fn the_training_gets_the_variables_that_are_named_and_no_secret() {
+    let mut scene = scene(Access::Token);
+    scene.set("EPOCHS", "3").set("OTHER", "not for the training").set("TRAIN_ENV", "EPOCHS\nMODE=fast");
+    scene.set(
+        "TRAIN_COMMAND",
+        "mkdir -p model; env > model/m.bin; tr '\\0' '\\n' < /proc/$PPID/environ >> model/m.bin",
+    );
+    scene.run().expect(0);
+    let seen = String::from_utf8(scene.remote.file(&scene.branch(), "model/m.bin").unwrap()).unwrap();
+    assert!(
+        seen.contains("EPOCHS=3\n") && seen.contains("MODE=fast\n") && seen.contains("TRAINSPOT_RESUME=0\n")
+    );
+    for secret in ["fake-access-token", "not for the training", "BITBUCKET_"] {
+        assert!(!seen.contains(secret), "{secret} in {seen}");
+    }
+}
+
+#[test]
+fn a_secret_of_the_training_is_not_shown() {
+    let mut scene = scene(Access::Token);
+    scene.set("WANDB_API_KEY", "wandb-s3cr3t-value").set("TRAIN_ENV", "WANDB_API_KEY");
+    let command = format!(
+        "{TRAIN}; echo key $WANDB_API_KEY; printf $WANDB_API_KEY | base64; echo a:$WANDB_API_KEY@b | base64; echo \"# note $WANDB_API_KEY\" > note.md"
+    );
+    let run = scene.set("TRAIN_COMMAND", &command).set("REPORT", "note.md").run().expect(0);
+    let comment = &scene.bitbucket.comments()[0].body;
+    assert!(
+        run.out.contains("key $WANDB_API_KEY") && comment.contains("# note $WANDB\\_API\\_KEY")
+            || comment.contains("# note $WANDB_API_KEY"),
+        "{comment}"
+    );
+    for text in [&run.out, &run.log, comment] {
+        assert!(!text.contains("s3cr3t") && !text.contains("d2FuZGItczNjcjN0"), "{text}");
+    }
+}
+
+#[test]
+fn told_to_stop_it_ends_the_machine_and_says_so() {
+    let mut scene = scene(Access::Token);
+    scene.set("TRAIN_COMMAND", "echo up; sleep 600");
+    let child = scene.start();
+    wait_for(|| !crate::support::processes_with("sleep\u{0}600").is_empty() && exists(scene.scratch()));
+    std::thread::sleep(Duration::from_millis(300));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    let run = Run::from(child.wait_with_output().unwrap()).expect(6);
+    assert!(run.last_line().starts_with("✖ stopped before the training's outputs were safe"), "{}", run.out);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_machine_that_is_lost_is_replaced_and_the_training_goes_on_from_its_checkpoint() {
+    let mut scene = scene(Access::Token);
+    let command = "mkdir -p model; test $TRAINSPOT_RESUME = 1 && cp state model/m.bin && echo '{}' > model/metrics.json && exit 0; \
+        echo half way > state; sleep 600";
+    scene
+        .set("TRAIN_COMMAND", command)
+        .set("CHECKPOINTS", "state")
+        .set("CHECKPOINT_INTERVAL", "1s")
+        .set("ORPHAN_GRACE", "8s");
+    let child = scene.start();
+    let home = |file: &str| {
+        let found = walkdir::WalkDir::new(scene.scratch()).into_iter().flatten();
+        found.map(walkdir::DirEntry::into_path).find(|path| path.ends_with(file))
+    };
+    wait_for(|| exists(scene.scratch()) && home("1/state").is_some());
+    let pid = std::fs::read_to_string(home("run/pid").unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let run = Run::from(child.wait_with_output().unwrap()).expect(0);
+    assert!(
+        run.log.contains("the machine was lost") && run.log.contains("TRAINSPOT_RESUME=1"),
+        "{}",
+        run.log
+    );
+    assert_eq!(scene.remote.file(&scene.branch(), "model/m.bin").unwrap(), b"half way\n");
+    scene.assert_nothing_left();
+}
+
+fn wait_for(mut what: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it never came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
