@@ -102,7 +102,9 @@ fn pipe_yml_is_complete() {
 
 #[test]
 fn every_document_is_of_this_version() {
-    for (file, least) in [("README.md", 3), ("pipe.yml", 1)] {
+    for (file, least) in
+        [("README.md", 3), ("pipe.yml", 1), ("examples/random-forest/bitbucket-pipelines.yml", 1)]
+    {
         let text = read(file);
         let images: Vec<&str> = text.split("trainspot/trainspot:").skip(1).collect();
         assert!(images.len() >= least, "{file} names the image {} times", images.len());
@@ -119,7 +121,7 @@ fn every_document_is_of_this_version() {
 #[test]
 fn names_of_variables_exist() {
     let agent = read("src/agent/command.rs");
-    for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+    for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "examples/random-forest/README.md"] {
         let text = prose(&read(file));
         for code in text.split('`').skip(1).step_by(2) {
             let name = code.split(['=', ' ']).next().unwrap_or_default().trim_start_matches('$');
@@ -161,7 +163,9 @@ fn examples_are_good_configurations() {
             serde_saphyr::from_str(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
         find_pipes(&example, &mut pipes);
     }
-    assert!(pipes.len() >= 6, "{} pipes", pipes.len());
+    let example = read("examples/random-forest/bitbucket-pipelines.yml");
+    find_pipes(&serde_saphyr::from_str(&example).unwrap(), &mut pipes);
+    assert!(pipes.len() >= 7, "{} pipes", pipes.len());
     for pipe in pipes {
         let loaded = Config::load(environment(&pipe["variables"]));
         let config = loaded.unwrap_or_else(|problems| panic!("{problems}\n{pipe:#}"));
