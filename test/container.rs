@@ -35,7 +35,7 @@ fn flags(environment: &Command) -> String {
     let names = environment.get_envs().map(|(name, _)| name.to_str().unwrap());
     // What describes this machine is not passed into a container.
     let names = names.filter(|name| !["PATH", "TMPDIR", "PIPELINES_PROXY"].contains(name));
-    names.map(|name| format!("--env={name} ")).collect()
+    names.map(|name| format!("--env={name}")).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
