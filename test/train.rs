@@ -115,6 +115,22 @@ fn a_push_goes_to_the_branch_itself() {
 }
 
 #[test]
+fn a_push_without_a_branch_is_refused_before_the_training_starts() {
+    let mut scene = scene(Access::Token);
+    let run =
+        scene.set("PUBLISH", "push").set("BITBUCKET_BRANCH", "").set("BITBUCKET_TAG", "v1").run().expect(2);
+    assert!(run.out.contains("TARGET_BRANCH") && !run.out.contains("fitting"), "{}", run.out);
+}
+
+#[test]
+fn without_a_branch_the_pull_request_is_for_the_main_one() {
+    let mut scene = scene(Access::Token);
+    scene.set("BITBUCKET_BRANCH", "").set("BITBUCKET_TAG", "v1").run().expect(0);
+    let request = &scene.bitbucket.pull_requests()[0];
+    assert!(request.source.starts_with("trainspot/v1-") && request.destination == "main", "{request:?}");
+}
+
+#[test]
 fn publish_none_brings_the_outputs_and_commits_nothing() {
     let mut scene = scene(Access::Token);
     scene.set("PUBLISH", "none").run().expect(0);
@@ -265,14 +281,19 @@ fn a_machine_that_is_lost_is_replaced_and_the_training_goes_on_from_its_checkpoi
         .set("CHECKPOINT_INTERVAL", "1s")
         .set("ORPHAN_GRACE", "8s");
     let child = scene.start();
-    let home = |file: &str| {
+    let saved = || {
         let found = walkdir::WalkDir::new(scene.scratch()).into_iter().flatten();
-        found.map(walkdir::DirEntry::into_path).find(|path| path.ends_with(file))
+        found.map(walkdir::DirEntry::into_path).any(|path| path.ends_with("1/state"))
     };
-    wait_for(|| exists(scene.scratch()) && home("1/state").is_some());
-    let pid = std::fs::read_to_string(home("run/pid").unwrap()).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    wait_for(saved);
+    let agents = crate::support::processes_with(scene.scratch().to_str().unwrap());
+    let watch = agents.iter().find(|agent| agent.contains(" supervise ")).unwrap();
+    let pid = watch.split(':').next().unwrap().parse().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
     let run = Run::from(child.wait_with_output().unwrap()).expect(0);
     assert!(
         run.log.contains("the machine was lost") && run.log.contains("TRAINSPOT_RESUME=1"),

@@ -33,6 +33,7 @@ pub(super) struct Training {
 pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
     let clone = Checkout::open(&config.clone_dir)?;
+    check_access(config, &clone).await?;
     let matches = find(&config.clone_dir, &config.outputs)?;
     if !matches.unmatched.is_empty() {
         return Err(Error::new(format!(
@@ -102,6 +103,11 @@ pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<()
     if config.publish.mode == PublishMode::None {
         return Ok(());
     }
+    if config.publish.mode == PublishMode::Push && target(config).is_none() {
+        return Err(Error::new("PUBLISH is 'push', but this pipeline runs for no branch")
+            .kind(Kind::Configuration)
+            .hint("name the branch to push to in TARGET_BRANCH"));
+    }
     let remote = remote(config, clone)?;
     remote.check().await.map_err(|error| error.kind(Kind::Configuration))?;
     if let Some(bitbucket) = Bitbucket::of(config) {
@@ -158,6 +164,11 @@ fn publication(config: &Config, clone: &Checkout, made: &Made, facts: &Facts) ->
         author_email: publish.user_email.clone(),
         baseline: facts.metrics_files.clone(),
     }
+}
+
+/// The branch that the outputs are for, as far as the step's environment tells.
+fn target(config: &Config) -> Option<String> {
+    config.publish.target_branch.clone().or_else(|| config.pipeline.branch.clone())
 }
 
 /// `trainspot/<target>-<short commit>`; for a tag's pipeline, the tag.

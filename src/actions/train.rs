@@ -145,6 +145,9 @@ fn signal_name(signal: i32) -> String {
 /// The end of the log is the training's own, so that nobody has to scroll for what went wrong.
 fn last_words(tail: &[String]) {
     const LINES: usize = 20;
+    if tail.is_empty() {
+        return info!("the training printed nothing");
+    }
     info!("the training's last lines:");
     tail.iter().skip(tail.len().saturating_sub(LINES)).for_each(|line| crate::log::training(line));
 }
