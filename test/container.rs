@@ -4,17 +4,22 @@ use crate::support::{Access, Run, Scene};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 /// What `scripts/with-docker.sh` exits with when it can get no engine.
 const SKIPPED: i32 = 77;
 
 /// Runs `script` with a `docker` that works and the image as `$IMAGE`; `None` where no engine can be had.
 fn in_image(script: &str, environment: &Command) -> Option<Output> {
+    // One at a time, lest the pruning takes the steps of another build.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let image = format!("trainspot-test:{}", std::process::id());
-    // The image goes again, and with it the layers below it that nothing else names.
+    // The image goes again, and what the classic builder leaves of its steps.
     let whole = format!(
-        "trap 'docker rmi --force \"$IMAGE\" >/dev/null' EXIT\n\
+        "trap 'docker rmi --force \"$IMAGE\" >/dev/null; \
+         docker image prune --force --filter label=org.opencontainers.image.title=trainspot >/dev/null' EXIT\n\
          scripts/image.sh \"$BINARY\" \"$IMAGE\" >&2 || exit\n{script}"
     );
     let mut command = Command::new(root.join("scripts/with-docker.sh"));
