@@ -13,8 +13,9 @@ if [ -z "$binary" ]; then
     binary=${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/release/trainspot
 fi
 
-context=build/image
-rm -rf "$context"
+mkdir -p build
+context=$(mktemp -d build/image.XXXXXX)
+trap 'rm -rf "$context"' EXIT
 mkdir -p "$context/root/etc/ssl/certs" "$context/root/tmp"
 chmod 1777 "$context/root/tmp"
 cp "$binary" "$context/root/trainspot"

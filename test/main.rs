@@ -3,6 +3,7 @@
 
 mod bitbucket;
 mod config;
+mod container;
 mod docs;
 mod kills;
 mod repo;

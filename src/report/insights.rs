@@ -93,6 +93,10 @@ fn details(report: &Report) -> String {
     }
     lines.extend(report.machine.as_ref().map(machine_line));
     lines.extend(report.notes.iter().cloned());
+    if lines.is_empty() {
+        // Bitbucket refuses a report without details, and `ACTION: publish` has no machine to tell of.
+        lines.push("The outputs were in the clone already.".to_owned());
+    }
     cut(&lines.join("\n"), MAX_DETAILS)
 }
 
@@ -220,6 +224,12 @@ mod tests {
             insights.details.starts_with("the command was ended by signal 9 (SIGKILL)\n"),
             "{insights:?}"
         );
+    }
+
+    #[test]
+    fn details_are_never_empty() {
+        let report = Report { machine: None, notes: Vec::new(), ..success() };
+        assert_eq!(insights(&report).details, "The outputs were in the clone already.");
     }
 
     #[test]
