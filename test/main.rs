@@ -5,6 +5,7 @@ mod agent;
 mod agent_kills;
 mod bitbucket;
 mod config;
+mod docs;
 mod kills;
 mod link;
 mod repo;

@@ -49,15 +49,13 @@ impl Reader {
             Err(what) => return self.problems.add(variable.name, what),
         };
         let applies = variable.actions.contains(&self.action);
-        let default = match variable.presence {
-            Presence::Default(default) => Some(vec![default.to_owned()]),
-            _ => None,
-        };
+        let default = default_of(variable.name).map(|default| vec![default.to_owned()]);
         if items.is_empty() {
             if applies && variable.presence == Presence::Required {
                 self.problems.add(variable.name, format!("is missing: {}", plain(variable.help)));
             }
-        } else if !applies {
+        } else if !applies && Some(&items) != default.as_ref() {
+            // The defaults in `pipe.yml` reach us as if the user had written them.
             let warning = format!("{} has no effect with ACTION '{}'", variable.name, self.action.name());
             self.warnings.push(warning);
         }
@@ -117,7 +115,9 @@ impl Reader {
             machine_environment: self.machine_environment(),
             scratch: PathBuf::from(self.environment.get("TMPDIR").unwrap_or("/tmp")),
         };
-        if train.checkpoints.is_empty() && self.environment.get("CHECKPOINT_INTERVAL").is_some() {
+        let interval = self.environment.get("CHECKPOINT_INTERVAL");
+        let chosen = interval.is_some_and(|it| default_of("CHECKPOINT_INTERVAL") != Some(it));
+        if train.checkpoints.is_empty() && chosen {
             self.warnings.push("CHECKPOINT_INTERVAL has no effect without CHECKPOINTS".to_owned());
         }
         train
@@ -334,6 +334,13 @@ fn parse(variable: &Variable, items: &[String]) -> Result<Value, String> {
         return Err("(value not shown) has white space inside; was it pasted whole?".to_owned());
     }
     values::parse(variable.kind, items).map_err(|wrong| format!("'{}' {}", wrong.item, wrong.why))
+}
+
+fn default_of(name: &str) -> Option<&'static str> {
+    match find(name)?.presence {
+        Presence::Default(default) => Some(default),
+        _ => None,
+    }
 }
 
 /// Help without Markdown's marks.

@@ -288,7 +288,7 @@ pub const VARIABLES: &[Variable] = &[
         Url,
         Default("http://host.docker.internal:29418"),
         BOTH,
-        "The proxy of Pipelines that authorises git where no credential is given.",
+        "The proxy of Pipelines, through which git and Code Insights work where no credential is given.",
     ),
     variable("DEBUG", Switch, Default("false"), BOTH, "Shows what is done in more detail."),
 ];

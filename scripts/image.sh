@@ -1,0 +1,26 @@
+#!/bin/sh
+# usage: image.sh [BINARY] [TAG]
+# Build the pipe's image around a binary of this machine (default: a release build), where no registry is reachable.
+# It is the last stage of the Dockerfile, with a folder in the place of the stage that compiles.
+set -eu
+cd "$(dirname "$0")/.."
+
+binary=${1:-}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+tag=${2:-trainspot/trainspot:$version}
+if [ -z "$binary" ]; then
+    cargo build --release --locked --bin trainspot
+    binary=${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/release/trainspot
+fi
+
+context=build/image
+rm -rf "$context"
+mkdir -p "$context/root/etc/ssl/certs" "$context/root/tmp"
+chmod 1777 "$context/root/tmp"
+cp "$binary" "$context/root/trainspot"
+cp pipe.yml README.md LICENSE "$context/root/"
+cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$context/root/etc/ssl/certs/ca-certificates.crt"
+sed -n "/^FROM scratch/,\$p" Dockerfile | sed "s|^COPY --from=build /root/image /|COPY root /|" >"$context/Dockerfile"
+
+scripts/with-docker.sh docker build --tag "$tag" "$context"
+echo "==> image $tag"

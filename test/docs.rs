@@ -1,0 +1,299 @@
+//! The documents say what the program does. `UPDATE_DOCS=1` rewrites the parts that are generated.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use trainspot::config::{Config, help, variables::VARIABLES};
+use trainspot::error::Kind;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Names in capitals that the documents may use although they are not variables of ours.
+const FOREIGN: &[&str] = &[
+    "BITBUCKET_CLONE_DIR",
+    "BITBUCKET_REPO_SLUG",
+    "BITBUCKET_WORKSPACE",
+    "CREDENTIAL",
+    "DSN",
+    "ERROR:",
+    "FROM",
+    "HEAD",
+    "HOME",
+    "INFO:",
+    "KEY",
+    "NAME",
+    "NAME_0",
+    "NAME_1",
+    "NAME_COUNT",
+    "O_TMPFILE",
+    "PASSWD",
+    "PASSWORD",
+    "PATH",
+    "PYTHONUNBUFFERED",
+    "SECRET",
+    "TMPDIR",
+    "TOKEN",
+    "UPDATE_DOCS",
+    "WARNING:",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Compares what stands in `file` after `start`, up to `end`, with `wanted`; or puts it there.
+fn generated(file: &str, start: &str, end: Option<&str>, wanted: &str) {
+    let text = read(file);
+    let from = text.find(start).unwrap_or_else(|| panic!("{file} has no {start:?}")) + start.len();
+    let to = end.map_or(text.len(), |end| {
+        from + text[from..].find(end).unwrap_or_else(|| panic!("{file} has no {end:?}"))
+    });
+    if text[from..to] == *wanted {
+        return;
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let updated = format!("{}{wanted}{}", &text[..from], &text[to..]);
+        return std::fs::write(root().join(file), updated).unwrap();
+    }
+    let (mut old, mut new) = (text[from..to].lines(), wanted.lines());
+    let (is, should_be) = loop {
+        let pair = (old.next(), new.next());
+        if pair.0 != pair.1 || pair.0.is_none() {
+            break (pair.0.unwrap_or("(nothing)"), pair.1.unwrap_or("(nothing)"));
+        }
+    };
+    panic!(
+        "{file} differs from the table in src/config/variables.rs after {start:?}:\n  is:        {is}\n  should be: {should_be}\n\
+         Run `UPDATE_DOCS=1 cargo test --test integration docs` to rewrite it."
+    );
+}
+
+// One test, so that two that rewrite the same file do not run at once.
+#[test]
+fn tables_are_those_of_the_program() {
+    let variables = format!("{}\n", help::readme_table());
+    generated("README.md", "\n## Variables\n\n", Some("### Exit codes\n"), &variables);
+    let codes = format!("{}\n", help::exit_codes());
+    generated("README.md", "\n### Exit codes\n\n", Some("## Details\n"), &codes);
+    let list = help::pipe_variables();
+    generated("pipe.yml", "\nvariables:\n", None, list.strip_prefix("variables:\n").unwrap());
+}
+
+#[test]
+fn pipe_yml_is_complete() {
+    let pipe: Value = serde_saphyr::from_str(&read("pipe.yml")).unwrap();
+    assert_eq!(pipe["image"], format!("trainspot/trainspot:{VERSION}"));
+    for key in ["name", "description", "category", "repository"] {
+        assert!(pipe[key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
+    }
+    for who in ["vendor", "maintainer"] {
+        assert!(pipe[who]["name"].is_string() && pipe[who]["website"].is_string(), "{who}");
+    }
+    assert!(pipe["tags"].as_array().is_some_and(|tags| tags.iter().all(Value::is_string)));
+    let names =
+        pipe["variables"].as_array().unwrap().iter().map(|variable| variable["name"].as_str().unwrap());
+    assert!(names.eq(VARIABLES.iter().map(|variable| variable.name)));
+}
+
+#[test]
+fn every_document_is_of_this_version() {
+    for (file, least) in
+        [("README.md", 3), ("pipe.yml", 1), ("examples/random-forest/bitbucket-pipelines.yml", 1)]
+    {
+        let text = read(file);
+        let images: Vec<&str> = text.split("trainspot/trainspot:").skip(1).collect();
+        assert!(images.len() >= least, "{file} names the image {} times", images.len());
+        for image in images {
+            let version = image.split(|letter: char| letter.is_whitespace()).next();
+            assert_eq!(version, Some(VERSION), "{file} names another version than Cargo.toml");
+        }
+    }
+    let changelog = read("CHANGELOG.md");
+    let newest = changelog.lines().find_map(|line| line.strip_prefix("## "));
+    assert_eq!(newest, Some(VERSION), "the top of CHANGELOG.md");
+}
+
+#[test]
+fn names_of_variables_exist() {
+    let agent = read("src/agent/command.rs");
+    for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "examples/random-forest/README.md"] {
+        let text = prose(&read(file));
+        for code in text.split('`').skip(1).step_by(2) {
+            let name = code.split(['=', ' ']).next().unwrap_or_default().trim_start_matches('$');
+            let name = if FOREIGN.contains(&name) { name } else { name.trim_end_matches(':') };
+            let capitals =
+                |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+            if name.len() < 3
+                || !name.chars().all(capitals)
+                || !name.starts_with(|it: char| it.is_ascii_uppercase())
+            {
+                continue;
+            }
+            let ours = VARIABLES.iter().any(|variable| variable.name == name);
+            let set_by_us = name.starts_with("TRAINSPOT_") && agent.contains(&format!("\"{name}\""));
+            assert!(ours || set_by_us || FOREIGN.contains(&name), "{file}: `{code}` is no variable");
+        }
+    }
+}
+
+#[test]
+fn the_definition_shows_every_variable() {
+    let readme = read("README.md");
+    let definition = fenced(&readme, "yaml").into_iter().next().unwrap();
+    for variable in VARIABLES {
+        let shown = definition.lines().any(|line| {
+            line.trim_start_matches([' ', '#']).split_once(':').is_some_and(|(name, _)| name == variable.name)
+        });
+        assert!(shown, "the YAML definition does not show {}", variable.name);
+    }
+}
+
+/// What a pipe in an example says must be a configuration that the program takes without a word.
+#[test]
+fn examples_are_good_configurations() {
+    let readme = read("README.md");
+    let mut pipes = Vec::new();
+    for example in fenced(&readme, "yaml") {
+        let example: Value =
+            serde_saphyr::from_str(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        find_pipes(&example, &mut pipes);
+    }
+    let example = read("examples/random-forest/bitbucket-pipelines.yml");
+    find_pipes(&serde_saphyr::from_str(&example).unwrap(), &mut pipes);
+    assert!(pipes.len() >= 7, "{} pipes", pipes.len());
+    for pipe in pipes {
+        let loaded = Config::load(environment(&pipe["variables"]));
+        let config = loaded.unwrap_or_else(|problems| panic!("{problems}\n{pipe:#}"));
+        assert!(config.warnings.is_empty(), "{:?}\n{pipe:#}", config.warnings);
+    }
+}
+
+/// Pipelines passes the defaults in `pipe.yml` on as if the user had written them.
+#[test]
+fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
+    let pipe: Value = serde_saphyr::from_str(&read("pipe.yml")).unwrap();
+    let defaults: Vec<(String, String)> = pipe["variables"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|variable| Some((variable["name"].as_str()?, variable["default"].as_str()?)))
+        // No such variable in the repository: the shell makes nothing of it.
+        .map(|(name, value)| (name, if value.starts_with('$') { "" } else { value }))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    assert!(defaults.len() > 10);
+    for own in [&[("TRAIN_COMMAND", "true"), ("OUTPUTS", "x")], &[("ACTION", "publish"), ("OUTPUTS", "x")]] {
+        let own = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::load(defaults.iter().cloned().chain(own)).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let anchors = |text: &str| -> BTreeSet<String> {
+        let headings = text.lines().filter(|line| line.starts_with('#'));
+        let plain = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+        plain.collect()
+    };
+    for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let text = prose(&read(file));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            match link.strip_prefix('#') {
+                Some(anchor) => assert!(anchors(&text).contains(anchor), "{file}: no heading for #{anchor}"),
+                None => assert!(root().join(link).exists(), "{file}: {link} does not exist"),
+            }
+        }
+    }
+}
+
+/// Paths of the source in the picture and the lists of `ARCHITECTURE.md`.
+#[test]
+fn the_architecture_names_files_that_exist() {
+    let text = read("ARCHITECTURE.md");
+    let paths = text.split(['`', ' ', '\n', '(', ')', ',', ';']);
+    let paths: BTreeSet<PathBuf> = paths
+        .filter(|word| word.starts_with("src/") || word.starts_with("test/"))
+        .map(|word| PathBuf::from(word.trim_end_matches(['.', ':'])))
+        .collect();
+    assert!(paths.len() >= 10, "{paths:?}");
+    for path in paths {
+        assert!(root().join(&path).exists(), "{} does not exist", path.display());
+    }
+}
+
+#[test]
+fn a_newcomer_finds_the_two_commands_at_once() {
+    let first_screen: Vec<String> = read("README.md").lines().take(40).map(str::to_owned).collect();
+    for command in ["make demo", "make test"] {
+        assert!(first_screen.iter().any(|line| line.contains(command)), "{command}");
+    }
+}
+
+#[test]
+fn help_names_every_variable_and_exit_code() {
+    let output = Command::new(env!("CARGO_BIN_EXE_trainspot")).arg("--help").env_clear().output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for variable in VARIABLES {
+        assert!(text.contains(&format!("\n  {} (", variable.name)), "{}", variable.name);
+    }
+    for kind in Kind::ALL {
+        assert!(text.contains(&format!("\n  {}  {}\n", kind.exit_code(), kind.meaning())), "{kind:?}");
+    }
+}
+
+/// The text without its fenced blocks.
+fn prose(text: &str) -> String {
+    let mut inside = false;
+    let outside = |line: &&str| {
+        let fence = line.starts_with("```");
+        inside ^= fence;
+        !inside && !fence
+    };
+    text.lines().filter(outside).collect::<Vec<_>>().join("\n")
+}
+
+/// The fenced blocks of a language.
+fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
+}
+
+fn find_pipes(value: &Value, found: &mut Vec<Value>) {
+    match value {
+        Value::Object(map) if map.contains_key("pipe") => found.push(value.clone()),
+        Value::Object(map) => map.values().for_each(|value| find_pipes(value, found)),
+        Value::Array(items) => items.iter().for_each(|value| find_pipes(value, found)),
+        _ => {}
+    }
+}
+
+/// What Pipelines makes of a pipe's `variables`.
+fn environment(variables: &Value) -> Vec<(String, String)> {
+    let mut environment = Vec::new();
+    for (name, value) in variables.as_object().unwrap() {
+        if let Some(items) = value.as_array() {
+            environment.push((format!("{name}_COUNT"), items.len().to_string()));
+            let items = items.iter().enumerate();
+            environment.extend(items.map(|(index, item)| (format!("{name}_{index}"), text(name, item))));
+        } else {
+            environment.push((name.clone(), text(name, value)));
+        }
+    }
+    environment
+}
+
+/// The schema of Pipelines takes nothing but strings. `$NAME` is a variable of the repository.
+fn text(name: &str, value: &Value) -> String {
+    let text = value.as_str().unwrap_or_else(|| panic!("{name}: {value} must be quoted"));
+    if text.starts_with('$') { format!("a-value-for-{name}") } else { text.to_owned() }
+}
