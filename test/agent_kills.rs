@@ -1,7 +1,7 @@
 //! The machine's own processes killed with SIGKILL at random: what is there stays whole, and all of it can be ended.
 
 use crate::rig::{Rig, spec};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::Duration;
 use trainspot::agent::protocol::Spec;
@@ -72,7 +72,7 @@ async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
             let pids = rig.agents(verb);
             if !pids.is_empty() {
                 for pid in pids {
-                    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).ok();
+                    kill_process(pid, Signal::KILL).ok();
                 }
                 break;
             }

@@ -1,6 +1,7 @@
 //! A machine on this one, reached by its real agent: for tests of what is below a whole run.
 
-use crate::support::processes_with;
+use crate::support::{agents, processes_with};
+use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -61,17 +62,14 @@ impl Rig {
     }
 
     /// The process ids of this machine's agents of one verb.
-    pub(crate) fn agents(&self, verb: &str) -> Vec<i32> {
-        let words = format!("agent {verb} --home {}", self.home().path().display());
-        let found = processes_with(self.home().path().to_str().unwrap());
-        let found = found.iter().filter(|process| process.contains(&words));
-        found.map(|process| process.split(':').next().unwrap().parse().unwrap()).collect()
+    pub(crate) fn agents(&self, verb: &str) -> Vec<Pid> {
+        agents(self.home().path().to_str().unwrap(), verb)
     }
 
     /// The most memory that an agent of this verb has used so far, in KiB; 0 if there is none.
     pub(crate) fn peak(&self, verb: &str) -> u64 {
-        let peak = |pid: &i32| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let peak = |pid: &Pid| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.to_owned();
             line.trim().trim_end_matches(" kB").parse::<u64>().ok()
         };

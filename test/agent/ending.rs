@@ -87,7 +87,7 @@ async fn a_pipe_ends_a_machine_at_once_even_without_its_supervisor() {
         let (rig, _) = Rig::training(20, spec(command)).await;
         exists(rig.home().work().join("up")).await;
         for pid in signal.iter().flat_map(|_| rig.agents("supervise")) {
-            rustix::process::kill_process(Pid::from_raw(pid).unwrap(), signal.unwrap()).unwrap();
+            rustix::process::kill_process(pid, signal.unwrap()).unwrap();
         }
         rig.end().await;
         rig.compute.terminate(&rig.machine).await.unwrap();
