@@ -1,6 +1,7 @@
 //! A scene for whole runs: a fake Bitbucket, a clone as Pipelines makes it, and the pipe run in it.
 
 use fake_bitbucket::{ACCESS_TOKEN, BareRepository, FakeBitbucket, Recorded};
+use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -150,6 +151,13 @@ pub(crate) fn processes_with(text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The machines' agents of one verb, of machines whose home is in `place`.
+pub(crate) fn agents(place: &str, verb: &str) -> Vec<Pid> {
+    let found = processes_with(place);
+    let found = found.iter().filter(|process| process.contains(&format!("agent {verb} --home {place}")));
+    found.map(|process| Pid::from_raw(process.split(':').next().unwrap().parse().unwrap()).unwrap()).collect()
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

@@ -1,6 +1,6 @@
 //! `ACTION: train` on this machine, from the step's environment to what Bitbucket has at the end.
 
-use crate::support::{Access, Run, Scene, exists};
+use crate::support::{Access, Run, Scene, agents, exists};
 use fake_bitbucket::Fault;
 use std::time::{Duration, Instant};
 
@@ -286,14 +286,9 @@ fn a_machine_that_is_lost_is_replaced_and_the_training_goes_on_from_its_checkpoi
         found.map(walkdir::DirEntry::into_path).any(|path| path.ends_with("1/state"))
     };
     wait_for(saved);
-    let agents = crate::support::processes_with(scene.scratch().to_str().unwrap());
-    let watch = agents.iter().find(|agent| agent.contains(" supervise ")).unwrap();
-    let pid = watch.split(':').next().unwrap().parse().unwrap();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(pid).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
+    let supervisors = agents(scene.scratch().to_str().unwrap(), "supervise");
+    assert_eq!(supervisors.len(), 1);
+    rustix::process::kill_process(supervisors[0], rustix::process::Signal::KILL).unwrap();
     let run = Run::from(child.wait_with_output().unwrap()).expect(0);
     assert!(
         run.log.contains("the machine was lost") && run.log.contains("TRAINSPOT_RESUME=1"),

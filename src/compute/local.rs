@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// A supervisor that does not open its socket within this time failed.
 const START: Duration = Duration::from_secs(10);
+/// A process that was just started has no arguments for a moment, by which it could be found.
+const SIGHT: Duration = Duration::from_millis(500);
 /// A killed process is gone at once, unless a disk keeps it waiting.
 const END: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
@@ -84,7 +86,7 @@ impl Compute for Local {
             if watched && home.run().join("socket").exists() {
                 break;
             }
-            if !watched || start.elapsed() > START {
+            if start.elapsed() > if watched { START } else { SIGHT } {
                 let words = fs::read_to_string(home.agent_log()).unwrap_or_default();
                 return Err(Error::new("the machine's supervisor does not run")
                     .source(words)

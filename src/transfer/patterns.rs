@@ -47,9 +47,9 @@ fn matching(root: &Path, pattern: &str) -> Result<BTreeMap<PathBuf, Entry>> {
         return Err(Error::new(format!("the pattern '{pattern}' leads out of the folder that it is for"))
             .hint("give a path relative to the repository's folder, without '..'"));
     }
-    let start = root.join(fixed);
+    let start = root.join(&fixed);
     let mut files = BTreeMap::new();
-    if !start.exists() {
+    if !start.exists() || fixed.iter().any(|part| part == ".git") {
         return Ok(files);
     }
     let walk = WalkDir::new(&start).follow_links(true).into_iter();

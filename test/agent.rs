@@ -1,0 +1,6 @@
+//! The agent on a machine: the training's log and end, checkpoints, and the machine's own end.
+
+mod checkpoints;
+mod clients;
+mod ending;
+mod log;

@@ -1,0 +1,94 @@
+//! Checkpoints under a training that keeps writing, and a pipe that keeps fetching.
+
+use crate::rig::{Rig, exists, spec};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use trainspot::agent::protocol::{Spec, Wish};
+
+/// Writes a counter into three files, in place and by renaming, then rests as a training does between its epochs.
+const WRITER: &str = "mkdir state; for i in $(seq 1 1000); do
+  yes $i | head -c 2000000 > state/a; sleep 0.3
+  yes $i | head -c 3000000 > state/b.tmp; mv state/b.tmp state/b; sleep 0.3
+  echo $i > 'state/c 1'; sleep 1.9
+done";
+
+/// The counter that all three files hold from their first byte to their last.
+fn counter(folder: &Path) -> u64 {
+    let read = |name: &str| std::fs::read_to_string(folder.join("state").join(name)).unwrap();
+    let number: u64 = read("c 1").trim().parse().unwrap();
+    let line = format!("{number}\n");
+    for (name, bytes) in [("a", 2_000_000), ("b", 3_000_000)] {
+        assert!(read(name) == line.repeat(bytes)[..bytes], "{name} is not all {number}");
+    }
+    assert_eq!(std::fs::read_dir(folder.join("state")).unwrap().count(), 3);
+    number
+}
+
+#[tokio::test]
+async fn each_holds_one_moment_however_the_training_writes() {
+    let spec = Spec {
+        checkpoints: vec!["state/*".to_owned()],
+        checkpoint_interval: Duration::from_millis(100),
+        ..spec(WRITER)
+    };
+    let (rig, agent) = Rig::training(20, spec).await;
+    let (start, mut saved) = (Instant::now(), BTreeSet::new());
+    for attempt in 0.. {
+        let Some(number) = agent.ask(Wish::Beat).await.unwrap().checkpoint else {
+            assert!(start.elapsed() < Duration::from_secs(20), "no checkpoint comes");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        // It may be replaced by newer ones meanwhile: then it is missed as a whole.
+        let folder = rig.aside(&format!("{attempt}"));
+        if agent.fetch_checkpoint(number, &folder).await.is_ok() {
+            saved.insert(counter(&folder));
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+        if saved.len() >= 3 {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(25), "only {saved:?}");
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_damaged_checkpoint_is_refused() {
+    let spec = Spec {
+        checkpoints: vec!["state".to_owned()],
+        checkpoint_interval: Duration::from_millis(100),
+        ..spec("mkdir state; echo good > state/a; : > state/empty; sleep 300")
+    };
+    let (rig, agent) = Rig::training(20, spec).await;
+    let copy = rig.home().checkpoints().join("1");
+    exists(copy.clone()).await;
+    let target = rig.aside("target");
+    agent.fetch_checkpoint(1, &target).await.unwrap();
+    assert_eq!(std::fs::read(target.join("state/a")).unwrap(), b"good\n");
+    assert_eq!(std::fs::read(target.join("state/empty")).unwrap(), b"");
+    std::fs::write(copy.join("files/state/a"), "evil\n").unwrap();
+    let error = agent.fetch_checkpoint(1, &rig.aside("other")).await.unwrap_err().render();
+    assert!(error.contains("checkpoint 1 is damaged: 'state/a' changed on disk"), "{error}");
+    assert!(agent.fetch_checkpoint(2, &target).await.is_err());
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_pattern_that_leads_out_makes_no_copy_and_does_no_harm() {
+    let outside = tempfile::tempdir().unwrap();
+    let precious = outside.path().join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    let spec = Spec {
+        checkpoints: vec![precious.display().to_string()],
+        checkpoint_interval: Duration::from_millis(50),
+        ..spec("sleep 2")
+    };
+    let (rig, agent) = Rig::training(20, spec).await;
+    crate::rig::ended(&agent).await;
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+    let words = std::fs::read_to_string(rig.home().agent_log()).unwrap();
+    assert!(words.contains("leads out of the folder"), "{words}");
+    rig.end().await;
+}

@@ -1,0 +1,168 @@
+//! A machine on this one, reached by its real agent: for tests of what is below a whole run.
+
+use crate::support::{agents, processes_with};
+use rustix::process::Pid;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use trainspot::agent::protocol::{Exit, Spec, State, Status, Wish};
+use trainspot::agent::{Home, end_all};
+use trainspot::compute::local::Local;
+use trainspot::compute::{Compute as _, Machine, Order, RunId};
+use trainspot::link::local::LocalLink;
+use trainspot::link::{Agent, AskError};
+
+/// Nothing here takes longer, on a slow machine either.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A machine. What is left of it is killed when this is dropped.
+pub(crate) struct Rig {
+    pub(crate) folder: TempDir,
+    pub(crate) compute: Local,
+    pub(crate) machine: Machine,
+}
+
+impl Rig {
+    /// Launches a machine that ends itself after `grace` seconds of silence.
+    pub(crate) async fn new(grace: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let compute = Local {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_trainspot")),
+            root: folder.path().join("machines"),
+            environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
+        };
+        let order = Order { run: RunId::new(&["test"]), orphan_grace: Duration::from_secs(grace) };
+        let machine = compute.launch(&order).await.unwrap();
+        compute.connect(&machine).await.unwrap();
+        Self { folder, compute, machine }
+    }
+
+    /// A machine on which this command runs, and the agent of the pipe that started it.
+    pub(crate) async fn training(grace: u64, spec: Spec) -> (Self, Agent<LocalLink>) {
+        let rig = Self::new(grace).await;
+        let agent = rig.agent("test").await;
+        agent.ask(Wish::Start(Box::new(spec))).await.unwrap();
+        (rig, agent)
+    }
+
+    pub(crate) async fn agent(&self, owner: &str) -> Agent<LocalLink> {
+        Agent::new(self.compute.connect(&self.machine).await.unwrap(), owner)
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        Home::new(self.compute.root.join(&self.machine.id))
+    }
+
+    /// A new folder beside the machine.
+    pub(crate) fn aside(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// The process ids of this machine's agents of one verb.
+    pub(crate) fn agents(&self, verb: &str) -> Vec<Pid> {
+        agents(self.home().path().to_str().unwrap(), verb)
+    }
+
+    /// The most memory that an agent of this verb has used so far, in KiB; 0 if there is none.
+    pub(crate) fn peak(&self, verb: &str) -> u64 {
+        let peak = |pid: &Pid| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.to_owned();
+            line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+        };
+        self.agents(verb).iter().filter_map(peak).max().unwrap_or(0)
+    }
+
+    /// Fails unless nothing of the machine is left, nor any process that names `marks`, within `limit`.
+    pub(crate) async fn assert_gone_within(&self, limit: Duration, marks: &[&str]) {
+        let start = Instant::now();
+        let home = self.home().path().to_str().unwrap().to_owned();
+        loop {
+            let marks = marks.iter().copied().chain([home.as_str()]);
+            let processes: Vec<_> = marks.flat_map(processes_with).collect();
+            let folder = self.home().path().exists();
+            if processes.is_empty() && !folder {
+                return;
+            }
+            assert!(start.elapsed() < limit, "after {limit:?}: folder: {folder}, processes: {processes:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends the machine as a pipe does, at once.
+    pub(crate) async fn end(&self) {
+        let start = Instant::now();
+        self.compute.terminate(&self.machine).await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
+        self.assert_gone_within(Duration::ZERO, &[]).await;
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let start = Instant::now();
+        while end_all(&self.home()) && start.elapsed() < LONG {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A training of this command, without limits that matter.
+pub(crate) fn spec(command: &str) -> Spec {
+    Spec {
+        fingerprint: "f".to_owned(),
+        command: command.to_owned(),
+        environment: BTreeMap::new(),
+        max_runtime: Duration::from_hours(1),
+        checkpoints: Vec::new(),
+        checkpoint_interval: Duration::from_hours(1),
+        resume: false,
+    }
+}
+
+/// Asks until `wanted` is there.
+pub(crate) async fn until<T>(agent: &Agent<LocalLink>, wanted: impl Fn(&Status) -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        let status = agent.ask(Wish::Beat).await.unwrap();
+        if let Some(found) = wanted(&status) {
+            return found;
+        }
+        assert!(start.elapsed() < LONG, "still {status:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits for the training's end.
+pub(crate) async fn ended(agent: &Agent<LocalLink>) -> Exit {
+    until(agent, |status| match &status.state {
+        State::Ended(exit) => Some(exit.clone()),
+        _ => None,
+    })
+    .await
+}
+
+/// Does `work` while the machine hears from the pipe.
+pub(crate) async fn beating<T>(agent: &Agent<LocalLink>, work: impl Future<Output = T>) -> T {
+    let beat = async {
+        loop {
+            if let Err(AskError::Refused(why)) = agent.ask(Wish::Beat).await {
+                panic!("{why}");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! { done = work => done, () = beat => unreachable!() }
+}
+
+/// Waits until there is this file.
+pub(crate) async fn exists(path: PathBuf) {
+    let start = Instant::now();
+    while !path.exists() {
+        assert!(start.elapsed() < LONG, "{} does not come", path.display());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
