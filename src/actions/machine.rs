@@ -9,7 +9,7 @@ use crate::transfer::{Entry, find};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// A machine that was just found may still be held by the pipe that was killed. Its hold lasts 20 s.
 const HOLD: Duration = Duration::from_secs(30);
@@ -35,12 +35,26 @@ pub(super) struct Trained {
     pub(super) tail: Vec<String>,
     pub(super) machine: Machine,
     pub(super) restarts: u32,
+    /// The machine could not be ended: to be told when the outputs are safe.
+    pub(super) leftover: Option<Error>,
 }
 
 /// How one machine's part in the run ended.
 enum Turn<T> {
-    Done(T),
+    Done(Trained, T),
+    Failed(Error),
     Lost(Error),
+    /// Another pipe took the machine over while this one was silent for long. It is not ours to end any more.
+    Taken(String),
+}
+
+impl<T> From<AskError> for Turn<T> {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(why) => Self::Taken(why),
+            AskError::Lost(error) => Self::Lost(error),
+        }
+    }
 }
 
 impl<C: Compute> Job<'_, C> {
@@ -57,26 +71,31 @@ impl<C: Compute> Job<'_, C> {
                 machine = self.obtain(&owner) => machine?,
                 () = self.shutdown.cancelled() => return Err(self.stopped_early().await),
             };
-            let turn = self.turn(&machine, &owner, restarts, &harvest).await;
-            let ended = self.end(&machine).await;
-            match turn {
-                Ok(Turn::Done(done)) => return ended.map(|()| done),
-                Ok(Turn::Lost(why)) if restarts < self.max_restarts => {
+            match self.turn(&machine, &owner, restarts, &harvest).await {
+                Turn::Done(trained, harvested) => {
+                    let leftover = self.end_or_tell(&machine).await;
+                    return Ok((Trained { leftover, ..trained }, harvested));
+                }
+                Turn::Failed(error) => {
+                    self.end_or_tell(&machine).await;
+                    return Err(error);
+                }
+                Turn::Taken(why) => {
+                    let hint = "the other run of this step goes on with the training";
+                    return Err(Error::new(why).kind(Kind::Machine).hint(hint));
+                }
+                Turn::Lost(why) => {
+                    self.end_or_tell(&machine).await;
+                    if restarts == self.max_restarts {
+                        return Err(lost_for_good(restarts, why));
+                    }
                     restarts += 1;
                     warn!("the machine was lost: {}", crate::error::chain(&why));
                     info!(
-                        "starting again on another one ({restarts} of at most {} restarts)",
+                        "starting again on another one (restart {restarts} of at most {})",
                         self.max_restarts
                     );
                 }
-                Ok(Turn::Lost(why)) => {
-                    let error =
-                        Error::new(format!("the machine was lost, after {restarts} restarts")).source(why);
-                    return Err(error.kind(Kind::Machine).hint(
-                        "raise MAX_RESTARTS, or set CHECKPOINTS so that a restart goes on where it was",
-                    ));
-                }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -138,31 +157,32 @@ impl<C: Compute> Job<'_, C> {
         owner: &str,
         restarts: u32,
         harvest: &impl AsyncFn(&Agent<C::Link>, &Trained) -> Result<T>,
-    ) -> Result<Turn<(Trained, T)>> {
+    ) -> Turn<T> {
         let link = match self.compute.connect(machine).await {
             Ok(link) => link,
-            Err(error) => return Ok(Turn::Lost(error)),
+            Err(error) => return Turn::Lost(error),
         };
         let agent = Agent::new(link, owner);
         let heart = Heart::new(&agent, self.order.orphan_grace, self.checkpoints);
         let story = async {
             self.start(&agent).await?;
             let (exit, tail) = watch::until_the_end(&agent, self.spec.max_runtime).await?;
-            let trained = Trained { exit, tail, machine: machine.clone(), restarts };
+            let trained = Trained { exit, tail, machine: machine.clone(), restarts, leftover: None };
             let harvested = harvest(&agent, &trained).await?;
             Ok((trained, harvested))
         };
         tokio::select! {
-            lost = heart.beat() => Ok(Turn::Lost(lost)),
+            ended = heart.beat() => ended.into(),
             done = story => match done {
-                Ok(done) => Ok(Turn::Done(done)),
+                Ok((trained, harvested)) => Turn::Done(trained, harvested),
                 // An error while the machine does not answer is the machine's loss, not the story's end.
                 Err(error) => match agent.ask(Wish::Beat).await {
-                    Err(AskError::Lost(lost)) => Ok(Turn::Lost(lost.source(error))),
-                    _ => Err(error),
+                    Ok(_) => Turn::Failed(error),
+                    Err(AskError::Lost(lost)) => Turn::Lost(lost.source(error)),
+                    Err(refused) => refused.into(),
                 },
             },
-            () = self.shutdown.cancelled() => Err(stopped()),
+            () = self.shutdown.cancelled() => Turn::Failed(stopped()),
         }
     }
 
@@ -199,6 +219,11 @@ impl<C: Compute> Job<'_, C> {
         Ok(())
     }
 
+    /// Ends a machine that the run's result does not depend on any more.
+    async fn end_or_tell(&self, machine: &Machine) -> Option<Error> {
+        self.end(machine).await.inspect_err(|error| error!("{}", error.render())).err()
+    }
+
     /// The order to stop came while a machine was being had: what there is of it is found by the run's name.
     async fn stopped_early(&self) -> Error {
         match self.compute.find(&self.order.run).await {
@@ -210,6 +235,13 @@ impl<C: Compute> Job<'_, C> {
             Err(error) => stopped().source(error),
         }
     }
+}
+
+fn lost_for_good(restarts: u32, why: Error) -> Error {
+    Error::new(format!("the machine was lost, after {restarts} restarts"))
+        .source(why)
+        .kind(Kind::Machine)
+        .hint("raise MAX_RESTARTS, or set CHECKPOINTS so that a restart goes on where it was")
 }
 
 fn stopped() -> Error {

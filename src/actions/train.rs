@@ -73,7 +73,9 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         }),
         total: start.elapsed(),
     };
-    publish::publish(config, &clone, made).await
+    let done = publish::publish(config, &clone, made).await?;
+    // The outputs are safe; that a machine may still cost money is then the more important news.
+    trained.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
 }
 
 async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Trained, Header)> {
