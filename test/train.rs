@@ -131,6 +131,21 @@ fn without_a_branch_the_pull_request_is_for_the_main_one() {
 }
 
 #[test]
+fn in_a_pull_requests_pipeline_the_commit_is_made_on_its_source() {
+    let mut scene = scene(Access::Token);
+    let source = scene.remote.head("main").unwrap();
+    // What Pipelines does there: the target branch is merged in the clone, and nowhere else.
+    scene.git(&["checkout", "-q", "-b", "target", "main~1"]);
+    scene.git(&["commit", "-q", "--allow-empty", "-m", "meanwhile"]);
+    scene.git(&["checkout", "-q", "main"]);
+    scene.git(&["merge", "-q", "--no-ff", "-m", "merge", "target"]);
+    scene.set("BITBUCKET_PR_ID", "5").set("BITBUCKET_COMMIT", &source[..12]);
+    scene.run().expect(0);
+    let branch = format!("trainspot/main-{}", &source[..7]);
+    assert_eq!(scene.remote.git(&["rev-parse", &format!("{branch}^")]).trim(), source);
+}
+
+#[test]
 fn publish_none_brings_the_outputs_and_commits_nothing() {
     let mut scene = scene(Access::Token);
     scene.set("PUBLISH", "none").run().expect(0);

@@ -32,7 +32,7 @@ const SIGNALS: [(i32, &str); 8] = [
 pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     let start = Instant::now();
     let train = config.train.as_ref().ok_or_else(|| Error::new("there is nothing to train"))?;
-    let clone = Checkout::open(&config.clone_dir)?;
+    let clone = publish::checkout(config)?;
     publish::check_access(config, &clone).await?;
     let compute = Local {
         program: PathBuf::from("/proc/self/exe"),
