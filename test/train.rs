@@ -286,6 +286,21 @@ fn told_to_stop_it_ends_the_machine_and_says_so() {
 }
 
 #[test]
+fn told_to_stop_while_it_pushes_it_does_not_wait_for_the_remote() {
+    let scene = scene(Access::Token);
+    scene.bitbucket.next(Fault::on("POST", "git-receive-pack").delay(Duration::from_secs(25)));
+    let child = scene.start();
+    wait_for(|| exists(scene.clone().join(".git/trainspot/repository/blobs")));
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    let run = Run::from(child.wait_with_output().unwrap()).expect(6);
+    assert_eq!(run.last_line(), "✖ stopped while publishing; the outputs are in the clone");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_machine_that_is_lost_is_replaced_and_the_training_goes_on_from_its_checkpoint() {
     let mut scene = scene(Access::Token);
     let command = "mkdir -p model; test $TRAINSPOT_RESUME = 1 && cp state model/m.bin && echo '{}' > model/metrics.json && exit 0; \

@@ -2,6 +2,7 @@
 
 use super::machine::{Job, Trained, scratch};
 use super::publish::{self, Made, Training};
+use super::unless_stopped;
 use crate::agent::Wanted;
 use crate::agent::protocol::{How, Spec};
 use crate::compute::local::Local;
@@ -33,7 +34,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let start = Instant::now();
     let train = config.train.as_ref().ok_or_else(|| Error::new("there is nothing to train"))?;
     let clone = publish::checkout(config)?;
-    publish::check_access(config, &clone).await?;
+    unless_stopped(shutdown, "looking at the remote", publish::check_access(config, &clone)).await?;
     let compute = Local {
         program: PathBuf::from("/proc/self/exe"),
         root: train.scratch.clone(),
@@ -73,7 +74,9 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         }),
         total: start.elapsed(),
     };
-    publish::publish(config, &clone, made).await
+    let published = publish::publish(config, &clone, made);
+    let published = unless_stopped(shutdown, "publishing; the outputs are in the clone", published);
+    published.await
 }
 
 async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Trained, Header)> {
