@@ -3,8 +3,10 @@
 use super::watch::{self, Heart};
 use crate::agent::protocol::{Exit, Spec, State, Wish};
 use crate::compute::{Compute, Machine, Order};
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::link::{Agent, AskError};
+use crate::log::progress::in_words;
+use crate::retry::{Attempt, Policy, retry};
 use crate::transfer::{Entry, find};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +15,14 @@ use tracing::{debug, info, warn};
 
 /// A machine that was just found may still be held by the pipe that was killed. Its hold lasts 20 s.
 const HOLD: Duration = Duration::from_secs(30);
+
+/// The model exists on the machine only, which is ended after this: a stream that broke off is opened again.
+const HARVEST: Policy = Policy {
+    attempts: 3,
+    first_wait: Duration::from_secs(1),
+    longest_wait: Duration::from_secs(5),
+    total: Duration::from_hours(24),
+};
 
 /// All that it takes to train.
 pub(super) struct Job<'a, C> {
@@ -35,6 +45,8 @@ pub(super) struct Trained {
     pub(super) tail: Vec<String>,
     pub(super) machine: Machine,
     pub(super) restarts: u32,
+    /// The machine could not be ended, and why. What it trained is no worse for that.
+    pub(super) left: Option<Error>,
 }
 
 /// How one machine's part in the run ended.
@@ -58,12 +70,15 @@ impl<C: Compute> Job<'_, C> {
                 () = self.shutdown.cancelled() => return Err(self.stopped_early().await),
             };
             let turn = self.turn(&machine, &owner, restarts, &harvest).await;
-            let ended = self.end(&machine).await;
+            let left = self.end(&machine).await.err();
+            if let Some(left) = &left {
+                warn!("{}", left.render());
+            }
             match turn {
-                Ok(Turn::Done(done)) => return ended.map(|()| done),
+                Ok(Turn::Done((trained, harvested))) => return Ok((Trained { left, ..trained }, harvested)),
                 Ok(Turn::Lost(why)) if restarts < self.max_restarts => {
                     restarts += 1;
-                    warn!("the machine was lost: {}", crate::error::chain(&why));
+                    warn!("the machine was lost: {}", chain(&why));
                     info!(
                         "starting again on another one ({restarts} of at most {} restarts)",
                         self.max_restarts
@@ -76,7 +91,12 @@ impl<C: Compute> Job<'_, C> {
                         "raise MAX_RESTARTS, or set CHECKPOINTS so that a restart goes on where it was",
                     ));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    return Err(match left {
+                        Some(_) => error.leaves(self.leftover(&machine)),
+                        None => error,
+                    });
+                }
             }
         }
     }
@@ -148,8 +168,18 @@ impl<C: Compute> Job<'_, C> {
         let story = async {
             self.start(&agent).await?;
             let (exit, tail) = watch::until_the_end(&agent, self.spec.max_runtime).await?;
-            let trained = Trained { exit, tail, machine: machine.clone(), restarts };
-            let harvested = harvest(&agent, &trained).await?;
+            let trained = Trained { exit, tail, machine: machine.clone(), restarts, left: None };
+            let harvested = retry(HARVEST, async |number| match harvest(&agent, &trained).await {
+                // One that has a kind says something of the outputs, not of the way here.
+                Err(error) if error.exit_kind() == Kind::Unexpected => {
+                    if number < HARVEST.attempts {
+                        warn!("{}; trying again", chain(&error));
+                    }
+                    Attempt::Passing(error, None)
+                }
+                done => Attempt::Final(done),
+            });
+            let harvested = harvested.await?;
             Ok((trained, harvested))
         };
         tokio::select! {
@@ -189,14 +219,15 @@ impl<C: Compute> Job<'_, C> {
 
     async fn end(&self, machine: &Machine) -> Result<()> {
         let ended = self.compute.terminate(machine).await;
-        ended.with_context(|| format!("cannot end the machine {}", machine.id)).map_err(|error| {
-            error.leaves(format!(
-                "machine {}; it ends itself within {:?}",
-                machine.id, self.order.orphan_grace
-            ))
-        })?;
+        ended
+            .with_context(|| format!("cannot end the machine {}", machine.id))
+            .map_err(|error| error.kind(Kind::Machine).leaves(self.leftover(machine)))?;
         info!("machine ended: {}", machine.id);
         Ok(())
+    }
+
+    fn leftover(&self, machine: &Machine) -> String {
+        format!("machine {}; it ends itself within {}", machine.id, in_words(self.order.orphan_grace))
     }
 
     /// The order to stop came while a machine was being had: what there is of it is found by the run's name.
@@ -237,5 +268,127 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::protocol::{How, Reply, Status};
+    use crate::compute::RunId;
+    use crate::link::{Finished, Link, Session};
+    use std::sync::{Arc, Mutex};
+
+    /// A machine whose training is over. The verbs that fail, in the order in which they do.
+    #[derive(Clone, Default)]
+    struct Fake {
+        failing: Arc<Mutex<Vec<&'static str>>>,
+        launched: Arc<Mutex<u32>>,
+    }
+
+    impl Fake {
+        fn fails(&self, what: &str) -> bool {
+            let mut failing = self.failing.lock().unwrap();
+            let fails = failing.first() == Some(&what);
+            if fails {
+                failing.remove(0);
+            }
+            fails
+        }
+    }
+
+    impl Link for Fake {
+        async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<Session> {
+            if self.fails(verb) {
+                return Err(Error::new("the link is down"));
+            }
+            let exit = Exit { how: How::Exited(0), seconds: 1.0 };
+            let status = Status { state: State::Ended(exit), fingerprint: None, checkpoint: None };
+            let output = match verb {
+                "ask" => serde_json::to_vec(&Reply::Status(status)).unwrap(),
+                _ => b"fitting\n".to_vec(),
+            };
+            let finished = async { Ok(Finished { success: true, words: String::new() }) };
+            let output = Box::pin(std::io::Cursor::new(output));
+            Ok(Session { input: None, output: Some(output), finished: Box::pin(finished) })
+        }
+    }
+
+    impl Compute for Fake {
+        type Link = Self;
+
+        async fn launch(&self, _: &Order) -> Result<Machine> {
+            *self.launched.lock().unwrap() += 1;
+            Ok(Machine { id: "m".to_owned(), description: "fake".to_owned() })
+        }
+
+        async fn find(&self, _: &RunId) -> Result<Option<Machine>> {
+            Ok(None)
+        }
+
+        async fn connect(&self, _: &Machine) -> Result<Self> {
+            Ok(self.clone())
+        }
+
+        async fn terminate(&self, _: &Machine) -> Result<()> {
+            if self.fails("terminate") { Err(Error::new("access denied")) } else { Ok(()) }
+        }
+    }
+
+    async fn run(fake: &Fake, harvest: impl AsyncFn() -> Result<()>) -> Result<Trained> {
+        let job = Job {
+            compute: fake,
+            order: Order { run: RunId::new(&["r"]), orphan_grace: Duration::from_mins(10) },
+            spec: Spec {
+                fingerprint: String::new(),
+                command: String::new(),
+                environment: std::collections::BTreeMap::new(),
+                max_runtime: Duration::from_mins(1),
+                checkpoints: Vec::new(),
+                checkpoint_interval: Duration::from_mins(1),
+                resume: false,
+            },
+            clone_dir: Path::new("."),
+            workspace: Vec::new(),
+            checkpoints: Path::new("."),
+            max_restarts: 0,
+            shutdown: &CancellationToken::new(),
+        };
+        job.run(async |_, _| harvest().await).await.map(|(trained, ())| trained)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_breaks_once_is_opened_again() {
+        for failing in [vec!["follow"], vec!["follow", "ask"]] {
+            let fake = Fake { failing: Arc::new(Mutex::new(failing)), ..Fake::default() };
+            assert!(run(&fake, async || Ok(())).await.is_ok());
+            assert_eq!(*fake.launched.lock().unwrap(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outputs_whose_stream_broke_off_are_fetched_again() {
+        let (fake, left) = (Fake::default(), Mutex::new(2));
+        let breaks = async || {
+            let mut left = left.lock().unwrap();
+            *left -= 1;
+            if *left > 0 { Err(Error::new("the stream of files ended early")) } else { Ok(()) }
+        };
+        assert!(run(&fake, breaks).await.is_ok());
+        let missing = async || Err(Error::new("no such output").kind(Kind::Training));
+        assert_eq!(run(&fake, missing).await.err().unwrap().exit_kind(), Kind::Training);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_trained_survives_a_machine_that_cannot_be_ended() {
+        let fake = Fake { failing: Arc::new(Mutex::new(vec!["terminate", "terminate"])), ..Fake::default() };
+        let left = run(&fake, async || Ok(())).await.ok().unwrap().left.unwrap();
+        assert_eq!(left.exit_kind(), Kind::Machine);
+        assert_eq!(
+            left.render(),
+            "cannot end the machine m: access denied\nStill there: machine m; it ends itself within 10m"
+        );
+        let failed = run(&fake, async || Err(Error::new("no").kind(Kind::Training))).await.err().unwrap();
+        assert!(failed.render().contains("Still there: machine m"), "{}", failed.render());
     }
 }

@@ -76,7 +76,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     };
     let published = publish::publish(config, &clone, made);
     let published = unless_stopped(shutdown, "publishing; the outputs are in the clone", published);
-    published.await
+    let done = published.await?;
+    trained.left.map_or(Ok(done), Err)
 }
 
 async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Trained, Header)> {
