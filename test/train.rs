@@ -272,6 +272,23 @@ fn a_secret_of_the_training_is_not_shown() {
 }
 
 #[test]
+fn a_secret_is_in_neither_code_insights_nor_a_title() {
+    for access in [Access::Proxy, Access::Token] {
+        let mut scene = scene(access);
+        scene.set("WANDB_API_KEY", "wandb-s3cr3t-value").set("TRAIN_ENV", "WANDB_API_KEY");
+        let command =
+            format!("{TRAIN}; echo \"{{\\\"run\\\": \\\"a $WANDB_API_KEY\\\"}}\" > model/metrics.json");
+        scene.set("TRAIN_COMMAND", &command).set("COMMIT_MESSAGE", "with wandb-s3cr3t-value").run().expect(0);
+        let reports: Vec<_> =
+            scene.bitbucket.reports().iter().map(|report| report.body.to_string()).collect();
+        let titles = scene.bitbucket.pull_requests().into_iter().map(|request| request.title);
+        let told: Vec<_> = reports.into_iter().chain(titles).collect();
+        assert!(told.len() == 1 && told[0].contains("$WANDB_API_KEY"), "{told:?}");
+        assert!(!told[0].contains("s3cr3t"), "{told:?}");
+    }
+}
+
+#[test]
 fn told_to_stop_it_ends_the_machine_and_says_so() {
     let mut scene = scene(Access::Token);
     scene.set("TRAIN_COMMAND", "echo up; sleep 600");
