@@ -3,13 +3,16 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test check docs image deps clean
+.PHONY: demo test kills check docs image deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
 
 test: check  ## everything that CI checks
 	cargo test --workspace --locked
+
+kills: deps  ## the long campaigns of kills, of the pipe and of the machine's watch: TRAINSPOT_KILLS of each
+	TRAINSPOT_KILLS=$${TRAINSPOT_KILLS:-20} cargo test --locked --test integration -- --nocapture --include-ignored kill
 
 check: deps docs  ## format, lints, licences, documentation
 	cargo fmt --all --check

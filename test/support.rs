@@ -146,7 +146,7 @@ pub(crate) fn processes_with(text: &str) -> Vec<String> {
         };
         let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
         let words = [read("cmdline"), read("environ")].concat();
-        if pid != std::process::id() && contains(&words, text.as_bytes()) {
+        if pid != std::process::id() && String::from_utf8_lossy(&words).contains(text) {
             found.push(format!("{pid}: {}", String::from_utf8_lossy(&read("cmdline")).replace('\0', " ")));
         }
     }
@@ -158,10 +158,6 @@ pub(crate) fn agents(place: &str, verb: &str) -> Vec<Pid> {
     let found = processes_with(place);
     let found = found.iter().filter(|process| process.contains(&format!("agent {verb} --home {place}")));
     found.map(|process| Pid::from_raw(process.split(':').next().unwrap().parse().unwrap()).unwrap()).collect()
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// How a run ended, and what it said, without colours.

@@ -11,7 +11,7 @@ use crate::transfer::{Entry, find};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// A machine that was just found may still be held by the pipe that was killed. Its hold lasts 20 s.
 const HOLD: Duration = Duration::from_secs(30);
@@ -45,14 +45,26 @@ pub(super) struct Trained {
     pub(super) tail: Vec<String>,
     pub(super) machine: Machine,
     pub(super) restarts: u32,
-    /// The machine could not be ended, and why. What it trained is no worse for that.
-    pub(super) left: Option<Error>,
+    /// The machine could not be ended: to be told when the outputs are safe.
+    pub(super) leftover: Option<Error>,
 }
 
 /// How one machine's part in the run ended.
 enum Turn<T> {
-    Done(T),
+    Done(Trained, T),
+    Failed(Error),
     Lost(Error),
+    /// Another pipe took the machine over while this one was silent for long. It is not ours to end any more.
+    Taken(String),
+}
+
+impl<T> From<AskError> for Turn<T> {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(why) => Self::Taken(why),
+            AskError::Lost(error) => Self::Lost(error),
+        }
+    }
 }
 
 impl<C: Compute> Job<'_, C> {
@@ -69,33 +81,30 @@ impl<C: Compute> Job<'_, C> {
                 machine = self.obtain(&owner) => machine?,
                 () = self.shutdown.cancelled() => return Err(self.stopped_early().await),
             };
-            let turn = self.turn(&machine, &owner, restarts, &harvest).await;
-            let left = self.end(&machine).await.err();
-            if let Some(left) = &left {
-                warn!("{}", left.render());
-            }
-            match turn {
-                Ok(Turn::Done((trained, harvested))) => return Ok((Trained { left, ..trained }, harvested)),
-                Ok(Turn::Lost(why)) if restarts < self.max_restarts => {
+            match self.turn(&machine, &owner, restarts, &harvest).await {
+                Turn::Done(trained, harvested) => {
+                    let leftover = self.end_or_tell(&machine).await;
+                    return Ok((Trained { leftover, ..trained }, harvested));
+                }
+                Turn::Failed(error) => {
+                    self.end_or_tell(&machine).await;
+                    return Err(error);
+                }
+                Turn::Taken(why) => {
+                    let hint = "the other run of this step goes on with the training";
+                    return Err(Error::new(why).kind(Kind::Machine).hint(hint));
+                }
+                Turn::Lost(why) => {
+                    self.end_or_tell(&machine).await;
+                    if restarts == self.max_restarts {
+                        return Err(lost_for_good(restarts, why));
+                    }
                     restarts += 1;
                     warn!("the machine was lost: {}", chain(&why));
                     info!(
-                        "starting again on another one ({restarts} of at most {} restarts)",
+                        "starting again on another one (restart {restarts} of at most {})",
                         self.max_restarts
                     );
-                }
-                Ok(Turn::Lost(why)) => {
-                    let error =
-                        Error::new(format!("the machine was lost, after {restarts} restarts")).source(why);
-                    return Err(error.kind(Kind::Machine).hint(
-                        "raise MAX_RESTARTS, or set CHECKPOINTS so that a restart goes on where it was",
-                    ));
-                }
-                Err(error) => {
-                    return Err(match left {
-                        Some(_) => error.leaves(self.leftover(&machine)),
-                        None => error,
-                    });
                 }
             }
         }
@@ -158,17 +167,17 @@ impl<C: Compute> Job<'_, C> {
         owner: &str,
         restarts: u32,
         harvest: &impl AsyncFn(&Agent<C::Link>, &Trained) -> Result<T>,
-    ) -> Result<Turn<(Trained, T)>> {
+    ) -> Turn<T> {
         let link = match self.compute.connect(machine).await {
             Ok(link) => link,
-            Err(error) => return Ok(Turn::Lost(error)),
+            Err(error) => return Turn::Lost(error),
         };
         let agent = Agent::new(link, owner);
         let heart = Heart::new(&agent, self.order.orphan_grace, self.checkpoints);
         let story = async {
             self.start(&agent).await?;
             let (exit, tail) = watch::until_the_end(&agent, self.spec.max_runtime).await?;
-            let trained = Trained { exit, tail, machine: machine.clone(), restarts, left: None };
+            let trained = Trained { exit, tail, machine: machine.clone(), restarts, leftover: None };
             let harvested = retry(HARVEST, async |number| match harvest(&agent, &trained).await {
                 // One that has a kind says something of the outputs, not of the way here.
                 Err(error) if error.exit_kind() == Kind::Unexpected => {
@@ -183,16 +192,17 @@ impl<C: Compute> Job<'_, C> {
             Ok((trained, harvested))
         };
         tokio::select! {
-            lost = heart.beat() => Ok(Turn::Lost(lost)),
+            ended = heart.beat() => ended.into(),
             done = story => match done {
-                Ok(done) => Ok(Turn::Done(done)),
+                Ok((trained, harvested)) => Turn::Done(trained, harvested),
                 // An error while the machine does not answer is the machine's loss, not the story's end.
                 Err(error) => match agent.ask(Wish::Beat).await {
-                    Err(AskError::Lost(lost)) => Ok(Turn::Lost(lost.source(error))),
-                    _ => Err(error),
+                    Ok(_) => Turn::Failed(error),
+                    Err(AskError::Lost(lost)) => Turn::Lost(lost.source(error)),
+                    Err(refused) => refused.into(),
                 },
             },
-            () = self.shutdown.cancelled() => Err(stopped()),
+            () = self.shutdown.cancelled() => Turn::Failed(stopped()),
         }
     }
 
@@ -219,15 +229,20 @@ impl<C: Compute> Job<'_, C> {
 
     async fn end(&self, machine: &Machine) -> Result<()> {
         let ended = self.compute.terminate(machine).await;
-        ended
-            .with_context(|| format!("cannot end the machine {}", machine.id))
-            .map_err(|error| error.kind(Kind::Machine).leaves(self.leftover(machine)))?;
+        ended.with_context(|| format!("cannot end the machine {}", machine.id)).map_err(|error| {
+            error.leaves(format!(
+                "machine {}; it ends itself within {}",
+                machine.id,
+                in_words(self.order.orphan_grace)
+            ))
+        })?;
         info!("machine ended: {}", machine.id);
         Ok(())
     }
 
-    fn leftover(&self, machine: &Machine) -> String {
-        format!("machine {}; it ends itself within {}", machine.id, in_words(self.order.orphan_grace))
+    /// Ends a machine that the run's result does not depend on any more.
+    async fn end_or_tell(&self, machine: &Machine) -> Option<Error> {
+        self.end(machine).await.inspect_err(|error| error!("{}", error.render())).err()
     }
 
     /// The order to stop came while a machine was being had: what there is of it is found by the run's name.
@@ -241,6 +256,13 @@ impl<C: Compute> Job<'_, C> {
             Err(error) => stopped().source(error),
         }
     }
+}
+
+fn lost_for_good(restarts: u32, why: Error) -> Error {
+    Error::new(format!("the machine was lost, after {restarts} restarts"))
+        .source(why)
+        .kind(Kind::Machine)
+        .hint("raise MAX_RESTARTS, or set CHECKPOINTS so that a restart goes on where it was")
 }
 
 fn stopped() -> Error {
@@ -272,123 +294,4 @@ impl Drop for Scratch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::protocol::{How, Reply, Status};
-    use crate::compute::RunId;
-    use crate::link::{Finished, Link, Session};
-    use std::sync::{Arc, Mutex};
-
-    /// A machine whose training is over. The verbs that fail, in the order in which they do.
-    #[derive(Clone, Default)]
-    struct Fake {
-        failing: Arc<Mutex<Vec<&'static str>>>,
-        launched: Arc<Mutex<u32>>,
-    }
-
-    impl Fake {
-        fn fails(&self, what: &str) -> bool {
-            let mut failing = self.failing.lock().unwrap();
-            let fails = failing.first() == Some(&what);
-            if fails {
-                failing.remove(0);
-            }
-            fails
-        }
-    }
-
-    impl Link for Fake {
-        async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<Session> {
-            if self.fails(verb) {
-                return Err(Error::new("the link is down"));
-            }
-            let exit = Exit { how: How::Exited(0), seconds: 1.0 };
-            let status = Status { state: State::Ended(exit), fingerprint: None, checkpoint: None };
-            let output = match verb {
-                "ask" => serde_json::to_vec(&Reply::Status(status)).unwrap(),
-                _ => b"fitting\n".to_vec(),
-            };
-            let finished = async { Ok(Finished { success: true, words: String::new() }) };
-            let output = Box::pin(std::io::Cursor::new(output));
-            Ok(Session { input: None, output: Some(output), finished: Box::pin(finished) })
-        }
-    }
-
-    impl Compute for Fake {
-        type Link = Self;
-
-        async fn launch(&self, _: &Order) -> Result<Machine> {
-            *self.launched.lock().unwrap() += 1;
-            Ok(Machine { id: "m".to_owned(), description: "fake".to_owned() })
-        }
-
-        async fn find(&self, _: &RunId) -> Result<Option<Machine>> {
-            Ok(None)
-        }
-
-        async fn connect(&self, _: &Machine) -> Result<Self> {
-            Ok(self.clone())
-        }
-
-        async fn terminate(&self, _: &Machine) -> Result<()> {
-            if self.fails("terminate") { Err(Error::new("access denied")) } else { Ok(()) }
-        }
-    }
-
-    async fn run(fake: &Fake, harvest: impl AsyncFn() -> Result<()>) -> Result<Trained> {
-        let job = Job {
-            compute: fake,
-            order: Order { run: RunId::new(&["r"]), orphan_grace: Duration::from_mins(10) },
-            spec: Spec {
-                fingerprint: String::new(),
-                command: String::new(),
-                environment: std::collections::BTreeMap::new(),
-                max_runtime: Duration::from_mins(1),
-                checkpoints: Vec::new(),
-                checkpoint_interval: Duration::from_mins(1),
-                resume: false,
-            },
-            clone_dir: Path::new("."),
-            workspace: Vec::new(),
-            checkpoints: Path::new("."),
-            max_restarts: 0,
-            shutdown: &CancellationToken::new(),
-        };
-        job.run(async |_, _| harvest().await).await.map(|(trained, ())| trained)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_link_that_breaks_once_is_opened_again() {
-        for failing in [vec!["follow"], vec!["follow", "ask"]] {
-            let fake = Fake { failing: Arc::new(Mutex::new(failing)), ..Fake::default() };
-            assert!(run(&fake, async || Ok(())).await.is_ok());
-            assert_eq!(*fake.launched.lock().unwrap(), 1);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn outputs_whose_stream_broke_off_are_fetched_again() {
-        let (fake, left) = (Fake::default(), Mutex::new(2));
-        let breaks = async || {
-            let mut left = left.lock().unwrap();
-            *left -= 1;
-            if *left > 0 { Err(Error::new("the stream of files ended early")) } else { Ok(()) }
-        };
-        assert!(run(&fake, breaks).await.is_ok());
-        let missing = async || Err(Error::new("no such output").kind(Kind::Training));
-        assert_eq!(run(&fake, missing).await.err().unwrap().exit_kind(), Kind::Training);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_trained_survives_a_machine_that_cannot_be_ended() {
-        let fake = Fake { failing: Arc::new(Mutex::new(vec!["terminate", "terminate"])), ..Fake::default() };
-        let left = run(&fake, async || Ok(())).await.ok().unwrap().left.unwrap();
-        assert_eq!(left.exit_kind(), Kind::Machine);
-        assert_eq!(
-            left.render(),
-            "cannot end the machine m: access denied\nStill there: machine m; it ends itself within 10m"
-        );
-        let failed = run(&fake, async || Err(Error::new("no").kind(Kind::Training))).await.err().unwrap();
-        assert!(failed.render().contains("Still there: machine m"), "{}", failed.render());
-    }
-}
+mod tests;

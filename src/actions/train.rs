@@ -77,7 +77,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let published = publish::publish(config, &clone, made);
     let published = unless_stopped(shutdown, "publishing; the outputs are in the clone", published);
     let done = published.await?;
-    trained.left.map_or(Ok(done), Err)
+    // The outputs are safe; that a machine may still cost money is then the more important news.
+    trained.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
 }
 
 async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Trained, Header)> {

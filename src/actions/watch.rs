@@ -30,16 +30,16 @@ impl<'a, L: Link> Heart<'a, L> {
         Self { agent, interval: BEAT.min(grace / 4), checkpoints }
     }
 
-    /// Beats until the machine is lost, and returns why it is taken for lost.
-    pub(super) async fn beat(&self) -> Error {
+    /// Beats until the machine is lost or another pipe's, and returns why.
+    pub(super) async fn beat(&self) -> AskError {
         let (announce, announced) = watch::channel(None);
         tokio::select! {
             lost = self.ask(announce) => lost,
-            () = self.save(announced) => Error::new("the machine's watch ended"),
+            () = self.save(announced) => AskError::Lost(Error::new("the machine's watch ended")),
         }
     }
 
-    async fn ask(&self, announce: watch::Sender<Option<u64>>) -> Error {
+    async fn ask(&self, announce: watch::Sender<Option<u64>>) -> AskError {
         let mut misses = 0;
         loop {
             tokio::time::sleep(self.interval).await;
@@ -52,12 +52,12 @@ impl<'a, L: Link> Heart<'a, L> {
                         news
                     });
                 }
-                Err(AskError::Refused(why)) => return Error::new(why),
+                Err(refused @ AskError::Refused(_)) => return refused,
                 Err(AskError::Lost(error)) => {
                     misses += 1;
                     debug!("no answer from the machine ({misses} of {MISSES}): {}", chain(&error));
                     if misses >= MISSES {
-                        return error;
+                        return AskError::Lost(error);
                     }
                 }
             }

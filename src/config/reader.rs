@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Secrets that a step has without any doing of ours.
+const OF_THE_STEP: [&str; 4] =
+    ["PIPELINES_JWT_TOKEN", "BITBUCKET_STEP_OIDC_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 /// Shorter values would black out half of the log.
 const SHORTEST_SECRET: usize = 6;
 
@@ -275,12 +278,11 @@ impl Reader {
         let training = train.into_iter().flat_map(|train| train.environment.clone());
         let training =
             training.filter(|(name, _)| TELLING.iter().any(|word| name.to_ascii_uppercase().contains(word)));
-        let jwt = self
-            .environment
-            .get("PIPELINES_JWT_TOKEN")
-            .map(|value| ("PIPELINES_JWT_TOKEN".to_owned(), value.to_owned()));
+        let of_the_step = OF_THE_STEP
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.to_owned())));
         own.chain(training)
-            .chain(jwt)
+            .chain(of_the_step)
             .filter(|(_, value)| value.len() >= SHORTEST_SECRET)
             .map(|(name, value)| Secret { name, value })
             .collect()
