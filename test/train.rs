@@ -289,6 +289,17 @@ fn a_secret_is_in_neither_code_insights_nor_a_title() {
 }
 
 #[test]
+fn without_a_place_for_the_machine_there_is_none() {
+    let mut scene = scene(Access::Token);
+    let run = scene.set("TMPDIR", "/proc/nowhere").run().expect(3);
+    assert!(
+        run.out.contains("cannot make the folder /proc/nowhere/") && run.out.contains("set TMPDIR"),
+        "{}",
+        run.out
+    );
+}
+
+#[test]
 fn told_to_stop_it_ends_the_machine_and_says_so() {
     let mut scene = scene(Access::Token);
     scene.set("TRAIN_COMMAND", "echo up; sleep 600");

@@ -8,6 +8,7 @@ use crate::link::{Agent, AskError};
 use crate::log::progress::in_words;
 use crate::retry::{Attempt, Policy, retry};
 use crate::transfer::{Entry, find};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -273,8 +274,11 @@ fn stopped() -> Error {
 pub(super) fn scratch(parent: &Path, run: &crate::compute::RunId) -> Result<Scratch> {
     let folder = parent.join(format!("trainspot-pipe-{run}"));
     std::fs::remove_dir_all(&folder).ok();
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    // Checkpoints are restored from here, and loading one may run code: nobody else must write to it.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.with_context(|| format!("cannot make the folder {}", folder.display())).map_err(|error| {
+        error.kind(Kind::Machine).hint("set TMPDIR to a folder that can be written to and has room")
+    })?;
     Ok(Scratch(folder))
 }
 
