@@ -99,7 +99,7 @@ fn watch_signals(shutdown: &CancellationToken) -> Result<()> {
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
             signals.recv().await;
-            tracing::warn!("told to stop; ending the machine");
+            tracing::warn!("told to stop");
             shutdown.cancel();
         });
     }

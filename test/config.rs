@@ -213,6 +213,24 @@ const CASES: &[Case] = &[
     (&[("TRAIN_ENV", "EPOCHS=3\nTOKEN")], &[
         "TRAIN_ENV names 'TOKEN', which the pipe does not have; map it, as in TOKEN: $TOKEN, or write TOKEN=value",
     ]),
+    (&[("TRAIN_ENV", "d41d8cd98f00b204e9800998ecf8427e")], &[
+        "TRAIN_ENV has an item that is no variable of the pipe (not shown, because it may be the value of one); write NAME, not $NAME",
+    ]),
+    (&[("TRAIN_ENV", "API_KEY: s3cr3t")], &[
+        "TRAIN_ENV '…' is not a variable's name; write NAME or NAME=value",
+    ]),
+    (&[("TRAIN_ENV", "c2VjcmV0LXZhbHVl/w==")], &[
+        "TRAIN_ENV '…' is not a variable's name; write NAME or NAME=value",
+    ]),
+    (&[("TRAIN_ENV", "[\"API_KEY=s3cr3t\", 3]")], &[
+        "TRAIN_ENV (not shown) is not a JSON list of texts",
+    ]),
+    (&[("GIT_USER_NAME", "ML Bot <ml@example.com>")], &[
+        "GIT_USER_NAME 'ML Bot <ml@example.com>' has '<' or '>' in it; give the name alone, and the e-mail in GIT_USER_EMAIL",
+    ]),
+    (&[("GIT_USER_NAME", "'.'")], &[
+        "GIT_USER_NAME ''.'' is not a name; write one with letters in it",
+    ]),
     (&[("PUBLISH", "pullrequest")], &[
         "PUBLISH 'pullrequest' is not known; it can be 'pull-request', 'push' or 'none'",
     ]),

@@ -131,6 +131,21 @@ fn without_a_branch_the_pull_request_is_for_the_main_one() {
 }
 
 #[test]
+fn in_a_pull_requests_pipeline_the_commit_is_made_on_its_source() {
+    let mut scene = scene(Access::Token);
+    let source = scene.remote.head("main").unwrap();
+    // What Pipelines does there: the target branch is merged in the clone, and nowhere else.
+    scene.git(&["checkout", "-q", "-b", "target", "main~1"]);
+    scene.git(&["commit", "-q", "--allow-empty", "-m", "meanwhile"]);
+    scene.git(&["checkout", "-q", "main"]);
+    scene.git(&["merge", "-q", "--no-ff", "-m", "merge", "target"]);
+    scene.set("BITBUCKET_PR_ID", "5").set("BITBUCKET_COMMIT", &source[..12]);
+    scene.run().expect(0);
+    let branch = format!("trainspot/main-{}", &source[..7]);
+    assert_eq!(scene.remote.git(&["rev-parse", &format!("{branch}^")]).trim(), source);
+}
+
+#[test]
 fn publish_none_brings_the_outputs_and_commits_nothing() {
     let mut scene = scene(Access::Token);
     scene.set("PUBLISH", "none").run().expect(0);
@@ -257,6 +272,34 @@ fn a_secret_of_the_training_is_not_shown() {
 }
 
 #[test]
+fn a_secret_is_in_neither_code_insights_nor_a_title() {
+    for access in [Access::Proxy, Access::Token] {
+        let mut scene = scene(access);
+        scene.set("WANDB_API_KEY", "wandb-s3cr3t-value").set("TRAIN_ENV", "WANDB_API_KEY");
+        let command =
+            format!("{TRAIN}; echo \"{{\\\"run\\\": \\\"a $WANDB_API_KEY\\\"}}\" > model/metrics.json");
+        scene.set("TRAIN_COMMAND", &command).set("COMMIT_MESSAGE", "with wandb-s3cr3t-value").run().expect(0);
+        let reports: Vec<_> =
+            scene.bitbucket.reports().iter().map(|report| report.body.to_string()).collect();
+        let titles = scene.bitbucket.pull_requests().into_iter().map(|request| request.title);
+        let told: Vec<_> = reports.into_iter().chain(titles).collect();
+        assert!(told.len() == 1 && told[0].contains("$WANDB_API_KEY"), "{told:?}");
+        assert!(!told[0].contains("s3cr3t"), "{told:?}");
+    }
+}
+
+#[test]
+fn without_a_place_for_the_machine_there_is_none() {
+    let mut scene = scene(Access::Token);
+    let run = scene.set("TMPDIR", "/proc/nowhere").run().expect(3);
+    assert!(
+        run.out.contains("cannot make the folder /proc/nowhere/") && run.out.contains("set TMPDIR"),
+        "{}",
+        run.out
+    );
+}
+
+#[test]
 fn told_to_stop_it_ends_the_machine_and_says_so() {
     let mut scene = scene(Access::Token);
     scene.set("TRAIN_COMMAND", "echo up; sleep 600");
@@ -268,6 +311,21 @@ fn told_to_stop_it_ends_the_machine_and_says_so() {
     let run = Run::from(child.wait_with_output().unwrap()).expect(6);
     assert!(run.last_line().starts_with("✖ stopped before the training's outputs were safe"), "{}", run.out);
     scene.assert_nothing_left();
+}
+
+#[test]
+fn told_to_stop_while_it_pushes_it_does_not_wait_for_the_remote() {
+    let scene = scene(Access::Token);
+    scene.bitbucket.next(Fault::on("POST", "git-receive-pack").delay(Duration::from_secs(25)));
+    let child = scene.start();
+    wait_for(|| exists(scene.clone().join(".git/trainspot/repository/blobs")));
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    let run = Run::from(child.wait_with_output().unwrap()).expect(6);
+    assert_eq!(run.last_line(), "✖ stopped while publishing; the outputs are in the clone");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[test]

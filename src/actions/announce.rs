@@ -5,6 +5,7 @@ use crate::bitbucket::{BuildState, BuildStatus, Client, Credential as Access, Ne
 use crate::config::{Config, Credential, PublishMode};
 use crate::error::{Kind, Result, chain};
 use crate::report::{LIMIT, Report, insights, render};
+use serde_json::Value;
 use tracing::{info, warn};
 
 /// What was pushed.
@@ -113,7 +114,7 @@ async fn pull_request(
     let wanted = NewPullRequest {
         source: pushed.branch.clone(),
         destination: pushed.target.clone(),
-        title: pushed.title.clone(),
+        title: crate::log::redact(&pushed.title),
         description: "The outputs of a training, committed by trainspot. The report is in the comments."
             .to_owned(),
         close_source_branch: true,
@@ -174,8 +175,19 @@ async fn set_status(
 
 async fn put_insights(config: &Config, bitbucket: &Bitbucket, commit: &str, report: &Report) {
     let key = announce_key(&config.publish.report_name);
-    match bitbucket.client.put_report(commit, &key, &serde_json::json!(insights(report))).await {
+    let body = redacted(serde_json::json!(insights(report)));
+    match bitbucket.client.put_report(commit, &key, &body).await {
         Ok(()) => info!("report: in Code Insights of commit {commit}"),
         Err(error) => warn!("the report could not go to Code Insights: {}", chain(&error)),
+    }
+}
+
+/// The same JSON, with the secrets in its texts hidden.
+fn redacted(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(crate::log::redact(&text)),
+        Value::Array(items) => items.into_iter().map(redacted).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, redacted(value))).collect(),
+        other => other,
     }
 }

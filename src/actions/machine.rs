@@ -3,9 +3,12 @@
 use super::watch::{self, Heart};
 use crate::agent::protocol::{Exit, Spec, State, Wish};
 use crate::compute::{Compute, Machine, Order};
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::link::{Agent, AskError};
+use crate::log::progress::in_words;
+use crate::retry::{Attempt, Policy, retry};
 use crate::transfer::{Entry, find};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +16,14 @@ use tracing::{debug, error, info, warn};
 
 /// A machine that was just found may still be held by the pipe that was killed. Its hold lasts 20 s.
 const HOLD: Duration = Duration::from_secs(30);
+
+/// The model exists on the machine only, which is ended after this: a stream that broke off is opened again.
+const HARVEST: Policy = Policy {
+    attempts: 3,
+    first_wait: Duration::from_secs(1),
+    longest_wait: Duration::from_secs(5),
+    total: Duration::from_hours(24),
+};
 
 /// All that it takes to train.
 pub(super) struct Job<'a, C> {
@@ -90,7 +101,7 @@ impl<C: Compute> Job<'_, C> {
                         return Err(lost_for_good(restarts, why));
                     }
                     restarts += 1;
-                    warn!("the machine was lost: {}", crate::error::chain(&why));
+                    warn!("the machine was lost: {}", chain(&why));
                     info!(
                         "starting again on another one (restart {restarts} of at most {})",
                         self.max_restarts
@@ -168,7 +179,17 @@ impl<C: Compute> Job<'_, C> {
             self.start(&agent).await?;
             let (exit, tail) = watch::until_the_end(&agent, self.spec.max_runtime).await?;
             let trained = Trained { exit, tail, machine: machine.clone(), restarts, leftover: None };
-            let harvested = harvest(&agent, &trained).await?;
+            let harvested = retry(HARVEST, async |number| match harvest(&agent, &trained).await {
+                // One that has a kind says something of the outputs, not of the way here.
+                Err(error) if error.exit_kind() == Kind::Unexpected => {
+                    if number < HARVEST.attempts {
+                        warn!("{}; trying again", chain(&error));
+                    }
+                    Attempt::Passing(error, None)
+                }
+                done => Attempt::Final(done),
+            });
+            let harvested = harvested.await?;
             Ok((trained, harvested))
         };
         tokio::select! {
@@ -211,8 +232,9 @@ impl<C: Compute> Job<'_, C> {
         let ended = self.compute.terminate(machine).await;
         ended.with_context(|| format!("cannot end the machine {}", machine.id)).map_err(|error| {
             error.leaves(format!(
-                "machine {}; it ends itself within {:?}",
-                machine.id, self.order.orphan_grace
+                "machine {}; it ends itself within {}",
+                machine.id,
+                in_words(self.order.orphan_grace)
             ))
         })?;
         info!("machine ended: {}", machine.id);
@@ -252,8 +274,11 @@ fn stopped() -> Error {
 pub(super) fn scratch(parent: &Path, run: &crate::compute::RunId) -> Result<Scratch> {
     let folder = parent.join(format!("trainspot-pipe-{run}"));
     std::fs::remove_dir_all(&folder).ok();
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    // Checkpoints are restored from here, and loading one may run code: nobody else must write to it.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.with_context(|| format!("cannot make the folder {}", folder.display())).map_err(|error| {
+        error.kind(Kind::Machine).hint("set TMPDIR to a folder that can be written to and has room")
+    })?;
     Ok(Scratch(folder))
 }
 
@@ -271,3 +296,6 @@ impl Drop for Scratch {
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
+
+#[cfg(test)]
+mod tests;

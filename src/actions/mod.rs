@@ -9,13 +9,25 @@ mod watch;
 
 use crate::config::Config;
 use crate::config::variables::Action;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use tokio_util::sync::CancellationToken;
 
 /// Does what `config` asks for, and returns the words for the last line. `shutdown` ends it early, in good order.
 pub async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     match config.action {
         Action::Train => train::run(config, shutdown).await,
-        Action::Publish => publish::run(config).await,
+        Action::Publish => unless_stopped(shutdown, "publishing", publish::run(config)).await,
+    }
+}
+
+/// Lets the order to stop end work that leaves nothing behind when it is dropped.
+async fn unless_stopped<T>(
+    shutdown: &CancellationToken,
+    what: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = shutdown.cancelled() => Err(Error::new(format!("stopped while {what}")).kind(Kind::Stopped)),
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Training {
 /// `ACTION: publish`: the outputs are in the clone already.
 pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
-    let clone = Checkout::open(&config.clone_dir)?;
+    let clone = checkout(config)?;
     check_access(config, &clone).await?;
     let matches = find(&config.clone_dir, &config.outputs)?;
     if !matches.unmatched.is_empty() {
@@ -44,6 +44,15 @@ pub(super) async fn run(config: &Config) -> Result<String> {
         .hint("pass the files on from the step that makes them, with its artifacts"));
     }
     publish(config, &clone, Made { outputs: matches.files, training: None, total: start.elapsed() }).await
+}
+
+/// The clone, with the commit that this pipeline runs for.
+pub(super) fn checkout(config: &Config) -> Result<Checkout> {
+    let clone = Checkout::open(&config.clone_dir)?;
+    Ok(match (&config.pipeline.pr_id, &config.pipeline.commit) {
+        (Some(_), Some(source)) => clone.of_pull_request(source),
+        _ => clone,
+    })
 }
 
 /// Commits and announces what was made. The answer is the run's last line.

@@ -162,7 +162,12 @@ pub(super) fn marker(name: &str) -> String {
 /// The report's name as an identifier: in the marker, the build status and Code Insights.
 pub(super) fn announce_key(name: &str) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
-    format!("trainspot-{}", name.chars().map(plain).collect::<String>())
+    let key = format!("trainspot-{}", name.chars().map(plain).collect::<String>());
+    if name.is_ascii() {
+        return key;
+    }
+    // Names in another script would be dashes alone, and one report would replace the other.
+    format!("{key}-{}", &blake3::hash(name.as_bytes()).to_hex()[..8])
 }
 
 fn compared(path: &Path, now: &Result<Metrics>, before: Option<&Vec<u8>>) -> MetricsFile {
@@ -224,5 +229,17 @@ impl Web {
             .remove(b'~');
         let path = percent_encoding::utf8_percent_encode(path, &KEPT);
         format!("{}/{view}/{}/{path}", self.repository, self.commit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_any_script_have_keys_of_their_own() {
+        assert_eq!(announce_key("Forest v2"), "trainspot-forest-v2");
+        assert_ne!(announce_key("模型"), announce_key("森林"));
+        assert!(announce_key("模型").is_ascii());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::machine::{Job, Trained, scratch};
 use super::publish::{self, Made, Training};
+use super::unless_stopped;
 use crate::agent::Wanted;
 use crate::agent::protocol::{How, Spec};
 use crate::compute::local::Local;
@@ -32,8 +33,8 @@ const SIGNALS: [(i32, &str); 8] = [
 pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     let start = Instant::now();
     let train = config.train.as_ref().ok_or_else(|| Error::new("there is nothing to train"))?;
-    let clone = Checkout::open(&config.clone_dir)?;
-    publish::check_access(config, &clone).await?;
+    let clone = publish::checkout(config)?;
+    unless_stopped(shutdown, "looking at the remote", publish::check_access(config, &clone)).await?;
     let compute = Local {
         program: PathBuf::from("/proc/self/exe"),
         root: train.scratch.clone(),
@@ -73,7 +74,9 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         }),
         total: start.elapsed(),
     };
-    let done = publish::publish(config, &clone, made).await?;
+    let published = publish::publish(config, &clone, made);
+    let published = unless_stopped(shutdown, "publishing; the outputs are in the clone", published);
+    let done = published.await?;
     // The outputs are safe; that a machine may still cost money is then the more important news.
     trained.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
 }

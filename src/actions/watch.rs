@@ -1,7 +1,7 @@
 //! What goes on beside the training: signs of life to the machine, checkpoints from it, and its log shown.
 
-use crate::agent::protocol::{Exit, State, Wish};
-use crate::error::{Error, Result};
+use crate::agent::protocol::{Exit, State, Status, Wish};
+use crate::error::{Error, Result, chain};
 use crate::link::{Agent, AskError, Link};
 use crate::log::lines::Lines;
 use crate::log::progress::in_words;
@@ -13,6 +13,8 @@ use tracing::{debug, info, warn};
 
 /// How often the machine is asked, unless the grace is so short that it must be more often.
 const BEAT: Duration = Duration::from_secs(5);
+/// How long to wait before a link that broke is opened again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// A machine that does not answer this often in a row is lost.
 const MISSES: u32 = 3;
 
@@ -53,10 +55,7 @@ impl<'a, L: Link> Heart<'a, L> {
                 Err(refused @ AskError::Refused(_)) => return refused,
                 Err(AskError::Lost(error)) => {
                     misses += 1;
-                    debug!(
-                        "no answer from the machine ({misses} of {MISSES}): {}",
-                        crate::error::chain(&error)
-                    );
+                    debug!("no answer from the machine ({misses} of {MISSES}): {}", chain(&error));
                     if misses >= MISSES {
                         return AskError::Lost(error);
                     }
@@ -71,7 +70,7 @@ impl<'a, L: Link> Heart<'a, L> {
             let Some(number) = *announced.borrow_and_update() else { continue };
             match self.save_one(number).await {
                 Ok(()) => info!("checkpoint saved"),
-                Err(error) => warn!("a checkpoint could not be saved: {}", crate::error::chain(&error)),
+                Err(error) => warn!("a checkpoint could not be saved: {}", chain(&error)),
             }
         }
     }
@@ -115,15 +114,17 @@ pub(super) async fn until_the_end<L: Link>(
         loop {
             let followed =
                 agent.follow(&mut offset, &mut |bytes| with(&screen, |screen| screen.feed(bytes))).await;
-            let status = agent.ask(Wish::Beat).await?;
-            match status.state {
+            match (followed, agent.ask(Wish::Beat).await) {
                 // The log was read to its end only if following it ended well.
-                State::Ended(exit) if followed.is_ok() => return Ok(exit),
-                _ => {}
-            }
-            if let Err(error) = followed {
-                debug!("following the log again from byte {offset}: {}", crate::error::chain(&error));
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                (Ok(()), Ok(Status { state: State::Ended(exit), .. })) => return Ok(exit),
+                (_, Err(AskError::Refused(why))) => return Err(Error::new(why)),
+                // Whether a machine that does not answer is lost, the heart decides.
+                (followed, asked) => {
+                    let why = followed.err().or_else(|| asked.err().map(Error::from));
+                    let why = why.map_or("it ended too early".to_owned(), |error| chain(&error));
+                    debug!("following the log again from byte {offset}: {why}");
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
         }
     };

@@ -55,8 +55,11 @@ fn split(kind: Kind, text: &str) -> Result<Vec<String>, String> {
         return Ok(vec![text.to_owned()]);
     }
     let parts: Vec<String> = if looks_like_json_list(text) {
-        serde_json::from_str(text)
-            .map_err(|error| format!("'{text}' is not a JSON list of texts: {error}"))?
+        serde_json::from_str(text).map_err(|error| match kind {
+            // It may hold values that are secret, and the error may quote them.
+            Kind::Environment => "(not shown) is not a JSON list of texts".to_owned(),
+            _ => format!("'{text}' is not a JSON list of texts: {error}"),
+        })?
     } else if text.contains('\n') {
         text.lines().map(str::to_owned).collect()
     } else {

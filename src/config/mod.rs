@@ -203,3 +203,17 @@ impl Config {
         reader.finish(config)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_reaches_the_training_as_it_is() {
+        let given =
+            [("TRAIN_COMMAND", "x"), ("OUTPUTS", "y"), ("TRAIN_ENV", "KEY"), ("KEY", "-----\nabc\n-----\n")];
+        let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let train = Config::load(given).unwrap().train.unwrap();
+        assert_eq!(train.environment["KEY"], "-----\nabc\n-----\n");
+    }
+}

@@ -131,8 +131,14 @@ impl Reader {
         for item in self.list("TRAIN_ENV") {
             if let Some((name, value)) = item.split_once('=') {
                 environment.insert(name.to_owned(), value.to_owned());
-            } else if let Some(value) = self.environment.get(&item) {
-                environment.insert(item.clone(), value.to_owned());
+            } else if self.environment.get(&item).is_some() {
+                // As it is: the end of a line that `get` leaves out may be part of a key.
+                environment.insert(item.clone(), self.environment.0[&item].clone());
+            } else if !values::is_no_secret(&item) {
+                self.problems.add(
+                    "TRAIN_ENV",
+                    "has an item that is no variable of the pipe (not shown, because it may be the value of one); write NAME, not $NAME",
+                );
             } else {
                 self.problems.add(
                     "TRAIN_ENV",

@@ -34,10 +34,20 @@ fn shown(kind: Kind, text: &str) -> String {
     const LONGEST: usize = 80;
     let text = match kind {
         Kind::Url if text.contains('@') => format!("…{}", &text[text.rfind('@').unwrap_or(0)..]),
-        Kind::Environment => text.split_once('=').map_or(text.to_owned(), |(name, _)| format!("{name}=…")),
+        Kind::Environment => {
+            let (name, equals) = text.split_once('=').map_or((text, ""), |(name, _)| (name, "=…"));
+            if is_no_secret(name) { format!("{name}{equals}") } else { "…".to_owned() }
+        }
         _ => text.replace('\n', "\\n"),
     };
     if text.len() <= LONGEST { text } else { format!("{}…", &text[..text.floor_char_boundary(LONGEST)]) }
+}
+
+/// Whether what stands for a variable's name can be shown. Who writes `$API_KEY` for `API_KEY` gives us the key itself.
+pub(super) fn is_no_secret(name: &str) -> bool {
+    let all = |fits: fn(char) -> bool| name.chars().all(|letter| fits(letter) || "_-".contains(letter));
+    let upper = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit();
+    name.len() <= 40 && (all(upper) || all(|letter| letter.is_ascii_lowercase()))
 }
 
 /// The item that is wrong, and why: `is not …; write …`.
@@ -62,6 +72,7 @@ fn scalar(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Choice(choices) => choice(text, choices),
         Kind::Path => inside(text).map(|()| Value::Text(text.to_owned())),
         Kind::Branch => branch(text).map(|()| Value::Text(text.to_owned())),
+        Kind::Author => author(text).map(|()| Value::Text(text.to_owned())),
         Kind::Email => email(text).map(|()| Value::Text(text.to_owned())),
         Kind::Url => url(text).map(|()| Value::Text(text.trim_end_matches('/').to_owned())),
         _ => one_line(text).map(|()| Value::Text(text.to_owned())),
@@ -165,6 +176,17 @@ fn branch(text: &str) -> Result<(), String> {
         return Err("is a reference; give the branch's name alone, without refs/heads/".into());
     }
     Ok(())
+}
+
+/// What git can write in front of `<e-mail>`. It leaves out marks at a name's ends, so a name of marks alone is none.
+fn author(text: &str) -> Result<(), String> {
+    if text.contains(['<', '>']) {
+        return Err("has '<' or '>' in it; give the name alone, and the e-mail in GIT_USER_EMAIL".into());
+    }
+    if text.chars().all(|letter| letter.is_whitespace() || ".,:;\"\\'".contains(letter)) {
+        return Err("is not a name; write one with letters in it".into());
+    }
+    one_line(text)
 }
 
 fn email(text: &str) -> Result<(), String> {

@@ -48,6 +48,8 @@ pub enum Kind {
     Environment,
     /// A branch's name.
     Branch,
+    /// The name of a commit's author.
+    Author,
     /// An e-mail address.
     Email,
     /// An `http://` or `https://` address.
@@ -75,6 +77,7 @@ impl Kind {
             Self::Path => "path",
             Self::Environment => "list of names",
             Self::Branch => "branch",
+            Self::Author => "name",
             Self::Email => "e-mail",
             Self::Url => "URL",
         }
@@ -133,7 +136,7 @@ const fn seconds(least: u64, most: u64) -> Kind {
     Kind::Duration(Duration::from_secs(least), Duration::from_secs(most))
 }
 
-use Kind::{Branch, Choice, Count, Email, Environment, Path, Patterns, Script, Switch, Text, Url};
+use Kind::{Author, Branch, Choice, Count, Email, Environment, Path, Patterns, Script, Switch, Text, Url};
 use Presence::{Default, Optional, Required};
 
 /// Every variable, in the order in which the documentation lists them.
@@ -230,7 +233,7 @@ pub const VARIABLES: &[Variable] = &[
         BOTH,
         "The branch to commit to before the pull request. Default: `trainspot/<target branch>-<short commit>`.",
     ),
-    variable("GIT_USER_NAME", Text, Default("trainspot"), BOTH, "The commit's author."),
+    variable("GIT_USER_NAME", Author, Default("trainspot"), BOTH, "The commit's author."),
     variable(
         "GIT_USER_EMAIL",
         Email,

@@ -60,7 +60,25 @@ impl Checkout {
         Ok(Self { root, commit, origin })
     }
 
-    /// The full hash of the commit that is checked out: the pipeline's.
+    /// The same clone in a pull request's pipeline, which runs for `source`, a hash that may be abbreviated.
+    ///
+    /// Such a pipeline merges the target branch into the clone before it runs: `HEAD` is then a commit that the remote
+    /// has never seen, and on which no push can build. Its parent `source` takes its place.
+    #[must_use]
+    pub fn of_pull_request(mut self, source: &str) -> Self {
+        let parent = || {
+            let repository = open(&self.root).ok()?;
+            let head = repository.head().ok()?.peel_to_commit().ok()?;
+            let source = repository.revparse_single(source).ok()?.id();
+            head.parent_ids().find(|parent| *parent == source)
+        };
+        if let Some(parent) = parent() {
+            self.commit = parent.to_string();
+        }
+        self
+    }
+
+    /// The full hash of the pipeline's commit: the one that is checked out, but for [`Checkout::of_pull_request`].
     #[must_use]
     pub fn commit(&self) -> &str {
         &self.commit

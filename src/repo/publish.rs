@@ -60,7 +60,7 @@ pub enum Published {
     Unchanged {
         /// The branch that they were meant for.
         target: String,
-        /// The full hash of the branch's tip, where there is such a branch: an earlier run pushed the same.
+        /// The full hash of the branch's tip, where an earlier run pushed the same and the target has not got it yet.
         tip: Option<String>,
         /// The wanted files of the target branch, those that exist there.
         baseline: BTreeMap<PathBuf, Vec<u8>>,
@@ -210,12 +210,20 @@ impl Job {
         let baseline = self.baseline(refs, &target, old.filter(|_| branch == target));
         let Some(commit) = self.scratch.commit(parent, &self.outputs, &self.publication)? else {
             info!("{branch}: the outputs are there already, unchanged");
-            return Ok(Published::Unchanged { target, tip: old.map(|id| id.to_string()), baseline });
+            let tip = old.filter(|_| !self.has_outputs(refs, &target)).map(|id| id.to_string());
+            return Ok(Published::Unchanged { target, tip, baseline });
         };
         let id = commit.id;
         self.push(branch, old, &commit)?;
         info!("pushed {} to {branch}", &id.to_string()[..12]);
         Ok(pushed(branch, target, id, old.is_some(), baseline))
+    }
+
+    /// Whether a branch has these outputs already, as the target has once the pull request was merged.
+    fn has_outputs(&self, refs: &Refs, branch: &str) -> bool {
+        let Some(tip) = refs.branch(branch) else { return false };
+        self.fetch(refs, tip).is_ok()
+            && self.scratch.commit(tip, &self.outputs, &self.publication).is_ok_and(|commit| commit.is_none())
     }
 
     fn push(&mut self, branch: &str, old: Option<Oid>, commit: &Commit) -> Result<(), Fault> {

@@ -43,6 +43,16 @@ async fn a_rerun_adds_a_commit_or_finds_nothing_to_do() {
 }
 
 #[tokio::test]
+async fn outputs_that_were_merged_have_nothing_left_to_merge() {
+    let world = World::new();
+    let (ours, ..) = pushed(world.publish(pull_request()).await);
+    world.bare.git(&["update-ref", "refs/heads/main", &ours]);
+    world.bare.commit("main", "meanwhile", &[("notes.md", b"n")]);
+    let published = world.publish(pull_request()).await.unwrap();
+    assert!(matches!(published, Published::Unchanged { tip: None, .. }), "{published:?}");
+}
+
+#[tokio::test]
 async fn somebody_elses_commit_on_the_branch_is_kept() {
     let world = World::new();
     pushed(world.publish(pull_request()).await);
