@@ -94,9 +94,8 @@ impl Rig {
 
     /// Ends the machine as a pipe does, at once.
     pub(crate) async fn end(&self) {
-        let start = Instant::now();
-        self.compute.terminate(&self.machine).await.unwrap();
-        assert!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
+        let ended = tokio::time::timeout(LONG, self.compute.terminate(&self.machine));
+        ended.await.unwrap().unwrap();
         self.assert_gone_within(Duration::ZERO, &[]).await;
     }
 }
