@@ -143,7 +143,10 @@ fn parent(pid: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     // The name, in parentheses, may hold anything; what follows it does not.
     let (_, rest) = stat.rsplit_once(')')?;
-    Pid::from_raw(rest.split_whitespace().nth(1)?.parse().ok()?)
+    let mut fields = rest.split_whitespace();
+    // A dead process that its parent has not waited for, perhaps because that is stopped, is not below anything.
+    let alive = fields.next()? != "Z";
+    Pid::from_raw(fields.next()?.parse().ok()?).filter(|_| alive)
 }
 
 /// Kills all of a machine's processes but the caller: agents, what is below them, and what a dead supervisor left.
@@ -151,18 +154,35 @@ fn parent(pid: Pid) -> Option<Pid> {
 /// Tells whether there were any: they are gone once there are none.
 #[must_use]
 pub fn end_all(home: &Home) -> bool {
+    end(all(home))
+}
+
+/// The same, but the machine's supervisor lives on.
+#[must_use]
+pub fn end_all_but_the_watch(home: &Home) -> bool {
+    end(all(home).into_iter().filter(|pid| !is_supervisor(*pid, home)).collect())
+}
+
+fn end(processes: Vec<Pid>) -> bool {
+    let any = !processes.is_empty();
+    kill(processes);
+    any
+}
+
+fn all(home: &Home) -> Vec<Pid> {
     let me = getpid();
     let ours = processes().filter(|pid| *pid != me && (is_agent(*pid, home) || is_training(*pid, home)));
-    let all: Vec<Pid> = ours.flat_map(|pid| descendants(pid).into_iter().chain([pid])).collect();
-    let any = !all.is_empty();
-    kill(all);
-    any
+    ours.flat_map(|pid| descendants(pid).into_iter().chain([pid])).collect()
 }
 
 /// Whether a supervisor lives.
 #[must_use]
 pub fn is_watched(home: &Home) -> bool {
-    processes().any(|pid| is_agent(pid, home) && words(pid, "cmdline").any(|word| word == b"supervise"))
+    processes().any(|pid| is_supervisor(pid, home))
+}
+
+fn is_supervisor(pid: Pid, home: &Home) -> bool {
+    is_agent(pid, home) && words(pid, "cmdline").any(|word| word == b"supervise")
 }
 
 /// A process that is dead but not yet waited for has no words, and so does not count.

@@ -12,7 +12,7 @@ mod supervise;
 mod verbs;
 
 pub use checkpoint::Manifest;
-pub use command::{end_all, is_watched, shell};
+pub use command::{end_all, end_all_but_the_watch, is_watched, shell};
 pub use home::Home;
 pub use verbs::Wanted;
 

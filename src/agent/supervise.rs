@@ -6,6 +6,7 @@ use super::command::{Training, end_all, end_descendants};
 use super::home::{Home, reserve, write_whole};
 use super::protocol::{Exit, How, Reply, Request, Spec, State, Status, Wish};
 use crate::error::{Context as _, Error, Result};
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
@@ -32,6 +33,10 @@ pub(super) fn run(home: &Home, grace: Duration, ending: Ending) -> Result<()> {
     rustix::process::setsid().ok();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot become a sub-reaper")?;
+    // Only now, so that there is never a home without a watch.
+    home.create()?;
+    let log = File::create(home.agent_log()).context("cannot write the supervisor's log")?;
+    rustix::stdio::dup2_stderr(&log).context("cannot write the supervisor's log")?;
     std::env::set_current_dir(home.run())
         .with_context(|| format!("cannot enter {}", home.run().display()))?;
     let questions = listen()?;

@@ -1,11 +1,11 @@
 //! Machines that are folders on this one, each with a supervisor's process.
 
 use super::{Compute, Machine, Order, RunId};
-use crate::agent::{Ending, Home, end_all, is_watched, shell};
+use crate::agent::{Ending, Home, end_all, end_all_but_the_watch, is_watched, shell};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::local::LocalLink;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -59,23 +59,21 @@ impl Compute for Local {
                 .hint("the pipe's image holds nothing but the pipe; with CLOUD 'local', run it where the training's tools are, as README's «Try it locally» shows"));
         }
         let machine = Self::machine(&order.run);
-        let home = self.home(&machine.id);
-        home.create()?;
-        let log = File::create(home.agent_log()).context("cannot write the supervisor's log")?;
         let flags = [
             ("--grace", order.orphan_grace.as_secs().to_string()),
             ("--ending", Ending::Remove.word().to_owned()),
         ];
         let mut command = self.link(&machine.id).command("supervise", &flags);
-        let errors = log.try_clone().context("cannot write the supervisor's log")?;
-        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        // Its standard error is ours until it has a log of its own.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command.spawn().context("cannot start the supervisor")?;
         Ok(machine)
     }
 
     async fn find(&self, run: &RunId) -> Result<Option<Machine>> {
         let machine = Self::machine(run);
-        Ok(self.home(&machine.id).path().exists().then_some(machine))
+        let home = self.home(&machine.id);
+        Ok((home.path().exists() || is_watched(&home)).then_some(machine))
     }
 
     async fn connect(&self, machine: &Machine) -> Result<LocalLink> {
@@ -100,10 +98,15 @@ impl Compute for Local {
     async fn terminate(&self, machine: &Machine) -> Result<()> {
         let home = self.home(&machine.id);
         let start = Instant::now();
-        // At once: nothing on the machine is of use any more.
+        // The watch goes last: if this process is killed half way, it ends what is left.
+        while end_all_but_the_watch(&home) && start.elapsed() < END {
+            tokio::time::sleep(LOOK).await;
+        }
+        let removed = home.remove();
         while end_all(&home) && start.elapsed() < END {
             tokio::time::sleep(LOOK).await;
         }
-        home.remove().map_err(|error| error.leaves(home.path().display().to_string()))
+        // What was starting when the first sweep passed may have written since.
+        removed.and_then(|()| home.remove()).map_err(|error| error.leaves(home.path().display().to_string()))
     }
 }
