@@ -83,24 +83,31 @@ fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        watch_signals(&shutdown)?;
-        actions::run(&config, &shutdown).await
+        let (shutdown, at_once) = (CancellationToken::new(), CancellationToken::new());
+        watch_signals(&shutdown, &at_once)?;
+        tokio::select! {
+            done = actions::run(&config, &shutdown) => done,
+            () = at_once.cancelled() => Err(Error::new("stopped at once, as it was told twice")
+                .kind(Kind::Stopped)
+                .leaves("the machine, if it was not ended yet; it ends itself within ORPHAN_GRACE")),
+        }
     });
     // A blocking thread may still wait for a stream that its other end has forgotten.
     runtime.shutdown_background();
     done
 }
 
-/// SIGTERM and SIGINT end the run in good order.
-fn watch_signals(shutdown: &CancellationToken) -> Result<()> {
+/// SIGTERM and SIGINT end the run in good order, which a slow Bitbucket may delay; the same again ends it at once.
+fn watch_signals(shutdown: &CancellationToken, at_once: &CancellationToken) -> Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).context("cannot listen for signals")?;
-        let shutdown = shutdown.clone();
+        let (shutdown, at_once) = (shutdown.clone(), at_once.clone());
         tokio::spawn(async move {
             signals.recv().await;
             tracing::warn!("told to stop");
             shutdown.cancel();
+            signals.recv().await;
+            at_once.cancel();
         });
     }
     Ok(())

@@ -314,6 +314,25 @@ fn told_to_stop_it_ends_the_machine_and_says_so() {
 }
 
 #[test]
+fn told_to_stop_twice_it_does_not_wait_for_bitbucket() {
+    let mut scene = scene(Access::Token);
+    scene.bitbucket.next(Fault::on("POST", "/statuses/build").delay(Duration::from_secs(25)));
+    scene.set("TRAIN_COMMAND", "touch up; sleep 600");
+    let child = scene.start();
+    let up = || walkdir::WalkDir::new(scene.scratch()).into_iter().flatten().any(|it| it.file_name() == "up");
+    wait_for(up);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    wait_for(|| !up());
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let run = Run::from(child.wait_with_output().unwrap()).expect(6);
+    assert!(run.out.contains("✖ stopped at once"), "{}", run.out);
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[test]
 fn told_to_stop_while_it_pushes_it_does_not_wait_for_the_remote() {
     let scene = scene(Access::Token);
     scene.bitbucket.next(Fault::on("POST", "git-receive-pack").delay(Duration::from_secs(25)));
