@@ -213,6 +213,7 @@ impl<C: Compute> Job<'_, C> {
         if status.state != State::Idle {
             return Ok(());
         }
+        info!("sending {} files of the workspace", self.workspace.len());
         let start = Instant::now();
         agent.send(self.clone_dir, self.workspace.clone(), "sending the workspace").await?;
         debug!("sent {} files ({:.1} s)", self.workspace.len(), start.elapsed().as_secs_f64());

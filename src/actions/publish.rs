@@ -10,7 +10,7 @@ use crate::transfer::{Entry, find};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{info, warn};
 
 /// What there is to publish.
 pub(super) struct Made {
@@ -55,8 +55,17 @@ pub(super) fn checkout(config: &Config) -> Result<Checkout> {
     })
 }
 
-/// Commits and announces what was made. The answer is the run's last line.
+/// Commits and announces what was made, or announces that this failed. The answer is the run's last line.
 pub(super) async fn publish(config: &Config, clone: &Checkout, made: Made) -> Result<String> {
+    let total = made.total;
+    let done = commit_and_announce(config, clone, made).await;
+    if let Err(error) = &done {
+        report_failure(config, clone, &error.render(), &[], total).await;
+    }
+    done
+}
+
+async fn commit_and_announce(config: &Config, clone: &Checkout, made: Made) -> Result<String> {
     let facts = Facts::gather(config, clone, &made)?;
     if config.publish.mode == PublishMode::None {
         let report = reporting::report(config, &facts, &made, None, &BTreeMap::new());
@@ -79,7 +88,7 @@ pub(super) async fn publish(config: &Config, clone: &Checkout, made: Made) -> Re
     let commit = pushed.as_ref().map(|pushed| pushed.commit.as_str());
     let report = reporting::report(config, &facts, &made, commit, &baseline);
     if let Some(pushed) = pushed {
-        return announce::success(config, &report, &pushed).await;
+        return while_waiting("telling Bitbucket", announce::success(config, &report, &pushed)).await;
     }
     announce::show(&report);
     Ok("the outputs are the same as those in the repository; nothing was committed".to_owned())
@@ -118,11 +127,13 @@ pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<()
             .hint("name the branch to push to in TARGET_BRANCH"));
     }
     let remote = remote(config, clone)?;
-    remote.check().await.map_err(|error| error.kind(Kind::Configuration))?;
-    if let Some(bitbucket) = Bitbucket::of(config) {
-        bitbucket.say_what_is_missing(config.publish.mode);
-    } else {
-        info!("outside Pipelines and without a credential: the branch is pushed, nothing else");
+    remote.check().await?;
+    match Bitbucket::of(config) {
+        Some(bitbucket) => bitbucket.say_what_is_missing(config.publish.mode),
+        None if config.bitbucket.credential.is_some() => {
+            warn!("without BITBUCKET_WORKSPACE and BITBUCKET_REPO_SLUG the branch is pushed, nothing else");
+        }
+        None => info!("outside Pipelines and without a credential: the branch is pushed, nothing else"),
     }
     Ok(())
 }
@@ -137,8 +148,11 @@ fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
     })?;
     let over_ssh =
         url.starts_with("ssh://") || (url.contains('@') && url.contains(':') && !url.contains("://"));
-    let url = match (&pipeline.workspace, &pipeline.repo_slug) {
-        (Some(workspace), Some(slug)) if over_ssh => format!("https://bitbucket.org/{workspace}/{slug}.git"),
+    let url = match (&pipeline.workspace, &pipeline.repo_slug, &pipeline.git_http_origin) {
+        (_, _, Some(origin)) if over_ssh && config.bitbucket.credential.is_none() => origin.clone(),
+        (Some(workspace), Some(slug), _) if over_ssh => {
+            format!("https://bitbucket.org/{workspace}/{slug}.git")
+        }
         _ => url,
     };
     let access = match &config.bitbucket.credential {
@@ -158,7 +172,7 @@ fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
 
 fn publication(config: &Config, clone: &Checkout, made: &Made, facts: &Facts) -> Publication {
     let publish = &config.publish;
-    let target = publish.target_branch.clone().or_else(|| config.pipeline.branch.clone());
+    let target = target(config);
     let branch =
         publish.branch.clone().unwrap_or_else(|| default_branch(config, target.as_deref(), clone.commit()));
     let destination = match (publish.mode, target) {

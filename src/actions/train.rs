@@ -82,7 +82,6 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
 }
 
 async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Trained, Header)> {
-    info!("sending {} files of the workspace to the machine", job.workspace.len());
     job.run(async |agent, trained| {
         if trained.exit.how != How::Exited(0) {
             return Ok(Header::default());

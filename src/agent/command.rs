@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Marks every process of a training in its environment, so that they are found even when they left the group.
 const MARK: &str = "TRAINSPOT_HOME";
 
+/// How long processes that the training left may go on after it.
+const LAST_LINE: Duration = Duration::from_millis(300);
+
 /// A training that runs.
 pub(super) struct Training {
     group: Pid,
@@ -24,8 +27,8 @@ pub(super) struct Training {
     term_grace: Duration,
     /// Why the supervisor ended it, and since when.
     stopping: Option<(How, Instant)>,
-    /// How the shell ended.
-    shell: Option<How>,
+    /// How the shell ended, and when.
+    shell: Option<(How, Instant)>,
 }
 
 /// The shell that runs commands; bash where there is one, as in a pipeline's step.
@@ -73,15 +76,20 @@ impl Training {
     pub(super) fn reap(&mut self) -> Option<How> {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == self.group {
-                self.shell =
-                    status.exit_status().map(How::Exited).or(status.terminating_signal().map(How::Signalled));
+                let how = status.exit_status().map(How::Exited);
+                let how = how.or(status.terminating_signal().map(How::Signalled));
+                self.shell = how.map(|how| (how, Instant::now()));
             }
         }
         let patient = self.stopping.is_some_and(|(_, since)| since.elapsed() <= self.term_grace);
         if self.shell.is_none() && self.stopping.is_some() && !patient {
             kill(descendants(getpid()));
         }
-        let own = self.shell?;
+        let (own, since) = self.shell?;
+        // What it wrote to through a pipe (`> >(tee …)`) may have a last line left.
+        if self.stopping.is_none() && since.elapsed() < LAST_LINE && !descendants(getpid()).is_empty() {
+            return None;
+        }
         // A shell dies of SIGTERM at once; what it ran may still be saving its work.
         if patient && test_kill_process_group(self.group).is_ok() {
             return None;

@@ -1,9 +1,9 @@
 //! Where things are on the machine.
 
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -24,7 +24,18 @@ impl Home {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
-        Ok(())
+        self.check_owner()
+    }
+
+    /// Refuses a folder that another user made first, where its name could be guessed.
+    fn check_owner(&self) -> Result<()> {
+        let found = self.0.symlink_metadata();
+        let found = found.with_context(|| format!("cannot look at the folder {}", self.0.display()))?;
+        if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+            return Ok(());
+        }
+        Err(Error::new(format!("the folder {} belongs to somebody else", self.0.display()))
+            .hint("set TMPDIR to a folder of your own"))
     }
 
     /// Removes it all. A home that is gone already is no error.
@@ -101,8 +112,11 @@ impl Home {
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
     let partial = path.with_extension("partial");
-    let mut file = fs::File::create(&partial).with_context(what)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(what)?;
+    // Not truncated: the room that `reserve` keeps is used, not given back to a disk that is full.
+    let file = fs::File::options().write(true).create(true).truncate(false).open(&partial);
+    let mut file = file.with_context(what)?;
+    let written = file.write_all(bytes).and_then(|()| file.set_len(bytes.len() as u64));
+    written.and_then(|()| file.sync_all()).with_context(what)?;
     fs::rename(&partial, path).with_context(what)
 }
 

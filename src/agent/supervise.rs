@@ -197,19 +197,28 @@ impl Supervisor {
     }
 
     fn mind_the_training(&mut self) {
+        self.record();
         let (Some(training), Some(spec)) = (&mut self.training, &self.spec) else { return };
         if training.started.elapsed() > spec.max_runtime {
             training.stop(How::TimedOut);
         }
         let Some(how) = training.reap() else { return };
-        let exit = Exit { how, seconds: training.started.elapsed().as_secs_f64() };
-        let recorded = serde_json::to_vec(&exit).context("cannot record the training's end");
-        recorded
-            .and_then(|bytes| write_whole(&self.home.exit(), &bytes))
-            .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
-        self.exit = Some(exit);
+        self.exit = Some(Exit { how, seconds: training.started.elapsed().as_secs_f64() });
         self.training = None;
         self.resting = None;
+        self.record();
+    }
+
+    /// Writes the training's end beside its log. Whoever follows the log waits for it, so a disk that is full is
+    /// asked again at every tick.
+    fn record(&self) {
+        let Some(exit) = &self.exit else { return };
+        if !self.home.exit().exists() {
+            let bytes = serde_json::to_vec(exit).context("cannot record the training's end");
+            bytes
+                .and_then(|bytes| write_whole(&self.home.exit(), &bytes))
+                .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
+        }
     }
 
     /// Copies on a thread of its own: gigabytes take longer than a tick.

@@ -62,7 +62,7 @@ pub fn pipe_variables() -> String {
     for variable in VARIABLES {
         let _ = writeln!(list, "  - name: {}", variable.name);
         let _ = writeln!(list, "    description: {}", quoted(&variable.help.replace('`', "")));
-        let _ = writeln!(list, "    required: {}", variable.presence == Presence::Required);
+        let _ = writeln!(list, "    required: {}", required(variable));
         match variable.presence {
             Presence::Default(default) => drop(writeln!(list, "    default: {}", quoted(default))),
             _ if variable.secret || variable.name == "ATLASSIAN_ACCOUNT_EMAIL" => {
@@ -72,6 +72,11 @@ pub fn pipe_variables() -> String {
         }
     }
     list
+}
+
+/// Whether every step must give it, whatever its action.
+fn required(variable: &Variable) -> bool {
+    variable.presence == Presence::Required && variable.actions.len() == Action::ALL.len()
 }
 
 fn presence(variable: &Variable, mark: &str) -> String {

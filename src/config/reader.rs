@@ -272,7 +272,8 @@ impl Reader {
 
     /// The values to hide: our own secrets, and those of the training whose names say that they are secret.
     fn secrets(&self, train: Option<&Train>) -> Vec<Secret> {
-        const TELLING: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "DSN"];
+        const TELLING: [&str; 9] =
+            ["TOKEN", "SECRET", "PASS", "PWD", "KEY", "CREDENTIAL", "AUTH", "JWT", "DSN"];
         let own = VARIABLES.iter().filter(|variable| variable.secret);
         let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());

@@ -150,6 +150,12 @@ fn without_controls(text: &str) -> String {
             if sequence.ends_with('m') {
                 clean.push_str(&sequence);
             }
+        } else if letter == '\x1b' && rest.peek() == Some(&']') {
+            // A window's title, up to BEL or ESC \.
+            while rest.next_if(|part| !['\x07', '\x1b'].contains(part)).is_some() {}
+            if rest.next() == Some('\x1b') {
+                rest.next();
+            }
         } else if letter == '\t' || !letter.is_control() {
             clean.push(letter);
         }
@@ -201,7 +207,7 @@ mod tests {
     #[test]
     fn bytes_that_are_not_text_are_replaced_and_controls_dropped() {
         assert_eq!(
-            shown(&[b"\xff\xfeok\x07\x1b[2K\x1b[31mred\x1b[0m\n"]),
+            shown(&[b"\xff\xfe\x1b]0;title\x07ok\x07\x1b[2K\x1b[31mred\x1b]0;t\x1b\\\x1b[0m\n"]),
             ["\u{fffd}\u{fffd}ok\x1b[31mred\x1b[0m"]
         );
     }

@@ -100,7 +100,12 @@ pub(super) async fn publish(
 
 pub(super) async fn check_remote(remote: Remote, stop: CancellationToken) -> Result<()> {
     let server = blocking(move || Server::new(&remote, stop)).await?;
-    persist(server, |server| server.check_push()).await
+    // What is refused now is refused for the credential or the address; a network that is down is neither.
+    let check = |server: &mut Server| match server.check_push() {
+        Err(Fault::Final(error)) => Err(Fault::Final(error.kind(crate::error::Kind::Configuration))),
+        other => other,
+    };
+    persist(server, check).await
 }
 
 /// Repeats blocking work on a thread for such until it ends, or the policy does.
