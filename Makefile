@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test check docs image deps clean
+.PHONY: demo test check docs image bench deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
@@ -23,6 +23,10 @@ docs: deps  ## every Pipelines example against Bitbucket's schema
 
 image: deps  ## the pipe's image, from a release build on this machine
 	scripts/image.sh
+
+bench: deps  ## time and memory beside git, tar and cp; takes about 3 minutes once built
+	cargo build --release --workspace --bins --locked
+	python3 scripts/bench.py $${CARGO_TARGET_DIR:-target}/$$(rustc -vV | sed -n 's/^host: //p')/release
 
 deps:
 	@scripts/deps.sh
