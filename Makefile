@@ -24,7 +24,7 @@ docs: deps  ## every Pipelines example against Bitbucket's schema
 image: deps  ## the pipe's image, from a release build on this machine
 	scripts/image.sh
 
-bench: deps  ## time and memory beside git, tar and cp; takes about 3 minutes once built
+bench: deps  ## time and memory beside git, tar and cp; takes about 4 minutes once built
 	cargo build --release --workspace --bins --locked
 	python3 scripts/bench.py $${CARGO_TARGET_DIR:-target}/$$(rustc -vV | sed -n 's/^host: //p')/release
 
