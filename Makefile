@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test kills check docs image deps clean
+.PHONY: demo test kills check docs image bench deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
@@ -12,7 +12,7 @@ test: check  ## everything that CI checks
 	cargo test --workspace --locked
 
 kills: deps  ## the long campaigns of kills, of the pipe and of the machine's watch: TRAINSPOT_KILLS of each
-	TRAINSPOT_KILLS=$${TRAINSPOT_KILLS:-20} cargo test --locked --test integration -- --nocapture --include-ignored kill
+	TRAINSPOT_KILLS=$${TRAINSPOT_KILLS:-20} cargo test --locked --test integration -- --nocapture --include-ignored killed_at
 
 check: deps docs  ## format, lints, licences, documentation
 	cargo fmt --all --check
@@ -26,6 +26,10 @@ docs: deps  ## every Pipelines example against Bitbucket's schema
 
 image: deps  ## the pipe's image, from a release build on this machine
 	scripts/image.sh
+
+bench: deps  ## time and memory beside git, tar and cp; takes about 4 minutes once built
+	cargo build --release --workspace --bins --locked
+	python3 scripts/bench.py $${CARGO_TARGET_DIR:-target}/$$(rustc -vV | sed -n 's/^host: //p')/release
 
 deps:
 	@scripts/deps.sh

@@ -15,6 +15,7 @@
 //! | | time | peak memory |
 //! | --- | --- | --- |
 //! | `git add && git commit && git push` (2.47) | 14.4 s | 190 MB |
+//! | the same with `http.postBuffer=200m`, which spares it many small chunks | 8.1 s | |
 //! | libgit2's push alone, the file already added | 3.4 s | 188 MB |
 //! | this module with [`super::pack`], everything | 2.6 to 5.0 s | 11 MB |
 //!

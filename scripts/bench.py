@@ -1,0 +1,390 @@
+"""Measure the pipe against its goals, and beside git, tar and cp that do the same work.
+
+usage: bench.py FOLDER
+
+FOLDER holds the release builds of trainspot and fake-bitbucket. What is compared runs in turns (ours, the peer, ours, …) on
+the same machine; a time is the median, a ratio the median of those of each turn, because machines are noisy. Memory is the
+highest resident set of one process. A goal that is missed is reported; it does not make this program fail.
+"""
+
+import array
+import contextlib
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+MIB = 1024 * 1024
+LIMIT = 300  # seconds for everything: a machine that needs more has nothing to tell
+STARTS = 50
+COPIES = 3
+OUTPUT_BYTES = 1024 * MIB
+MODEL_BYTES = 95_000_000
+LOG_BYTES = 200_000_000
+FILES, FILE_BYTES = 5000, 20 * 1024
+HISTORY = 3000
+
+ADD, COMMIT = ["git", "add", "model.bin"], ["git", "commit", "-q", "-m", "Update the model"]
+PUSH = ["git", "push", "-q", "origin", "HEAD:refs/heads/result"]
+# In one piece, as the pipe does: git's small chunks stall on the way to the fake, whose fault it may be.
+WHOLE_PUSH = ["git", "-c", "http.postBuffer=200m", *PUSH[1:]]
+HEADER = ("figure", "ours", "peer", "ratio", "goal", "met")
+ROW = "{:42} | {:>11} | {:>11} | {:>5} | {:10} | {}"
+
+
+# Measuring
+
+
+class Run(NamedTuple):
+    """What a run of the pipe was."""
+
+    seconds: float
+    lines: list  # when it logged what
+    peak: int  # bytes, of the pipe
+    agents: int  # bytes, of the largest agent
+
+    def between(self, first, last):
+        """Seconds between the log lines that contain these words."""
+        start, end = (next(at for at, line in self.lines if words in line) for words in (first, last))
+        return end - start
+
+
+class Peaks(threading.Thread):
+    """Watches the high-water marks of a program's processes, wherever in the process tree they are.
+
+    The kernel's own account (ru_maxrss) begins with the memory of the process that forked, here this one's.
+    """
+
+    def __init__(self, program):
+        super().__init__(daemon=True)
+        self.program, self.highest, self.done = str(program), {"pipe": 0, "agent": 0}, threading.Event()
+
+    def run(self):
+        while not self.done.wait(0.02):
+            for process in Path("/proc").glob("[0-9]*"):
+                # It may end at any moment.
+                with contextlib.suppress(OSError, StopIteration):
+                    self.look(process)
+
+    def look(self, process):
+        if os.readlink(process / "exe") != self.program:
+            return
+        role = "agent" if b"\0agent\0" in (process / "cmdline").read_bytes() else "pipe"
+        status = (process / "status").read_text().splitlines()
+        kibibytes = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+        self.highest[role] = max(self.highest[role], kibibytes * 1024)
+
+    def stop(self):
+        self.done.set()
+        self.join()
+        return self.highest["pipe"], self.highest["agent"]
+
+
+def run_pipe(program, clone, variables):
+    """Runs the pipe to its good end."""
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(clone.parent), "BITBUCKET_CLONE_DIR": str(clone)}
+    peaks, lines = Peaks(program), []
+    peaks.start()
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [program],
+        cwd=clone,
+        env=environment | variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        lines = [(time.perf_counter(), line) for line in process.stderr]
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(f"error: the pipe failed ({process.returncode}):\n" + "".join(line for _, line in lines))
+    return Run(seconds, lines, *peaks.stop())
+
+
+def run_peer(*commands, cwd):
+    """Runs the commands one after the other: the seconds of each, and the memory of the largest process in bytes."""
+    seconds, peak = [], 0
+    for command in commands:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=cwd, env=peer_environment(), stdout=subprocess.DEVNULL)
+        # Covers the processes that it waited for; what Popen does not know of, it would wait for again.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds.append(time.perf_counter() - start)
+        if process.returncode:
+            raise SystemExit(f"error: {command} failed ({process.returncode})")
+        peak = max(peak, usage.ru_maxrss * 1024)
+    return seconds, peak
+
+
+def peer_environment():
+    """Git as it comes, without the settings of whoever measures."""
+    return {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+def first_byte(command, environment, stream):
+    """Seconds from the start of a program to the first byte that it writes to a stream."""
+    reader, writer = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR)
+    actions = [(os.POSIX_SPAWN_DUP2, writer if number == stream else null, number) for number in range(3)]
+    start = time.perf_counter()
+    process = os.posix_spawn(command[0], command, environment, file_actions=actions)
+    os.close(writer)
+    os.read(reader, 1)
+    seconds = time.perf_counter() - start
+    while os.read(reader, 65536):
+        pass
+    os.close(reader)
+    os.close(null)
+    os.waitpid(process, 0)
+    return seconds
+
+
+# Making what is measured
+
+
+class Bitbucket:
+    """A fake Bitbucket in front of a repository with a real-sized history."""
+
+    def __init__(self, program, folder):
+        self.repository, self.clone, self.pristine = folder / "forest.git", folder / "clone", folder / "pristine.git"
+        command = [program, "--repo", self.repository, "--commits", str(HISTORY), "--clone", self.clone]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, **streams, text=True)
+        said = (self.process.stdout.readline().strip().partition("=") for _ in range(7))
+        self.says = {name: value for name, _, value in said}
+        shutil.copytree(self.repository, self.pristine)
+
+    def fresh(self, clone, model):
+        """Forgets all pushes, and makes a clone as Pipelines does, shallow, with a model in it."""
+        replace(self.pristine, self.repository)
+        replace(self.clone, clone)
+        origin = self.says["BITBUCKET_GIT_HTTP_ORIGIN"]
+        configure = ["git", "config", f"http.{origin}.proxy", self.says["FAKE_PROXY_URL"]]
+        subprocess.run(configure, cwd=clone, check=True)
+        shutil.copy(model, clone)
+        os.sync()
+        return clone
+
+    def step(self, clone):
+        """The variables of a step without any credential."""
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, check=True, capture_output=True, text=True)
+        own = ("BITBUCKET_WORKSPACE", "BITBUCKET_REPO_SLUG", "BITBUCKET_GIT_HTTP_ORIGIN")
+        return {name: self.says[name] for name in own} | {
+            "CI": "true",
+            "BITBUCKET_BRANCH": "main",
+            "BITBUCKET_COMMIT": head.stdout.strip(),
+            "BITBUCKET_BUILD_NUMBER": "1",
+            "PIPELINES_PROXY": self.says["FAKE_PROXY_URL"],
+            "BITBUCKET_API_URL": "http://api.bitbucket.org/2.0",
+        }
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def replace(source, destination):
+    shutil.rmtree(destination, ignore_errors=True)
+    shutil.copytree(source, destination, symlinks=True)
+
+
+def repository(folder):
+    """A repository with one small commit."""
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("# Forest\n")
+    who = ["-c", "user.name=bench", "-c", "user.email=bench@example.com"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], [*who, "commit", "-q", "-m", "begin"]):
+        subprocess.run(["git", *command], cwd=folder, env=peer_environment(), check=True)
+    return folder
+
+
+def write_noise(path, size):
+    """Random bytes: nothing can compress them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for start in range(0, size, MIB):
+            file.write(os.urandom(min(MIB, size - start)))
+
+
+def write_weights(path, size):
+    """Normal float32 numbers, which compress a little, as a network's weights do.
+
+    They repeat after 4 MB, farther than deflate looks back; a random beginning makes each file another blob.
+    """
+    generator = random.Random(1)
+    block = array.array("f", (generator.gauss(0, 0.02) for _ in range(1_000_000))).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((os.urandom(16) + block * (size // len(block) + 1))[:size])
+
+
+def write_log(path, size):
+    line = "epoch {:6d}  loss 0.{:06d}  accuracy 0.{:06d}  3.21 s, 1234 samples a second on the first device\n"
+    text = "".join(line.format(n, n * 7919 % 1_000_000, n * 104_729 % 1_000_000) for n in range(10_000)).encode()
+    path.write_bytes((text * (size // len(text) + 1))[:size])
+
+
+# The figures
+
+
+def start_up(program, folder):
+    """The pipe ends at once after its first line: the folder is no repository."""
+    (folder / "empty").mkdir()
+    environment = {"ACTION": "publish", "OUTPUTS": "model", "BITBUCKET_CLONE_DIR": str(folder / "empty")}
+    git = shutil.which("git")
+    ours, peers = [], []
+    for _ in range(STARTS):
+        ours.append(1000 * first_byte([str(program)], environment, 2))
+        peers.append(1000 * first_byte([git, "--version"], {}, 1))
+    met = statistics.median(ours) < 10
+    yield row("start to first log line, beside git's", "{:.1f} ms", ours, peers, "< 10 ms", met)
+    yield row("… the slowest of 50", "{:.1f} ms", [max(ours)], [max(peers)])
+
+
+def big_output(program, folder):
+    """1 GiB that a training left is brought into the clone: read, hashed, compressed, sent, and all of that back."""
+    source = folder / "big.bin"
+    write_noise(source, OUTPUT_BYTES)
+    clone = repository(folder / "build")
+    variables = {"TRAIN_COMMAND": f"mkdir model && ln {source} model/big.bin", "OUTPUTS": "model/big.bin"}
+    runs, copies, tars = [], [], []
+    for _ in range(COPIES):
+        runs.append(run_pipe(program, clone, variables | {"PUBLISH": "none"}))
+        shutil.rmtree(clone / "model")
+        copies.append(timed_copy("cp --reflink=never big.bin copy", folder / "copy"))
+        tars.append(timed_copy("mkdir copy && tar c big.bin | tar x -C copy", folder / "copy"))
+    peak, agents = (max(peaks) / MIB for peaks in ([run.peak for run in runs], [run.agents for run in runs]))
+    yield row("1 GiB output: the pipe's peak memory", "{:.1f} MiB", [peak], goal="< 40 MiB", met=peak < 40)
+    yield row("… the largest agent's", "{:.1f} MiB", [agents])
+    seconds = [run.between("training done", "fetched") for run in runs]
+    yield row("… fetched in, beside cp", "{:.2f} s", seconds, copies)
+    yield row("… and beside tar c | tar x", "{:.2f} s", seconds, tars)
+    speeds = ([OUTPUT_BYTES / MIB / each for each in times] for times in (seconds, copies))
+    yield row("… which is, beside cp", "{:.0f} MiB/s", *speeds)
+
+
+def timed_copy(command, copy):
+    """Seconds of a shell command that makes a copy, which is removed."""
+    (seconds,), _ = run_peer(["sh", "-c", command], cwd=copy.parent)
+    if copy.is_dir():
+        shutil.rmtree(copy)
+    else:
+        copy.unlink()
+    return seconds
+
+
+def push(program, folder, bitbucket, kind, write, turns):
+    """A model committed and pushed through the proxy, which both reach with the same settings and no credential."""
+    model, ours, peers = folder / "model.bin", [], []
+    write(model, MODEL_BYTES)
+    for _ in range(turns):
+        clone = bitbucket.fresh(folder / "build", model)
+        variables = {"ACTION": "publish", "OUTPUTS": "model.bin", "BRANCH": "result"}
+        ours.append(run_pipe(program, clone, bitbucket.step(clone) | variables))
+        peers.append(run_peer(ADD, COMMIT, WHOLE_PUSH, cwd=bitbucket.fresh(folder / "build", model)))
+    plain, least = run_peer(ADD, COMMIT, PUSH, cwd=bitbucket.fresh(folder / "build", model))
+    seconds, theirs = [run.seconds for run in ours], [sum(seconds) for seconds, _ in peers]
+    yield row(f"95 MB {kind}: commit and push", "{:.2f} s", seconds, theirs, "ratio ≤ 1", ratio(seconds, theirs) <= 1)
+    yield row("… of which git push", "{:.2f} s", [], [seconds[-1] for seconds, _ in peers])
+    yield row("… beside git without http.postBuffer, once", "{:.2f} s", [statistics.median(seconds)], [sum(plain)])
+    peak, theirs = max(run.peak for run in ours) / MIB, min(least, *(peak for _, peak in peers)) / MIB
+    yield row("… peak memory, beside git's least", "{:.1f} MiB", [peak], [theirs], "≤ git's", peak <= theirs)
+
+
+def long_log(program, folder):
+    """A training that prints 200 MB; the pipe's own output goes nowhere."""
+    log = folder / "log"
+    write_log(log, LOG_BYTES)
+    clone = repository(folder / "build")
+    variables = {"TRAIN_COMMAND": f"cat {log} && touch done", "OUTPUTS": "done", "PUBLISH": "none"}
+    run = run_pipe(program, clone, variables)
+    seconds, peak = run.between("training started", "training done"), run.peak / MIB
+    yield row("200 MB log: followed in", "{:.2f} s", [seconds])
+    yield row("… peak memory", "{:.1f} MiB", [peak], goal="< 40 MiB", met=peak < 40)
+
+
+def many_files(program, folder):
+    """5,000 files go to the machine; the peer unpacks them as well, without list, hashes and compression."""
+    clone = repository(folder / "build")
+    for number in range(FILES):
+        write_noise(clone / f"data/{number % 50}/{number}.bin", FILE_BYTES)
+    ours, tars = [], []
+    for _ in range(COPIES):
+        run = run_pipe(program, clone, {"TRAIN_COMMAND": "touch done", "OUTPUTS": "done", "PUBLISH": "none"})
+        ours.append(run.between("machine ready", "training started"))
+        tars.append(timed_copy("mkdir copy && tar c -C build . | tar x -C copy", folder / "copy"))
+    yield row("5,000 files of 20 KiB sent, beside tar", "{:.2f} s", ours, tars)
+
+
+# The report
+
+
+def ratio(ours, peers):
+    return statistics.median(one / other for one, other in zip(ours, peers, strict=True))
+
+
+def row(name, form, ours, peers=(), goal="", met=None):
+    """A line of the table; the lists hold one value for each turn."""
+    shown = [form.format(statistics.median(values)) if values else "" for values in (ours, peers)]
+    compared = f"{ratio(ours, peers):.2f}" if ours and peers else ""
+    return (name, *shown, compared, goal, {None: "", True: "yes", False: "MISSED"}[met])
+
+
+def show(rows):
+    print(ROW.format(*HEADER))
+    for line in rows:
+        print(ROW.format(*line), flush=True)
+
+
+def figures(binaries, folder):
+    """Every row, each group in a folder of its own that goes with it."""
+    program = folder / "trainspot"
+    shutil.copy2(binaries / "trainspot", program)
+    with contextlib.closing(Bitbucket(binaries / "fake-bitbucket", folder)) as bitbucket:
+        for measure in (
+            lambda room: start_up(program, room),
+            lambda room: big_output(program, room),
+            lambda room: push(program, room, bitbucket, "of random bytes", write_noise, 5),
+            lambda room: push(program, room, bitbucket, "of float32 weights", write_weights, 3),
+            lambda room: long_log(program, room),
+            lambda room: many_files(program, room),
+        ):
+            with tempfile.TemporaryDirectory(dir=folder) as room:
+                yield from measure(Path(room))
+
+
+def machine():
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MIB / 1024
+    git = subprocess.run(["git", "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, load {load:.1f} before the start; {git}"
+
+
+def give_up(*_):
+    raise SystemExit(f"error: not done after {LIMIT} s")
+
+
+def main():
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    signal.signal(signal.SIGALRM, give_up)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.alarm(LIMIT)
+    start = time.monotonic()
+    print(machine())
+    with tempfile.TemporaryDirectory(prefix="trainspot-bench-") as folder:
+        show(figures(Path(sys.argv[1]).resolve(), Path(folder)))
+    print(f"measured in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
