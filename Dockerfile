@@ -5,15 +5,15 @@ RUN apt-get update && apt-get install --yes --no-install-recommends ca-certifica
 WORKDIR /source
 COPY . .
 RUN cargo build --release --locked --bin trainspot
-RUN mkdir -p /root/image/etc/ssl/certs \
-    && mkdir -m 1777 /root/image/tmp \
-    && cp "target/$(rustc -vV | sed -n 's/^host: //p')/release/trainspot" pipe.yml README.md LICENSE /root/image/ \
-    && cp /etc/ssl/certs/ca-certificates.crt /root/image/etc/ssl/certs/
+RUN mkdir -p /image/etc/ssl/certs \
+    && mkdir -m 1777 /image/tmp \
+    && cp "target/$(rustc -vV | sed -n 's/^host: //p')/release/trainspot" pipe.yml README.md LICENSE /image/ \
+    && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/
 
 FROM scratch
 LABEL org.opencontainers.image.title="trainspot" \
       org.opencontainers.image.description="Bitbucket Pipe that trains a model on a rented machine and commits it back" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /root/image /
+COPY --from=build /image /
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 ENTRYPOINT ["/trainspot"]

@@ -21,7 +21,7 @@ chmod 1777 "$context/root/tmp"
 cp "$binary" "$context/root/trainspot"
 cp pipe.yml README.md LICENSE "$context/root/"
 cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$context/root/etc/ssl/certs/ca-certificates.crt"
-sed -n "/^FROM scratch/,\$p" Dockerfile | sed "s|^COPY --from=build /root/image /|COPY root /|" >"$context/Dockerfile"
+sed -n "/^FROM scratch/,\$p" Dockerfile | sed "s|^COPY --from=build /image /|COPY root /|" >"$context/Dockerfile"
 
 scripts/with-docker.sh docker build --tag "$tag" "$context"
 echo "==> image $tag"
