@@ -16,12 +16,12 @@ fi
 mkdir -p build
 context=$(mktemp -d build/image.XXXXXX)
 trap 'rm -rf "$context"' EXIT
-mkdir -p "$context/root/etc/ssl/certs" "$context/root/tmp"
-chmod 1777 "$context/root/tmp"
-cp "$binary" "$context/root/trainspot"
-cp pipe.yml README.md LICENSE "$context/root/"
-cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$context/root/etc/ssl/certs/ca-certificates.crt"
-sed -n "/^FROM scratch/,\$p" Dockerfile | sed "s|^COPY --from=build /image /|COPY root /|" >"$context/Dockerfile"
+mkdir -p "$context/files/etc/ssl/certs" "$context/files/tmp"
+chmod 1777 "$context/files/tmp"
+cp "$binary" "$context/files/trainspot"
+cp pipe.yml README.md LICENSE "$context/files/"
+cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$context/files/etc/ssl/certs/ca-certificates.crt"
+sed -n "/^FROM scratch/,\$p" Dockerfile | sed "s|^COPY --from=build /image /|COPY files /|" >"$context/Dockerfile"
 
 scripts/with-docker.sh docker build --tag "$tag" "$context"
 echo "==> image $tag"

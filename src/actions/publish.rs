@@ -180,7 +180,7 @@ fn publication(config: &Config, clone: &Checkout, made: &Made, facts: &Facts) ->
         (_, target) => Destination::PullRequest { branch, target },
     };
     Publication {
-        outputs: made.outputs.iter().map(|entry| entry.path.to_path()).collect(),
+        outputs: paths(&made.outputs),
         destination,
         message: crate::log::redact(&message(config, clone.commit(), made, facts)),
         author_name: publish.user_name.clone(),

@@ -9,10 +9,6 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-/// The most bytes that a comment should have. Bitbucket refuses what is longer than 32,768 characters, and not in
-/// words that anybody would understand; the difference is for what it counts otherwise than we do.
-pub const LONGEST_COMMENT: usize = 30_000;
-
 const SCOPE: Scope = Scope { access: "pullrequest", api: "read:pullrequest:bitbucket" };
 
 /// A comment as Bitbucket sends it, as far as it is of use here.

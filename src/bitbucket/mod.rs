@@ -15,15 +15,9 @@ use std::fmt;
 use std::time::Duration;
 use url::Url;
 
-pub use comments::LONGEST_COMMENT;
 pub use commits::{BuildState, BuildStatus};
 pub use failure::{Failure, status_of};
 pub use pull_requests::{NewPullRequest, PullRequest};
-
-/// The API of Bitbucket Cloud.
-pub const API_URL: &str = "https://api.bitbucket.org/2.0";
-/// The auth proxy of a Pipelines step, as a pipe's container reaches it.
-pub const PIPELINES_PROXY_URL: &str = "http://host.docker.internal:29418";
 
 /// Who calls. App passwords are not among them: Bitbucket removed them in July 2026.
 #[derive(Clone)]
@@ -39,7 +33,7 @@ pub enum Credential {
     },
     /// None: the step's auth proxy adds its own, for Code Insights reports only.
     PipelinesProxy {
-        /// The proxy, usually [`PIPELINES_PROXY_URL`].
+        /// The proxy's address.
         proxy_url: String,
     },
 }
@@ -97,7 +91,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of `workspace/repo_slug` (names, or UUIDs in braces) at `api_url`, usually [`API_URL`].
+    /// A client of `workspace/repo_slug` (names, or UUIDs in braces) at `api_url`, which ends in `/2.0`.
     ///
     /// Behind the Pipelines proxy it speaks plain HTTP whatever the URL says: the proxy cannot add its
     /// authorisation to what it cannot read.
