@@ -107,6 +107,28 @@ impl Error {
         self
     }
 
+    /// Several failures as one: the only one itself; else what they come to, why each, and all that they leave.
+    ///
+    /// # Errors
+    /// There are any.
+    pub fn all(what: &str, mut errors: Vec<Self>) -> Result<()> {
+        if errors.len() < 2 {
+            return errors.pop().map_or(Ok(()), Err);
+        }
+        let inner = || errors.iter().flat_map(Self::own_chain);
+        Err(Self {
+            kind: inner().find_map(|error| error.kind),
+            hint: inner().find_map(|error| error.hint.clone()),
+            leftovers: each_once(inner().flat_map(|error| error.leftovers.clone())),
+            ..Self::new(what).source(each_once(errors.iter().map(|error| chain(error))).join("; "))
+        })
+    }
+
+    /// All that may still exist because of it, its sources included.
+    pub fn leftovers(&self) -> impl Iterator<Item = &str> {
+        self.own_chain().flat_map(|error| error.leftovers.iter().map(String::as_str))
+    }
+
     /// The outermost kind in the chain; [`Kind::Unexpected`] when none was given.
     #[must_use]
     pub fn exit_kind(&self) -> Kind {
@@ -117,7 +139,7 @@ impl Error {
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = chain(self);
-        for leftover in self.own_chain().flat_map(|error| &error.leftovers) {
+        for leftover in self.leftovers() {
             text.push_str("\nStill there: ");
             text.push_str(leftover);
         }
@@ -132,6 +154,16 @@ impl Error {
         std::iter::successors(Some(self as &(dyn StdError + 'static)), |&error| error.source())
             .filter_map(|error| error.downcast_ref::<Self>())
     }
+}
+
+fn each_once(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    for text in texts {
+        if !kept.contains(&text) {
+            kept.push(text);
+        }
+    }
+    kept
 }
 
 /// An error and its sources in one line, `what: why: why`.

@@ -2,6 +2,9 @@
 //!
 //! The rooms, and which may call which, are drawn in `ARCHITECTURE.md`.
 
+// A run is one future of many rooms; its layout nests deeper than the default allows.
+#![recursion_limit = "256"]
+
 pub mod actions;
 pub mod agent;
 pub mod bitbucket;

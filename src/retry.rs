@@ -31,19 +31,41 @@ pub async fn retry<T, E>(
     policy: Policy,
     mut operation: impl AsyncFnMut(u32) -> Attempt<T, E>,
 ) -> Result<T, E> {
-    let give_up = Instant::now() + policy.total;
-    let mut attempt = 1;
+    let mut tries = Tries::new(policy);
     loop {
-        let (error, asked) = match operation(attempt).await {
+        let (error, asked) = match operation(tries.attempt).await {
             Attempt::Final(result) => return result,
             Attempt::Passing(error, asked) => (error, asked),
         };
-        let wait = asked.unwrap_or_else(|| backoff(policy, attempt));
-        if attempt >= policy.attempts || Instant::now() + wait > give_up {
+        if !tries.again(asked).await {
             return Err(error);
         }
+    }
+}
+
+/// The attempts of a policy, for a loop whose future must be `Send`: the compiler cannot see that of [`retry`]'s.
+pub struct Tries {
+    policy: Policy,
+    attempt: u32,
+    give_up: Instant,
+}
+
+impl Tries {
+    /// Begins with the first attempt.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, attempt: 1, give_up: Instant::now() + policy.total }
+    }
+
+    /// Waits for the next attempt, as long as the service asked for if it did; false when the policy is used up.
+    pub async fn again(&mut self, asked: Option<Duration>) -> bool {
+        let wait = asked.unwrap_or_else(|| backoff(self.policy, self.attempt));
+        if self.attempt >= self.policy.attempts || Instant::now() + wait > self.give_up {
+            return false;
+        }
         tokio::time::sleep(wait).await;
-        attempt += 1;
+        self.attempt += 1;
+        true
     }
 }
 

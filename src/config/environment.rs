@@ -14,6 +14,13 @@ impl Environment {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
+    /// Where `name` is missing, `other` holds.
+    pub(super) fn let_stand_in(&mut self, other: &str, name: &str) {
+        if let (None, Some(value)) = (self.get(name), self.get(other).map(str::to_owned)) {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
     /// The non-empty items of a variable's value; none when it is missing.
     ///
     /// The error is the whole sentence that follows the variable's name.

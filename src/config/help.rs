@@ -1,6 +1,6 @@
 //! The table of variables as people read it: `--help`, the README's tables, `pipe.yml`.
 
-use super::variables::{Action, Presence, VARIABLES, Variable};
+use super::variables::{Action, Presence, Provider, VARIABLES, Variable};
 use crate::error::Kind;
 use std::fmt::Write as _;
 
@@ -30,7 +30,11 @@ pub fn readme_table() -> String {
     let mut table = String::from("| Variable | Usage |\n| --- | --- |\n");
     for variable in VARIABLES {
         let star = if variable.presence == Presence::Required { " (*)" } else { "" };
-        let only = if variable.actions.len() == Action::ALL.len() { "" } else { " _(train)_" };
+        let only = match variable.providers {
+            [provider] => format!(" _({})_", provider.name()),
+            _ if for_every_action(variable) => String::new(),
+            _ => " _(train)_".to_owned(),
+        };
         let _ = writeln!(
             table,
             "| `{}`{star} | {}{}{only} |",
@@ -39,7 +43,7 @@ pub fn readme_table() -> String {
             presence(variable, "`")
         );
     }
-    table.push_str("\n_(*) = required variable. (train) = read by `ACTION: train` only._\n");
+    table.push_str("\n_(*) = required variable. (train) = read by `ACTION: train` only. (aws) = read by `ACTION: train` with `CLOUD: aws` only._\n");
     table
 }
 
@@ -55,7 +59,6 @@ pub fn exit_codes() -> String {
 
 /// The `variables:` of `pipe.yml`.
 ///
-/// A secret's default is the repository variable of the same name, so that a step need not map it.
 #[must_use]
 pub fn pipe_variables() -> String {
     let mut list = String::from("variables:\n");
@@ -65,9 +68,7 @@ pub fn pipe_variables() -> String {
         let _ = writeln!(list, "    required: {}", required(variable));
         match variable.presence {
             Presence::Default(default) => drop(writeln!(list, "    default: {}", quoted(default))),
-            _ if variable.secret || variable.name == "ATLASSIAN_ACCOUNT_EMAIL" => {
-                let _ = writeln!(list, "    default: ${}", variable.name);
-            }
+            _ if variable.inherited => drop(writeln!(list, "    default: ${}", variable.name)),
             _ => {}
         }
     }
@@ -76,7 +77,13 @@ pub fn pipe_variables() -> String {
 
 /// Whether every step must give it, whatever its action.
 fn required(variable: &Variable) -> bool {
-    variable.presence == Presence::Required && variable.actions.len() == Action::ALL.len()
+    variable.presence == Presence::Required
+        && for_every_action(variable)
+        && variable.providers.len() == Provider::ALL.len()
+}
+
+fn for_every_action(variable: &Variable) -> bool {
+    variable.actions.len() == Action::ALL.len()
 }
 
 fn presence(variable: &Variable, mark: &str) -> String {

@@ -2,16 +2,19 @@
 //!
 //! Every mistake is found before anything starts, and all of them are told at once.
 
+pub mod aws;
 mod environment;
 pub mod help;
 mod problems;
 mod reader;
+mod shapes;
 mod spelling;
 mod values;
 pub mod variables;
 
 pub use problems::Problems;
 
+use crate::bitbucket::Credential;
 use reader::Reader;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -45,9 +48,20 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+/// Where to train.
+#[derive(Clone, Debug)]
+pub enum Cloud {
+    /// On the machine that runs the pipe.
+    Local,
+    /// On a machine rented from AWS.
+    Aws(Box<aws::Aws>),
+}
+
 /// How to train.
 #[derive(Debug)]
 pub struct Train {
+    /// Where.
+    pub cloud: Cloud,
     /// Shell commands, one or more lines.
     pub command: String,
     /// The variables that the training gets, values included.
@@ -109,35 +123,10 @@ pub struct Publish {
 /// How to reach Bitbucket.
 #[derive(Debug)]
 pub struct Bitbucket {
-    /// The credential, if there is one.
+    /// The user's credential, else the proxy of Pipelines; none outside Pipelines.
     pub credential: Option<Credential>,
     /// The API's base, without a final slash.
     pub api_url: String,
-    /// The proxy of Pipelines.
-    pub proxy_url: String,
-}
-
-/// A credential for Bitbucket.
-#[derive(Clone)]
-pub enum Credential {
-    /// A repository, project or workspace access token.
-    AccessToken(String),
-    /// An Atlassian account's e-mail and API token.
-    ApiToken {
-        /// The account's e-mail.
-        email: String,
-        /// The token.
-        token: String,
-    },
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::AccessToken(_) => "AccessToken(…)",
-            Self::ApiToken { .. } => "ApiToken(…)",
-        })
-    }
 }
 
 /// A value to hide, and the name to show in its place.
@@ -210,8 +199,13 @@ mod tests {
 
     #[test]
     fn a_variable_reaches_the_training_as_it_is() {
-        let given =
-            [("TRAIN_COMMAND", "x"), ("OUTPUTS", "y"), ("TRAIN_ENV", "KEY"), ("KEY", "-----\nabc\n-----\n")];
+        let given = [
+            ("CLOUD", "local"),
+            ("TRAIN_COMMAND", "x"),
+            ("OUTPUTS", "y"),
+            ("TRAIN_ENV", "KEY"),
+            ("KEY", "-----\nabc\n-----\n"),
+        ];
         let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let train = Config::load(given).unwrap().train.unwrap();
         assert_eq!(train.environment["KEY"], "-----\nabc\n-----\n");

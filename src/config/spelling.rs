@@ -2,18 +2,26 @@
 
 use super::variables::VARIABLES;
 
+/// Close to a name of ours, and common in steps.
+const INNOCENT: &str = "TAG";
+
 /// The known name that `unknown` was most likely meant to be.
 ///
 /// Close means one slip in a short name and two in a longer one; case and `-` for `_` do not count, nor does the
-/// tail that Pipelines gives to lists (`_COUNT`, `_0`).
+/// tail that Pipelines gives to lists (`_COUNT`, `_0`). Of names that are equally close, one more or less letter at the
+/// end is the likelier slip.
 pub(super) fn nearest(unknown: &str) -> Option<&'static str> {
     let plain = list_base(unknown).to_ascii_uppercase().replace('-', "_");
+    if plain == INNOCENT {
+        return None;
+    }
     let slips = if plain.len() <= 5 { 1 } else { 2 };
+    let of_its_end = |name: &str| name.starts_with(&plain) || plain.starts_with(name);
     VARIABLES
         .iter()
         .map(|variable| (strsim::osa_distance(variable.name, &plain), variable.name))
         .filter(|(distance, name)| *distance <= slips && *name != unknown)
-        .min()
+        .min_by_key(|(distance, name)| (*distance, !of_its_end(name), *name))
         .map(|(_, name)| name)
 }
 
@@ -49,6 +57,10 @@ mod tests {
             ("BITBUCKET_ACESS_TOKEN", "BITBUCKET_ACCESS_TOKEN"),
             ("CHECKPOINT", "CHECKPOINTS"),
             ("DEBGU", "DEBUG"),
+            ("GPUS", "GPU"),
+            ("CPU", "CPUS"),
+            ("INSTANCE_TYPES", "INSTANCE_TYPE"),
+            ("AWS_DEFAULT_REGIONS", "AWS_DEFAULT_REGION"),
         ] {
             assert_eq!(nearest(given), Some(meant), "{given}");
         }
@@ -68,7 +80,10 @@ mod tests {
             "SHLVL",
             "CI",
             "PORT",
-            "TAGS",
+            "TAG",
+            "TAG_0",
+            "STAGE",
+            "SSH_AUTH_SOCK",
             "DOCKER_HOST",
             "PIPELINES_JWT_TOKEN",
             "BITBUCKET_BRANCH",
@@ -77,7 +92,9 @@ mod tests {
             "BITBUCKET_TAG",
             "BITBUCKET_COMMIT",
             "BITBUCKET_GIT_HTTP_ORIGIN",
-            "AWS_ACCESS_KEY_ID",
+            "AWS_REGION",
+            "AWS_PROFILE",
+            "AWS_ROLE_ARN",
             "EPOCHS",
         ] {
             assert_eq!(nearest(name), None, "{name}");

@@ -1,17 +1,18 @@
 //! From the text of one variable to its value, or to the words that tell a user what is wrong with it.
 
-use super::variables::Kind;
+use super::variables::{Kind, Shape};
 use std::path::{Component, Path};
 use std::time::Duration;
 
 /// A variable's value, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Text(String),
     List(Vec<String>),
     Switch(bool),
     Duration(Duration),
     Count(u32),
+    Money(f64),
 }
 
 /// Checks `items`, the non-empty parts of a variable's value, against its kind.
@@ -22,6 +23,7 @@ pub(super) fn parse(kind: Kind, items: &[String]) -> Result<Value, Wrong> {
         Kind::Script => Ok(Value::Text(items.join("\n"))),
         Kind::Patterns => each(kind, items, pattern),
         Kind::Environment => each(kind, items, environment),
+        Kind::Each(shape) => shaped(kind, shape, items),
         _ => {
             let text = items.first().map(String::as_str).unwrap_or_default();
             scalar(kind, text).map_err(|why| Wrong { item: shown(kind, text), why })
@@ -64,11 +66,26 @@ fn each(kind: Kind, items: &[String], check: impl Fn(&str) -> Result<(), String>
     Ok(Value::List(items.to_vec()))
 }
 
+/// Each as AWS writes it, once.
+fn shaped(kind: Kind, shape: Shape, items: &[String]) -> Result<Value, Wrong> {
+    let mut checked = Vec::new();
+    for item in items {
+        let item = shape.check(item).map_err(|why| Wrong { item: shown(kind, item), why })?;
+        if !checked.contains(&item) {
+            checked.push(item);
+        }
+    }
+    Ok(Value::List(checked))
+}
+
 fn scalar(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::Switch => switch(text).map(Value::Switch),
         Kind::Duration(least, most) => duration(text, least, most).map(Value::Duration),
-        Kind::Count(most) => count(text, most).map(Value::Count),
+        Kind::Count(least, most) => count(text, least, most).map(Value::Count),
+        Kind::Gib(most) => gib(text, most).map(Value::Count),
+        Kind::Money => money(text).map(Value::Money),
+        Kind::One(shape) => shape.check(text).map(Value::Text),
         Kind::Choice(choices) => choice(text, choices),
         Kind::Path => inside(text).map(|()| Value::Text(text.to_owned())),
         Kind::Branch => branch(text).map(|()| Value::Text(text.to_owned())),
@@ -104,9 +121,26 @@ fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Str
     Ok(value)
 }
 
-fn count(text: &str, most: u32) -> Result<u32, String> {
-    let number = text.parse().ok().filter(|number| *number <= most);
-    number.ok_or_else(|| format!("is not a whole number from 0 to {most}"))
+fn count(text: &str, least: u32, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("is not a whole number from {least} to {most}"))
+}
+
+fn gib(text: &str, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("is not a whole number of GiB from 1 to {most}; write it like 32"))
+}
+
+/// EC2 takes no price of 0.001 or less.
+fn money(text: &str) -> Result<f64, String> {
+    const MOST: f64 = 100_000.0;
+    let plain = text.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
+    let amount: Option<f64> = text.parse().ok().filter(|_| plain);
+    let amount = amount.ok_or("is not an amount of dollars; write it like 0.35")?;
+    if amount <= 0.001 || amount > MOST {
+        return Err(format!("is out of range; it can be more than 0.001 and up to {MOST}"));
+    }
+    Ok(amount)
 }
 
 fn choice(text: &str, choices: &[&str]) -> Result<Value, String> {

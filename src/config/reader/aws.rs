@@ -1,0 +1,211 @@
+//! What to rent from AWS.
+
+use super::super::aws::{Aws, Oidc, Purchase, SshAddress, Wanted};
+use super::super::{Secret, Train};
+use super::{OIDC_TOKEN, Reader};
+use std::time::Duration;
+
+/// A training that may run for longer should not have to begin again.
+const LONG: Duration = Duration::from_hours(2);
+/// What the credentials of AWS are called in an environment.
+const KEYS: [&str; 4] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", OIDC_TOKEN];
+/// Of the 50 that AWS allows, without those of ours.
+const MOST_TAGS: usize = 40;
+
+impl Reader {
+    pub(super) fn aws(&mut self) -> Aws {
+        let oidc = self.oidc();
+        if oidc.is_none() {
+            self.check_keys();
+        }
+        self.check_regions();
+        self.check_together();
+        Aws {
+            regions: self.regions(),
+            oidc,
+            machine: self.wanted(),
+            purchase: self.purchase(),
+            max_price: self.money("MAX_PRICE"),
+            max_cost: self.money("MAX_COST"),
+            capacity_wait: self.duration("CAPACITY_WAIT"),
+            image: self.some("IMAGE"),
+            disk_size: self.some_count("DISK_SIZE"),
+            disk_type: self.text("DISK_TYPE"),
+            instance_profile: self.some("INSTANCE_PROFILE"),
+            subnets: self.list("SUBNET"),
+            security_group: self.some("SECURITY_GROUP"),
+            tags: self.tags(),
+            startup_script: self.some("STARTUP_SCRIPT"),
+            ssh_cidrs: self.list("SSH_CIDR"),
+            ssh_address: self.ssh_address(),
+            public_ip_url: self.text("PUBLIC_IP_URL"),
+            boot_timeout: self.duration("BOOT_TIMEOUT"),
+            dry_run: self.switch("DRY_RUN"),
+        }
+    }
+
+    /// The role, if it can be taken. Without the step's token an access key does, as with the official pipes.
+    fn oidc(&mut self) -> Option<Oidc> {
+        let role_arn = self.some("AWS_OIDC_ROLE_ARN")?;
+        if let Some(token) = self.environment.get(OIDC_TOKEN) {
+            let token = Secret { name: OIDC_TOKEN.to_owned(), value: token.to_owned() };
+            return Some(Oidc { role_arn, token });
+        }
+        let why = format!("needs 'oidc: true' in the step, which gives the pipe {OIDC_TOKEN}");
+        if self.some("AWS_ACCESS_KEY_ID").is_some() {
+            self.warnings.push(format!("AWS_OIDC_ROLE_ARN {why}; using AWS_ACCESS_KEY_ID instead"));
+        } else {
+            self.problems.add("AWS_OIDC_ROLE_ARN", why);
+        }
+        None
+    }
+
+    fn check_keys(&mut self) {
+        let [id, secret, session] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+            .map(|name| self.missing(name));
+        if id && !(secret && session) {
+            self.problems
+                .add("AWS_ACCESS_KEY_ID", "is missing: the rest of an access key is of use only with it");
+        }
+        if secret && !(id && session) {
+            self.problems.add("AWS_SECRET_ACCESS_KEY", "is missing: an access key is of use only with it");
+        }
+        if session && self.text("AWS_ACCESS_KEY_ID").starts_with("ASIA") {
+            self.problems.add(
+                "AWS_SESSION_TOKEN",
+                "is missing: an access key that begins with ASIA is of use only with it",
+            );
+        }
+        // The SDK reads the environment itself, and signs with the spaces.
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            let given = self.environment.0.get(name).filter(|value| !value.trim().is_empty());
+            if given.is_some_and(|value| value.trim() != value) {
+                self.problems.add(name, "(value not shown) has white space around it; paste it without");
+            }
+        }
+    }
+
+    /// What belongs to one region cannot be had in another.
+    fn check_regions(&mut self) {
+        if self.list("FALLBACK_REGIONS").is_empty() {
+            return;
+        }
+        let is_ami = self.text("IMAGE").starts_with("ami-");
+        for (name, given) in [
+            ("SUBNET", !self.missing("SUBNET")),
+            ("SECURITY_GROUP", !self.missing("SECURITY_GROUP")),
+            ("IMAGE", is_ami),
+        ] {
+            if given {
+                let what = if name == "IMAGE" { "an AMI's id as IMAGE" } else { name };
+                self.problems.add(
+                    "FALLBACK_REGIONS",
+                    format!("is given together with {what}, which exists in one region only; leave one of them out"),
+                );
+            }
+        }
+    }
+
+    fn check_together(&mut self) {
+        if self.purchase() == Purchase::OnDemand && !self.missing("MAX_PRICE") {
+            self.problems.add(
+                "MAX_PRICE",
+                "is given together with PURCHASE 'on-demand', whose price is fixed; leave it out, or limit the whole by MAX_COST",
+            );
+        }
+        if !self.missing("SECURITY_GROUP") && !self.missing("SSH_CIDR") {
+            self.problems.add(
+                "SSH_CIDR",
+                "is given together with SECURITY_GROUP, whose rules are left as they are; leave one of them out",
+            );
+        }
+        if self.list("TAGS").len() > MOST_TAGS {
+            self.problems
+                .add("TAGS", format!("are more than {MOST_TAGS}; AWS allows no more beside trainspot's own"));
+        }
+    }
+
+    fn regions(&self) -> Vec<String> {
+        let mut regions = vec![self.text("AWS_DEFAULT_REGION")];
+        for region in self.list("FALLBACK_REGIONS") {
+            if !regions.contains(&region) {
+                regions.push(region);
+            }
+        }
+        regions
+    }
+
+    fn wanted(&mut self) -> Wanted {
+        const LEAST: [&str; 4] = ["CPUS", "MEMORY", "GPU", "GPU_MEMORY"];
+        let given: Vec<&str> = LEAST.into_iter().filter(|name| !self.missing(name)).collect();
+        let types = !self.missing("INSTANCE_TYPE");
+        for name in given.iter().filter(|_| types) {
+            self.problems.add(*name, "is given together with INSTANCE_TYPE; leave one of them out");
+        }
+        let nothing = given.iter().all(|name| self.values.contains_key(name) && self.count(name) == 0);
+        if !types && nothing {
+            self.problems.add(
+                "INSTANCE_TYPE",
+                "is missing: name the types that will do, or say what any type must have by CPUS, MEMORY, GPU or GPU_MEMORY",
+            );
+        }
+        if self.some_count("GPU") == Some(0) && self.count("GPU_MEMORY") > 0 {
+            self.problems.add("GPU_MEMORY", "is given together with GPU '0'; leave one of them out");
+        }
+        if types {
+            return Wanted::Types(self.list("INSTANCE_TYPE"));
+        }
+        let gpu_memory = self.count("GPU_MEMORY");
+        let gpus = self.some_count("GPU").unwrap_or(u32::from(gpu_memory > 0));
+        Wanted::AtLeast { cpus: self.count("CPUS"), memory: self.count("MEMORY"), gpus, gpu_memory }
+    }
+
+    fn purchase(&self) -> Purchase {
+        match self.text("PURCHASE").as_str() {
+            "on-demand" => Purchase::OnDemand,
+            "spot-then-on-demand" => Purchase::SpotThenOnDemand,
+            _ => Purchase::Spot,
+        }
+    }
+
+    fn ssh_address(&self) -> SshAddress {
+        match self.text("SSH_ADDRESS").as_str() {
+            "public" => SshAddress::Public,
+            "private" => SshAddress::Private,
+            _ => SshAddress::Auto,
+        }
+    }
+
+    fn tags(&mut self) -> Vec<(String, String)> {
+        let mut tags: Vec<(String, String)> = Vec::new();
+        for (key, value) in self.list("TAGS").iter().filter_map(|tag| tag.split_once('=')) {
+            if tags.iter().any(|(other, _)| other == key) {
+                self.problems.add("TAGS", format!("have the key '{key}' twice"));
+            } else {
+                tags.push((key.to_owned(), value.to_owned()));
+            }
+        }
+        tags
+    }
+
+    /// Only where the user named a long time: the default says nothing of the training.
+    pub(super) fn warn_of_lost_work(&mut self, aws: &Aws, train: &Train) {
+        let long = self.chosen("MAX_RUNTIME") && train.max_runtime > LONG;
+        if long && train.checkpoints.is_empty() && aws.purchase != Purchase::OnDemand {
+            self.warnings.push(
+                "a spot machine can be taken away, and without CHECKPOINTS the training then begins again from zero; save checkpoints, or use PURCHASE 'on-demand'".to_owned(),
+            );
+        }
+    }
+
+    pub(super) fn warn_of_keys(&mut self, train: &Train) {
+        let named: Vec<&str> =
+            KEYS.into_iter().filter(|name| train.environment.contains_key(*name)).collect();
+        if !named.is_empty() {
+            self.warnings.push(format!(
+                "TRAIN_ENV gives {} to the rented machine; by INSTANCE_PROFILE the training gets credentials of its own",
+                named.join(", ")
+            ));
+        }
+    }
+}

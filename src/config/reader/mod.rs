@@ -1,0 +1,266 @@
+//! The table applied to an environment: values, mistakes and warnings.
+
+mod aws;
+mod publish;
+mod train;
+
+use super::environment::Environment;
+use super::problems::Problems;
+use super::spelling;
+use super::values::{self, Value};
+use super::variables::{Action, Presence, Provider, VARIABLES, Variable, find};
+use super::{Config, Pipeline, Secret, Train};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Secrets that a step has without any doing of ours.
+const OF_THE_STEP: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
+/// There in a step with `oidc: true`.
+const OIDC_TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
+/// Shorter values would black out half of the log.
+const SHORTEST_SECRET: usize = 6;
+
+pub(super) struct Reader {
+    environment: Environment,
+    values: BTreeMap<&'static str, Value>,
+    problems: Problems,
+    warnings: Vec<String>,
+    action: Action,
+    /// None if `CLOUD` is wrong: then nobody knows which of the providers' variables are.
+    provider: Option<Provider>,
+}
+
+impl Reader {
+    pub(super) fn new(environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut reader = Self {
+            environment: Environment(environment.into_iter().collect()),
+            values: BTreeMap::new(),
+            problems: Problems::default(),
+            warnings: Vec::new(),
+            action: Action::Train,
+            provider: None,
+        };
+        reader.environment.let_stand_in("AWS_REGION", "AWS_DEFAULT_REGION");
+        for variable in VARIABLES {
+            reader.read(variable);
+            match variable.name {
+                "ACTION" if reader.text("ACTION") == Action::Publish.name() => {
+                    reader.action = Action::Publish;
+                }
+                "CLOUD" => {
+                    let name = reader.text("CLOUD");
+                    reader.provider = Provider::ALL.into_iter().find(|provider| provider.name() == name);
+                }
+                _ => {}
+            }
+        }
+        reader
+    }
+
+    pub(super) fn finish(self, config: Config) -> Result<Config, Problems> {
+        if self.problems.0.is_empty() { Ok(config) } else { Err(self.problems) }
+    }
+
+    fn read(&mut self, variable: &'static Variable) {
+        let items = self.environment.items(variable);
+        let default = default_of(variable.name).map(|default| vec![default.to_owned()]);
+        let idle = self.idle(variable);
+        if let Some(why) = &idle {
+            // The defaults in `pipe.yml` reach us as if the user had written them.
+            let given = !matches!(&items, Ok(items) if items.is_empty() || Some(items) == default.as_ref());
+            if given && !why.is_empty() && !variable.inherited {
+                self.warnings.push(format!("{} has no effect with {why}", variable.name));
+            }
+        }
+        let items = items.map(|items| if items.is_empty() { default.unwrap_or_default() } else { items });
+        let value = items.and_then(|items| match (items.as_slice(), variable.presence) {
+            ([], Presence::Required) => Err(format!("is missing: {}", plain(variable.help))),
+            ([], _) => Ok(None),
+            _ => parse(variable, &items).map(Some),
+        });
+        match value {
+            Ok(Some(value)) => drop(self.values.insert(variable.name, value)),
+            Err(what) if idle.is_none() => self.problems.add(variable.name, what),
+            _ => {}
+        }
+    }
+
+    /// Why nobody reads a variable, if nobody does; in no words if it is not known whether somebody does.
+    fn idle(&self, variable: &Variable) -> Option<String> {
+        if !variable.actions.contains(&self.action) {
+            return Some(format!("ACTION '{}'", self.action.name()));
+        }
+        match self.provider {
+            _ if variable.providers.len() == Provider::ALL.len() => None,
+            Some(provider) if variable.providers.contains(&provider) => None,
+            Some(provider) => Some(format!("CLOUD '{}'", provider.name())),
+            None => Some(String::new()),
+        }
+    }
+
+    pub(super) fn config(&mut self) -> Config {
+        let pipeline = self.pipeline();
+        let train = (self.action == Action::Train).then(|| self.train());
+        let bitbucket = self.bitbucket(&pipeline);
+        self.unknown(train.as_ref());
+        let clone_dir = pipeline.clone_dir.clone().unwrap_or_else(|| PathBuf::from("."));
+        Config {
+            action: self.action,
+            debug: self.switch("DEBUG"),
+            clone_dir,
+            outputs: self.list("OUTPUTS"),
+            publish: self.publish(),
+            secrets: self.secrets(train.as_ref()),
+            warnings: std::mem::take(&mut self.warnings),
+            pipeline,
+            train,
+            bitbucket,
+        }
+    }
+
+    fn pipeline(&mut self) -> Pipeline {
+        let present = self
+            .environment
+            .0
+            .iter()
+            .filter(|(_, value)| !value.trim().is_empty())
+            .map(|(name, value)| (name.clone(), value.clone()));
+        match envy::prefixed("BITBUCKET_").from_iter(present) {
+            Ok(pipeline) => pipeline,
+            Err(error) => {
+                self.problems.add("BITBUCKET_*", format!("cannot be read: {error}"));
+                Pipeline::default()
+            }
+        }
+    }
+
+    /// Finds names that look like slips of ours.
+    fn unknown(&mut self, train: Option<&Train>) {
+        let known = |name: &str| {
+            find(name).is_some() || train.is_some_and(|train| train.environment.contains_key(name))
+        };
+        let slips: Vec<(String, &str)> = self
+            .environment
+            .0
+            .keys()
+            .filter(|name| !known(name) && !known(spelling::list_base(name)))
+            .filter_map(|name| Some((name.clone(), spelling::nearest(name)?)))
+            .collect();
+        for (name, meant) in slips {
+            let meant = if spelling::list_base(&name) == name {
+                meant.to_owned()
+            } else {
+                format!("the list {meant}")
+            };
+            self.problems.add(name, format!("is not known; did you mean {meant}?"));
+        }
+    }
+
+    /// The values to hide: our own secrets, and those of the training whose names say that they are secret.
+    fn secrets(&self, train: Option<&Train>) -> Vec<Secret> {
+        const TELLING: [&str; 9] =
+            ["TOKEN", "SECRET", "PASS", "PWD", "KEY", "CREDENTIAL", "AUTH", "JWT", "DSN"];
+        let own = VARIABLES.iter().filter(|variable| variable.secret);
+        let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
+        let training = train.into_iter().flat_map(|train| train.environment.clone());
+        let training =
+            training.filter(|(name, _)| TELLING.iter().any(|word| name.to_ascii_uppercase().contains(word)));
+        let of_the_step = OF_THE_STEP
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.to_owned())));
+        own.chain(training)
+            .chain(of_the_step)
+            .filter(|(_, value)| value.len() >= SHORTEST_SECRET)
+            .map(|(name, value)| Secret { name, value })
+            .collect()
+    }
+
+    /// Whether a value was given that is not the default.
+    fn chosen(&self, name: &str) -> bool {
+        self.environment.get(name).is_some_and(|value| default_of(name) != Some(value))
+    }
+
+    /// Whether a variable has neither a value nor a mistake.
+    fn missing(&self, name: &str) -> bool {
+        !self.values.contains_key(name) && !self.problems.0.iter().any(|problem| problem.variable == name)
+    }
+
+    fn some(&self, name: &str) -> Option<String> {
+        match self.values.get(name) {
+            Some(Value::Text(text)) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.some(name).unwrap_or_default()
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        match self.values.get(name) {
+            Some(Value::List(items)) => items.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        self.values.get(name) == Some(&Value::Switch(true))
+    }
+
+    fn some_count(&self, name: &str) -> Option<u32> {
+        match self.values.get(name) {
+            Some(Value::Count(count)) => Some(*count),
+            _ => None,
+        }
+    }
+
+    fn count(&self, name: &str) -> u32 {
+        self.some_count(name).unwrap_or_default()
+    }
+
+    fn money(&self, name: &str) -> Option<f64> {
+        match self.values.get(name) {
+            Some(Value::Money(amount)) => Some(*amount),
+            _ => None,
+        }
+    }
+
+    fn duration(&self, name: &str) -> Duration {
+        match self.values.get(name) {
+            Some(Value::Duration(duration)) => *duration,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// The checked value of a variable, or what is wrong with it, without a secret's value.
+fn parse(variable: &Variable, items: &[String]) -> Result<Value, String> {
+    let unexpanded = items.iter().find(|item| {
+        item.strip_prefix('$').is_some_and(|name| {
+            let name = name.trim_start_matches('{').trim_end_matches('}');
+            !name.is_empty() && name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_')
+        })
+    });
+    if let Some(item) = unexpanded {
+        return Err(format!(
+            "is the text '{item}', not its value; is that variable defined for this repository?"
+        ));
+    }
+    if variable.secret && items.iter().any(|item| item.chars().any(char::is_whitespace)) {
+        return Err("(value not shown) has white space inside; was it pasted whole?".to_owned());
+    }
+    values::parse(variable.kind, items).map_err(|wrong| format!("'{}' {}", wrong.item, wrong.why))
+}
+
+fn default_of(name: &str) -> Option<&'static str> {
+    match find(name)?.presence {
+        Presence::Default(default) => Some(default),
+        _ => None,
+    }
+}
+
+/// Help without Markdown's marks.
+fn plain(help: &str) -> String {
+    help.replace('`', "'")
+}

@@ -1,0 +1,73 @@
+//! How to publish.
+
+use super::super::{Bitbucket, Pipeline, Publish, PublishMode};
+use super::Reader;
+use crate::bitbucket::Credential;
+
+impl Reader {
+    pub(super) fn publish(&mut self) -> Publish {
+        let mode = match self.text("PUBLISH").as_str() {
+            "push" => PublishMode::Push,
+            "none" => PublishMode::None,
+            _ => PublishMode::PullRequest,
+        };
+        if mode == PublishMode::Push && self.values.contains_key("BRANCH") {
+            self.problems.add(
+                "BRANCH",
+                "is given together with PUBLISH 'push', which commits to the target branch; leave it out, or use TARGET_BRANCH",
+            );
+        }
+        if mode == PublishMode::PullRequest
+            && self.some("BRANCH").is_some()
+            && self.some("BRANCH") == self.some("TARGET_BRANCH")
+        {
+            self.problems.add("BRANCH", "is the same as TARGET_BRANCH; a pull request needs two branches");
+        }
+        Publish {
+            mode,
+            target_branch: self.some("TARGET_BRANCH"),
+            branch: self.some("BRANCH"),
+            user_name: self.text("GIT_USER_NAME"),
+            user_email: self.text("GIT_USER_EMAIL"),
+            commit_message: self.some("COMMIT_MESSAGE"),
+            skip_ci: self.switch("SKIP_CI"),
+            metrics: self.list("METRICS"),
+            report: self.some("REPORT"),
+            report_name: self.text("REPORT_NAME"),
+        }
+    }
+
+    pub(super) fn bitbucket(&mut self, pipeline: &Pipeline) -> Bitbucket {
+        let (token, email, api_token) = (
+            self.some("BITBUCKET_ACCESS_TOKEN"),
+            self.some("ATLASSIAN_ACCOUNT_EMAIL"),
+            self.some("ATLASSIAN_API_TOKEN"),
+        );
+        let given = |name| self.environment.get(name).is_some();
+        match (given("ATLASSIAN_ACCOUNT_EMAIL"), given("ATLASSIAN_API_TOKEN")) {
+            (true, false) => self
+                .problems
+                .add("ATLASSIAN_API_TOKEN", "is missing: ATLASSIAN_ACCOUNT_EMAIL is of use only with it"),
+            (false, true) => self
+                .problems
+                .add("ATLASSIAN_ACCOUNT_EMAIL", "is missing: ATLASSIAN_API_TOKEN is of use only with it"),
+            _ => {}
+        }
+        let credential = match (token, email.zip(api_token)) {
+            (Some(token), _) => Some(Credential::AccessToken(token)),
+            (None, Some((email, token))) => Some(Credential::ApiToken { email, token }),
+            (None, None) => None,
+        };
+        if credential.is_none() && self.environment.get("BITBUCKET_APP_PASSWORD").is_some() {
+            self.problems.add(
+                "BITBUCKET_APP_PASSWORD",
+                "no longer works: Atlassian removed app passwords in July 2026; give BITBUCKET_ACCESS_TOKEN",
+            );
+        }
+        let proxy = || {
+            pipeline.git_http_origin.as_ref()?;
+            Some(Credential::PipelinesProxy { proxy_url: self.text("PIPELINES_PROXY") })
+        };
+        Bitbucket { credential: credential.or_else(proxy), api_url: self.text("BITBUCKET_API_URL") }
+    }
+}

@@ -1,0 +1,111 @@
+//! How to train.
+
+use super::super::values;
+use super::super::variables::Provider;
+use super::super::{Cloud, Train};
+use super::Reader;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The shortest time of silence to which the machine's patience is cut: a lost link takes seconds to come back.
+const LEAST_GRACE: Duration = Duration::from_secs(30);
+
+impl Reader {
+    pub(super) fn train(&mut self) -> Train {
+        let train = Train {
+            cloud: self.cloud(),
+            command: self.text("TRAIN_COMMAND"),
+            environment: self.training_environment(),
+            include: self.list("INCLUDE"),
+            checkpoints: self.list("CHECKPOINTS"),
+            checkpoint_interval: self.duration("CHECKPOINT_INTERVAL"),
+            max_runtime: self.duration("MAX_RUNTIME"),
+            max_restarts: self.count("MAX_RESTARTS"),
+            orphan_grace: self.orphan_grace(),
+            machine_environment: self.machine_environment(),
+            scratch: PathBuf::from(self.environment.get("TMPDIR").unwrap_or("/tmp")),
+        };
+        if train.checkpoints.is_empty() && self.chosen("CHECKPOINT_INTERVAL") {
+            self.warnings.push("CHECKPOINT_INTERVAL has no effect without CHECKPOINTS".to_owned());
+        }
+        if let Cloud::Aws(aws) = &train.cloud {
+            self.warn_of_lost_work(aws, &train);
+            self.warn_of_keys(&train);
+        }
+        train
+    }
+
+    fn cloud(&mut self) -> Cloud {
+        match self.provider {
+            Some(Provider::Aws) => Cloud::Aws(Box::new(self.aws())),
+            Some(Provider::Local) | None => Cloud::Local,
+        }
+    }
+
+    /// Never longer than `MAX_RUNTIME`: what nobody watches must not outlive what somebody does.
+    fn orphan_grace(&mut self) -> Duration {
+        let (grace, most) = (self.duration("ORPHAN_GRACE"), self.duration("MAX_RUNTIME").max(LEAST_GRACE));
+        if grace > most && self.chosen("ORPHAN_GRACE") {
+            let most = humantime::format_duration(most);
+            self.warnings.push(format!("ORPHAN_GRACE is longer than MAX_RUNTIME, and cut to {most}"));
+        }
+        grace.min(most)
+    }
+
+    fn training_environment(&mut self) -> BTreeMap<String, String> {
+        let mut environment = BTreeMap::new();
+        for item in self.list("TRAIN_ENV") {
+            if let Some((name, value)) = item.split_once('=') {
+                environment.insert(name.to_owned(), value.to_owned());
+            } else if self.environment.get(&item).is_some() {
+                // As it is: the end of a line that `get` leaves out may be part of a key.
+                environment.insert(item.clone(), self.environment.0[&item].clone());
+            } else if !values::is_no_secret(&item) {
+                self.problems.add(
+                    "TRAIN_ENV",
+                    "has an item that is no variable of the pipe (not shown, because it may be the value of one); write NAME, not $NAME",
+                );
+            } else {
+                self.problems.add(
+                    "TRAIN_ENV",
+                    format!("names '{item}', which the pipe does not have; map it, as in {item}: ${item}, or write {item}=value"),
+                );
+            }
+        }
+        environment
+    }
+
+    /// An allow-list: a variable that is not on it may be a secret, and would be missing on a rented machine.
+    fn machine_environment(&self) -> BTreeMap<String, String> {
+        const NAMES: [&str; 20] = [
+            "PATH",
+            "HOME",
+            "USER",
+            "LOGNAME",
+            "SHELL",
+            "LANG",
+            "LANGUAGE",
+            "TZ",
+            "TMPDIR",
+            "VIRTUAL_ENV",
+            "LD_LIBRARY_PATH",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+            "PYENV_ROOT",
+            "PYTHONPATH",
+        ];
+        const FAMILIES: [&str; 6] = ["LC_", "CONDA_", "CUDA_", "NVIDIA_", "PIP_", "XDG_"];
+        let described = |name: &str| {
+            NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+                || FAMILIES.iter().any(|family| name.starts_with(family))
+        };
+        let all = self.environment.0.iter().filter(|(name, _)| described(name));
+        all.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}

@@ -1,0 +1,244 @@
+//! The one table of variables. Parser, `--help`, the README's tables, `pipe.yml` and the tests all read it.
+
+mod aws;
+mod publish;
+mod train;
+
+pub use super::shapes::Shape;
+
+use std::time::Duration;
+
+/// What the pipe can be asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// Train on a machine, then publish.
+    Train,
+    /// Commit outputs that are in the clone already.
+    Publish,
+}
+
+impl Action {
+    /// Every action, in the order in which the documentation lists them.
+    pub const ALL: [Self; 2] = [Self::Train, Self::Publish];
+
+    /// The action's name as a value of `ACTION`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// Who has the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Provider {
+    /// AWS rents it out.
+    Aws,
+    /// It is the one that runs the pipe.
+    Local,
+}
+
+impl Provider {
+    /// Every provider, in the order in which the documentation lists them.
+    pub const ALL: [Self; 2] = [Self::Aws, Self::Local];
+
+    /// The provider's name as a value of `CLOUD`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// What a variable's value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text in one line.
+    Text,
+    /// Shell commands: text of any number of lines, or a list with a command an item.
+    Script,
+    /// `true` or `false`, in the spellings that YAML knows.
+    Switch,
+    /// A time with its unit, between two bounds.
+    Duration(Duration, Duration),
+    /// A whole number, between two bounds.
+    Count(u32, u32),
+    /// A whole number of GiB, from 1 to this.
+    Gib(u32),
+    /// An amount in dollars, more than 0.001.
+    Money,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Paths or globs inside the repository.
+    Patterns,
+    /// One path inside the repository.
+    Path,
+    /// Names of environment variables, each alone or as `NAME=value`.
+    Environment,
+    /// A branch's name.
+    Branch,
+    /// The name of a commit's author.
+    Author,
+    /// An e-mail address.
+    Email,
+    /// An `http://` or `https://` address.
+    Url,
+    /// One value of this shape.
+    One(Shape),
+    /// Values of this shape.
+    Each(Shape),
+}
+
+impl Kind {
+    /// Whether Pipelines may pass it as `NAME_COUNT`, `NAME_0`, ….
+    #[must_use]
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Script | Self::Patterns | Self::Environment | Self::Each(_))
+    }
+
+    /// The kind in a word or two, for tables.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Script => "commands",
+            Self::Switch => "boolean",
+            Self::Duration(..) => "duration",
+            Self::Count(..) => "number",
+            Self::Gib(_) => "GiB",
+            Self::Money => "dollars",
+            Self::Choice(_) => "choice",
+            Self::Patterns => "list of paths or globs",
+            Self::Path => "path",
+            Self::Environment => "list of names",
+            Self::Branch => "branch",
+            Self::Author => "name",
+            Self::Email => "e-mail",
+            Self::Url => "URL",
+            Self::One(shape) => shape.label(),
+            Self::Each(shape) => shape.list_label(),
+        }
+    }
+}
+
+/// Whether and when a variable has to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Missing is an error.
+    Required,
+    /// Missing is fine, and means that the feature is not used.
+    Optional,
+    /// Missing means this value.
+    Default(&'static str),
+}
+
+/// One variable of the pipe.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// Whether it has to be given.
+    pub presence: Presence,
+    /// The actions that read it.
+    pub actions: &'static [Action],
+    /// The providers of machines for which it is read.
+    pub providers: &'static [Provider],
+    /// Whether its value must never be shown.
+    pub secret: bool,
+    /// Whether `pipe.yml` takes it from the repository's variable of the same name, so that a step need not map it.
+    /// It may then be there for the sake of other steps.
+    pub inherited: bool,
+    /// One line of help, in Markdown.
+    pub help: &'static str,
+}
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+
+const BOTH: &[Action] = &Action::ALL;
+const TRAIN: &[Action] = &[Action::Train];
+
+const fn variable(
+    name: &'static str,
+    kind: Kind,
+    presence: Presence,
+    actions: &'static [Action],
+    help: &'static str,
+) -> Variable {
+    let providers = &Provider::ALL;
+    Variable { name, kind, presence, actions, providers, secret: false, inherited: false, help }
+}
+
+const fn inherited(variable: Variable) -> Variable {
+    Variable { inherited: true, ..variable }
+}
+
+const fn secret(name: &'static str, help: &'static str) -> Variable {
+    Variable { secret: true, ..inherited(variable(name, Kind::Text, Presence::Optional, BOTH, help)) }
+}
+
+const fn seconds(least: u64, most: u64) -> Kind {
+    Kind::Duration(Duration::from_secs(least), Duration::from_secs(most))
+}
+
+/// Every variable, in the order in which the documentation lists them.
+pub const VARIABLES: &[Variable] = &joined::<{ COUNT }>();
+
+const PARTS: [&[Variable]; 3] = [train::TABLE, aws::TABLE, publish::TABLE];
+const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len();
+
+const fn joined<const LENGTH: usize>() -> [Variable; LENGTH] {
+    let mut all = [PARTS[0][0]; LENGTH];
+    let (mut part, mut filled) = (0, 0);
+    while part < PARTS.len() {
+        let mut row = 0;
+        while row < PARTS[part].len() {
+            all[filled] = PARTS[part][row];
+            (row, filled) = (row + 1, filled + 1);
+        }
+        part += 1;
+    }
+    all
+}
+
+/// The variable of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Variable> {
+    VARIABLES.iter().find(|variable| variable.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_helps_are_one_sentence_or_more() {
+        let names: BTreeSet<_> = VARIABLES.iter().map(|variable| variable.name).collect();
+        assert_eq!(names.len(), VARIABLES.len());
+        for variable in VARIABLES {
+            assert!(
+                variable.help.ends_with('.') && !variable.help.contains(['\n', '|']),
+                "{}",
+                variable.name
+            );
+            assert!(!variable.actions.is_empty() && !variable.providers.is_empty(), "{}", variable.name);
+        }
+    }
+
+    #[test]
+    fn actions_and_providers_are_the_choices() {
+        let choices = |name| {
+            let Kind::Choice(choices) = find(name).unwrap().kind else { panic!("{name} is not a choice") };
+            choices
+        };
+        assert_eq!(choices("ACTION"), Action::ALL.map(Action::name));
+        assert_eq!(choices("CLOUD"), Provider::ALL.map(Provider::name));
+    }
+}

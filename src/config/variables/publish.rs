@@ -1,0 +1,90 @@
+//! The outputs' way to the repository, and how to reach Bitbucket.
+
+use super::Kind::{Author, Branch, Choice, Email, Path, Patterns, Switch, Text, Url};
+use super::Presence::{Default, Optional};
+use super::{BOTH, Variable, inherited, secret, variable};
+
+pub(super) const TABLE: &[Variable] = &[
+    variable(
+        "PUBLISH",
+        Choice(&["pull-request", "push", "none"]),
+        Default("pull-request"),
+        BOTH,
+        "`pull-request` commits to a branch of its own and opens a pull request; `push` commits to the target branch; `none` commits nothing.",
+    ),
+    variable(
+        "TARGET_BRANCH",
+        Branch,
+        Optional,
+        BOTH,
+        "The branch that the outputs are for. Default: the pipeline's branch, or the repository's main branch where the pipeline has none.",
+    ),
+    variable(
+        "BRANCH",
+        Branch,
+        Optional,
+        BOTH,
+        "The branch to commit to before the pull request. Default: `trainspot/<target branch>-<short commit>`.",
+    ),
+    variable("GIT_USER_NAME", Author, Default("trainspot"), BOTH, "The commit's author."),
+    variable(
+        "GIT_USER_EMAIL",
+        Email,
+        Default("commits-noreply@bitbucket.org"),
+        BOTH,
+        "The commit's author's e-mail.",
+    ),
+    variable("COMMIT_MESSAGE", Text, Optional, BOTH, "The commit's first line. Default: `Update <outputs>`."),
+    variable(
+        "SKIP_CI",
+        Switch,
+        Default("true"),
+        BOTH,
+        "Adds `[skip ci]` to the commit's message, so that the commit starts no pipeline.",
+    ),
+    variable(
+        "METRICS",
+        Patterns,
+        Optional,
+        BOTH,
+        "Files with metrics for the report: JSON, YAML, TOML, CSV or `key: value` text. Default: the outputs whose name starts with `metrics`.",
+    ),
+    variable("REPORT", Path, Optional, BOTH, "A Markdown file of yours that opens the report."),
+    variable(
+        "REPORT_NAME",
+        Text,
+        Default("model"),
+        BOTH,
+        "Tells this report from another step's, in the pull request's comments and the commit's build status.",
+    ),
+    secret(
+        "BITBUCKET_ACCESS_TOKEN",
+        "A repository, project or workspace access token with the scopes `repository:write` and `pullrequest:write`. Without any credential the branch is still pushed, but no pull request is opened.",
+    ),
+    inherited(variable(
+        "ATLASSIAN_ACCOUNT_EMAIL",
+        Email,
+        Optional,
+        BOTH,
+        "Instead of an access token: the e-mail of an Atlassian account, with `ATLASSIAN_API_TOKEN`.",
+    )),
+    secret(
+        "ATLASSIAN_API_TOKEN",
+        "Instead of an access token: the account's API token with the same scopes.",
+    ),
+    variable(
+        "BITBUCKET_API_URL",
+        Url,
+        Default("https://api.bitbucket.org/2.0"),
+        BOTH,
+        "The address of Bitbucket's API.",
+    ),
+    variable(
+        "PIPELINES_PROXY",
+        Url,
+        Default("http://host.docker.internal:29418"),
+        BOTH,
+        "The proxy of Pipelines, through which git and Code Insights work where no credential is given.",
+    ),
+    variable("DEBUG", Switch, Default("false"), BOTH, "Shows what is done in more detail."),
+];

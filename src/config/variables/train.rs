@@ -1,0 +1,79 @@
+//! What to do, and the training.
+
+use super::Kind::{Choice, Count, Environment, Patterns, Script};
+use super::Presence::{Default, Optional, Required};
+use super::{BOTH, HOUR, TRAIN, Variable, seconds, variable};
+
+pub(super) const TABLE: &[Variable] = &[
+    variable(
+        "ACTION",
+        Choice(&["train", "publish"]),
+        Default("train"),
+        BOTH,
+        "`train` runs the training and publishes its outputs; `publish` commits outputs that an earlier step left in the clone.",
+    ),
+    variable(
+        "CLOUD",
+        Choice(&["aws", "local"]),
+        Default("aws"),
+        TRAIN,
+        "Where to train: `aws` rents a machine on EC2; `local` is a process on the machine that runs the pipe.",
+    ),
+    variable(
+        "TRAIN_COMMAND",
+        Script,
+        Required,
+        TRAIN,
+        "The training's commands, run by the machine's shell in the repository's folder. The first that fails ends the training.",
+    ),
+    variable(
+        "TRAIN_ENV",
+        Environment,
+        Optional,
+        TRAIN,
+        "Variables that the training gets: `NAME` passes on the pipe's own variable, `NAME=value` sets one. It gets no other of yours.",
+    ),
+    variable("INCLUDE", Patterns, Optional, TRAIN, "Files to send to the machine although git ignores them."),
+    variable(
+        "OUTPUTS",
+        Patterns,
+        Required,
+        BOTH,
+        "The files to commit: paths or globs, `**` included. Each must match something.",
+    ),
+    variable(
+        "CHECKPOINTS",
+        Patterns,
+        Optional,
+        TRAIN,
+        "The files from which the training can go on. They are saved every `CHECKPOINT_INTERVAL`, and restored with `TRAINSPOT_RESUME=1` on the next machine when one is lost.",
+    ),
+    variable(
+        "CHECKPOINT_INTERVAL",
+        seconds(1, 24 * HOUR),
+        Default("10m"),
+        TRAIN,
+        "How often the checkpoints are saved.",
+    ),
+    variable(
+        "MAX_RUNTIME",
+        seconds(1, 30 * 24 * HOUR),
+        Default("12h"),
+        TRAIN,
+        "The training is ended after this time.",
+    ),
+    variable(
+        "MAX_RESTARTS",
+        Count(0, 100),
+        Default("3"),
+        TRAIN,
+        "How often the training is started again when its machine is lost.",
+    ),
+    variable(
+        "ORPHAN_GRACE",
+        seconds(2, 24 * HOUR),
+        Default("10m"),
+        TRAIN,
+        "A machine that has not heard from the pipe for this time ends itself. Never longer than `MAX_RUNTIME`.",
+    ),
+];
