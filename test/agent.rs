@@ -3,4 +3,7 @@
 mod checkpoints;
 mod clients;
 mod ending;
+mod guard;
+mod imds;
+mod interruption;
 mod log;

@@ -1,6 +1,6 @@
 //! The machine's own processes killed with SIGKILL at random: what is there stays whole, and all of it can be ended.
 
-use crate::rig::{Rig, spec};
+use crate::local_machine::{Rig, spec};
 use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::Duration;
@@ -84,6 +84,10 @@ async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
     let when = format!("{when}: {verb} after {instant:?}");
     for folder in [target, saved] {
         assert_whole(&folder, &when);
+    }
+    // What is looked at must not be replaced by newer ones meanwhile.
+    for pid in rig.agents("supervise") {
+        kill_process(pid, Signal::STOP).unwrap();
     }
     let complete = assert_checkpoints_complete(&rig, &when);
     rig.end().await;

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Files that changed more recently may be half written.
 const QUIET: Duration = Duration::from_secs(1);
@@ -64,13 +64,38 @@ pub(super) struct Taker {
     home: Home,
     patterns: Vec<String>,
     last: Vec<Mark>,
+    /// Nothing changes the files any more.
+    settled: bool,
+    longest: Duration,
     /// Set when no checkpoint is of use any more, and none must be written.
     over: Arc<AtomicBool>,
 }
 
 impl Taker {
     pub(super) fn new(home: &Home, patterns: &[String], over: Arc<AtomicBool>) -> Self {
-        Self { home: home.clone(), patterns: patterns.to_vec(), last: Vec::new(), over }
+        Self {
+            home: home.clone(),
+            patterns: patterns.to_vec(),
+            last: Vec::new(),
+            settled: false,
+            longest: Duration::ZERO,
+            over,
+        }
+    }
+
+    /// Takes none of the files as they are now: they were restored from one.
+    pub(super) fn skip(&mut self) {
+        self.last = self.look().map(|(_, marks)| marks).unwrap_or_default();
+    }
+
+    /// Says that the training is over, and its files need no more time to rest.
+    pub(super) fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// How long the longest copy took, without the wait for files to rest.
+    pub(super) fn longest(&self) -> Duration {
+        self.longest
     }
 
     /// Takes one, unless there is nothing to save or nothing changed since the last.
@@ -83,9 +108,11 @@ impl Taker {
             if entries.is_empty() || marks == self.last || self.over.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            if self.quiet(&entries)
+            let start = Instant::now();
+            if (self.settled || self.quiet(&entries))
                 && let Some(number) = self.copy(&entries, &marks)?
             {
+                self.longest = self.longest.max(start.elapsed());
                 self.last = marks;
                 return Ok(Some(number));
             }
@@ -124,7 +151,10 @@ impl Taker {
 
     fn prune(&self, newest: u64) {
         for number in numbers(&self.home).filter(|number| number + KEPT <= newest) {
-            fs::remove_dir_all(self.home.checkpoints().join(number.to_string())).ok();
+            let old = self.home.checkpoints().join(number.to_string());
+            // It loses its name first: half of it must not count.
+            let partial = old.with_extension("partial");
+            fs::rename(&old, &partial).and_then(|()| fs::remove_dir_all(&partial)).ok();
         }
     }
 
@@ -197,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_restored_is_not_saved_again() {
+        let (_folder, home) = home();
+        write(&home, "state/a.pt", "one");
+        let mut taker = taker(&home, "state/*.pt");
+        taker.skip();
+        assert_eq!(taker.take().unwrap(), None);
+        write(&home, "state/a.pt", "two");
+        assert_eq!(taker.take().unwrap(), Some(1));
+    }
+
+    #[test]
     fn a_checkpoint_holds_the_files_and_their_hashes() {
         let (_folder, home) = home();
         write(&home, "state/a.pt", "one");
@@ -228,12 +269,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_waited_for() {
+    fn a_file_that_is_being_written_is_waited_for_unless_the_training_is_over() {
         let (_folder, home) = home();
         fs::write(home.work().join("s"), "half").unwrap();
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         assert_eq!(taker(&home, "s").take().unwrap(), Some(1));
         assert!(start.elapsed() + Duration::from_millis(50) >= QUIET);
+        fs::write(home.work().join("s"), "its last words").unwrap();
+        let (start, mut taker) = (Instant::now(), taker(&home, "s"));
+        taker.settle();
+        assert_eq!(taker.take().unwrap(), Some(2));
+        assert!(start.elapsed() < QUIET);
     }
 
     #[test]

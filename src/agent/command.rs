@@ -23,9 +23,7 @@ const LAST_LINE: Duration = Duration::from_millis(300);
 pub(super) struct Training {
     group: Pid,
     pub(super) started: Instant,
-    /// How long it may go on between SIGTERM and SIGKILL.
-    term_grace: Duration,
-    /// Why the supervisor ended it, and since when.
+    /// Why the supervisor ended it, and until when it may go on between SIGTERM and SIGKILL.
     stopping: Option<(How, Instant)>,
     /// How the shell ended, and when.
     shell: Option<(How, Instant)>,
@@ -39,7 +37,7 @@ pub fn shell() -> Option<&'static Path> {
 
 impl Training {
     /// Starts the training. Its output goes straight to the log file, so nothing of ours stands in its way.
-    pub(super) fn start(home: &Home, spec: &Spec, term_grace: Duration) -> Result<Self> {
+    pub(super) fn start(home: &Home, spec: &Spec) -> Result<Self> {
         let shell = shell().ok_or_else(|| Error::new("the machine has no shell (/bin/bash or /bin/sh)"))?;
         let log =
             File::options().create(true).append(true).open(home.log()).context("cannot open the log")?;
@@ -59,13 +57,13 @@ impl Training {
         let group = Pid::from_child(&child);
         // The handle is given up on purpose: `reap` waits for every child, adopted ones included.
         drop(child);
-        Ok(Self { group, started: Instant::now(), term_grace, stopping: None, shell: None })
+        Ok(Self { group, started: Instant::now(), stopping: None, shell: None })
     }
 
-    /// Asks the training to end; [`Training::reap`] sees to it that it does.
-    pub(super) fn stop(&mut self, why: How) {
+    /// Asks the training to end; [`Training::reap`] sees to it that it does, within `patience`.
+    pub(super) fn stop(&mut self, why: How, patience: Duration) {
         if self.stopping.is_none() {
-            self.stopping = Some((why, Instant::now()));
+            self.stopping = Some((why, Instant::now() + patience));
             kill_process_group(self.group, Signal::TERM).ok();
             // A process that is stopped (SIGSTOP) gets it only when it goes on.
             kill_process_group(self.group, Signal::CONT).ok();
@@ -81,7 +79,7 @@ impl Training {
                 self.shell = how.map(|how| (how, Instant::now()));
             }
         }
-        let patient = self.stopping.is_some_and(|(_, since)| since.elapsed() <= self.term_grace);
+        let patient = self.stopping.is_some_and(|(_, until)| Instant::now() <= until);
         if self.shell.is_none() && self.stopping.is_some() && !patient {
             kill(descendants(getpid()));
         }

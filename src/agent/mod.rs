@@ -6,8 +6,13 @@
 
 mod checkpoint;
 mod command;
+mod guard;
 mod home;
+mod leaving;
+mod metadata;
 pub mod protocol;
+mod requests;
+mod saving;
 mod supervise;
 mod verbs;
 
@@ -47,15 +52,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     // The supervisor changes its folder.
     let home = std::path::absolute(flags.get("--home")?).map(Home::new).context("agent: --home")?;
     match verb.as_str() {
-        "supervise" => {
-            let grace = flags.get("--grace")?.parse().map(Duration::from_secs).context("agent: --grace")?;
-            let ending = if flags.get("--ending")? == Ending::PowerOff.word() {
-                Ending::PowerOff
-            } else {
-                Ending::Remove
-            };
-            supervise::run(&home, grace, ending)
-        }
+        "supervise" => supervise::run(&home, flags.orders()?),
         "ask" => verbs::ask(&home),
         "unpack" => verbs::unpack(&home),
         "pack" => verbs::pack(&home),
@@ -80,5 +77,16 @@ impl<'a> Flags<'a> {
 
     fn get(&self, name: &str) -> Result<&'a str> {
         self.0.get(name).copied().ok_or_else(|| Error::new(format!("agent: {name} is missing")))
+    }
+
+    fn orders(&self) -> Result<supervise::Orders> {
+        let remove = self.get("--ending")? != Ending::PowerOff.word();
+        let guard = self.0.get("--guard").map(std::path::absolute).transpose().context("agent: --guard")?;
+        Ok(supervise::Orders {
+            grace: self.get("--grace")?.parse().map(Duration::from_secs).context("agent: --grace")?,
+            ending: if remove { Ending::Remove } else { Ending::PowerOff },
+            guard,
+            metadata: self.0.get("--metadata").copied().map(str::to_owned),
+        })
     }
 }

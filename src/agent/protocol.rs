@@ -23,6 +23,8 @@ pub enum Wish {
     Start(Box<Spec>),
     /// To end the training.
     Stop,
+    /// To end the training before the machine is taken away, with a last checkpoint. The earliest notice counts.
+    Leave(Notice),
     /// To end the machine.
     End,
 }
@@ -65,6 +67,17 @@ pub struct Status {
     pub fingerprint: Option<String>,
     /// The number of the newest complete checkpoint.
     pub checkpoint: Option<u64>,
+    /// Present once the machine is about to be taken away.
+    pub notice: Option<Notice>,
+}
+
+/// The machine is about to be taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Why, in words for people.
+    pub why: String,
+    /// When, in seconds since 1970; none for at once: the training then gets no more time than to end.
+    pub at: Option<u64>,
 }
 
 /// A training's state.
@@ -102,4 +115,6 @@ pub enum How {
     Stopped,
     /// The pipe fell silent.
     Orphaned,
+    /// The machine is about to be taken away. The newest checkpoint holds what the training saved at its end.
+    Interrupted,
 }

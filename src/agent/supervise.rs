@@ -3,141 +3,128 @@
 use super::Ending;
 use super::checkpoint::{Taker, newest};
 use super::command::{Training, end_all, end_descendants};
+use super::guard::{Guard, power_off};
 use super::home::{Home, reserve, write_whole};
-use super::protocol::{Exit, How, Reply, Request, Spec, State, Status, Wish};
+use super::leaving::Leaving;
+use super::metadata::{self, News};
+use super::protocol::{Exit, How, Notice, Reply, Request, Spec, State, Status, Wish};
+use super::requests::{self, Question};
+use super::saving::Saver;
 use crate::error::{Context as _, Error, Result};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often the training is looked at. A request is answered at once.
 const TICK: Duration = Duration::from_millis(50);
-/// A pipe that is slower to say one line is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// No request is longer: the kernel takes no larger environment and command either.
-const LONGEST_REQUEST: u64 = 8 << 20;
+/// The agent that asked for the end passes the answer on meanwhile, before it is ended as all others.
+const LAST_WORD: Duration = Duration::from_millis(500);
 /// A pipe beats every few seconds. After this silence, but while the machine is there, another one may take it over.
 const HOLD: Duration = Duration::from_secs(20);
 /// What a training may do between SIGTERM and SIGKILL, but no longer than the machine lives without a pipe.
 const TERM_GRACE: Duration = Duration::from_secs(15);
 
+/// What a supervisor is told when it is started.
+pub(super) struct Orders {
+    /// The machine ends after this much silence.
+    pub(super) grace: Duration,
+    /// How it ends.
+    pub(super) ending: Ending,
+    /// The guard's folder, on a machine that has one.
+    pub(super) guard: Option<PathBuf>,
+    /// Where the machine's metadata is, if it has any.
+    pub(super) metadata: Option<String>,
+}
+
 /// Watches over a machine until its end.
-pub(super) fn run(home: &Home, grace: Duration, ending: Ending) -> Result<()> {
+///
+/// # Errors
+/// There is a supervisor already; there is no guard. The machine is then as it was before.
+pub(super) fn run(home: &Home, orders: Orders) -> Result<()> {
+    let guard = orders.guard.map(Guard::find).transpose()?;
     // A session of its own: neither the pipe's terminal nor the end of its connection can end it.
     rustix::process::setsid().ok();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot become a sub-reaper")?;
     // Only now, so that there is never a home without a watch.
     home.create()?;
-    let log = File::create(home.agent_log()).context("cannot write the supervisor's log")?;
-    rustix::stdio::dup2_stderr(&log).context("cannot write the supervisor's log")?;
     std::env::set_current_dir(home.run())
         .with_context(|| format!("cannot enter {}", home.run().display()))?;
-    let questions = listen()?;
-    let taker = Supervisor::new(home, grace).watch(&questions);
-    end(home, ending, taker)
-}
-
-/// A request, and where its answer goes.
-type Question = (Request, UnixStream);
-
-/// Reads each request on a thread of its own, so that a slow client keeps neither the watch nor others waiting.
-fn listen() -> Result<Receiver<Question>> {
-    let what = "cannot open the supervisor's socket";
-    let listener = UnixListener::bind(Home::SOCKET).context(what)?;
-    let (sender, questions) = channel();
-    let accept = move || {
-        for stream in listener.incoming() {
-            let sender = sender.clone();
-            let heard = stream.and_then(|stream| thread::Builder::new().spawn(move || hear(stream, &sender)));
-            if let Err(error) = heard {
-                tracing::warn!("cannot serve the pipe: {error}");
-                thread::sleep(TICK);
-            }
-        }
-    };
-    thread::Builder::new().spawn(accept).context(what)?;
-    Ok(questions)
-}
-
-fn hear(stream: UnixStream, questions: &Sender<Question>) {
-    match read_request(&stream) {
-        Ok(request) => _ = questions.send((request, stream)),
-        Err(error) => tracing::warn!("{}", error.render()),
+    // First of all: a second supervisor must touch nothing of the first one's.
+    let socket = requests::open()?;
+    let log = File::create(home.agent_log()).context("cannot write the supervisor's log")?;
+    rustix::stdio::dup2_stderr(&log).context("cannot write the supervisor's log")?;
+    let news = orders.metadata.as_deref().map(metadata::watch).transpose()?;
+    let questions = requests::listen(socket)?;
+    let mut supervisor = Supervisor::new(home, orders.grace, guard);
+    let taker = supervisor.watch(&questions, news.as_ref());
+    end_descendants();
+    match orders.ending {
+        Ending::Remove => remove(home, taker),
+        Ending::PowerOff => power_off(supervisor.guard.as_ref()),
     }
-}
-
-fn read_request(stream: &UnixStream) -> Result<Request> {
-    stream.set_read_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
-    stream.set_write_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
-    let mut line = String::new();
-    let mut input = BufReader::new(stream.take(LONGEST_REQUEST));
-    input.read_line(&mut line).context("cannot read the pipe's request")?;
-    // The reader's words would quote the request, and with it secrets.
-    serde_json::from_str(&line).map_err(|_| Error::new("cannot understand the pipe's request"))
 }
 
 struct Supervisor {
     home: Home,
     grace: Duration,
+    guard: Option<Guard>,
     owner: Option<String>,
     heard: Instant,
     spec: Option<Spec>,
     training: Option<Training>,
+    saver: Option<Saver>,
+    /// The end of a training whose last checkpoint is being taken: until that is there, it counts as running.
+    unsaved: Option<Exit>,
     exit: Option<Exit>,
-    taker: Option<JoinHandle<Taker>>,
-    resting: Option<(Taker, Instant)>,
+    leaving: Option<Leaving>,
     ending: bool,
-    /// Set at the very end, for the thread that may be copying a checkpoint.
-    over: Arc<AtomicBool>,
 }
 
 impl Supervisor {
-    fn new(home: &Home, grace: Duration) -> Self {
+    fn new(home: &Home, grace: Duration, guard: Option<Guard>) -> Self {
         Self {
             home: home.clone(),
             grace,
+            guard,
             owner: None,
             heard: Instant::now(),
             spec: None,
             training: None,
+            saver: None,
+            unsaved: None,
             exit: None,
-            taker: None,
-            resting: None,
+            leaving: None,
             ending: false,
-            over: Arc::default(),
         }
     }
 
     /// Watches until the machine's end, and hands back the thread that may still copy a checkpoint.
-    fn watch(mut self, questions: &Receiver<Question>) -> Option<JoinHandle<Taker>> {
+    fn watch(
+        &mut self,
+        questions: &Receiver<Question>,
+        news: Option<&Receiver<News>>,
+    ) -> Option<JoinHandle<Taker>> {
         loop {
-            if let Ok((request, stream)) = questions.recv_timeout(TICK) {
-                self.serve(request, &stream).unwrap_or_else(|error| tracing::warn!("{}", error.render()));
+            self.guard.iter_mut().for_each(Guard::mind);
+            if let Ok((request, client)) = questions.recv_timeout(TICK) {
+                let reply = self.answer(request);
+                client.answer(&reply).unwrap_or_else(|error| tracing::warn!("{}", error.render()));
             }
+            news.into_iter().flat_map(Receiver::try_iter).for_each(|news| self.hear(news));
+            self.mind_the_notice();
             self.mind_the_training();
-            self.mind_the_checkpoints();
+            self.mind_the_last_checkpoint();
             if self.heard.elapsed() > self.grace {
                 self.stop(How::Orphaned);
                 self.ending = true;
             }
             if self.ending && self.training.is_none() {
-                self.over.store(true, Ordering::Relaxed);
-                return self.taker;
+                return self.saver.take().and_then(Saver::end);
             }
         }
-    }
-
-    fn serve(&mut self, request: Request, mut stream: &UnixStream) -> Result<()> {
-        let mut reply = serde_json::to_vec(&self.answer(request)).context("cannot answer the pipe")?;
-        reply.push(b'\n');
-        stream.write_all(&reply).context("cannot answer the pipe")
     }
 
     fn answer(&mut self, request: Request) -> Reply {
@@ -150,6 +137,7 @@ impl Supervisor {
         match request.wish {
             Wish::Beat => {}
             Wish::Stop => self.stop(How::Stopped),
+            Wish::Leave(notice) => self.leave(notice),
             Wish::End => {
                 self.stop(How::Stopped);
                 self.ending = true;
@@ -164,13 +152,14 @@ impl Supervisor {
     }
 
     fn status(&self) -> Status {
-        let state = match (&self.training, &self.exit) {
-            (Some(_), _) => State::Running,
-            (None, Some(exit)) => State::Ended(exit.clone()),
-            (None, None) => State::Idle,
+        let state = match &self.exit {
+            Some(exit) => State::Ended(exit.clone()),
+            None if self.training.is_some() || self.unsaved.is_some() => State::Running,
+            None => State::Idle,
         };
         let fingerprint = self.spec.as_ref().map(|spec| spec.fingerprint.clone());
-        Status { state, fingerprint, checkpoint: newest(&self.home) }
+        let notice = self.leaving.as_ref().map(|leaving| leaving.notice().clone());
+        Status { state, fingerprint, checkpoint: newest(&self.home), notice }
     }
 
     fn start(&mut self, spec: Spec) -> Result<()> {
@@ -178,34 +167,88 @@ impl Supervisor {
             return Err(Error::new("a training was started on this machine before"));
         }
         reserve(&self.home.exit())?;
-        self.training = Some(Training::start(&self.home, &spec, TERM_GRACE.min(self.grace))?);
-        if !spec.checkpoints.is_empty() {
-            self.resting = Some((self.new_taker(&spec), Instant::now()));
-        }
-        self.spec = Some(spec);
+        reserve(&self.home.notice())?;
+        let saver = (!spec.checkpoints.is_empty()).then(|| Saver::new(&self.home, &spec));
+        self.training = Some(Training::start(&self.home, &spec)?);
+        (self.saver, self.spec) = (saver, Some(spec));
         Ok(())
     }
 
-    fn new_taker(&self, spec: &Spec) -> Taker {
-        Taker::new(&self.home, &spec.checkpoints, Arc::clone(&self.over))
+    fn term_grace(&self) -> Duration {
+        TERM_GRACE.min(self.grace)
     }
 
     fn stop(&mut self, why: How) {
+        let patience = self.term_grace();
         if let Some(training) = &mut self.training {
-            training.stop(why);
+            training.stop(why, patience);
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Notice(notice) => self.leave(notice),
+            News::Rebalance => self.saver.iter_mut().for_each(Saver::hurry),
+        }
+    }
+
+    /// Takes in a notice, and tells the training of it if it is the first or earlier than the others.
+    fn leave(&mut self, notice: Notice) {
+        let heard = Leaving::new(notice, Instant::now(), SystemTime::now());
+        if let Some(leaving) = &mut self.leaving {
+            if !leaving.hear(heard) {
+                return;
+            }
+        } else {
+            self.leaving = Some(heard);
+        }
+        let Some(leaving) = &self.leaving else { return };
+        tracing::info!("{}", leaving.notice().why);
+        write_whole(&self.home.notice(), leaving.for_training().as_bytes())
+            .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
+        self.saver.iter_mut().for_each(Saver::hurry);
+    }
+
+    /// Ends the training at the last moment that leaves time for its checkpoint.
+    fn mind_the_notice(&mut self) {
+        let (now, term_grace) = (Instant::now(), self.term_grace());
+        let longest = self.saver.as_ref().map(Saver::longest).unwrap_or_default();
+        let (Some(leaving), Some(training)) = (&self.leaving, &mut self.training) else { return };
+        if leaving.is_last_moment(now, longest) {
+            training.stop(How::Interrupted, leaving.patience(now, term_grace));
         }
     }
 
     fn mind_the_training(&mut self) {
         self.record();
+        let term_grace = self.term_grace();
         let (Some(training), Some(spec)) = (&mut self.training, &self.spec) else { return };
         if training.started.elapsed() > spec.max_runtime {
-            training.stop(How::TimedOut);
+            training.stop(How::TimedOut, term_grace);
         }
-        let Some(how) = training.reap() else { return };
-        self.exit = Some(Exit { how, seconds: training.started.elapsed().as_secs_f64() });
+        let Some(how) = training.reap() else { return self.saver.iter_mut().for_each(Saver::mind) };
+        let how = match how {
+            // It heard of the notice, or of what comes with the machine's end, and gave up by itself.
+            How::Exited(1..) | How::Signalled(_) if self.leaving.is_some() => How::Interrupted,
+            how => how,
+        };
+        self.unsaved = Some(Exit { how, seconds: training.started.elapsed().as_secs_f64() });
         self.training = None;
-        self.resting = None;
+    }
+
+    /// Tells of the training's end, once the last checkpoint of one that is to go on elsewhere is there.
+    fn mind_the_last_checkpoint(&mut self) {
+        let Some(exit) = &self.unsaved else { return };
+        let over = self.leaving.as_ref().is_some_and(|leaving| leaving.is_over(Instant::now()));
+        if let (How::Interrupted, Some(saver)) = (exit.how, &mut self.saver) {
+            if over {
+                // It comes too late. The one before it is complete.
+                saver.abandon();
+            } else if !saver.finish() {
+                return;
+            }
+        }
+        self.exit = self.unsaved.take();
         self.record();
     }
 
@@ -220,52 +263,15 @@ impl Supervisor {
                 .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
         }
     }
-
-    /// Copies on a thread of its own: gigabytes take longer than a tick.
-    fn mind_the_checkpoints(&mut self) {
-        if self.taker.as_ref().is_some_and(JoinHandle::is_finished) {
-            let taker = self.taker.take().and_then(|thread| thread.join().ok());
-            self.resting = taker.filter(|_| self.training.is_some()).map(|taker| (taker, Instant::now()));
-        }
-        let Some(spec) = &self.spec else { return };
-        if self.resting.as_ref().is_some_and(|(_, since)| since.elapsed() >= spec.checkpoint_interval) {
-            let Some((mut taker, _)) = self.resting.take() else { return };
-            let copy = move || {
-                if let Err(error) = taker.take() {
-                    tracing::warn!("no checkpoint: {}", error.render());
-                }
-                taker
-            };
-            // The training may have used up all processes that there can be.
-            match thread::Builder::new().spawn(copy) {
-                Ok(thread) => self.taker = Some(thread),
-                Err(_) => self.resting = Some((self.new_taker(spec), Instant::now())),
-            }
-        }
-    }
 }
 
-fn end(home: &Home, ending: Ending, taker: Option<JoinHandle<Taker>>) -> Result<()> {
-    end_descendants();
-    match ending {
-        Ending::Remove => {
-            // An agent that waits for a silent pipe would stay, and what it writes would too.
-            while end_all(home) {
-                thread::sleep(TICK);
-            }
-            taker.map(JoinHandle::join);
-            home.remove()
-        }
-        Ending::PowerOff => {
-            let powered = Command::new("systemctl").args(["poweroff", "--force"]).status();
-            match powered {
-                Ok(status) if status.success() => Ok(()),
-                _ => Command::new("poweroff")
-                    .arg("-f")
-                    .status()
-                    .map(drop)
-                    .context("cannot power the machine off"),
-            }
-        }
+/// Removes the home. Whatever is left on the machine goes before.
+fn remove(home: &Home, taker: Option<JoinHandle<Taker>>) -> Result<()> {
+    thread::sleep(LAST_WORD);
+    // An agent that waits for a silent pipe would stay, and what it writes would too.
+    while end_all(home) {
+        thread::sleep(TICK);
     }
+    taker.map(JoinHandle::join);
+    home.remove()
 }

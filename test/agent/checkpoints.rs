@@ -1,6 +1,6 @@
 //! Checkpoints under a training that keeps writing, and a pipe that keeps fetching.
 
-use crate::rig::{Rig, exists, spec};
+use crate::local_machine::{Rig, exists, spec};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -86,7 +86,7 @@ async fn a_pattern_that_leads_out_makes_no_copy_and_does_no_harm() {
         ..spec("sleep 2")
     };
     let (rig, agent) = Rig::training(20, spec).await;
-    crate::rig::ended(&agent).await;
+    crate::local_machine::ended(&agent).await;
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
     let words = std::fs::read_to_string(rig.home().agent_log()).unwrap();
     assert!(words.contains("leads out of the folder"), "{words}");

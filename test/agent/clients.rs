@@ -1,6 +1,6 @@
 //! What clients may do to the supervisor, and what it keeps from others: secrets.
 
-use crate::rig::{Rig, ended, exists, spec};
+use crate::local_machine::{Rig, ended, exists, spec};
 use crate::support::processes_with;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;

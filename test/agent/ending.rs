@@ -1,6 +1,6 @@
 //! Ends: of a training that does not want to, and of a machine whose pipe is gone.
 
-use crate::rig::{Rig, ended, exists, spec, until};
+use crate::local_machine::{Rig, ended, exists, spec, until};
 use crate::support::processes_with;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::os::unix::process::CommandExt as _;

@@ -1,6 +1,6 @@
 //! The training's log, followed; and its exit status beside it.
 
-use crate::rig::{Rig, beating, ended, spec};
+use crate::local_machine::{Rig, beating, ended, spec};
 use std::time::Duration;
 use trainspot::agent::protocol::{Exit, How};
 
