@@ -1,6 +1,7 @@
 //! Files on their way to a machine and back, through the real agent.
 
 mod outputs;
+mod ssh;
 mod stream;
 mod workspace;
 

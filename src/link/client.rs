@@ -1,5 +1,6 @@
 //! The agent as the pipe sees it: its verbs as calls, over any link.
 
+use super::stall::Meter;
 use super::{Link, Session};
 use crate::agent::Wanted;
 use crate::agent::protocol::{Reply, Request, Status, Wish};
@@ -83,13 +84,16 @@ impl<L: Link> Agent<L> {
         drop(output);
         let (root, header) = (root.to_owned(), Header { entries, unmatched: Vec::new() });
         let mut progress = Progress::bytes(what, Some(header.bytes()));
+        let meter = Meter::default();
+        let input = input.map(|input| meter.count(input));
         let pumped = tokio::task::spawn_blocking(move || {
             let Some(input) = input else { return Ok(()) };
             let mut bridge = SyncIoBridge::new(input);
             Sender { root: &root, progress: &mut |bytes| progress.add(bytes) }.send(&header, &mut bridge)?;
             bridge.shutdown().context("cannot send files")
         });
-        let (sent, finished) = tokio::join!(pumped, finished);
+        let ended = meter.watch(async { Ok(tokio::join!(pumped, finished)) }).await;
+        let (sent, finished) = ended.context("cannot send files")?;
         both(sent.context("cannot send files")?, finished?.check("the machine cannot take the files"))
     }
 
@@ -120,6 +124,8 @@ impl<L: Link> Agent<L> {
             input.shutdown().await.ok();
         }
         let what = what.to_owned();
+        let meter = Meter::default();
+        let output = output.map(|output| meter.count(output));
         let pumped = tokio::task::spawn_blocking(move || {
             let output = output.ok_or_else(|| Error::new("the agent has no output"))?;
             let mut progress = None;
@@ -137,7 +143,8 @@ impl<L: Link> Agent<L> {
                 },
             )
         });
-        let (brought, finished) = tokio::join!(pumped, finished);
+        let ended = meter.watch(async { Ok(tokio::join!(pumped, finished)) }).await;
+        let (brought, finished) = ended.context("cannot receive files")?;
         both(brought.context("cannot receive files")?, finished?.check("the machine cannot send the files"))
     }
 

@@ -4,6 +4,8 @@
 
 mod client;
 pub mod local;
+pub mod ssh;
+mod stall;
 
 pub use client::{Agent, AskError};
 

@@ -1,7 +1,7 @@
 //! Outputs: what a machine may put into a clone, and what it may not, whatever it says.
 
 use super::tree;
-use crate::rig::{Rig, ended, exists, spec};
+use crate::local_machine::{Rig, ended, exists, spec};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,7 +1,7 @@
 //! The workspace: whatever a clone may hold arrives as it is, and takes no memory.
 
 use super::tree;
-use crate::rig::Rig;
+use crate::local_machine::Rig;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use trainspot::agent::Wanted;
 use trainspot::transfer::Entry;
 
 /// Everything below a folder, links as links.
-fn entries(root: &Path) -> Vec<Entry> {
+pub(super) fn entries(root: &Path) -> Vec<Entry> {
     tree(root).keys().map(|path| Entry::look(root, path).unwrap()).collect()
 }
 
@@ -23,7 +23,7 @@ fn write(root: &Path, path: impl AsRef<Path>, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-fn odd(root: &Path) {
+pub(super) fn odd(root: &Path) {
     let deep: PathBuf = std::iter::repeat_n("deep folder", 60).collect();
     for name in
         ["with space", "-rf", "--home", "new\nline", "ünï/çødé 模型.bin", "a'b\"c\\d", "*?[x]{y}", "…"]
