@@ -1,6 +1,6 @@
 //! Machines that are folders on this one, each with a supervisor's process.
 
-use super::{Compute, Machine, Order, RunId};
+use super::{Compute, Machine, Order, RunId, Sight};
 use crate::agent::{Ending, Home, end_all, end_all_but_the_watch, is_watched, shell};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::local::LocalLink;
@@ -45,12 +45,22 @@ impl Local {
     }
 
     fn machine(run: &RunId) -> Machine {
-        Machine { id: format!("trainspot-{run}"), description: "this machine (local)".to_owned() }
+        Machine {
+            id: format!("trainspot-{run}"),
+            description: "this machine (local)".to_owned(),
+            pool: None,
+            spot: false,
+            rate: None,
+        }
     }
 }
 
 impl Compute for Local {
     type Link = LocalLink;
+
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
 
     async fn launch(&self, order: &Order) -> Result<Machine> {
         if shell().is_none() {
@@ -70,13 +80,13 @@ impl Compute for Local {
         Ok(machine)
     }
 
-    async fn find(&self, run: &RunId) -> Result<Option<Machine>> {
+    async fn find(&self, run: &RunId) -> Result<Vec<Machine>> {
         let machine = Self::machine(run);
         let home = self.home(&machine.id);
-        Ok((home.path().exists() || is_watched(&home)).then_some(machine))
+        Ok((home.path().exists() || is_watched(&home)).then_some(machine).into_iter().collect())
     }
 
-    async fn connect(&self, machine: &Machine) -> Result<LocalLink> {
+    async fn connect(&self, machine: &Machine, _: &Order) -> Result<LocalLink> {
         let start = Instant::now();
         let home = self.home(&machine.id);
         loop {
@@ -95,6 +105,11 @@ impl Compute for Local {
         Ok(self.link(&machine.id))
     }
 
+    async fn look(&self, machine: &Machine) -> Result<Sight> {
+        let there = is_watched(&self.home(&machine.id));
+        Ok(if there { Sight::There } else { Sight::Gone("its supervisor is gone".to_owned()) })
+    }
+
     async fn terminate(&self, machine: &Machine) -> Result<()> {
         let home = self.home(&machine.id);
         let start = Instant::now();
@@ -108,5 +123,9 @@ impl Compute for Local {
         }
         // What was starting when the first sweep passed may have written since.
         removed.and_then(|()| home.remove()).map_err(|error| error.leaves(home.path().display().to_string()))
+    }
+
+    async fn clean(&self, _: &RunId) -> Result<()> {
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Machines: how to get one, find one again, and end it.
 
+pub mod ec2;
 pub mod local;
 
 use crate::error::Result;
@@ -36,15 +37,56 @@ pub struct Order {
     pub run: RunId,
     /// The machine ends itself after this long without a word from the pipe.
     pub orphan_grace: Duration,
+    /// The training is ended after this time, and the machine soon after, whatever happens to its watch.
+    pub max_runtime: Duration,
+    /// Where machines of this run were taken away: tried last, as what is taken once is soon taken again.
+    pub avoid: Vec<Pool>,
+}
+
+/// A pool of capacity: what is taken away together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pool {
+    /// The zone, such as `eu-west-1b`.
+    pub zone: String,
+    /// The instance type.
+    pub instance_type: String,
 }
 
 /// A machine that exists, or existed a moment ago.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
     /// The provider's name for it.
     pub id: String,
     /// What it is, in words for the report.
     pub description: String,
+    /// Where it came from; none where machines do not come from pools.
+    pub pool: Option<Pool>,
+    /// Whether its provider may take it away at any time, for less money.
+    pub spot: bool,
+    /// What it costs; none where it costs nothing, or nobody can tell.
+    pub rate: Option<Rate>,
+}
+
+/// What a machine costs, in dollars an hour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// The machine itself, as it was bought.
+    pub machine: f64,
+    /// The same type on demand, if that is known.
+    pub on_demand: Option<f64>,
+    /// Its disk and its public address.
+    pub extras: f64,
+}
+
+/// What the provider says of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It runs.
+    There,
+    /// It runs, but is about to be taken away, for this reason.
+    Leaving(String),
+    /// It is gone or going, for this reason.
+    Gone(String),
 }
 
 /// A provider of machines.
@@ -52,18 +94,35 @@ pub trait Compute: Send + Sync {
     /// The way to its machines.
     type Link: Link;
 
+    /// Finds out, at the same time as others do other things, what is needed before anything can be launched.
+    ///
+    /// # Errors
+    /// What is wished for cannot be had; nothing was made.
+    fn prepare(&self) -> impl Future<Output = Result<()>> + Send;
+
     /// Gets a machine. It carries the run's name from its first moment, and ends itself when the pipe falls silent.
     ///
     /// # Errors
     /// None could be had. What may have been made all the same is named in the error.
     fn launch(&self, order: &Order) -> impl Future<Output = Result<Machine>> + Send;
 
-    /// The machine of a run that was killed, if it is still there.
-    fn find(&self, run: &RunId) -> impl Future<Output = Result<Option<Machine>>> + Send;
+    /// The machines of a run that was killed, if they are still there.
+    fn find(&self, run: &RunId) -> impl Future<Output = Result<Vec<Machine>>> + Send;
 
-    /// Opens the way to a machine, whose supervisor then runs.
-    fn connect(&self, machine: &Machine) -> impl Future<Output = Result<Self::Link>> + Send;
+    /// Opens the way to a machine, and waits until its supervisor runs.
+    ///
+    /// `order` is what it was launched for: the first that comes to a machine starts its supervisor.
+    fn connect(&self, machine: &Machine, order: &Order) -> impl Future<Output = Result<Self::Link>> + Send;
+
+    /// What the provider says of a machine: a link that is silent does not tell slow from gone.
+    fn look(&self, machine: &Machine) -> impl Future<Output = Result<Sight>> + Send;
 
     /// Ends a machine, and returns when it is gone. A machine that is gone already is no error.
     fn terminate(&self, machine: &Machine) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes what was made for a run as a whole, once its machines are gone.
+    ///
+    /// # Errors
+    /// Names each thing that is still there, with the command that removes it.
+    fn clean(&self, run: &RunId) -> impl Future<Output = Result<()>> + Send;
 }

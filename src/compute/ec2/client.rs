@@ -1,0 +1,111 @@
+//! One client a service and region, with credentials that are looked for once.
+
+use super::credentials::Session;
+use crate::config::aws::Aws;
+use crate::error::Result;
+use aws_config::identity::IdentityCache;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The way to AWS. The SDK itself reads `AWS_ENDPOINT_URL`.
+#[derive(Debug)]
+pub struct Cloud {
+    config: SdkConfig,
+    /// A client has its own connections: those of the plan's regions are kept.
+    ec2: BTreeMap<String, aws_sdk_ec2::Client>,
+}
+
+impl Cloud {
+    /// Finds credentials, and makes the clients.
+    ///
+    /// # Errors
+    /// There are no credentials, or AWS does not give the role.
+    pub async fn new(aws: &Aws) -> Result<Self> {
+        let first = aws.regions.first().map_or("us-east-1", String::as_str);
+        let session = Session::open(aws.oidc.as_ref(), first).await?;
+        let config = settings(first)
+            .credentials_provider(session)
+            // The session is its own cache: it must be asked each time to be renewed in time.
+            .identity_cache(IdentityCache::no_cache())
+            .load()
+            .await;
+        let cloud = Self { config, ec2: BTreeMap::new() };
+        let ec2 = aws.regions.iter().map(|region| (region.clone(), cloud.ec2(region))).collect();
+        Ok(Self { ec2, ..cloud })
+    }
+
+    /// EC2 of a region.
+    pub(super) fn ec2(&self, region: &str) -> aws_sdk_ec2::Client {
+        let made = || aws_sdk_ec2::Client::new(&self.of(region));
+        self.ec2.get(region).cloned().unwrap_or_else(made)
+    }
+
+    /// Systems Manager of a region, for its public parameters.
+    pub(super) fn ssm(&self, region: &str) -> aws_sdk_ssm::Client {
+        aws_sdk_ssm::Client::new(&self.of(region))
+    }
+
+    /// EC2 Instance Connect of a region.
+    pub(super) fn instance_connect(&self, region: &str) -> aws_sdk_ec2instanceconnect::Client {
+        aws_sdk_ec2instanceconnect::Client::new(&self.of(region))
+    }
+
+    /// The price list, which some regions hold for all; none for the partitions that have no list in dollars.
+    pub(super) fn pricing(&self, region: &str) -> Option<aws_sdk_pricing::Client> {
+        pricing_region(region).map(|region| aws_sdk_pricing::Client::new(&self.of(region)))
+    }
+
+    fn of(&self, region: &str) -> SdkConfig {
+        self.config.to_builder().region(Region::new(region.to_owned())).build()
+    }
+}
+
+/// The nearest region that serves the price list.
+fn pricing_region(region: &str) -> Option<&'static str> {
+    match region.split('-').next()? {
+        "cn" => None,
+        _ if region.starts_with("us-gov-") || region.starts_with("us-iso") => None,
+        "eu" | "af" | "il" | "me" => Some("eu-central-1"),
+        "ap" => Some("ap-south-1"),
+        _ => Some("us-east-1"),
+    }
+}
+
+/// Clients without credentials, for the call that gives some.
+pub(super) async fn bare(region: &str) -> SdkConfig {
+    settings(region).no_credentials().load().await
+}
+
+/// Retries are ours (see `failure`): the SDK's would multiply them, and repeat a lack of capacity.
+fn settings(region: &str) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .operation_attempt_timeout(Duration::from_secs(20))
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(region.to_owned()))
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_price_list_is_asked_where_it_is() {
+        let cases = [
+            ("eu-west-1", Some("eu-central-1")),
+            ("us-west-2", Some("us-east-1")),
+            ("ap-northeast-1", Some("ap-south-1")),
+            ("us-gov-west-1", None),
+            ("cn-north-1", None),
+        ];
+        for (region, expected) in cases {
+            assert_eq!(pricing_region(region), expected, "{region}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The end of machines, confirmed, and of what was made for their run.
+
+use super::client::Cloud;
+use super::failure::{Class, Failure, call};
+use super::machines::{self, LEFT, State};
+use super::tags::{RUN, tagged};
+use super::{group, template};
+use crate::compute::RunId;
+use crate::error::{Error, Kind, Result};
+use futures_util::future::join_all;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+/// How long to go on until a machine is gone: it ends itself, too, and its outputs wait to be published meanwhile.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
+/// A machine that was just launched may be unknown for some seconds.
+const UNKNOWN: Duration = Duration::from_secs(15);
+/// A machine that shuts down does not come back and is not paid for any more; large ones take minutes to be gone.
+const SHUTTING_DOWN: Duration = Duration::from_mins(1);
+/// A group is in use until the interface of the last machine is gone.
+const IN_USE: &[&str] = &["DependencyViolation", "InvalidGroup.InUse"];
+
+/// Ends a machine, and returns when it is gone, or surely going.
+pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<()> {
+    let start = Instant::now();
+    let (mut told, mut known, mut shutting_down) = (false, false, None);
+    let mut look = LOOK;
+    loop {
+        let step = async {
+            // Told anew until it is seen to be going: an order that was lost looks like one that is slow.
+            if !told {
+                tell(cloud, region, id).await?;
+                told = true;
+            }
+            machines::describe(cloud, region, id).await
+        };
+        let answer = step.await;
+        known |= matches!(answer, Ok(Some(_)));
+        let last: Option<Failure> = match answer {
+            // It may be gone for long, or so new that EC2 does not know it yet.
+            Ok(None) if known || start.elapsed() > UNKNOWN => return Ok(()),
+            Ok(None) => {
+                told = false;
+                None
+            }
+            Ok(Some(seen)) => match seen.state {
+                State::Terminated => return Ok(()),
+                State::ShuttingDown => {
+                    let since = *shutting_down.get_or_insert_with(Instant::now);
+                    if since.elapsed() > SHUTTING_DOWN {
+                        return Ok(());
+                    }
+                    None
+                }
+                State::Pending | State::Running | State::Stopped => {
+                    told = false;
+                    None
+                }
+            },
+            Err(failure) if failure.class() == Class::Passing => Some(failure),
+            Err(failure) => return Err(still_there(Error::from(failure), region, id)),
+        };
+        if start.elapsed() > PATIENCE {
+            let error = Error::new(format!("the machine {id} did not end within {} s", PATIENCE.as_secs()));
+            let error = error.kind(Kind::Machine);
+            return Err(still_there(last.map_or(error, Error::from), region, id));
+        }
+        if let Some(failure) = last {
+            debug!("the machine {id} is not known to end yet: {failure}");
+        }
+        sleep(look).await;
+        look = (look * 2).min(LONGEST_LOOK);
+    }
+}
+
+async fn tell(cloud: &Cloud, region: &str, id: &str) -> Result<(), Failure> {
+    let client = cloud.ec2(region);
+    let what = format!("cannot end the machine {id}");
+    let told = call("ec2:TerminateInstances", &what, async || {
+        client.terminate_instances().instance_ids(id).send().await?;
+        Ok(())
+    });
+    match told.await {
+        // Whether it is gone, or too new to be known, the description tells.
+        Err(failure) if failure.class() == Class::Gone => Ok(()),
+        told => told,
+    }
+}
+
+fn still_there(error: Error, region: &str, id: &str) -> Error {
+    error.leaves(format!(
+        "machine {id}; end it by: aws ec2 terminate-instances --region {region} --instance-ids {id}"
+    ))
+}
+
+/// Removes what was made for a run, once its machines are gone. A machine that is still there was launched by a call
+/// whose answer was lost: it is ended too.
+pub(super) async fn clean(cloud: &Cloud, regions: &[String], run: &RunId) -> Result<()> {
+    let cleaned = join_all(regions.iter().map(|region| clean_region(cloud, region, run))).await;
+    let errors: Vec<Error> = cleaned.into_iter().flatten().collect();
+    Error::all("cannot remove all that was made for the run", errors)
+        .map_err(|error| error.kind(Kind::Machine))
+}
+
+/// What of it could not be removed.
+async fn clean_region(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error> {
+    let machines_then_groups = async {
+        let mut errors = end_strays(cloud, region, run).await;
+        // What a machine uses that cannot be ended stays in use.
+        let patience = if errors.is_empty() { PATIENCE } else { Duration::ZERO };
+        errors.extend(remove_groups(cloud, region, run, patience).await);
+        errors
+    };
+    let (errors, templates) = tokio::join!(machines_then_groups, remove_templates(cloud, region, run));
+    [errors, templates].into_iter().flatten().collect()
+}
+
+async fn end_strays(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error> {
+    let seen = match machines::of_run(cloud, region, run, &LEFT).await {
+        Ok(seen) => seen,
+        Err(failure) => {
+            let list = format!(
+                "perhaps machines in {region}: aws ec2 describe-instances --region {region} --filters Name=tag:{RUN},Values={run}"
+            );
+            return vec![Error::from(failure).leaves(list)];
+        }
+    };
+    let ended = join_all(seen.iter().map(|seen| terminate(cloud, region, &seen.id))).await;
+    ended.into_iter().filter_map(Result::err).collect()
+}
+
+async fn remove_templates(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error> {
+    let way = |how: &str| format!("aws ec2 delete-launch-template --region {region} --launch-template-{how}");
+    let found = match template::tagged_with(cloud, region, tagged(RUN, &run.to_string())).await {
+        Ok(found) => found,
+        Err(failure) => {
+            let name = group::name(run);
+            let perhaps = format!("perhaps the launch template {name}: {}", way(&format!("name {name}")));
+            return vec![Error::from(failure).leaves(perhaps)];
+        }
+    };
+    let removed = found.iter().filter_map(|template| template.launch_template_id()).map(async |id| {
+        let left = || format!("launch template {id}: {}", way(&format!("id {id}")));
+        template::remove(cloud, region, id).await.map_err(|failure| Error::from(failure).leaves(left()))
+    });
+    join_all(removed).await.into_iter().filter_map(Result::err).collect()
+}
+
+async fn remove_groups(cloud: &Cloud, region: &str, run: &RunId, patience: Duration) -> Vec<Error> {
+    let found = match group::tagged_with(cloud, region, tagged(RUN, &run.to_string())).await {
+        Ok(found) => found,
+        Err(failure) => {
+            let name = group::name(run);
+            let perhaps = format!(
+                "perhaps the security group {name}: aws ec2 delete-security-group --region {region} --group-name {name}"
+            );
+            return vec![Error::from(failure).leaves(perhaps)];
+        }
+    };
+    let ids = found.iter().filter_map(|group| group.group_id());
+    join_all(ids.map(|id| remove_group(cloud, region, id, patience)))
+        .await
+        .into_iter()
+        .filter_map(Result::err)
+        .collect()
+}
+
+async fn remove_group(cloud: &Cloud, region: &str, id: &str, patience: Duration) -> Result<()> {
+    let (client, start) = (cloud.ec2(region), Instant::now());
+    let what = format!("cannot remove the security group {id}");
+    loop {
+        let removed = call("ec2:DeleteSecurityGroup", &what, async || {
+            client.delete_security_group().group_id(id).send().await?;
+            Ok(())
+        });
+        match removed.await {
+            Err(failure) if failure.class() == Class::Gone => return Ok(()),
+            Err(failure) if failure.is(IN_USE) && start.elapsed() < patience => sleep(LONGEST_LOOK / 2).await,
+            Err(failure) => {
+                return Err(Error::from(failure).leaves(format!(
+                    "security group {id}: aws ec2 delete-security-group --region {region} --group-id {id}"
+                )));
+            }
+            Ok(()) => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The run's security group: port 22, from where the pipe is.
+
+use super::client::Cloud;
+use super::failure::{Failure, call};
+use super::plan::RegionPlan;
+use super::tags::{RUN, Tags, filter, value};
+use crate::compute::RunId;
+use crate::error::{Context as _, Error, Kind, Result};
+use aws_sdk_ec2::types::{Filter, IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup};
+use ipnet::IpNet;
+
+/// SSH's port.
+pub(super) const PORT: u16 = 22;
+
+/// The name of what is made for the run as a whole.
+pub(super) fn name(run: &RunId) -> String {
+    format!("trainspot-{run}")
+}
+
+/// The group of the run, made now or by an earlier try of the step. It lets nobody in yet.
+pub(super) async fn group(cloud: &Cloud, plan: &RegionPlan, run: &RunId, tags: &Tags) -> Result<String> {
+    let (client, vpc) = (cloud.ec2(&plan.region), &plan.network.vpc);
+    let what = format!("cannot make a security group in {}", plan.region);
+    let made = call("ec2:CreateSecurityGroup", &what, async || {
+        let request = client.create_security_group().group_name(name(run)).vpc_id(vpc);
+        let request = request.description("SSH from the pipe to its machine, for one run of trainspot");
+        let made = request.tag_specifications(tags.on(ResourceType::SecurityGroup)).send().await?;
+        made.group_id.ok_or_else(|| Failure::incomplete("security group"))
+    });
+    match made.await {
+        // Left by an earlier try, or made by a call whose answer was lost.
+        Err(failure) if failure.is(&["InvalidGroup.Duplicate"]) => find(cloud, plan, run).await,
+        made => Ok(made?),
+    }
+}
+
+async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String> {
+    let client = cloud.ec2(&plan.region);
+    let what = format!("cannot find the run's security group in {}", plan.region);
+    let found = call("ec2:DescribeSecurityGroups", &what, async || {
+        let request = client.describe_security_groups().filters(filter("group-name", [name(run).as_str()]));
+        Ok(request.filters(filter("vpc-id", [plan.network.vpc.as_str()])).send().await?)
+    });
+    let found = found.await?.security_groups.unwrap_or_default();
+    let group = found.into_iter().next().ok_or_else(|| Error::new(what).kind(Kind::Machine))?;
+    let id = group.group_id.unwrap_or_default();
+    if value(group.tags.as_deref().unwrap_or_default(), RUN) != Some(&run.to_string()) {
+        return Err(Error::new(format!(
+            "the security group {id} has the name of this run's, but not its tag"
+        ))
+        .kind(Kind::Machine)
+        .hint(format!("remove it, or name it as SECURITY_GROUP: it is called {}", name(run))));
+    }
+    Ok(id)
+}
+
+/// The groups with a tag.
+pub(super) async fn tagged_with(
+    cloud: &Cloud,
+    region: &str,
+    tag: Filter,
+) -> Result<Vec<SecurityGroup>, Failure> {
+    let client = cloud.ec2(region);
+    let what = format!("cannot look for security groups in {region}");
+    call("ec2:DescribeSecurityGroups", &what, async || {
+        let request = client.describe_security_groups().filters(tag.clone());
+        Ok(request.into_paginator().items().send().try_collect().await?)
+    })
+    .await
+}
+
+/// Lets SSH in from the planned ranges.
+pub(super) async fn let_in(cloud: &Cloud, region: &str, group: &str, from: &[String]) -> Result<()> {
+    let client = cloud.ec2(region);
+    // One at a time: a range that is there already would keep the others out.
+    for range in from {
+        let range: IpNet = range.parse().with_context(|| format!("'{range}' is not an address range"))?;
+        let what = format!("cannot let {range} in by the security group {group}");
+        let done = call("ec2:AuthorizeSecurityGroupIngress", &what, async || {
+            let request = client.authorize_security_group_ingress().group_id(group);
+            request.ip_permissions(permission(range)).send().await?;
+            Ok(())
+        });
+        match done.await {
+            Err(failure) if failure.is(&["InvalidPermission.Duplicate"]) => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn permission(range: IpNet) -> IpPermission {
+    let port = i32::from(PORT);
+    let permission = IpPermission::builder().ip_protocol("tcp").from_port(port).to_port(port);
+    let why = "the pipe";
+    match range {
+        IpNet::V4(range) => {
+            let range = IpRange::builder().cidr_ip(range.to_string()).description(why);
+            permission.ip_ranges(range.build()).build()
+        }
+        IpNet::V6(range) => {
+            let range = Ipv6Range::builder().cidr_ipv6(range.to_string()).description(why);
+            permission.ipv6_ranges(range.build()).build()
+        }
+    }
+}

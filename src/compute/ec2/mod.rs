@@ -1,0 +1,216 @@
+//! Machines rented from AWS.
+//!
+//! Everything that is made carries the run's tags from the call that makes it. Beside that there is no record: a pipe that
+//! was killed at any instant has left nothing that its tags do not find, and no machine that does not end itself.
+
+mod boot;
+mod client;
+mod credentials;
+mod ending;
+mod failure;
+mod fleet;
+mod group;
+mod leftovers;
+mod machines;
+pub mod plan;
+mod pools;
+mod refusals;
+mod search;
+mod tags;
+mod takeover;
+mod template;
+mod user_data;
+
+pub use client::Cloud;
+pub use leftovers::{Left, Leftover};
+pub use tags::Owner;
+
+use super::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
+use crate::config::aws::Aws;
+use crate::error::Result;
+use crate::link::ssh::{KeyPair, Packed, SshLink};
+use fleet::Launched;
+use futures_util::future::{join_all, try_join_all};
+use machines::Seen;
+use plan::{Bought, Plan};
+use pools::Mode;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tags::Tags;
+use tokio::sync::{Mutex, OnceCell};
+
+/// Prices that take longer than this to be told are not worth the wait.
+const PRICES: Duration = Duration::from_secs(10);
+
+/// AWS as a provider of machines.
+pub struct Ec2 {
+    aws: Aws,
+    owner: Owner,
+    cloud: Arc<Cloud>,
+    plan: OnceCell<Plan>,
+    /// The program that goes to each machine as its agent, if it is not this one; packed while the first one boots.
+    program: Option<PathBuf>,
+    packed: OnceCell<Packed>,
+    /// Made for this process: whoever knows these keys launched the machine.
+    host: KeyPair,
+    host_key: String,
+    client: KeyPair,
+    /// Templates by region, and the run that they are for.
+    templates: Mutex<BTreeMap<String, (RunId, String)>>,
+    /// What this process launched and did not end: EC2 may not list a machine yet that it has just launched. It is held
+    /// while a fleet is being asked for, which goes on when the one who asked is gone.
+    made: Arc<Mutex<Vec<(RunId, Launched)>>>,
+}
+
+impl Ec2 {
+    /// Finds the credentials. Nothing is asked of EC2 yet.
+    ///
+    /// # Errors
+    /// There are no credentials, or AWS does not take them.
+    pub async fn new(aws: Aws, owner: Owner) -> Result<Self> {
+        let host = KeyPair::new()?;
+        Ok(Self {
+            cloud: Arc::new(Cloud::new(&aws).await?),
+            aws,
+            owner,
+            plan: OnceCell::new(),
+            program: None,
+            packed: OnceCell::new(),
+            host_key: host.public_openssh()?,
+            host,
+            client: KeyPair::new()?,
+            templates: Mutex::default(),
+            made: Arc::default(),
+        })
+    }
+
+    /// What would be rented. Asked of AWS once.
+    pub async fn plan(&self) -> Result<&Plan> {
+        self.plan.get_or_try_init(|| Plan::make(&self.cloud, &self.aws)).await
+    }
+
+    fn tags(&self, run: &RunId) -> Tags {
+        Tags::new(&self.owner, run, &self.aws.tags)
+    }
+
+    /// The same with another program as the machines' agent than the one that runs here.
+    #[must_use]
+    pub fn with_agent(self, program: PathBuf) -> Self {
+        Self { program: Some(program), ..self }
+    }
+
+    async fn packed(&self) -> Result<&Packed> {
+        let pack = async || match &self.program {
+            Some(program) => Packed::program(program).await,
+            None => Packed::this_program().await,
+        };
+        self.packed.get_or_try_init(pack).await
+    }
+
+    /// The region of a machine. A zone's name begins with its region's.
+    fn region_of<'a>(&'a self, machine: &'a Machine) -> &'a str {
+        let zone = machine.pool.as_ref().map_or("", |pool| pool.zone.as_str());
+        self.region_of_zone(zone)
+    }
+
+    fn region_of_zone<'a>(&'a self, zone: &'a str) -> &'a str {
+        let regions = self.aws.regions.iter().filter(|region| zone.starts_with(region.as_str()));
+        regions.max_by_key(|region| region.len()).or(self.aws.regions.first()).map_or(zone, String::as_str)
+    }
+
+    fn machine(seen: &Seen) -> Machine {
+        Self::machine_in(&seen.id, &seen.pool, if seen.spot { Mode::Spot } else { Mode::OnDemand })
+    }
+
+    fn machine_in(id: &str, pool: &Pool, mode: Mode) -> Machine {
+        Machine {
+            id: id.to_owned(),
+            description: format!("{} in {}, {mode} ({id})", pool.instance_type, pool.zone),
+            spot: mode == Mode::Spot,
+            rate: None,
+            pool: Some(pool.clone()),
+        }
+    }
+
+    /// A machine with what it costs, if that can be told soon. Asked for only once it is there: it must not wait for that.
+    async fn priced(&self, machine: Machine) -> Machine {
+        let rate = tokio::time::timeout(PRICES, self.rate(&machine)).await.unwrap_or_default();
+        Machine { rate, ..machine }
+    }
+
+    async fn rate(&self, machine: &Machine) -> Option<Rate> {
+        let (region, pool) = (self.region_of(machine), machine.pool.as_ref()?);
+        let plan = self.plan.get().and_then(|plan| plan.regions.iter().find(|plan| plan.region == region));
+        let size = plan.map_or(0, |plan| plan.image.disk_size(self.aws.disk_size));
+        let bought = Bought {
+            region,
+            zone: &pool.zone,
+            instance_type: &pool.instance_type,
+            spot: machine.spot,
+            disk: (&self.aws.disk_type, size),
+            public: plan.is_none_or(|plan| plan.network.public),
+        };
+        plan::rate(&self.cloud, bought).await
+    }
+}
+
+impl Compute for Ec2 {
+    type Link = SshLink;
+
+    async fn prepare(&self) -> Result<()> {
+        self.plan().await.map(drop)
+    }
+
+    async fn launch(&self, order: &Order) -> Result<Machine> {
+        let machine = Box::pin(self.search(order)).await?;
+        Ok(self.priced(machine).await)
+    }
+
+    async fn find(&self, run: &RunId) -> Result<Vec<Machine>> {
+        // Waits for the end of a launch whose caller is gone.
+        let made = self.made.lock().await.clone();
+        let regions = self.aws.regions.iter();
+        let found = regions.map(|region| machines::of_run(&self.cloud, region, run, &machines::ALIVE));
+        let mut found = try_join_all(found).await?.concat();
+        for (_, launched) in made.iter().filter(|(its, _)| its == run) {
+            if found.iter().any(|seen| seen.id == launched.id) {
+                continue;
+            }
+            // Not listed: ended meanwhile, or so new that EC2 does not know it by its tags yet.
+            let region = self.region_of_zone(&launched.pool.zone);
+            let seen = machines::await_sight(&self.cloud, region, &launched.id).await?;
+            found.extend(seen.filter(Seen::is_alive));
+        }
+        let priced = found.iter().map(|seen| self.priced(Self::machine(seen)));
+        Ok(join_all(priced).await)
+    }
+
+    async fn connect(&self, machine: &Machine, order: &Order) -> Result<SshLink> {
+        Box::pin(self.boot(machine, order)).await
+    }
+
+    async fn look(&self, machine: &Machine) -> Result<Sight> {
+        let region = self.region_of(machine);
+        let (seen, status) = tokio::join!(
+            machines::describe(&self.cloud, region, &machine.id),
+            machines::spot_status(&self.cloud, region, &machine.id)
+        );
+        let status = status.unwrap_or_else(|failure| {
+            tracing::debug!("{failure}");
+            None
+        });
+        Ok(machines::sight(seen?.as_ref(), status.as_ref()))
+    }
+
+    async fn terminate(&self, machine: &Machine) -> Result<()> {
+        ending::terminate(&self.cloud, self.region_of(machine), &machine.id).await?;
+        self.made.lock().await.retain(|(_, launched)| launched.id != machine.id);
+        Ok(())
+    }
+
+    async fn clean(&self, run: &RunId) -> Result<()> {
+        ending::clean(&self.cloud, &self.aws.regions, run).await
+    }
+}

@@ -1,0 +1,106 @@
+use super::super::sample::aws;
+use super::super::{Choice, Image, Subnet};
+use super::*;
+
+fn offer(name: &str, gpus: u32, spot: &[(&str, Option<f64>)], on_demand: Option<f64>) -> Offer {
+    Offer {
+        name: name.to_owned(),
+        cpus: 8,
+        memory: 32 * 1024,
+        gpus,
+        gpu_memory: u64::from(gpus) * 24 * 1024,
+        spot: spot.iter().map(|(zone, price)| ((*zone).to_owned(), *price)).collect(),
+        on_demand,
+    }
+}
+
+fn plan(types: Vec<Offer>) -> Plan {
+    let subnet = |id: &str, zone: &str| Subnet { id: id.to_owned(), zone: zone.to_owned() };
+    let region = RegionPlan {
+        region: "eu-west-1".to_owned(),
+        machine: Choice { types, by_attributes: false },
+        image: Image {
+            id: "ami-1".to_owned(),
+            name: "ubuntu-noble".to_owned(),
+            user: "ubuntu".to_owned(),
+            root_device: "/dev/sda1".to_owned(),
+            least_disk: 8,
+        },
+        disk_price: Some(0.006),
+        network: Network {
+            vpc: "vpc-1".to_owned(),
+            cidrs: vec!["172.31.0.0/16".to_owned()],
+            subnets: vec![subnet("subnet-1", "eu-west-1a"), subnet("subnet-2", "eu-west-1b")],
+            security_group: None,
+            public: true,
+            by_private: false,
+            inbound: vec!["203.0.113.7/32".to_owned()],
+        },
+    };
+    Plan { regions: vec![region], own_address: None }
+}
+
+fn types() -> Vec<Offer> {
+    let both = [("eu-west-1a", Some(0.151)), ("eu-west-1b", Some(0.1605))];
+    vec![
+        offer("m5.2xlarge", 0, &both, Some(0.428)),
+        offer("g5.2xlarge", 1, &[("eu-west-1a", None)], Some(1.35)),
+    ]
+}
+
+const HALF_A_DAY: Duration = Duration::from_hours(12);
+
+#[test]
+fn the_whole_plan_is_told() {
+    let expected = "\
+eu-west-1
+  Type        vCPUs  Memory  GPUs        Zone        Spot $/h  On demand $/h  Saving
+  m5.2xlarge  8      32 GiB  -           eu-west-1a  0.1510    0.4280         65 %
+  m5.2xlarge  8      32 GiB  -           eu-west-1b  0.1605    0.4280         62 %
+  g5.2xlarge  8      32 GiB  1 (24 GiB)  eu-west-1a  ?         1.3500         ?
+  Image:    ubuntu-noble (ami-1), login as ubuntu
+  Disk:     50 GiB gp3, encrypted, deleted with the machine, $0.0060/h
+  Network:  vpc-1: subnet-1 (eu-west-1a), subnet-2 (eu-west-1b); public address, $0.0050/h
+  Inbound:  port 22 from 203.0.113.7/32, by a security group made for the run
+  Purchase: spot; at most the on-demand price
+  At most:  $16.33 for MAX_RUNTIME of 12h, at $1.3610/h";
+    assert_eq!(plan(types()).text(&aws(), HALF_A_DAY), expected);
+}
+
+#[test]
+fn a_limit_below_every_price_is_told() {
+    let text = |max_price| plan(types()).text(&Aws { max_price: Some(max_price), ..aws() }, HALF_A_DAY);
+    let low = text(0.1);
+    assert!(low.contains(
+        "\n\nWarning: MAX_PRICE $0.1000 is below every current spot price; the lowest is $0.1510."
+    ));
+    assert!(low.contains("Purchase: spot; at most $0.1000/h of spot (MAX_PRICE)\n"), "{low}");
+    assert!(low.contains("At most:  $1.33 for MAX_RUNTIME of 12h, at $0.1110/h\n"), "{low}");
+    assert!(!text(0.155).contains("Warning"));
+}
+
+#[test]
+fn the_estimate_follows_the_purchase_and_what_is_known() {
+    let line = |types, aws: Aws| {
+        let text = plan(types).text(&aws, HALF_A_DAY);
+        text.lines().find_map(|line| line.strip_prefix("  At most:  ")).unwrap().to_owned()
+    };
+    let unpriced = |spot| vec![offer("m5.2xlarge", 0, &[("eu-west-1a", spot)], None)];
+    assert_eq!(line(unpriced(Some(0.2)), aws()), "$2.53 for MAX_RUNTIME of 12h, at $0.2110/h");
+    assert_eq!(line(unpriced(None), aws()), "no price is known for MAX_RUNTIME of 12h");
+    let purchase = Purchase::SpotThenOnDemand;
+    let limited = Aws { purchase, max_price: Some(0.1), max_cost: Some(5.0), ..aws() };
+    assert_eq!(
+        line(types(), limited),
+        "$16.33 for MAX_RUNTIME of 12h, at $1.3610/h; MAX_COST ends the run at $5.00"
+    );
+}
+
+#[test]
+fn what_is_too_much_is_counted() {
+    let many: Vec<Offer> = (0..15).map(|number| offer(&format!("m{number}.l"), 0, &[], None)).collect();
+    let text = plan(many).text(&aws(), HALF_A_DAY);
+    assert!(text.contains("\n  m11.l "), "{text}");
+    assert!(!text.contains("\n  m12.l "), "{text}");
+    assert!(text.contains("\n  … and 3 more types that will do\n"), "{text}");
+}

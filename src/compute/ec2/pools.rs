@@ -1,0 +1,118 @@
+//! Which pools of capacity one attempt asks for.
+
+use super::plan::{Choice, Network, Offer, RegionPlan};
+use crate::compute::Pool;
+use crate::config::aws::Purchase;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The most overrides that one fleet takes.
+const MOST: usize = 300;
+
+/// How one attempt pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Mode {
+    Spot,
+    OnDemand,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Spot => "spot",
+            Self::OnDemand => "on demand",
+        })
+    }
+}
+
+/// Which pools, of those where machines of this run were taken away or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    Fresh,
+    Lost,
+}
+
+/// A subnet, and the types to ask for there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) subnet: String,
+    pub(super) zone: String,
+    pub(super) types: Vec<String>,
+}
+
+/// The attempts of one round, in their order. The pools that were lost come last: what is taken once is soon taken again.
+pub(super) fn attempts(purchase: Purchase, regions: usize) -> Vec<(Pass, Mode, usize)> {
+    let modes: &[Mode] = match purchase {
+        Purchase::Spot => &[Mode::Spot],
+        Purchase::SpotThenOnDemand => &[Mode::Spot, Mode::OnDemand],
+        Purchase::OnDemand => &[Mode::OnDemand],
+    };
+    let each = |pass, mode| (0..regions).map(move |region| (pass, mode, region));
+    let fresh = modes.iter().flat_map(|&mode| each(Pass::Fresh, mode));
+    let lost = modes.iter().filter(|mode| **mode == Mode::Spot).flat_map(|&mode| each(Pass::Lost, mode));
+    fresh.chain(lost).collect()
+}
+
+/// What an attempt asks for, without the families whose quota is used up. Empty where nothing is left to ask for.
+pub(super) fn places(
+    plan: &RegionPlan,
+    (pass, mode): (Pass, Mode),
+    avoid: &[Pool],
+    full: &BTreeSet<(Mode, Family)>,
+) -> Vec<Place> {
+    // Nobody takes a machine away that is paid for on demand.
+    let lost = |name: &str, zone: &str| {
+        let is_it = |pool: &Pool| pool.zone == zone && pool.instance_type == name;
+        mode == Mode::Spot && avoid.iter().any(is_it)
+    };
+    let wanted = |offer: &Offer, zone: &str| {
+        // Of a choice by attributes nobody knows the zones; the fleet does.
+        (plan.machine.by_attributes || offer.spot.iter().any(|(there, _)| there == zone))
+            && (pass == Pass::Lost) == lost(&offer.name, zone)
+            && !full.contains(&(mode, family(&offer.name)))
+    };
+    within_limit(&plan.machine, &plan.network, wanted)
+}
+
+/// As many types in each subnet as one fleet takes, the first ones first.
+fn within_limit(choice: &Choice, network: &Network, wanted: impl Fn(&Offer, &str) -> bool) -> Vec<Place> {
+    let room = if choice.by_attributes { usize::MAX } else { MOST / network.subnets.len().max(1) };
+    let place = |subnet: &super::plan::Subnet| {
+        let types = choice.types.iter().filter(|offer| wanted(offer, &subnet.zone));
+        let types: Vec<_> = types.take(room).map(|offer| offer.name.clone()).collect();
+        Place { subnet: subnet.id.clone(), zone: subnet.zone.clone(), types }
+    };
+    network.subnets.iter().take(MOST).map(place).filter(|place| !place.types.is_empty()).collect()
+}
+
+/// The types that share a quota, which counts virtual CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Family(&'static str);
+
+/// The quota's name in Service Quotas, as in "All … Spot Instance Requests".
+impl fmt::Display for Family {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+/// The family of a type, by the letters before its generation.
+///
+/// Source: docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-limits.html.
+pub(super) fn family(instance_type: &str) -> Family {
+    let letters: &str =
+        instance_type.split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
+    Family(match letters {
+        "g" | "gr" | "vt" => "G and VT",
+        "p" => "P",
+        "dl" => "DL",
+        "trn" => "Trn",
+        "inf" => "Inf",
+        "f" => "F",
+        "x" | "u" => "X",
+        _ => "Standard (A, C, D, H, I, M, R, T, Z)",
+    })
+}
+
+#[cfg(test)]
+mod tests;

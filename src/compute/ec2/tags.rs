@@ -1,0 +1,145 @@
+//! Whose everything is: the tags that each thing gets by the call that makes it, and by which it is found again.
+
+use crate::compute::RunId;
+use crate::config::Pipeline;
+use aws_sdk_ec2::types::{
+    Filter, LaunchTemplateTagSpecificationRequest, ResourceType, Tag, TagSpecification,
+};
+
+/// The run's name.
+pub(super) const RUN: &str = "trainspot:run";
+/// The workspace and the repository.
+pub(super) const REPOSITORY: &str = "trainspot:repository";
+/// The pipeline's number.
+pub(super) const PIPELINE: &str = "trainspot:pipeline";
+/// The step's id.
+pub(super) const STEP: &str = "trainspot:step";
+/// The machine's public host key, for a pipe that takes it over.
+pub(super) const HOST_KEY: &str = "trainspot:host-key";
+/// Who logs in there, for the same.
+pub(super) const USER: &str = "trainspot:user";
+
+/// Whose a run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    repository: String,
+    name: String,
+    pipeline: Option<String>,
+    step: Option<String>,
+}
+
+impl From<&Pipeline> for Owner {
+    fn from(pipeline: &Pipeline) -> Self {
+        let workspace = pipeline.workspace.as_deref().unwrap_or("local");
+        let slug = pipeline.repo_slug.as_deref().unwrap_or("local");
+        Self {
+            repository: format!("{workspace}/{slug}"),
+            name: format!("trainspot {slug}"),
+            pipeline: pipeline.build_number.clone(),
+            // Not every service takes braces in a tag.
+            step: pipeline.step_uuid.as_ref().map(|uuid| uuid.trim_matches(['{', '}']).to_owned()),
+        }
+    }
+}
+
+/// The tags of one run, as one value for all that is made.
+#[derive(Clone, Debug)]
+pub(super) struct Tags(Vec<(String, String)>);
+
+impl Tags {
+    /// The user's own go along, but never in the place of ours: those find what must be ended.
+    pub(super) fn new(owner: &Owner, run: &RunId, users: &[(String, String)]) -> Self {
+        let mut tags = vec![
+            (RUN.to_owned(), run.to_string()),
+            (REPOSITORY.to_owned(), owner.repository.clone()),
+            ("Name".to_owned(), owner.name.clone()),
+        ];
+        let known = [(PIPELINE, &owner.pipeline), (STEP, &owner.step)];
+        tags.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
+        let mut tags = Self(tags);
+        for (key, value) in users {
+            if key == "Name" || !tags.0.iter().any(|(ours, _)| ours == key) {
+                tags.set(key, value);
+            }
+        }
+        tags
+    }
+
+    /// The same and one more, in the place of one with this key.
+    #[must_use]
+    pub(super) fn with(mut self, key: &str, value: &str) -> Self {
+        self.set(key, value);
+        self
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        self.0.retain(|(there, _)| there != key);
+        self.0.push((key.to_owned(), value.to_owned()));
+    }
+
+    fn list(&self) -> Vec<Tag> {
+        self.0.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
+    }
+
+    /// For a call that makes this kind of thing.
+    pub(super) fn on(&self, kind: ResourceType) -> TagSpecification {
+        TagSpecification::builder().resource_type(kind).set_tags(Some(self.list())).build()
+    }
+
+    /// For what is made by way of a template.
+    pub(super) fn by_template(&self, kind: ResourceType) -> LaunchTemplateTagSpecificationRequest {
+        LaunchTemplateTagSpecificationRequest::builder()
+            .resource_type(kind)
+            .set_tags(Some(self.list()))
+            .build()
+    }
+}
+
+/// What has this tag.
+pub(super) fn tagged(key: &str, value: &str) -> Filter {
+    filter(&format!("tag:{key}"), [value])
+}
+
+/// What has one of these values.
+pub(super) fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
+    let values = values.into_iter().map(str::to_owned).collect();
+    Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+/// The value of a tag.
+pub(super) fn value<'a>(tags: &'a [Tag], key: &str) -> Option<&'a str> {
+    tags.iter().find(|tag| tag.key() == Some(key))?.value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_stand_beside_the_users_but_for_the_name() {
+        let pipeline = Pipeline {
+            workspace: Some("acme".to_owned()),
+            repo_slug: Some("forest".to_owned()),
+            build_number: Some("7".to_owned()),
+            step_uuid: Some("{2-2}".to_owned()),
+            ..Pipeline::default()
+        };
+        let users = [("team", "ml"), ("Name", "mine"), (RUN, "another")];
+        let users = users.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let run = RunId::new(&["a"]);
+        let tags = Tags::new(&Owner::from(&pipeline), &run, &users).with(USER, "ubuntu").list();
+        let expected = [
+            (RUN, run.to_string()),
+            (REPOSITORY, "acme/forest".to_owned()),
+            (PIPELINE, "7".to_owned()),
+            (STEP, "2-2".to_owned()),
+            ("team", "ml".to_owned()),
+            ("Name", "mine".to_owned()),
+            (USER, "ubuntu".to_owned()),
+        ];
+        assert_eq!(tags.len(), expected.len());
+        for (key, expected) in expected {
+            assert_eq!(value(&tags, key), Some(expected.as_str()), "{key}");
+        }
+    }
+}
