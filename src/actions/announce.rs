@@ -1,8 +1,8 @@
 //! The report on its way to people: pull request, comment, build status, Code Insights, or the log alone.
 
 use super::reporting::{announce_key, marker};
-use crate::bitbucket::{BuildState, BuildStatus, Client, Credential as Access, NewPullRequest};
-use crate::config::{Config, Credential, PublishMode};
+use crate::bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest};
+use crate::config::{Config, PublishMode};
 use crate::error::{Kind, Result, chain};
 use crate::report::{LIMIT, Report, insights, render};
 use serde_json::Value;
@@ -28,17 +28,9 @@ impl Bitbucket {
     /// None outside Pipelines without a credential.
     pub(super) fn of(config: &Config) -> Option<Self> {
         let (workspace, slug) = (config.pipeline.workspace.as_ref()?, config.pipeline.repo_slug.as_ref()?);
-        let (access, full) = match &config.bitbucket.credential {
-            Some(Credential::AccessToken(token)) => (Access::AccessToken(token.clone()), true),
-            Some(Credential::ApiToken { email, token }) => {
-                (Access::ApiToken { email: email.clone(), token: token.clone() }, true)
-            }
-            None => {
-                config.pipeline.git_http_origin.as_ref()?;
-                (Access::PipelinesProxy { proxy_url: config.bitbucket.proxy_url.clone() }, false)
-            }
-        };
-        match Client::new(&config.bitbucket.api_url, workspace, slug, access) {
+        let credential = config.bitbucket.credential.clone()?;
+        let full = !matches!(credential, Credential::PipelinesProxy { .. });
+        match Client::new(&config.bitbucket.api_url, workspace, slug, credential) {
             Ok(client) => Some(Self { client, full }),
             Err(error) => {
                 warn!("Bitbucket's API cannot be used: {}", chain(&error));

@@ -1,11 +1,10 @@
 //! One file an action: the story of a run, told in calls to the rooms below.
 
 mod announce;
-mod machine;
+mod job;
 mod publish;
 mod reporting;
 mod train;
-mod watch;
 
 use crate::config::Config;
 use crate::config::variables::Action;

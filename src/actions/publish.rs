@@ -2,7 +2,8 @@
 
 use super::announce::{self, Bitbucket, Pushed};
 use super::reporting::{self, Facts};
-use crate::config::{Config, Credential, PublishMode};
+use crate::bitbucket::Credential;
+use crate::config::{Config, PublishMode};
 use crate::error::{Error, Kind, Result};
 use crate::log::progress::{in_words, while_waiting};
 use crate::repo::{Access, Checkout, Destination, Publication, Published, Remote};
@@ -27,6 +28,10 @@ pub(super) struct Training {
     pub(super) machine: String,
     pub(super) took: Duration,
     pub(super) restarts: u32,
+    /// How long the training stood still, or did again what was lost.
+    pub(super) lost: Duration,
+    /// In words, if all prices are known.
+    pub(super) cost: Option<String>,
 }
 
 /// `ACTION: publish`: the outputs are in the clone already.
@@ -148,24 +153,26 @@ fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
     })?;
     let over_ssh =
         url.starts_with("ssh://") || (url.contains('@') && url.contains(':') && !url.contains("://"));
+    let credential = config.bitbucket.credential.as_ref();
+    let by_proxy = matches!(credential, Some(Credential::PipelinesProxy { .. }));
     let url = match (&pipeline.workspace, &pipeline.repo_slug, &pipeline.git_http_origin) {
-        (_, _, Some(origin)) if over_ssh && config.bitbucket.credential.is_none() => origin.clone(),
+        (_, _, Some(origin)) if over_ssh && by_proxy => origin.clone(),
         (Some(workspace), Some(slug), _) if over_ssh => {
             format!("https://bitbucket.org/{workspace}/{slug}.git")
         }
         _ => url,
     };
-    let access = match &config.bitbucket.credential {
+    let access = match credential {
         Some(Credential::AccessToken(token)) => {
             Access::Token { username: "x-token-auth", secret: token.clone() }
         }
         Some(Credential::ApiToken { token, .. }) => {
             Access::Token { username: "x-bitbucket-api-token-auth", secret: token.clone() }
         }
-        None if url.starts_with("http://") && pipeline.git_http_origin.is_some() => {
-            Access::Proxy { url: config.bitbucket.proxy_url.clone() }
+        Some(Credential::PipelinesProxy { proxy_url }) if url.starts_with("http://") => {
+            Access::Proxy { url: proxy_url.clone() }
         }
-        None => Access::Anonymous,
+        Some(Credential::PipelinesProxy { .. }) | None => Access::Anonymous,
     };
     Ok(Remote { url, access })
 }

@@ -114,10 +114,14 @@ pub(super) fn report(
             description: training.machine.clone(),
             trained: training.took,
             total: made.total,
-            cost: None,
+            cost: training.cost.clone(),
         });
         if training.restarts > 0 {
-            report.notes.push(format!("The machine was lost and replaced {} times.", training.restarts));
+            let (times, lost) = (training.restarts, crate::log::progress::in_words(training.lost));
+            let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+            report
+                .notes
+                .push(format!("The machine was lost and replaced {times}; that took {lost} of training."));
         }
     }
     report

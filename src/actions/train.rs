@@ -1,13 +1,14 @@
 //! `ACTION: train`: a machine, the training on it, its outputs home, then published.
 
-use super::machine::{Job, Trained, scratch};
+use super::job::{self, Checkpoints, Job, Trained};
 use super::publish::{self, Made, Training};
 use super::unless_stopped;
 use crate::agent::Wanted;
 use crate::agent::protocol::{How, Spec};
+use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::local::Local;
 use crate::compute::{Compute, Order, RunId};
-use crate::config::{Config, Train};
+use crate::config::{Cloud, Config, Train};
 use crate::error::{Error, Kind, Result};
 use crate::link::Agent;
 use crate::log::progress::in_words;
@@ -31,26 +32,63 @@ const SIGNALS: [(i32, &str); 8] = [
 ];
 
 pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
-    let start = Instant::now();
     let train = config.train.as_ref().ok_or_else(|| Error::new("there is nothing to train"))?;
+    match &train.cloud {
+        Cloud::Local => {
+            let local = Local {
+                program: PathBuf::from("/proc/self/exe"),
+                root: train.scratch.clone(),
+                environment: train.machine_environment.clone(),
+            };
+            Box::pin(run_on(&local, None, config, train, shutdown)).await
+        }
+        Cloud::Aws(aws) => {
+            let ec2 = Ec2::new((**aws).clone(), Owner::from(&config.pipeline));
+            let ec2 = unless_stopped(shutdown, "looking for AWS credentials", ec2).await?;
+            if aws.dry_run {
+                let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
+                crate::log::text(&plan.text(aws, train.max_runtime));
+                return Ok("DRY_RUN: nothing was rented".to_owned());
+            }
+            Box::pin(run_on(&ec2, aws.max_cost, config, train, shutdown)).await
+        }
+    }
+}
+
+async fn run_on<C: Compute>(
+    compute: &C,
+    max_cost: Option<f64>,
+    config: &Config,
+    train: &Train,
+    shutdown: &CancellationToken,
+) -> Result<String> {
+    let start = Instant::now();
     let clone = publish::checkout(config)?;
-    unless_stopped(shutdown, "looking at the remote", publish::check_access(config, &clone)).await?;
-    let compute = Local {
-        program: PathBuf::from("/proc/self/exe"),
-        root: train.scratch.clone(),
-        environment: train.machine_environment.clone(),
-    };
     let run = run_id(config);
-    let scratch = scratch(&train.scratch, &run)?;
+    let checked = async {
+        let checks = (publish::check_access(config, &clone), compute.prepare(), compute.find(&run));
+        tokio::try_join!(checks.0, checks.1, checks.2).map(|((), (), found)| found)
+    };
+    let found = unless_stopped(shutdown, "looking at the remote", checked).await?;
+    let checkpoints = Checkpoints::new(&train.scratch, &run)?;
     let job = Job {
-        compute: &compute,
-        order: Order { run, orphan_grace: train.orphan_grace },
+        compute,
+        found,
+        order: Order {
+            run,
+            orphan_grace: train.orphan_grace,
+            max_runtime: train.max_runtime,
+            avoid: Vec::new(),
+        },
         spec: spec(config, train, clone.commit()),
         clone_dir: &config.clone_dir,
         workspace: workspace(&clone, config, train)?,
-        checkpoints: scratch.path(),
+        checkpoints,
+        owner: job::owner(),
         max_restarts: train.max_restarts,
+        max_cost,
         shutdown,
+        state: job::State::default(),
     };
     let trained = trained(&job, config).await;
     let (trained, header) = match trained {
@@ -61,6 +99,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         }
     };
     if let Err(error) = verdict(&trained, train.max_runtime) {
+        let error = job.rescue(error);
         publish::report_failure(config, &clone, &error.render(), &trained.tail, start.elapsed()).await;
         last_words(&trained.tail);
         return Err(error);
@@ -69,8 +108,10 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         outputs: outputs(&header, config)?,
         training: Some(Training {
             machine: trained.machine.description.clone(),
-            took: Duration::from_secs_f64(trained.exit.seconds),
+            took: trained.took,
             restarts: trained.restarts,
+            lost: trained.lost,
+            cost: trained.cost.map(|cost| cost.in_words()),
         }),
         total: start.elapsed(),
     };
@@ -86,7 +127,7 @@ async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Train
         if trained.exit.how != How::Exited(0) {
             return Ok(Header::default());
         }
-        info!("training done ({})", in_words(Duration::from_secs_f64(trained.exit.seconds)));
+        info!("training done ({})", in_words(trained.took));
         harvest(agent, config).await
     })
     .await
@@ -135,7 +176,7 @@ fn verdict(trained: &Trained, max_runtime: Duration) -> Result<()> {
                 .kind(Kind::Training)
                 .hint("raise MAX_RUNTIME, or train less"));
         }
-        How::Stopped => "the training was stopped".to_owned(),
+        How::Stopped | How::Interrupted => "the training was stopped".to_owned(),
         How::Orphaned => "the machine did not hear from the pipe, and ended the training".to_owned(),
     };
     Err(Error::new(why).kind(Kind::Training))

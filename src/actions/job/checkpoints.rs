@@ -1,0 +1,98 @@
+//! The run's checkpoints on the pipe's side: a machine may be gone without a word.
+
+use crate::compute::RunId;
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::link::{Agent, Link};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex as Cell;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use walkdir::WalkDir;
+
+/// Where checkpoints are kept; removed when it is dropped.
+pub(in crate::actions) struct Checkpoints {
+    folder: PathBuf,
+    /// The newest that is here: of which machine, and its number there.
+    kept: Mutex<Option<(String, u64)>>,
+    arrived: Cell<Option<Instant>>,
+}
+
+impl Checkpoints {
+    /// A new folder for this run's checkpoints. One that a killed pipe left is emptied.
+    pub(in crate::actions) fn new(parent: &Path, run: &RunId) -> Result<Self> {
+        let folder = parent.join(format!("trainspot-pipe-{run}"));
+        std::fs::remove_dir_all(&folder).ok();
+        // Checkpoints are restored from here, and loading one may run code: nobody else must write to it.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.with_context(|| format!("cannot make the folder {}", folder.display())).map_err(|error| {
+            error.kind(Kind::Machine).hint("set TMPDIR to a folder that can be written to and has room")
+        })?;
+        Ok(Self { folder, kept: Mutex::default(), arrived: Cell::default() })
+    }
+
+    /// Brings a checkpoint to this side, unless it is here. Tells whether it was brought.
+    pub(super) async fn keep<L: Link>(&self, agent: &Agent<L>, machine: &str, number: u64) -> Result<bool> {
+        let mut kept = self.kept.lock().await;
+        if kept.as_ref().is_some_and(|(from, newest)| from == machine && *newest >= number) {
+            return Ok(false);
+        }
+        self.bring(agent, number).await?;
+        *kept = Some((machine.to_owned(), number));
+        *self.arrived.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+        Ok(true)
+    }
+
+    async fn bring<L: Link>(&self, agent: &Agent<L>, number: u64) -> Result<()> {
+        let context = |error| Error::new("cannot keep a checkpoint").source(error);
+        let partial = self.folder.join("partial");
+        tokio::fs::remove_dir_all(&partial).await.ok();
+        tokio::fs::create_dir_all(&partial).await.map_err(context)?;
+        agent.fetch_checkpoint(number, &partial).await?;
+        // Numbers start again on every machine; those on this side only grow.
+        let newest = self.numbers().max().unwrap_or(0);
+        tokio::fs::rename(&partial, self.folder.join((newest + 1).to_string())).await.map_err(context)?;
+        for number in self.numbers().filter(|number| *number <= newest) {
+            tokio::fs::remove_dir_all(self.folder.join(number.to_string())).await.ok();
+        }
+        Ok(())
+    }
+
+    /// The folder of the newest checkpoint that arrived whole.
+    pub(super) fn newest(&self) -> Option<PathBuf> {
+        self.numbers().max().map(|number| self.folder.join(number.to_string()))
+    }
+
+    /// When it arrived.
+    pub(super) fn arrived(&self) -> Option<Instant> {
+        *self.arrived.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Copies the newest checkpoint's files into the clone, where the step's artifacts can keep them. Says how many.
+    pub(super) fn rescue(&self, clone: &Path) -> Result<usize> {
+        let Some(newest) = self.newest() else { return Ok(0) };
+        let files = WalkDir::new(&newest).into_iter().flatten().filter(|item| item.file_type().is_file());
+        let mut count = 0;
+        for file in files {
+            let path = file.path().strip_prefix(&newest).unwrap_or(file.path());
+            let to = clone.join(path);
+            let copied = to.parent().map_or(Ok(()), std::fs::create_dir_all);
+            copied
+                .and_then(|()| std::fs::copy(file.path(), &to))
+                .with_context(|| format!("cannot put the checkpoint's {} into the clone", path.display()))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}

@@ -1,0 +1,209 @@
+//! Machines for a job: found again, launched, asked for ahead of time, and ended.
+
+use super::{Job, stopped};
+use crate::agent::protocol::{Notice, Wish};
+use crate::compute::{Compute, Machine, Order, Pool};
+use crate::error::{Context as _, Error, Kind, Result, chain};
+use crate::link::{Agent, AskError};
+use crate::log::progress::in_words;
+use futures_util::future::join_all;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+/// A machine that was just found may still be held by the pipe that was killed. Its hold lasts 20 s.
+const HOLD: Duration = Duration::from_secs(30);
+/// A machine that does not come up is replaced, but not for ever: the cause may be the image or the network.
+const BOOTS: u32 = 2;
+
+/// A machine with an agent that answers.
+pub(super) struct Reached<C: Compute> {
+    pub(super) machine: Machine,
+    pub(super) agent: Agent<C::Link>,
+}
+
+impl<C: Compute> Job<'_, C> {
+    /// The machine of this very run, if a pipe that was killed left it; else a new one.
+    pub(super) async fn obtain(&self) -> Result<Reached<C>> {
+        let mut usable = None;
+        for machine in self.found.clone() {
+            info!("found a machine that an earlier try of this step left: {}", machine.description);
+            let agent = if usable.is_none() { self.usable(&machine).await? } else { None };
+            match agent {
+                Some(agent) => {
+                    self.bill().open(&machine, Instant::now());
+                    usable = Some(Reached { machine, agent });
+                }
+                None => self.end(&machine).await?,
+            }
+        }
+        match usable {
+            Some(reached) => Ok(reached),
+            None => self.fresh(Vec::new()).await,
+        }
+    }
+
+    /// The agent on a machine that was found, if that runs, or has run, the training that this step wants.
+    async fn usable(&self, machine: &Machine) -> Result<Option<Agent<C::Link>>> {
+        let agent = match self.compute.connect(machine, &self.order).await {
+            Ok(link) => Agent::new(link, &self.owner),
+            Err(error) => {
+                info!("it cannot be taken over: {}", chain(&error));
+                return Ok(None);
+            }
+        };
+        let give_up = Instant::now() + HOLD;
+        loop {
+            match agent.ask(Wish::Beat).await {
+                Ok(status) => {
+                    self.state.theirs.set(false);
+                    let same = status.fingerprint.as_ref() == Some(&self.spec.fingerprint);
+                    info!(
+                        "{}",
+                        if same { "taking it over" } else { "its training is another one; ending it" }
+                    );
+                    return Ok(same.then_some(agent));
+                }
+                Err(AskError::Refused(_)) if Instant::now() < give_up => {
+                    self.state.theirs.set(true);
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+                Err(AskError::Refused(why)) => {
+                    return Err(Error::new(why)
+                        .kind(Kind::Machine)
+                        .hint("wait for the other run to end, or stop it"));
+                }
+                Err(AskError::Lost(error)) => {
+                    debug!("it does not answer: {}", error.render());
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// A new machine, not from the pools in `avoid` unless nowhere else. One that does not come up is ended and replaced.
+    pub(super) async fn fresh(&self, avoid: Vec<Pool>) -> Result<Reached<C>> {
+        let mut order = Order { avoid, ..self.order.clone() };
+        let mut boots = 0;
+        loop {
+            let start = Instant::now();
+            let machine = self.compute.launch(&order).await.map_err(|error| error.kind(Kind::Machine))?;
+            self.bill().open(&machine, Instant::now());
+            boots += 1;
+            match self.compute.connect(&machine, &order).await {
+                Ok(link) => {
+                    info!("machine ready: {} ({:.1} s)", machine.description, start.elapsed().as_secs_f64());
+                    return Ok(Reached { machine, agent: Agent::new(link, &self.owner) });
+                }
+                Err(error) => {
+                    let ended = self.end(&machine).await;
+                    let error = Error::new(format!("the machine {} did not come up", machine.id))
+                        .source(error)
+                        .kind(Kind::Machine);
+                    if boots == BOOTS || ended.is_err() {
+                        return Err(error);
+                    }
+                    warn!("{}; trying another one", error.render());
+                    order.avoid.extend(machine.pool);
+                }
+            }
+        }
+    }
+
+    /// Ends a machine and closes its account.
+    pub(super) async fn end(&self, machine: &Machine) -> Result<()> {
+        let ended = self.compute.terminate(machine).await;
+        ended.with_context(|| format!("cannot end the machine {}", machine.id)).map_err(|error| {
+            error.leaves(format!(
+                "machine {}; it ends itself within {}",
+                machine.id,
+                in_words(self.order.orphan_grace)
+            ))
+        })?;
+        if self.bill().close(machine, false) {
+            info!("machine ended: {}", machine.id);
+        }
+        Ok(())
+    }
+
+    /// Ends the machines that are known and those that are found by the run's name, then removes what they shared.
+    pub(super) async fn finish(&self, known: &[Machine]) -> Result<()> {
+        if self.state.theirs.get() {
+            return Ok(());
+        }
+        let mut errors = self.end_all(known).await;
+        // What was being launched when the story ended has no other trace than the run's name.
+        match self.compute.find(&self.order.run).await {
+            Ok(mut found) => {
+                found.retain(|found| known.iter().all(|known| known.id != found.id));
+                errors.extend(self.end_all(&found).await);
+            }
+            Err(error) => errors.push(error),
+        }
+        // Even then: what cannot be removed, as a machine still needs it, is named there.
+        errors.extend(self.compute.clean(&self.order.run).await.err());
+        Error::all("not everything could be ended", errors)
+    }
+
+    async fn end_all(&self, machines: &[Machine]) -> Vec<Error> {
+        let ended = join_all(machines.iter().map(|machine| self.end(machine)));
+        ended.await.into_iter().filter_map(Result::err).collect()
+    }
+
+    /// The same, where the run's result does not depend on it any more.
+    pub(super) async fn finish_or_tell(&self, known: &[Machine]) -> Option<Error> {
+        self.finish(known).await.inspect_err(|error| error!("{}", error.render())).err()
+    }
+
+    /// The order to stop came while a machine was being had: what there is of it is found by the run's name.
+    pub(super) async fn stopped_early(&self, known: &[Machine]) -> Error {
+        match self.finish(known).await {
+            Ok(()) => stopped(),
+            Err(error) => stopped().source(error),
+        }
+    }
+}
+
+type Asking<'a, C> = Pin<Box<dyn Future<Output = Result<Reached<C>>> + 'a>>;
+
+/// The next machine, asked for as soon as the present one is about to be taken away.
+pub(super) struct Successor<'a, C: Compute> {
+    asking: Option<Asking<'a, C>>,
+    had: Option<Result<Reached<C>>>,
+}
+
+impl<'a, C: Compute> Successor<'a, C> {
+    pub(super) fn none() -> Self {
+        Self { asking: None, had: None }
+    }
+
+    /// Waits for the notice, then gets the machine. Never returns; what is reached so far is kept when it is dropped.
+    pub(super) async fn drive(
+        &mut self,
+        mut notice: watch::Receiver<Option<Notice>>,
+        ask: impl FnOnce(&Notice) -> Option<Asking<'a, C>>,
+    ) -> Infallible {
+        if let Ok(notice) = notice.wait_for(Option::is_some).await
+            && let Some(notice) = notice.as_ref()
+        {
+            self.asking = ask(notice);
+        }
+        if let Some(asking) = &mut self.asking {
+            self.had = Some(asking.await);
+            self.asking = None;
+        }
+        std::future::pending().await
+    }
+
+    /// The machine, once it is there; none if it was never asked for.
+    pub(super) async fn arrive(self) -> Option<Result<Reached<C>>> {
+        match (self.had, self.asking) {
+            (Some(had), _) => Some(had),
+            (None, Some(asking)) => Some(asking.await),
+            (None, None) => None,
+        }
+    }
+}

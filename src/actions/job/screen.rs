@@ -1,0 +1,94 @@
+//! The training's output on its way to the log.
+
+use crate::agent::protocol::{Exit, State, Status, Wish};
+use crate::error::{Error, Result, chain};
+use crate::link::{Agent, AskError, Link};
+use crate::log::lines::Lines;
+use crate::log::progress::in_words;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tracing::{debug, info};
+
+/// How long to wait before a link that broke is opened again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Shows the training's output as it comes, until the training is over: its end, and its last lines.
+pub(super) async fn until_the_end<L: Link>(
+    agent: &Agent<L>,
+    max_runtime: Duration,
+) -> Result<(Exit, Vec<String>)> {
+    let screen = Mutex::new(Screen::new());
+    let reading = async {
+        let mut offset = 0;
+        loop {
+            let followed =
+                agent.follow(&mut offset, &mut |bytes| with(&screen, |screen| screen.feed(bytes))).await;
+            match (followed, agent.ask(Wish::Beat).await) {
+                // The log was read to its end only if following it ended well.
+                (Ok(()), Ok(Status { state: State::Ended(exit), .. })) => return Ok(exit),
+                (_, Err(AskError::Refused(why))) => return Err(Error::new(why)),
+                // Whether a machine that does not answer is lost, the heart decides.
+                (followed, asked) => {
+                    let why = followed.err().or_else(|| asked.err().map(Error::from));
+                    let why = why.map_or("it ended too early".to_owned(), |error| chain(&error));
+                    debug!("following the log again from byte {offset}: {why}");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    };
+    let ticking = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            with(&screen, |screen| screen.tick(max_runtime));
+        }
+    };
+    let exit: Result<Exit> =
+        tokio::select! { exit = reading => exit, () = ticking => Err(Error::new("the clock stopped")) };
+    let exit = exit?;
+    let tail = with(&screen, Screen::finish);
+    Ok((exit, tail))
+}
+
+/// The lock is never held across a wait, so it can only be poisoned by a panic, which ends the run anyway.
+fn with<T>(screen: &Mutex<Screen>, use_it: impl FnOnce(&mut Screen) -> T) -> T {
+    use_it(&mut screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+/// The training's output on its way to the log, and a sign of life where there is none.
+struct Screen {
+    lines: Lines,
+    started: Instant,
+    last: Instant,
+    wait: Duration,
+}
+
+impl Screen {
+    const FIRST_WAIT: Duration = Duration::from_secs(10);
+
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { lines: Lines::new(now), started: now, last: now, wait: Self::FIRST_WAIT }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        let now = Instant::now();
+        self.lines.feed(bytes, now, &mut crate::log::training);
+        (self.last, self.wait) = (now, Self::FIRST_WAIT);
+    }
+
+    fn tick(&mut self, max_runtime: Duration) {
+        let now = Instant::now();
+        self.lines.tick(now, &mut crate::log::training);
+        if now.duration_since(self.last) >= self.wait {
+            let (so_far, most) = (in_words(self.started.elapsed()), in_words(max_runtime));
+            info!("still training ({so_far} of at most {most})");
+            (self.last, self.wait) = (now, (self.wait * 2).min(Duration::from_mins(5)));
+        }
+    }
+
+    fn finish(&mut self) -> Vec<String> {
+        self.lines.finish(Instant::now(), &mut crate::log::training);
+        self.lines.tail()
+    }
+}
