@@ -1,7 +1,6 @@
 //! The image, run as Pipelines runs a pipe. Skipped, with the reason, where there is neither Docker nor podman.
 
-use crate::support::{Access, Run, Scene};
-use std::io::Write as _;
+use crate::support::{Access, Run, Scene, say};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
@@ -28,8 +27,7 @@ fn in_image(script: &str, environment: &Command) -> Option<Output> {
     command.env("BINARY", env!("CARGO_BIN_EXE_trainspot")).env("IMAGE", image).env_remove("TMPDIR");
     let output = command.output().unwrap();
     if output.status.code() == Some(SKIPPED) {
-        // Not `eprintln!`, which is not shown when a test passes.
-        std::io::stderr().write_all(&output.stderr).unwrap();
+        say(String::from_utf8_lossy(&output.stderr).trim_end());
         return None;
     }
     Some(output)

@@ -11,8 +11,10 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Names in capitals that the documents may use although they are not variables of ours.
 const FOREIGN: &[&str] = &[
+    "AWS_REGION",
     "BITBUCKET_CLONE_DIR",
     "BITBUCKET_REPO_SLUG",
+    "BITBUCKET_STEP_OIDC_TOKEN",
     "BITBUCKET_WORKSPACE",
     "CREDENTIAL",
     "DSN",
@@ -68,7 +70,7 @@ fn generated(file: &str, start: &str, end: Option<&str>, wanted: &str) {
         }
     };
     panic!(
-        "{file} differs from the table in src/config/variables.rs after {start:?}:\n  is:        {is}\n  should be: {should_be}\n\
+        "{file} differs from the table in src/config/variables after {start:?}:\n  is:        {is}\n  should be: {should_be}\n\
          Run `UPDATE_DOCS=1 cargo test --test integration docs` to rewrite it."
     );
 }
@@ -144,7 +146,8 @@ fn names_of_variables_exist() {
 #[test]
 fn the_definition_shows_every_variable() {
     let readme = read("README.md");
-    let definition = fenced(&readme, "yaml").into_iter().next().unwrap();
+    let (_, from_definition) = readme.split_once("\n## YAML Definition\n").unwrap();
+    let definition = fenced(from_definition, "yaml").into_iter().next().unwrap();
     for variable in VARIABLES {
         let shown = definition.lines().any(|line| {
             line.trim_start_matches([' ', '#']).split_once(':').is_some_and(|(name, _)| name == variable.name)
@@ -161,13 +164,14 @@ fn examples_are_good_configurations() {
     for example in fenced(&readme, "yaml") {
         let example: Value =
             serde_saphyr::from_str(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
-        find_pipes(&example, &mut pipes);
+        find_pipes(&example, false, &mut pipes);
     }
     let example = read("examples/random-forest/bitbucket-pipelines.yml");
-    find_pipes(&serde_saphyr::from_str(&example).unwrap(), &mut pipes);
+    find_pipes(&serde_saphyr::from_str(&example).unwrap(), false, &mut pipes);
     assert!(pipes.len() >= 7, "{} pipes", pipes.len());
-    for pipe in pipes {
-        let loaded = Config::load(environment(&pipe["variables"]));
+    for (pipe, oidc) in pipes {
+        let token = oidc.then(|| ("BITBUCKET_STEP_OIDC_TOKEN".to_owned(), "a-token".to_owned()));
+        let loaded = Config::load(environment(&pipe["variables"]).into_iter().chain(token));
         let config = loaded.unwrap_or_else(|problems| panic!("{problems}\n{pipe:#}"));
         assert!(config.warnings.is_empty(), "{:?}\n{pipe:#}", config.warnings);
     }
@@ -187,7 +191,16 @@ fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     assert!(defaults.len() > 10);
-    for own in [&[("TRAIN_COMMAND", "true"), ("OUTPUTS", "x")], &[("ACTION", "publish"), ("OUTPUTS", "x")]] {
+    for own in [
+        &[
+            ("TRAIN_COMMAND", "true"),
+            ("OUTPUTS", "x"),
+            ("INSTANCE_TYPE", "m5.large"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ] as &[_],
+        &[("TRAIN_COMMAND", "true"), ("OUTPUTS", "x"), ("CLOUD", "local")],
+        &[("ACTION", "publish"), ("OUTPUTS", "x")],
+    ] {
         let own = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let config = Config::load(defaults.iter().cloned().chain(own)).unwrap();
         assert_eq!(config.warnings, Vec::<String>::new());
@@ -268,11 +281,15 @@ fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
 }
 
-fn find_pipes(value: &Value, found: &mut Vec<Value>) {
+/// Each pipe, and whether its step has a token for OIDC.
+fn find_pipes(value: &Value, oidc: bool, found: &mut Vec<(Value, bool)>) {
     match value {
-        Value::Object(map) if map.contains_key("pipe") => found.push(value.clone()),
-        Value::Object(map) => map.values().for_each(|value| find_pipes(value, found)),
-        Value::Array(items) => items.iter().for_each(|value| find_pipes(value, found)),
+        Value::Object(map) if map.contains_key("pipe") => found.push((value.clone(), oidc)),
+        Value::Object(map) => {
+            let oidc = oidc || map.get("oidc") == Some(&Value::Bool(true));
+            map.values().for_each(|value| find_pipes(value, oidc, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| find_pipes(value, oidc, found)),
         _ => {}
     }
 }
@@ -295,5 +312,10 @@ fn environment(variables: &Value) -> Vec<(String, String)> {
 /// The schema of Pipelines takes nothing but strings. `$NAME` is a variable of the repository.
 fn text(name: &str, value: &Value) -> String {
     let text = value.as_str().unwrap_or_else(|| panic!("{name}: {value} must be quoted"));
-    if text.starts_with('$') { format!("a-value-for-{name}") } else { text.to_owned() }
+    match name {
+        _ if !text.starts_with('$') => text.to_owned(),
+        "AWS_DEFAULT_REGION" => "eu-west-1".to_owned(),
+        "AWS_OIDC_ROLE_ARN" => "arn:aws:iam::123456789012:role/trainspot".to_owned(),
+        _ => format!("a-value-for-{name}"),
+    }
 }

@@ -1,5 +1,9 @@
 //! Tests of the whole program, by feature.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::unchecked_time_subtraction,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod agent;
 mod agent_kills;
@@ -7,9 +11,11 @@ mod bitbucket;
 mod config;
 mod container;
 mod docs;
+mod ec2;
 mod kills;
 mod link;
+mod local_machine;
 mod repo;
-mod rig;
+mod ssh_server;
 mod support;
 mod train;

@@ -3,6 +3,7 @@
 use fake_bitbucket::{ACCESS_TOKEN, BareRepository, FakeBitbucket, Recorded};
 use rustix::process::Pid;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -48,6 +49,7 @@ impl Scene {
         let commit = self.remote.head("main").unwrap();
         let own = [
             ("CI", "true".to_owned()),
+            ("CLOUD", "local".to_owned()),
             ("PATH", std::env::var("PATH").unwrap()),
             ("TMPDIR", self.scratch().display().to_string()),
             ("BITBUCKET_CLONE_DIR", self.clone().display().to_string()),
@@ -170,17 +172,19 @@ pub(crate) struct Run {
 
 impl From<Output> for Run {
     fn from(output: Output) -> Self {
-        let plain = |bytes: &[u8]| {
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[36m", "\x1b[0m"]
-                .iter()
-                .fold(text, |text, colour| text.replace(colour, ""))
-        };
+        let plain = |bytes: &[u8]| Self::plain(&String::from_utf8_lossy(bytes));
         Self { code: output.status.code(), out: plain(&output.stdout), log: plain(&output.stderr) }
     }
 }
 
 impl Run {
+    /// Text without colours.
+    pub(crate) fn plain(text: &str) -> String {
+        ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[36m", "\x1b[0m"]
+            .iter()
+            .fold(text.to_owned(), |text, colour| text.replace(colour, ""))
+    }
+
     /// Fails unless the run ended with this code.
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "\n{}\n{}", self.log, self.out);
@@ -196,4 +200,10 @@ impl Run {
 /// Whether a file is there.
 pub(crate) fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().symlink_metadata().is_ok()
+}
+
+/// Tells something that is to be seen of a test that passes, too: why it was skipped, or what it counted.
+pub(crate) fn say(text: &str) {
+    // Not `eprintln!`, which is not shown then.
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }

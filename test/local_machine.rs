@@ -3,15 +3,18 @@
 use crate::support::{agents, processes_with};
 use rustix::process::Pid;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use trainspot::agent::protocol::{Exit, Spec, State, Status, Wish};
-use trainspot::agent::{Home, end_all};
+use trainspot::agent::{Ending, Home, end_all};
 use trainspot::compute::local::Local;
 use trainspot::compute::{Compute as _, Machine, Order, RunId};
 use trainspot::link::local::LocalLink;
-use trainspot::link::{Agent, AskError};
+use trainspot::link::{Agent, AskError, Link};
 
 /// Nothing here takes longer, on a slow machine either.
 const LONG: Duration = Duration::from_secs(30);
@@ -32,22 +35,77 @@ impl Rig {
             root: folder.path().join("machines"),
             environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
         };
-        let order = Order { run: RunId::new(&["test"]), orphan_grace: Duration::from_secs(grace) };
+        let order = order(grace);
         let machine = compute.launch(&order).await.unwrap();
-        compute.connect(&machine).await.unwrap();
+        compute.connect(&machine, &order).await.unwrap();
         Self { folder, compute, machine }
+    }
+
+    /// A machine that powers itself off, as a rented one does, with these flags beside the usual ones.
+    ///
+    /// Whatever could power off the machine that runs the tests is out of its reach: its `PATH` leads to scripts that
+    /// write down how they were called (see [`Rig::calls`]).
+    pub(crate) async fn rented(grace: u64, flags: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = folder.path().join("bin");
+        std::fs::create_dir(&programs).unwrap();
+        for name in ["sudo", "systemctl", "poweroff"] {
+            let script = format!("#!/bin/sh\necho {name} \"$@\" >> '{}/calls'\n", folder.path().display());
+            std::fs::write(programs.join(name), script).unwrap();
+            std::fs::set_permissions(programs.join(name), Permissions::from_mode(0o755)).unwrap();
+        }
+        let environment = [("PATH", programs.to_str().unwrap()), ("http_proxy", "http://127.0.0.1:9")];
+        let compute = Local {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_trainspot")),
+            root: folder.path().join("machines"),
+            environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        };
+        let machine = Machine {
+            id: "rented".to_owned(),
+            description: String::new(),
+            pool: None,
+            spot: false,
+            rate: None,
+        };
+        let rig = Self { folder, compute, machine };
+        #[allow(clippy::zombie_processes, reason = "it is this machine, which the end of the test kills")]
+        let _ = rig.supervise(grace, flags).spawn().unwrap();
+        rig.compute.connect(&rig.machine, &order(grace)).await.unwrap();
+        rig
+    }
+
+    /// A supervisor of this machine, ready to be started.
+    pub(crate) fn supervise(&self, grace: u64, flags: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(&self.compute.program);
+        command.args(["agent", "supervise", "--home"]).arg(self.home().path());
+        command.args(["--grace", &grace.to_string(), "--ending", Ending::PowerOff.word()]);
+        command.args(flags.iter().flat_map(|(name, value)| [name, value]));
+        command.env_clear().envs(&self.compute.environment).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// How the machine tried to power itself off.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let calls = std::fs::read_to_string(self.folder.path().join("calls")).unwrap_or_default();
+        calls.lines().map(str::to_owned).collect()
+    }
+
+    /// The agent of a pipe that started this training.
+    pub(crate) async fn train(&self, spec: Spec) -> Agent<LocalLink> {
+        let agent = self.agent("test").await;
+        agent.ask(Wish::Start(Box::new(spec))).await.unwrap();
+        agent
     }
 
     /// A machine on which this command runs, and the agent of the pipe that started it.
     pub(crate) async fn training(grace: u64, spec: Spec) -> (Self, Agent<LocalLink>) {
         let rig = Self::new(grace).await;
-        let agent = rig.agent("test").await;
-        agent.ask(Wish::Start(Box::new(spec))).await.unwrap();
+        let agent = rig.train(spec).await;
         (rig, agent)
     }
 
     pub(crate) async fn agent(&self, owner: &str) -> Agent<LocalLink> {
-        Agent::new(self.compute.connect(&self.machine).await.unwrap(), owner)
+        Agent::new(self.compute.connect(&self.machine, &order(0)).await.unwrap(), owner)
     }
 
     pub(crate) fn home(&self) -> Home {
@@ -100,6 +158,15 @@ impl Rig {
     }
 }
 
+fn order(grace: u64) -> Order {
+    Order {
+        run: RunId::new(&["test"]),
+        orphan_grace: Duration::from_secs(grace),
+        max_runtime: Duration::from_mins(5),
+        avoid: Vec::new(),
+    }
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         let start = Instant::now();
@@ -114,7 +181,7 @@ pub(crate) fn spec(command: &str) -> Spec {
     Spec {
         fingerprint: "f".to_owned(),
         command: command.to_owned(),
-        environment: BTreeMap::new(),
+        environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
         max_runtime: Duration::from_hours(1),
         checkpoints: Vec::new(),
         checkpoint_interval: Duration::from_hours(1),
@@ -123,7 +190,7 @@ pub(crate) fn spec(command: &str) -> Spec {
 }
 
 /// Asks until `wanted` is there.
-pub(crate) async fn until<T>(agent: &Agent<LocalLink>, wanted: impl Fn(&Status) -> Option<T>) -> T {
+pub(crate) async fn until<T>(agent: &Agent<impl Link>, wanted: impl Fn(&Status) -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         let status = agent.ask(Wish::Beat).await.unwrap();
@@ -136,7 +203,7 @@ pub(crate) async fn until<T>(agent: &Agent<LocalLink>, wanted: impl Fn(&Status) 
 }
 
 /// Waits for the training's end.
-pub(crate) async fn ended(agent: &Agent<LocalLink>) -> Exit {
+pub(crate) async fn ended(agent: &Agent<impl Link>) -> Exit {
     until(agent, |status| match &status.state {
         State::Ended(exit) => Some(exit.clone()),
         _ => None,
@@ -145,7 +212,7 @@ pub(crate) async fn ended(agent: &Agent<LocalLink>) -> Exit {
 }
 
 /// Does `work` while the machine hears from the pipe.
-pub(crate) async fn beating<T>(agent: &Agent<LocalLink>, work: impl Future<Output = T>) -> T {
+pub(crate) async fn beating<T>(agent: &Agent<impl Link>, work: impl Future<Output = T>) -> T {
     let beat = async {
         loop {
             if let Err(AskError::Refused(why)) = agent.ask(Wish::Beat).await {

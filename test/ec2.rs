@@ -1,0 +1,15 @@
+//! Renting from AWS.
+
+mod campaign;
+mod credentials;
+mod endings;
+mod faults;
+mod flow;
+mod http;
+mod interruptions;
+mod lab;
+mod moto;
+mod permissions;
+mod plan;
+mod rent;
+mod step;

@@ -1,0 +1,134 @@
+//! Whole runs of the pipe on the rig, from the plan to the pull request.
+
+use super::lab::{Lab, SHOWN, in_lab};
+use super::step::Step;
+use crate::support::say;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What an API call takes where each of them is made to take long, for counting how many are waited for in turn.
+const SLOW: f64 = 0.5;
+
+async fn calls(lab: &Lab, since: usize) -> Vec<Value> {
+    lab.get(&format!("calls?since={since}")).await.as_array().unwrap().clone()
+}
+
+#[test]
+fn a_run_that_is_interrupted_twice_publishes_the_same_model() {
+    in_lab(async |lab: &Lab| {
+        let step = Step::new(lab, 200, 0.1);
+        let mut pipe = step.start();
+        for _ in 0..2 {
+            pipe.line("at step").await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let machines = step.machines(lab).await;
+            lab.post(&format!("instances/{}/interrupt", machines[0]), json!({})).await;
+            pipe.line("the machine was interrupted").await;
+        }
+        pipe.expect(0, "interrupted twice").await;
+        step.assert_published("interrupted twice");
+        assert_eq!(pipe.times("restored the newest checkpoint").len(), 2, "{}", pipe.text());
+        let zones: BTreeSet<_> = lab
+            .get("instances")
+            .await
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|machine| machine["zone"].to_string())
+            .collect();
+        assert!(zones.len() > 1, "a pool that was lost is tried last: {zones:?}");
+        let report = step.scene.bitbucket.comments()[0].body.clone();
+        for words in
+            ["lost and replaced 2 times", "about $0.", "on demand: $0.", "% saved", "for disk and address"]
+        {
+            assert!(report.contains(words), "{words}:\n{report}");
+        }
+        step.scene.assert_nothing_left();
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_and_makes_nothing() {
+    in_lab(async |lab: &Lab| {
+        let mut step = Step::new(lab, 1, 0.0);
+        step.scene.set("DRY_RUN", "true");
+        let before = calls(lab, 0).await.len();
+        let mut pipe = step.run().await;
+        pipe.expect(0, "a dry run").await;
+        for words in
+            ["m5.large", "us-east-1a", "spot", "On demand $/h", "At most:", "DRY_RUN: nothing was rented"]
+        {
+            assert!(pipe.text().contains(words), "{words}:\n{}", pipe.text());
+        }
+        lab.assert_nothing_left().await;
+        let makes = |call: &Value| {
+            ["Create", "Run", "Delete"].iter().any(|verb| call["action"].as_str().unwrap().starts_with(verb))
+        };
+        assert!(!calls(lab, before).await.iter().any(makes));
+    });
+}
+
+/// How long the pipe waits before it asks for the machine, counted in calls that take half a second each.
+#[test]
+fn at_most_six_calls_are_waited_for_before_the_fleet() {
+    in_lab(async |lab: &Lab| {
+        lab.faults(json!([{"kind": "delay", "seconds": SLOW}])).await;
+        let step = Step::new(lab, 1, 0.0);
+        let before = calls(lab, 0).await.len();
+        let started = std::time::SystemTime::now();
+        let mut pipe = step.start();
+        pipe.line("booted in").await;
+        let calls = calls(lab, before).await;
+        let fleet = calls.iter().position(|call| call["action"] == "CreateFleet").unwrap();
+        let started = started.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let waited = (calls[fleet]["time"].as_f64().unwrap() - started) / SLOW;
+        say(&format!("{SHOWN}the fleet is asked for after {fleet} calls, and the time of {waited:.1}"));
+        assert!(waited < 7.0, "{waited:.1} calls' worth of waiting");
+        lab.faults(json!([])).await;
+        pipe.expect(0, "slow calls").await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn no_secret_is_on_the_machine_or_at_aws() {
+    in_lab(async |lab: &Lab| {
+        let mut step = Step::new(lab, 60, 0.1);
+        let secrets = ["s3cret-of-the-training-8c1f", "s3cret-file-of-the-training-77a2"];
+        step.scene
+            .set("TRAIN_ENV_COUNT", "1")
+            .set("TRAIN_ENV_0", "WANDB_API_KEY")
+            .set("WANDB_API_KEY", secrets[0]);
+        step.scene.set("DVC_PASSWORD", secrets[1]);
+        let command = format!(
+            "test -n \"$WANDB_API_KEY\" && {}",
+            "python3 steps.py 60 0.1; echo \"$WANDB_API_KEY\" | md5sum"
+        );
+        step.scene.set("TRAIN_COMMAND", &command);
+        let mut pipe = step.start();
+        pipe.line("at step").await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let keys = [
+            fake_bitbucket::ACCESS_TOKEN,
+            lab.variable("AWS_SECRET_ACCESS_KEY"),
+            lab.variable("AWS_ACCESS_KEY_ID"),
+        ];
+        let needles: Vec<&str> = secrets.into_iter().chain(keys).collect();
+        let found = lab.post("grep", json!({"needles": needles})).await;
+        // What is passed to the training is in its environment, and nowhere else.
+        let (passed, others): (Vec<_>, Vec<_>) = found
+            .as_array()
+            .unwrap()
+            .iter()
+            .partition(|hit| hit["what"] == "environment" && hit["needle"] == 0);
+        assert!(others.is_empty() && !passed.is_empty(), "{found:#}");
+        // That the search would have found them: a word that is on the machine.
+        let known = lab.post("grep", json!({"needles": ["TRAINSPOT_RESUME"]})).await;
+        assert_ne!(known, json!([]));
+        pipe.expect(0, "secrets").await;
+        assert!(!needles.iter().any(|needle| pipe.text().contains(needle)), "{}", pipe.text());
+        lab.assert_nothing_left().await;
+    });
+}

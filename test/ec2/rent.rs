@@ -1,0 +1,442 @@
+//! Machines that are rented, reached, taken over and ended, on the rig.
+
+use super::lab::{Lab, SHOWN, in_lab};
+use super::moto::{Account, with_account};
+use crate::local_machine::{ended, spec};
+use crate::support::say;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use trainspot::agent::Wanted as Files;
+use trainspot::agent::protocol::{How, Wish};
+use trainspot::compute::ec2::{Ec2, Left, Owner};
+use trainspot::compute::{Compute as _, Machine, Order, Pool, RunId, Sight};
+use trainspot::config::Pipeline;
+use trainspot::config::aws::{Aws, Purchase, SshAddress, Wanted};
+use trainspot::error::{Error, Kind};
+use trainspot::link::Agent;
+
+const LONG: Duration = Duration::from_mins(2);
+
+fn aws(lab: &Lab) -> Aws {
+    let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+    Aws {
+        regions: texts(&["us-east-1", "eu-west-1"]),
+        oidc: None,
+        machine: Wanted::Types(texts(&["m5.large", "c5.large"])),
+        purchase: Purchase::Spot,
+        max_price: None,
+        max_cost: None,
+        capacity_wait: Duration::from_secs(2),
+        image: None,
+        disk_size: Some(20),
+        disk_type: "gp3".to_owned(),
+        instance_profile: None,
+        subnets: Vec::new(),
+        security_group: None,
+        tags: vec![("team".to_owned(), "ml".to_owned())],
+        startup_script: None,
+        ssh_cidrs: Vec::new(),
+        ssh_address: SshAddress::Auto,
+        public_ip_url: lab.variable("PUBLIC_IP_URL").to_owned(),
+        boot_timeout: LONG,
+        dry_run: false,
+    }
+}
+
+fn owner() -> Owner {
+    Owner::from(&Pipeline {
+        workspace: Some("acme".to_owned()),
+        repo_slug: Some("forest".to_owned()),
+        build_number: Some("7".to_owned()),
+        ..Pipeline::default()
+    })
+}
+
+async fn ec2(aws: Aws) -> Ec2 {
+    trainspot::log::start();
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_trainspot"));
+    Ec2::new(aws, owner()).await.unwrap().with_agent(program)
+}
+
+fn order(run: &str) -> Order {
+    Order {
+        run: RunId::new(&[run]),
+        orphan_grace: Duration::from_mins(5),
+        max_runtime: Duration::from_mins(10),
+        avoid: Vec::new(),
+    }
+}
+
+fn told<T>(result: Result<T, Error>) -> T {
+    result.unwrap_or_else(|error| panic!("{}", error.render()))
+}
+
+/// Ends what a run has, as a pipe does at its end.
+async fn end(ec2: &Ec2, order: &Order) {
+    for machine in told(ec2.find(&order.run).await) {
+        told(ec2.terminate(&machine).await);
+    }
+    told(ec2.clean(&order.run).await);
+}
+
+fn zone(machine: &Machine) -> &str {
+    &machine.pool.as_ref().unwrap().zone
+}
+
+#[test]
+fn a_machine_is_rented_reached_taken_over_and_ended() {
+    in_lab(async |lab: &Lab| {
+        let script = "id -un >/root/who\necho prepared\n";
+        let aws = Aws { startup_script: Some(script.to_owned()), ..aws(lab) };
+        let (first, order) = (ec2(aws.clone()).await, order("whole"));
+        let machine = told(first.launch(&order).await);
+        assert!(zone(&machine).starts_with("us-east-1"), "{machine:?}");
+        let agent = Agent::new(told(first.connect(&machine, &order).await), "first");
+        agent.ask(Wish::Start(Box::new(spec("sudo cat /root/who >out; sleep 2; exit 3")))).await.unwrap();
+        assert_eq!(told(first.look(&machine).await), Sight::There);
+        drop((first, agent));
+
+        // The pipe was killed: another one finds the machine, which knows other keys.
+        let second = ec2(aws).await;
+        let found = told(second.find(&order.run).await);
+        assert_eq!(found.iter().map(|machine| &machine.id).collect::<Vec<_>>(), [&machine.id]);
+        let agent = Agent::new(told(second.connect(&found[0], &order).await), "first");
+        assert_eq!(ended(&agent).await.how, How::Exited(3));
+        let folder = tempfile::tempdir().unwrap();
+        let wanted = Files { required: vec!["out".to_owned()], ..Files::default() };
+        told(agent.fetch(&wanted, folder.path(), "out").await);
+        assert_eq!(std::fs::read_to_string(folder.path().join("out")).unwrap(), "root\n");
+
+        let left = told(second.leftovers("acme/forest").await);
+        assert_eq!(
+            left.iter().map(|left| left.what).collect::<Vec<_>>(),
+            [Left::Machine, Left::Template, Left::Group]
+        );
+        assert!(
+            left.iter()
+                .all(|left| left.run == order.run.to_string() && left.pipeline.as_deref() == Some("7"))
+        );
+        end(&second, &order).await;
+        assert!(matches!(told(second.look(&machine).await), Sight::Gone(_)));
+        lab.assert_nothing_left().await;
+        assert_only_documented_calls(lab).await;
+    });
+}
+
+/// What needs no machine that boots is shown without the rig as well, on any host.
+#[test]
+fn a_run_is_found_and_cleaned_up_at_a_server_that_only_answers_calls() {
+    with_account("100000000021", async |account: Account| {
+        for region in ["eu-west-1", "us-east-1"] {
+            account.open(region).await;
+        }
+        let aws = Aws {
+            tags: vec![("team".to_owned(), "ml".to_owned())],
+            ..account.aws(&["eu-west-1", "us-east-1"], &["m5.large"])
+        };
+        let (first, order) = (ec2(aws.clone()).await, order("moto"));
+        let machine = told(first.launch(&order).await);
+        assert!(zone(&machine).starts_with("eu-west-1"), "{machine:?}");
+        // A second pipe of the same step: its template takes the place of the first one's, and so does its group.
+        let second = ec2(aws).await;
+        let other = told(second.launch(&order).await);
+        let found = told(second.find(&order.run).await);
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().any(|found| found.id == machine.id));
+        let kinds: Vec<_> = told(first.leftovers("acme/forest").await).iter().map(|left| left.what).collect();
+        assert_eq!(kinds, [Left::Machine, Left::Machine, Left::Template, Left::Group]);
+        told(first.terminate(&machine).await);
+        assert!(matches!(told(first.look(&machine).await), Sight::Gone(_)));
+        assert_eq!(told(first.look(&other).await), Sight::There);
+        // A machine that is still there when everything is cleaned up is ended, too.
+        told(second.clean(&order.run).await);
+        assert!(matches!(told(second.look(&other).await), Sight::Gone(_)));
+        assert_eq!(told(second.leftovers("acme/forest").await), []);
+    });
+}
+
+/// Every call so far is in the policy of the documentation.
+async fn assert_only_documented_calls(lab: &Lab) {
+    let policy =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/iam-policy.json")).unwrap();
+    let policy: Value = serde_json::from_str(&policy).unwrap();
+    let statements = policy["Statement"].as_array().unwrap().iter().map(|statement| &statement["Action"]);
+    let each = |action: &Value| action.as_array().cloned().unwrap_or_else(|| vec![action.clone()]);
+    let allowed: BTreeSet<String> =
+        statements.flat_map(each).map(|action| action.as_str().unwrap().to_owned()).collect();
+    let calls = lab.get("calls").await;
+    let text = |call: &Value, field: &str| call[field].as_str().unwrap_or_default().to_owned();
+    let made: BTreeSet<String> = calls
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|call| format!("{}:{}", text(call, "service"), text(call, "action")))
+        .collect();
+    let scene = ["AttachInternetGateway", "CreateInternetGateway", "CreateRoute"];
+    let made: BTreeSet<_> =
+        made.into_iter().filter(|call| !scene.iter().any(|action| call.ends_with(action))).collect();
+    assert!(made.contains("ec2:CreateFleet") && made.len() > 10, "{made:?}");
+    let others: Vec<_> = made.difference(&allowed).collect();
+    assert!(others.is_empty(), "{others:?}");
+}
+
+#[test]
+fn everything_is_tagged_by_the_call_that_makes_it() {
+    in_lab(async |lab: &Lab| {
+        let (ec2, order) = (ec2(aws(lab)).await, order("tags"));
+        told(ec2.launch(&order).await);
+        let left = lab.get("leftovers").await;
+        let left = left.as_array().unwrap();
+        let kinds: BTreeSet<&str> = left.iter().map(|left| left["kind"].as_str().unwrap()).collect();
+        for kind in
+            ["instance", "volume", "spot-instances-request", "launch-template", "security-group", "fleet"]
+        {
+            assert!(kinds.contains(kind), "{kind}: {kinds:?}");
+        }
+        for thing in left {
+            assert_eq!(thing["tags"]["trainspot:run"], order.run.to_string(), "{thing:#}");
+            assert_eq!(thing["tags"]["trainspot:repository"], "acme/forest", "{thing:#}");
+            assert_eq!(thing["tags"]["team"], "ml", "{thing:#}");
+        }
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_machine_is_made_as_it_was_ordered() {
+    in_lab(async |lab: &Lab| {
+        let (ec2, order) = (ec2(aws(lab)).await, order("made"));
+        let machine = told(ec2.launch(&order).await);
+        let client = lab.ec2("us-east-1").await;
+        let seen = client.describe_instances().instance_ids(&machine.id).send().await.unwrap();
+        let seen = &seen.reservations()[0].instances()[0];
+        let metadata = seen.metadata_options().unwrap();
+        assert_eq!(metadata.http_tokens().unwrap().as_str(), "required");
+        assert_eq!(metadata.http_put_response_hop_limit(), Some(2));
+        let volume = seen.block_device_mappings()[0].ebs().unwrap();
+        assert_eq!(volume.delete_on_termination(), Some(true));
+        let volumes = client.describe_volumes().volume_ids(volume.volume_id().unwrap()).send().await.unwrap();
+        let volume = &volumes.volumes()[0];
+        assert_eq!((volume.size(), volume.encrypted()), (Some(20), Some(true)));
+        let shutdown = client.describe_instance_attribute().instance_id(&machine.id);
+        let shutdown = shutdown.attribute("instanceInitiatedShutdownBehavior".into()).send().await.unwrap();
+        assert_eq!(shutdown.instance_initiated_shutdown_behavior().unwrap().value(), Some("terminate"));
+        let groups =
+            client.describe_security_groups().group_ids(seen.security_groups()[0].group_id().unwrap());
+        let rules = groups.send().await.unwrap().security_groups()[0].ip_permissions().to_vec();
+        assert_eq!(rules.len(), 1, "{rules:?}");
+        assert_eq!((rules[0].from_port(), rules[0].to_port()), (Some(22), Some(22)));
+        let from = rules[0].ip_ranges()[0].cidr_ip().unwrap();
+        assert_eq!(from, format!("{}/32", lab.address()));
+        let rate = machine.rate.unwrap();
+        assert!(rate.machine > 0.0 && rate.machine < rate.on_demand.unwrap(), "{rate:?}");
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn what_cannot_be_ended_is_named_with_its_command() {
+    in_lab(async |lab: &Lab| {
+        let (ec2, order) = (ec2(aws(lab)).await, order("ends"));
+        let machine = told(ec2.launch(&order).await);
+        let denied = |action: &str| json!({"kind": "error", "action": action, "status": 403, "code": "UnauthorizedOperation"});
+        lab.faults(json!([denied("TerminateInstances")])).await;
+        let shown = ec2.terminate(&machine).await.unwrap_err().render();
+        let command = format!("aws ec2 terminate-instances --region us-east-1 --instance-ids {}", machine.id);
+        assert!(shown.contains(&command) && shown.contains("allow ec2:TerminateInstances"), "{shown}");
+
+        // What passes is waited for, however it fails.
+        lab.faults(json!([
+            {"kind": "error", "action": "TerminateInstances", "status": 500, "code": "InternalError", "count": 6},
+            {"kind": "lost", "action": "TerminateInstances", "nth": 7, "count": 1},
+            {"kind": "reset", "action": "DescribeInstances", "count": 6},
+        ]))
+        .await;
+        told(ec2.terminate(&machine).await);
+        told(ec2.terminate(&machine).await);
+
+        lab.faults(json!([denied("DeleteSecurityGroup"), denied("DeleteLaunchTemplate")])).await;
+        let shown = ec2.clean(&order.run).await.unwrap_err().render();
+        for command in [
+            "delete-security-group --region us-east-1 --group-id sg-",
+            "delete-launch-template --region us-east-1 --launch-template-id lt-",
+        ] {
+            assert!(shown.contains(command), "{shown}");
+        }
+        lab.faults(json!([])).await;
+        told(ec2.clean(&order.run).await);
+        told(ec2.clean(&order.run).await);
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_failure_at_any_call_leaves_nothing() {
+    in_lab(async |lab: &Lab| {
+        let (mut cases, mut rented) = (0, 0);
+        for action in
+            ["CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "CreateLaunchTemplate", "CreateFleet"]
+        {
+            for (fault, passes) in [
+                (json!({"kind": "lost"}), true),
+                (json!({"kind": "reset"}), true),
+                (json!({"kind": "error", "status": 500, "code": "InternalError"}), true),
+                (json!({"kind": "error", "status": 503, "code": "RequestLimitExceeded"}), true),
+                (json!({"kind": "error", "status": 403, "code": "UnauthorizedOperation"}), false),
+            ] {
+                let mut rule = fault.clone();
+                rule["action"] = json!(action);
+                rule["count"] = json!(1);
+                lab.faults(json!([rule])).await;
+                let (ec2, order) = (ec2(aws(lab)).await, order(&format!("{action} {fault}")));
+                match ec2.launch(&order).await {
+                    Ok(_) => {
+                        assert!(passes, "{action} {fault}");
+                        assert_eq!(told(ec2.find(&order.run).await).len(), 1, "{action} {fault}");
+                        rented += 1;
+                    }
+                    Err(error) => {
+                        let shown = error.render();
+                        assert!(
+                            !passes && shown.contains("UnauthorizedOperation"),
+                            "{action} {fault}: {shown}"
+                        );
+                        assert!(shown.contains(&format!("allow ec2:{action}")), "{action} {fault}: {shown}");
+                        assert_eq!(error.exit_kind(), Kind::Machine);
+                    }
+                }
+                end(&ec2, &order).await;
+                cases += 1;
+            }
+        }
+        lab.assert_nothing_left().await;
+        say(&format!("{SHOWN}{cases} failures, {rented} machines all the same"));
+    });
+}
+
+/// AWS launches, but no answer ever comes: the machine is found by its tags, and no second one is asked for.
+#[test]
+fn a_machine_whose_launch_is_never_answered_is_adopted() {
+    in_lab(async |lab: &Lab| {
+        lab.faults(json!([{"kind": "lost", "action": "CreateFleet"}])).await;
+        let (ec2, order) = (ec2(aws(lab)).await, order("adopted"));
+        let machine = told(ec2.launch(&order).await);
+        let instances = lab.get("instances").await;
+        let ids: Vec<_> = instances.as_array().unwrap().iter().map(|instance| &instance["id"]).collect();
+        assert_eq!(ids, [&machine.id]);
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn pools_that_were_lost_come_last_and_refusals_are_all_told() {
+    in_lab(async |lab: &Lab| {
+        let (ec2, mut order) = (ec2(aws(lab)).await, order("pools"));
+        lab.post("capacity", json!([{"score": 0}, {"type": "m5.large", "zone": "us-east-1b", "score": 5}]))
+            .await;
+        let first = told(ec2.launch(&order).await);
+        assert_eq!((zone(&first), first.spot), ("us-east-1b", true));
+        // Its zone alone has any: it is asked for again only after the whole world.
+        order.avoid = vec![Pool { zone: "us-east-1b".to_owned(), instance_type: "m5.large".to_owned() }];
+        let again = told(ec2.launch(&order).await);
+        assert_eq!(zone(&again), "us-east-1b");
+        lab.post("capacity", json!([{"type": "c5.large", "zone": "eu-west-1a", "score": 5}])).await;
+        let elsewhere = told(ec2.launch(&order).await);
+        assert_eq!(zone(&elsewhere), "eu-west-1a");
+        lab.post("capacity", json!([{"type": "c5.large", "zone": "eu-west-1a", "score": 0}])).await;
+        order.avoid.clear();
+        lab.post("capacity", json!([{"type": "m5.large", "zone": "us-east-1b", "score": 0}])).await;
+        let error = ec2.launch(&order).await.unwrap_err();
+        let shown = error.render();
+        assert!(
+            shown.contains("InsufficientInstanceCapacity") && shown.contains("m5.large in us-east-1"),
+            "{shown}"
+        );
+        assert!(shown.contains("PURCHASE") && shown.contains("FALLBACK_REGIONS"), "{shown}");
+        assert_eq!(error.exit_kind(), Kind::Machine);
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn on_demand_is_what_is_left_when_the_spot_quota_is_used_up() {
+    in_lab(async |lab: &Lab| {
+        let aws = Aws { purchase: Purchase::SpotThenOnDemand, ..aws(lab) };
+        let (ec2, order) = (ec2(aws).await, order("quota"));
+        lab.faults(json!([{"kind": "capacity", "purchase": "spot", "code": "MaxSpotInstanceCountExceeded"}]))
+            .await;
+        let machine = told(ec2.launch(&order).await);
+        assert!(!machine.spot, "{machine:?}");
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// The order to stop comes while AWS is launching: the machine is found although nobody waited for the answer.
+#[test]
+fn a_launch_that_is_dropped_is_found() {
+    in_lab(async |lab: &Lab| {
+        lab.faults(json!([{"kind": "delay", "action": "CreateFleet", "seconds": 2}])).await;
+        let (ec2, order) = (ec2(aws(lab)).await, order("dropped"));
+        told(ec2.prepare().await);
+        let dropped = tokio::time::timeout(Duration::from_millis(1500), ec2.launch(&order)).await;
+        assert!(dropped.is_err());
+        assert_eq!(told(ec2.find(&order.run).await).len(), 1);
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_machine_that_nobody_reaches_ends_itself() {
+    in_lab(async |lab: &Lab| {
+        let aws = Aws { boot_timeout: Duration::from_secs(15), ..aws(lab) };
+        let (ec2, order) = (ec2(aws).await, order("alone"));
+        let machine = told(ec2.launch(&order).await);
+        let start = Instant::now();
+        let why = loop {
+            match told(ec2.look(&machine).await) {
+                Sight::Gone(why) => break why,
+                sight => assert!(start.elapsed() < LONG, "{sight:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
+        assert!(why.starts_with("Client.InstanceInitiatedShutdown"), "{why}");
+        let error = ec2.connect(&machine, &order).await.unwrap_err().render();
+        assert!(
+            error.contains("Client.InstanceInitiatedShutdown") && error.contains("of its console"),
+            "{error}"
+        );
+        assert!(error.contains("trainspot: power off: no agent within 15 s"), "{error}");
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn an_interruption_is_seen_before_it_happens() {
+    in_lab(async |lab: &Lab| {
+        let (ec2, order) = (ec2(aws(lab)).await, order("interrupted"));
+        let machine = told(ec2.launch(&order).await);
+        told(ec2.connect(&machine, &order).await);
+        lab.post(&format!("instances/{}/interrupt", machine.id), json!({})).await;
+        let sight = told(ec2.look(&machine).await);
+        assert!(
+            matches!(&sight, Sight::Leaving(why) if why.starts_with("instance-terminated-no-capacity")),
+            "{sight:?}"
+        );
+        let start = Instant::now();
+        while !matches!(told(ec2.look(&machine).await), Sight::Gone(_)) {
+            assert!(start.elapsed() < LONG);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}

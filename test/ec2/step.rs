@@ -1,0 +1,178 @@
+//! A step of a pipeline, on whose behalf the whole pipe runs on the rig.
+
+use super::lab::Lab;
+use crate::support::{Access, Run, Scene};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// See there.
+const TRAINING: &str = include_str!("steps.py");
+
+/// No line takes as long.
+const LONG: Duration = Duration::from_mins(3);
+
+/// A step that trains on the lab's machines.
+pub(crate) struct Step {
+    pub(crate) scene: Scene,
+    id: String,
+    steps: u32,
+}
+
+impl Step {
+    /// A training of this many steps of so many seconds each, with checkpoints.
+    pub(crate) fn new(lab: &Lab, steps: u32, seconds: f64) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("22222222-2222-2222-2222-{:012}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut scene = Scene::new(Access::Token, &[("steps.py", TRAINING)]);
+        scene.set("CLOUD", "aws").set("BITBUCKET_STEP_UUID", &format!("{{{id}}}"));
+        for name in ["ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"] {
+            let name = format!("AWS_{name}");
+            scene.set(&name, lab.variable(&name));
+        }
+        scene.set("PUBLIC_IP_URL", lab.variable("PUBLIC_IP_URL"));
+        scene.set("INSTANCE_TYPE_COUNT", "2").set("INSTANCE_TYPE_0", "m5.large");
+        scene.set("INSTANCE_TYPE_1", "c5.large").set("CAPACITY_WAIT", "20s");
+        scene.set("TRAIN_COMMAND", &format!("python3 steps.py {steps} {seconds}"));
+        scene.set("CHECKPOINTS", "state").set("CHECKPOINT_INTERVAL", "1s");
+        scene.set("OUTPUTS", "model/**").set("METRICS", "model/metrics.json");
+        scene.set("MAX_RUNTIME", "10m").set("ORPHAN_GRACE", "1m").set("BOOT_TIMEOUT", "2m");
+        Self { scene, id, steps }
+    }
+
+    /// The machines of this step that run.
+    pub(crate) async fn machines(&self, lab: &Lab) -> Vec<String> {
+        let all = lab.get("instances").await;
+        let ours = |machine: &&Value| machine["tags"]["trainspot:step"] == self.id;
+        let alive = all.as_array().unwrap().iter().filter(ours).filter(|machine| machine["alive"] == true);
+        alive.map(|machine| machine["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What is there of this step, of any type.
+    pub(crate) async fn leftovers(&self, lab: &Lab) -> Vec<Value> {
+        let mut left = lab.get("leftovers").await.as_array().unwrap().clone();
+        left.retain(|thing| thing["tags"]["trainspot:step"] == self.id);
+        left
+    }
+
+    /// Waits until no machine of this step runs. Fails if one does after this time.
+    pub(crate) async fn assert_alone_within(&self, lab: &Lab, time: Duration, when: &str) -> Duration {
+        let start = Instant::now();
+        loop {
+            let alive = self.machines(lab).await;
+            if alive.is_empty() {
+                return start.elapsed();
+            }
+            assert!(start.elapsed() < time, "{when}: {alive:?} are alive after {time:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// What an uninterrupted training makes, here and without the pipe.
+    pub(crate) fn model(&self) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut python = std::process::Command::new("python3");
+        python.args(["-c", TRAINING, &self.steps.to_string(), "0"]).current_dir(folder.path());
+        let output = python.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read(folder.path().join("model/m.bin")).unwrap()
+    }
+
+    /// Fails unless the model is committed once, bit for bit, with one pull request.
+    pub(crate) fn assert_published(&self, when: &str) {
+        let branch = self.scene.branch();
+        assert_eq!(self.scene.subjects(&branch).len(), 1, "{when}");
+        assert!(
+            self.scene.remote.file(&branch, "model/m.bin") == Some(self.model()),
+            "{when}: another model"
+        );
+        assert_eq!(self.scene.bitbucket.pull_requests().len(), 1, "{when}");
+    }
+
+    /// Starts the pipe.
+    pub(crate) fn start(&self) -> Pipe {
+        let mut child = self.scene.start();
+        let (sender, lines) = unbounded_channel();
+        let log: Box<dyn Read + Send> = Box::new(child.stderr.take().unwrap());
+        for stream in [log, Box::new(child.stdout.take().unwrap())] {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    sender.send((Instant::now(), line)).ok();
+                }
+            });
+        }
+        Pipe { child, start: Instant::now(), lines, said: Vec::new() }
+    }
+
+    /// Runs the pipe to its end.
+    pub(crate) async fn run(&self) -> Pipe {
+        let mut pipe = self.start();
+        pipe.end().await;
+        pipe
+    }
+}
+
+/// A pipe that runs, and what it says, as it comes.
+pub(crate) struct Pipe {
+    child: Child,
+    start: Instant,
+    lines: UnboundedReceiver<(Instant, String)>,
+    said: Vec<(Instant, String)>,
+}
+
+impl Pipe {
+    /// Waits for a line that has these words, and says when it came. Fails if none comes.
+    pub(crate) async fn line(&mut self, words: &str) -> Instant {
+        loop {
+            let next = tokio::time::timeout(LONG, self.lines.recv()).await.ok().flatten();
+            let Some(line) = next else { panic!("no line with '{words}':\n{}", self.text()) };
+            self.said.push(line.clone());
+            if line.1.contains(words) {
+                return line.0;
+            }
+        }
+    }
+
+    /// Waits for the end, and gives the exit code.
+    pub(crate) async fn end(&mut self) -> Option<i32> {
+        while let Some(line) = self.lines.recv().await {
+            self.said.push(line);
+        }
+        self.child.wait().unwrap().code()
+    }
+
+    /// Waits for the end. Fails unless it is this one.
+    pub(crate) async fn expect(&mut self, code: i32, when: &str) {
+        let found = self.end().await;
+        assert_eq!(found, Some(code), "{when}:\n{}", self.text());
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// When each line with these words came.
+    pub(crate) fn times(&self, words: &str) -> Vec<Instant> {
+        self.said.iter().filter(|(_, line)| line.contains(words)).map(|(at, _)| *at).collect()
+    }
+
+    /// All that it said so far, with seconds.
+    pub(crate) fn text(&self) -> String {
+        let line =
+            |(at, line): &(Instant, String)| format!("{:7.2} {line}", (*at - self.start).as_secs_f64());
+        Run::plain(&self.said.iter().map(line).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
