@@ -3,20 +3,36 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test kills check docs image bench deps clean
+.PHONY: demo demo-aws test kills endings interruptions faults check docs image bench deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
 
+demo-aws: deps  ## the same on spot machines of a throw-away EC2, which takes two of them back; needs root
+	scripts/demo.sh aws
+
 test: check  ## everything that CI checks
 	cargo test --workspace --locked
 
-kills: deps  ## the long campaigns of kills, of the pipe and of the machine's watch: TRAINSPOT_KILLS of each
-	TRAINSPOT_KILLS=$${TRAINSPOT_KILLS:-20} cargo test --locked --test integration -- --nocapture --include-ignored killed_at
+# The long forms of what `make test` tries a few times; each prints what it counted. The last three need root, for the rig.
+TRIALS = cargo test --locked --test integration -- --nocapture --include-ignored
+
+kills: deps  ## SIGKILL at random instants, of the pipe and of a local machine's watch: TRAINSPOT_KILLS of each
+	TRAINSPOT_KILLS=$${TRAINSPOT_KILLS:-20} $(TRIALS) kills::
+
+endings: deps  ## SIGKILL at random instants of a run on EC2, and cuts of its network: TRAINSPOT_AWS_KILLS, TRAINSPOT_CUTS
+	TRAINSPOT_AWS_KILLS=$${TRAINSPOT_AWS_KILLS:-30} TRAINSPOT_CUTS=$${TRAINSPOT_CUTS:-20} $(TRIALS) ec2::endings
+
+interruptions: deps  ## spot interruptions at random times: TRAINSPOT_INTERRUPTIONS
+	TRAINSPOT_INTERRUPTIONS=$${TRAINSPOT_INTERRUPTIONS:-50} $(TRIALS) ec2::interruptions
+
+faults: deps  ## every kind of failure at every call that a run makes to AWS
+	TRAINSPOT_ALL_FAULTS=1 $(TRIALS) ec2::faults
 
 check: deps docs  ## format, lints, licences, documentation
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked
+	@# As the compiler of our own crates: `cargo clippy` would check every dependency once more, minutes for the AWS SDK.
+	RUSTC_WORKSPACE_WRAPPER=$$(rustc --print sysroot)/bin/clippy-driver cargo build --workspace --all-targets --locked
 	@# Without the advisories, which need the network: `cargo deny check advisories`.
 	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and sources of dependencies are not checked"; fi
@@ -27,7 +43,7 @@ docs: deps  ## every Pipelines example against Bitbucket's schema
 image: deps  ## the pipe's image, from a release build on this machine
 	scripts/image.sh
 
-bench: deps  ## time and memory beside git, tar and cp; takes about 4 minutes once built
+bench: deps  ## time and memory beside git, tar, cp and scp; takes about 5 minutes once built
 	cargo build --release --workspace --bins --locked
 	python3 scripts/bench.py $${CARGO_TARGET_DIR:-target}/$$(rustc -vV | sed -n 's/^host: //p')/release
 

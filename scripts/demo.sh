@@ -1,28 +1,38 @@
 #!/bin/sh
-# Train examples/random-forest through the pipe, as a Pipelines step would, against a throw-away Bitbucket on this machine.
+# usage: demo.sh [local|aws]
+# Train examples/random-forest through the pipe, as a Pipelines step would, against a throw-away Bitbucket on this machine:
+# in a process, or on the machines of a throw-away EC2 (test/rig), where AWS takes the first two back.
 # Everything it makes is in one temporary folder, removed at the end; built programs and Python packages stay cached.
 set -eu
 cd "$(dirname "$0")/.."
+cloud=${1:-local}
 
 say() { printf '\n\033[1m==> %s\033[0m\n' "$1"; }
 
 say "Building"
 # With the tests, although they are not run: their dependencies have more features switched on, and are then built once
-# for both `make demo` and `make test`.
+# for `make demo`, `make demo-aws` and `make test`.
 cargo build --workspace --all-targets --locked
 programs=$(cd "${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/debug" && pwd)
 python=$(scripts/venv.sh example examples/random-forest/requirements.txt)
 
 scene=$(mktemp -d)
 server=
+rig=
 finish() {
-    exec 3>&- # the server ends when its input does
+    # Both end when their input does.
+    exec 3>&- 4>&-
     [ -z "$server" ] || wait "$server" || true
+    [ -z "$rig" ] || wait "$rig" || true
     rm -rf "$scene"
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+# Where Bitbucket and the pipe run; with the rig, its network.
+inside() { "$@"; }
+[ "$cloud" = local ] || . scripts/demo_aws.sh
 
 say "A throw-away Bitbucket: a repository with some history, the example, and a clone of depth 50 as Pipelines makes it"
 git init -q --bare --initial-branch=main "$scene/forest.git"
@@ -37,7 +47,7 @@ author commit -q -m "Add the random forest"
 author push -q origin HEAD:main
 
 mkfifo "$scene/stop"
-"$programs/fake-bitbucket" --repo "$scene/forest.git" --workspace demo --slug forest --clone "$scene/build" \
+inside "$programs/fake-bitbucket" --repo "$scene/forest.git" --workspace demo --slug forest --clone "$scene/build" \
     <"$scene/stop" >"$scene/addresses" 2>"$scene/server.log" &
 server=$!
 exec 3>"$scene/stop"
@@ -48,15 +58,16 @@ done
 git -C "$scene/build" log --oneline -n 3
 echo "… $(git -C "$scene/build" rev-list --count HEAD) commits in the clone, $(git -C "$scene/author" rev-list --count HEAD) in the repository"
 
-say "The pipe"
 value() { sed -n "s/^$1=//p" "$scene/addresses"; }
 # Over plain HTTP a token goes nowhere but to the remote's own address, so the clone names that.
 git -C "$scene/build" remote set-url origin "$(value FAKE_GIT_URL)"
 mkdir "$scene/tmp"
-(
+
+# Runs the pipe with these variables besides those of every demo.
+pipe() (
     cd "$scene/build"
     # Nothing of this shell's environment but what a step has, too.
-    env -i PATH="$PATH" HOME="$HOME" TMPDIR="$scene/tmp" PIP_DISABLE_PIP_VERSION_CHECK=1 CI=true \
+    inside env -i PATH="$PATH" HOME="$HOME" TMPDIR="$scene/tmp" PIP_DISABLE_PIP_VERSION_CHECK=1 CI=true \
         BITBUCKET_CLONE_DIR="$scene/build" \
         BITBUCKET_BRANCH=main \
         BITBUCKET_COMMIT="$(git rev-parse HEAD)" \
@@ -70,14 +81,20 @@ mkdir "$scene/tmp"
         PIPELINES_PROXY="$(value FAKE_PROXY_URL)" \
         BITBUCKET_ACCESS_TOKEN="$(value FAKE_ACCESS_TOKEN)" \
         ACTION=train \
-        CLOUD=local \
+        CLOUD="$cloud" \
         TRAIN_COMMAND='python -m pip install -q -r requirements.txt && python get_data.py && python train.py' \
-        TRAIN_ENV_COUNT=1 TRAIN_ENV_0="PATH=$python:$PATH" \
         OUTPUTS_COUNT=3 \
         OUTPUTS_0=model/random_forest.joblib OUTPUTS_1=model/metrics.json OUTPUTS_2=model/confusion_matrix.png \
         CHECKPOINTS_COUNT=1 CHECKPOINTS_0=checkpoints \
-        "$programs/trainspot"
+        "$@" "$programs/trainspot"
 )
+
+if [ "$cloud" = local ]; then
+    say "The pipe"
+    pipe TRAIN_ENV_COUNT=1 TRAIN_ENV_0="PATH=$python:$PATH"
+else
+    train_on_aws
+fi
 
 say "What it pushed"
 branch=$(git -C "$scene/forest.git" for-each-ref --format='%(refname:short)' 'refs/heads/trainspot/')
@@ -85,4 +102,6 @@ git -C "$scene/forest.git" branch --list
 git -C "$scene/forest.git" log --stat "main..$branch"
 
 say "The pull request and its report, as Bitbucket has them"
-python3 scripts/show_pull_requests.py "$(value FAKE_API_URL)/repositories/demo/forest" "$(value FAKE_ACCESS_TOKEN)"
+inside python3 scripts/show_pull_requests.py "$(value FAKE_API_URL)/repositories/demo/forest" "$(value FAKE_ACCESS_TOKEN)"
+
+[ "$cloud" = local ] || check_aws

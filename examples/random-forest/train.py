@@ -1,11 +1,13 @@
 """Train a random forest on data/train.csv, measure it on data/test.csv, and write the results to model/.
 
 The forest grows in batches. After each, it is saved to checkpoints/; a run that starts with
-TRAINSPOT_RESUME=1 goes on from there, and ends with the same trees as one that was never interrupted.
+TRAINSPOT_RESUME=1 goes on from there, and ends with the same bytes as one that was never interrupted.
 """
 
+import gzip
 import json
 import os
+import pickle
 from pathlib import Path
 
 import joblib
@@ -38,11 +40,26 @@ def start_or_resume():
     return RandomForestClassifier(n_estimators=0, warm_start=True, oob_score=True, random_state=SEED)
 
 
+def clear_padding(forest):
+    """Zero the bytes between the fields of a tree's nodes: scikit-learn saves there what was in memory before."""
+    for tree in forest.estimators_:
+        nodes = tree.tree_.__getstate__()["nodes"]  # the tree's own memory, not a copy
+        padding = numpy.ones(nodes.itemsize, dtype=bool)
+        for kind, offset, *_ in nodes.dtype.fields.values():
+            padding[offset : offset + kind.itemsize] = False
+        nodes.view(numpy.uint8).reshape(len(nodes), -1)[:, padding] = 0
+
+
 def save(forest, path):
     """Write beside the target and rename, so that whoever reads it never sees half a file."""
+    clear_padding(forest)
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_suffix(".tmp")
-    joblib.dump(forest, unfinished, compress=3)
+    with unfinished.open("wb") as file, gzip.GzipFile("", "wb", 3, file, mtime=0) as packed:
+        pickler = pickle.Pickler(packed, protocol=5)
+        # Else the file tells which equal strings were one object in memory, and that changes when a forest is loaded.
+        pickler.fast = True
+        pickler.dump(forest)
     unfinished.replace(path)
 
 
