@@ -356,3 +356,16 @@ async fn nobody_there_is_said_so() {
     assert_eq!(status_of(&error), None);
     assert!(error.render().contains("Connection refused"), "{}", error.render());
 }
+
+#[tokio::test]
+async fn a_step_is_over_when_it_is_completed() {
+    let fake = FakeBitbucket::start();
+    for (state, over) in [("PENDING", false), ("IN_PROGRESS", false), ("COMPLETED", true)] {
+        fake.set_step("{a-1}", "{b-2}", state);
+        assert_eq!(client(&fake).step_is_over("a-1", "b-2").await.unwrap(), Some(over), "{state}");
+    }
+    assert_eq!(client(&fake).step_is_over("a-1", "c-3").await.unwrap(), None);
+    fake.next(Fault::on("GET", "/pipelines/").answer(403, r#"{"error":"no scope"}"#).times(9));
+    let error = client(&fake).step_is_over("a-1", "b-2").await.unwrap_err().render();
+    assert!(error.contains("the token needs the scope pipeline on acme/"), "{error}");
+}

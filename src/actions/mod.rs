@@ -4,6 +4,7 @@ mod announce;
 mod job;
 mod publish;
 mod reporting;
+mod sweep;
 mod train;
 
 use crate::config::Config;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     match config.action {
         Action::Train => train::run(config, shutdown).await,
+        Action::Sweep => unless_stopped(shutdown, "sweeping", sweep::run(config)).await,
         Action::Publish => unless_stopped(shutdown, "publishing", publish::run(config)).await,
     }
 }

@@ -1,4 +1,5 @@
-//! Bitbucket Cloud's REST API 2.0: pull requests and their comments, build statuses, Code Insights reports.
+//! Bitbucket Cloud's REST API 2.0: pull requests and their comments, build statuses, Code Insights reports, the
+//! states of steps.
 //!
 //! Every call may be made again: what it creates it first looks for, so that a lost answer, a repeated step or two
 //! runs at once do not leave two of it.
@@ -7,6 +8,7 @@ mod comments;
 mod commits;
 mod failure;
 mod http;
+mod pipelines;
 mod pull_requests;
 
 use crate::error::{Context as _, Error, Result};

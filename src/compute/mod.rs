@@ -13,6 +13,18 @@ use std::time::Duration;
 pub struct RunId(String);
 
 impl RunId {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The run of that name, as it was made by [`Self::new`] and written down.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The name of the run that these parts identify: repository, pipeline, step.
     #[must_use]
     pub fn new(parts: &[&str]) -> Self {

@@ -7,13 +7,29 @@ use std::time::Duration;
 /// The images that have a name, as values of `IMAGE`.
 pub const IMAGES: [&str; 4] = ["ubuntu-24.04", "ubuntu-22.04", "al2023", "deep-learning"];
 
-/// What to rent from AWS, and how.
+/// Where in AWS, and as whom.
 #[derive(Clone, Debug)]
-pub struct Aws {
+pub struct Account {
     /// `AWS_DEFAULT_REGION`, then `FALLBACK_REGIONS`: where to look, in this order. Never empty.
     pub regions: Vec<String>,
     /// The role to take by the step's OIDC token. Without it, the SDK's own chain of credentials holds.
     pub oidc: Option<Oidc>,
+}
+
+/// What to remove from AWS.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// Where, and as whom.
+    pub account: Account,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+}
+
+/// What to rent from AWS, and how.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    /// Where, and as whom.
+    pub account: Account,
     /// Which machines will do.
     pub machine: Wanted,
     /// How to pay.

@@ -31,8 +31,12 @@ pub fn readme_table() -> String {
     for variable in VARIABLES {
         let star = if variable.presence == Presence::Required { " (*)" } else { "" };
         let only = match variable.providers {
+            [provider] if variable.actions.contains(&Action::Sweep) => {
+                format!(" _({}, sweep)_", provider.name())
+            }
             [provider] => format!(" _({})_", provider.name()),
-            _ if for_every_action(variable) => String::new(),
+            _ if for_every_action(variable) => " _(sweep)_".to_owned(),
+            _ if variable.actions.contains(&Action::Publish) => String::new(),
             _ => " _(train)_".to_owned(),
         };
         let _ = writeln!(
@@ -43,7 +47,7 @@ pub fn readme_table() -> String {
             presence(variable, "`")
         );
     }
-    table.push_str("\n_(*) = required variable. (train) = read by `ACTION: train` only. (aws) = read by `ACTION: train` with `CLOUD: aws` only._\n");
+    table.push_str("\n_(*) = required variable. (train) = read by `ACTION: train` only. (aws) = read by `ACTION: train` with `CLOUD: aws` only. (sweep) = read by `ACTION: sweep` too, which reads no others._\n");
     table
 }
 

@@ -38,6 +38,8 @@ pub struct Config {
     pub outputs: Vec<String>,
     /// How to train; present for [`Action::Train`].
     pub train: Option<Train>,
+    /// What to remove; present for [`Action::Sweep`].
+    pub sweep: Option<aws::Sweep>,
     /// How to publish.
     pub publish: Publish,
     /// How to reach Bitbucket.

@@ -36,14 +36,14 @@ fn every_wrong_wish_is_told_in_full() {
 #[test]
 fn the_least_that_is_needed_gets_the_defaults() {
     let aws = aws(&[]);
-    assert_eq!(aws.regions, ["eu-west-1"]);
+    assert_eq!(aws.account.regions, ["eu-west-1"]);
     assert_eq!(aws.machine, Wanted::Types(vec!["m5.2xlarge".into()]));
     assert_eq!((aws.purchase, aws.ssh_address), (Purchase::Spot, SshAddress::Auto));
     assert_eq!((aws.max_price, aws.max_cost, aws.image), (None, None, None));
     assert_eq!((aws.disk_size, aws.disk_type.as_str()), (Some(50), "gp3"));
     assert_eq!((aws.capacity_wait, aws.boot_timeout), (Duration::from_mins(15), Duration::from_mins(10)));
     assert_eq!(aws.public_ip_url, "https://checkip.amazonaws.com");
-    assert!(aws.oidc.is_none() && !aws.dry_run);
+    assert!(aws.account.oidc.is_none() && !aws.dry_run);
 }
 
 /// A step that says nothing of `CLOUD` rents.
@@ -79,8 +79,8 @@ fn all_that_can_be_wished_arrives() {
         ("BOOT_TIMEOUT", "5m"),
         ("DRY_RUN", "yes"),
     ]);
-    assert_eq!(aws.oidc.unwrap().token.value, TOKEN.1);
-    assert_eq!(aws.regions, ["eu-west-1", "eu-central-1", "us-gov-west-1"]);
+    assert_eq!(aws.account.oidc.unwrap().token.value, TOKEN.1);
+    assert_eq!(aws.account.regions, ["eu-west-1", "eu-central-1", "us-gov-west-1"]);
     assert_eq!(aws.machine, Wanted::Types(vec!["m5.2xlarge".into(), "m7i-flex.2xlarge".into()]));
     assert_eq!(
         (aws.purchase, aws.max_price, aws.max_cost),
@@ -117,17 +117,23 @@ fn a_network_of_ones_own() {
 
 #[test]
 fn the_other_name_of_the_region_holds_where_the_first_is_missing() {
-    assert_eq!(aws(&[("AWS_REGION", "us-east-2"), ("AWS_DEFAULT_REGION", "")]).regions, ["us-east-2"]);
-    assert_eq!(aws(&[("AWS_REGION", "us-east-2")]).regions, ["eu-west-1"]);
+    assert_eq!(
+        aws(&[("AWS_REGION", "us-east-2"), ("AWS_DEFAULT_REGION", "")]).account.regions,
+        ["us-east-2"]
+    );
+    assert_eq!(aws(&[("AWS_REGION", "us-east-2")]).account.regions, ["eu-west-1"]);
 }
 
 #[test]
 fn credentials_come_in_every_form() {
     assert!(
-        aws(&[("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "s3cr3tvalue")]).oidc.is_none()
+        aws(&[("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "s3cr3tvalue")])
+            .account
+            .oidc
+            .is_none()
     );
     // A role wins, and whatever is wrong with a key that nobody uses is nobody's trouble.
-    assert!(aws(&[ROLE, TOKEN, ("AWS_ACCESS_KEY_ID", "ASIAEXAMPLE")]).oidc.is_some());
+    assert!(aws(&[ROLE, TOKEN, ("AWS_ACCESS_KEY_ID", "ASIAEXAMPLE")]).account.oidc.is_some());
 }
 
 #[test]
@@ -286,3 +292,17 @@ const CASES: &[Case] = &[
     (&[("AWS_DEFAULT_REGOIN", "eu-west-1")], &["AWS_DEFAULT_REGOIN is not known; did you mean AWS_DEFAULT_REGION?"]),
     (&[("SPOT_PURCHASE", "x"), ("SUBNETS", "subnet-1")], &["SUBNETS is not known; did you mean SUBNET?"]),
 ];
+
+/// It rents nothing, so it needs to know nothing but where and as whom.
+#[test]
+fn a_sweep_needs_a_region() {
+    let names =
+        [("ACTION", "sweep"), ("CLOUD", "local"), ("AWS_DEFAULT_REGION", "eu-west-1"), ("DRY_RUN", "yes")];
+    let config = Config::load(names.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+    assert_eq!(config.warnings, ["CLOUD has no effect with ACTION 'sweep'"]);
+    assert!(config.train.is_none());
+    let sweep = config.sweep.unwrap();
+    assert!(sweep.dry_run && sweep.account.regions == ["eu-west-1"]);
+    let problems = Config::load([("ACTION".to_owned(), "sweep".to_owned())]).unwrap_err();
+    assert!(problems.to_string().contains("AWS_DEFAULT_REGION is missing"), "{problems}");
+}

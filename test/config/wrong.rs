@@ -21,10 +21,10 @@ pub(super) const CASES: &[Case] = &[
         "OUTPUTS is missing: The files to commit: paths or globs, '**' included. Each must match something.",
     ]),
     (&[("ACTION", "runn")], &[
-        "ACTION 'runn' is not known; it can be 'train' or 'publish'",
+        "ACTION 'runn' is not known; it can be 'train', 'publish' or 'sweep'",
     ]),
     (&[("ACTION", "Train it")], &[
-        "ACTION 'Train it' is not known; it can be 'train' or 'publish'",
+        "ACTION 'Train it' is not known; it can be 'train', 'publish' or 'sweep'",
     ]),
     (&[("CLOUD", "aws-eu")], &[
         "CLOUD 'aws-eu' is not known; it can be 'aws' or 'local'",

@@ -115,7 +115,8 @@ async fn outcome(lab: &Lab, call: &Call, fault: Fault, lane: (&str, &str)) -> Ou
         // A machine that cannot be ended ends itself, and takes its disk and request along.
         // By its name, where it could not be looked for.
         let name = |thing: &Value| format!("trainspot-{}", thing["tags"]["trainspot:run"].as_str().unwrap());
-        let named = |thing: &Value| said.contains(thing["id"].as_str().unwrap()) || said.contains(&name(thing));
+        let named =
+            |thing: &Value| said.contains(thing["id"].as_str().unwrap()) || said.contains(&name(thing));
         let of_machine =
             |thing: &Value| !["security-group", "launch-template"].contains(&thing["kind"].as_str().unwrap());
         assert!(left.iter().all(|thing| of_machine(thing) || named(thing)), "{when}: {left:#?}\n{said}");

@@ -1,8 +1,9 @@
 //! Whole runs of the pipe on the rig, from the plan to the pull request.
 
 use super::lab::{Lab, SHOWN, in_lab};
-use super::step::Step;
+use super::step::{PIPELINE, Step};
 use crate::support::say;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -129,6 +130,44 @@ fn no_secret_is_on_the_machine_or_at_aws() {
         assert_ne!(known, json!([]));
         pipe.expect(0, "secrets").await;
         assert!(!needles.iter().any(|needle| pipe.text().contains(needle)), "{}", pipe.text());
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// What a killed pipe left is removed once its step is over, and what runs beside is left alone.
+#[test]
+fn a_sweep_removes_what_runs_that_are_over_left() {
+    in_lab(async |lab: &Lab| {
+        let (dead, alive) = (Step::new(lab, 600, 0.1), Step::new(lab, 60, 0.1));
+        let mut killed = dead.start();
+        killed.line("at step").await;
+        killed.signal(Signal::KILL);
+        killed.end().await;
+        let mut running = alive.start();
+        running.line("at step").await;
+
+        let mut sweep = Step::new(lab, 0, 0.0);
+        sweep.scene.set("ACTION", "sweep").set("DRY_RUN", "true");
+        let bitbucket = &sweep.scene.bitbucket;
+        bitbucket.set_step(PIPELINE, &dead.uuid(), "IN_PROGRESS");
+        bitbucket.set_step(PIPELINE, &alive.uuid(), "IN_PROGRESS");
+        let mut pipe = sweep.run().await;
+        pipe.expect(0, "a sweep while both run").await;
+        assert!(pipe.text().contains("DRY_RUN: 0 would be removed, 6 left alone"), "{}", pipe.text());
+
+        sweep.scene.bitbucket.set_step(PIPELINE, &dead.uuid(), "COMPLETED");
+        let mut pipe = sweep.run().await;
+        pipe.expect(0, "a dry sweep").await;
+        assert!(pipe.text().contains("DRY_RUN: 3 would be removed, 3 left alone"), "{}", pipe.text());
+        assert_eq!(dead.machines(lab).await.len(), 1);
+
+        sweep.scene.set("DRY_RUN", "false");
+        let mut pipe = sweep.run().await;
+        pipe.expect(0, "a sweep").await;
+        assert!(pipe.text().contains("3 removed, 3 left alone"), "{}", pipe.text());
+        assert_eq!(dead.leftovers(lab).await, Vec::<Value>::new());
+        running.expect(0, "a run beside a sweep").await;
+        alive.assert_published("a run beside a sweep");
         lab.assert_nothing_left().await;
     });
 }

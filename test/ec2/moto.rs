@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use trainspot::config::Secret;
-use trainspot::config::aws::{Aws, Oidc, Purchase, SshAddress, Wanted};
+use trainspot::config::aws::{Account as Place, Aws, Oidc, Purchase, SshAddress, Wanted};
 
 /// Set in the process that a test runs in.
 const ACCOUNT: &str = "TRAINSPOT_TEST_ACCOUNT";
@@ -147,7 +147,9 @@ impl Account {
     /// What a small training asks for, by OIDC. The pipe's address is known, so no service is asked for it.
     pub(crate) fn aws(&self, regions: &[&str], types: &[&str]) -> Aws {
         let token = Secret { name: "BITBUCKET_STEP_OIDC_TOKEN".to_owned(), value: "e30.e30.sig".to_owned() };
-        Aws { oidc: Some(Oidc { role_arn: self.role(), token }), ..plain(regions, types) }
+        let mut aws = plain(regions, types);
+        aws.account.oidc = Some(Oidc { role_arn: self.role(), token });
+        aws
     }
 
     /// The account's EC2 for setting a scene.
@@ -189,8 +191,7 @@ impl Account {
 pub(crate) fn plain(regions: &[&str], types: &[&str]) -> Aws {
     let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
     Aws {
-        regions: texts(regions),
-        oidc: None,
+        account: Place { regions: texts(regions), oidc: None },
         machine: Wanted::Types(texts(types)),
         purchase: Purchase::Spot,
         max_price: None,

@@ -13,6 +13,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 /// See there.
 const TRAINING: &str = include_str!("steps.py");
 
+/// The pipeline of all steps.
+pub(crate) const PIPELINE: &str = "{11111111-1111-1111-1111-111111111111}";
+
 /// No line takes as long.
 const LONG: Duration = Duration::from_mins(3);
 
@@ -30,6 +33,7 @@ impl Step {
         let id = format!("22222222-2222-2222-2222-{:012}", COUNT.fetch_add(1, Ordering::Relaxed));
         let mut scene = Scene::new(Access::Token, &[("steps.py", TRAINING)]);
         scene.set("CLOUD", "aws").set("BITBUCKET_STEP_UUID", &format!("{{{id}}}"));
+        scene.set("BITBUCKET_PIPELINE_UUID", PIPELINE);
         for name in ["ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"] {
             let name = format!("AWS_{name}");
             scene.set(&name, lab.variable(&name));
@@ -42,6 +46,11 @@ impl Step {
         scene.set("OUTPUTS", "model/**").set("METRICS", "model/metrics.json");
         scene.set("MAX_RUNTIME", "10m").set("ORPHAN_GRACE", "1m").set("BOOT_TIMEOUT", "2m");
         Self { scene, id, steps }
+    }
+
+    /// Its id, as Bitbucket writes it.
+    pub(crate) fn uuid(&self) -> String {
+        format!("{{{}}}", self.id)
     }
 
     /// The machines of this step that run.

@@ -1,7 +1,7 @@
 //! One client a service and region, with credentials that are looked for once.
 
 use super::credentials::Session;
-use crate::config::aws::Aws;
+use crate::config::aws::Account;
 use crate::error::Result;
 use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
@@ -23,9 +23,9 @@ impl Cloud {
     ///
     /// # Errors
     /// There are no credentials, or AWS does not give the role.
-    pub async fn new(aws: &Aws) -> Result<Self> {
-        let first = aws.regions.first().map_or("us-east-1", String::as_str);
-        let session = Session::open(aws.oidc.as_ref(), first).await?;
+    pub async fn new(account: &Account) -> Result<Self> {
+        let first = account.regions.first().map_or("us-east-1", String::as_str);
+        let session = Session::open(account.oidc.as_ref(), first).await?;
         let config = settings(first)
             .credentials_provider(session)
             // The session is its own cache: it must be asked each time to be renewed in time.
@@ -33,8 +33,13 @@ impl Cloud {
             .load()
             .await;
         let cloud = Self { config, ec2: BTreeMap::new() };
-        let ec2 = aws.regions.iter().map(|region| (region.clone(), cloud.ec2(region))).collect();
+        let ec2 = account.regions.iter().map(|region| (region.clone(), cloud.ec2(region))).collect();
         Ok(Self { ec2, ..cloud })
+    }
+
+    /// The account's regions.
+    pub(super) fn regions(&self) -> impl Iterator<Item = &str> {
+        self.ec2.keys().map(String::as_str)
     }
 
     /// EC2 of a region.

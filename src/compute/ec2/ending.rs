@@ -99,8 +99,8 @@ fn still_there(error: Error, region: &str, id: &str) -> Error {
 
 /// Removes what was made for a run, once its machines are gone. A machine that is still there was launched by a call
 /// whose answer was lost: it is ended too.
-pub(super) async fn clean(cloud: &Cloud, regions: &[String], run: &RunId) -> Result<()> {
-    let cleaned = join_all(regions.iter().map(|region| clean_region(cloud, region, run))).await;
+pub(super) async fn clean(cloud: &Cloud, run: &RunId) -> Result<()> {
+    let cleaned = join_all(cloud.regions().map(|region| clean_region(cloud, region, run))).await;
     let errors: Vec<Error> = cleaned.into_iter().flatten().collect();
     Error::all("cannot remove all that was made for the run", errors)
         .map_err(|error| error.kind(Kind::Machine))

@@ -3,8 +3,9 @@
 use super::client::Cloud;
 use super::failure::Failure;
 use super::machines::{self, LEFT};
-use super::tags::{PIPELINE, REPOSITORY, RUN, STEP, tagged, value};
-use super::{Ec2, group, template};
+use super::tags::{NUMBER, PIPELINE, REPOSITORY, RUN, STEP, tagged, value};
+use super::{group, template};
+use crate::compute::RunId;
 use crate::error::Result;
 use aws_sdk_ec2::types::Tag;
 use futures_util::future::try_join_all;
@@ -30,12 +31,12 @@ pub struct Leftover {
     pub id: String,
     /// Where it is.
     pub region: String,
-    /// The run's name.
-    pub run: String,
+    /// Whose it is.
+    pub run: RunId,
     /// The pipeline's number, if Pipelines ran it.
-    pub pipeline: Option<String>,
-    /// The step's id, without braces, if Pipelines ran it.
-    pub step: Option<String>,
+    pub number: Option<String>,
+    /// The ids of the pipeline and its step, without braces, if Pipelines ran it.
+    pub step: Option<(String, String)>,
     /// When it was made; EC2 does not say of a group.
     pub since: Option<SystemTime>,
 }
@@ -48,28 +49,37 @@ impl Leftover {
         tags: &[Tag],
         since: Option<SystemTime>,
     ) -> Option<Self> {
+        let text = |key| value(tags, key).map(str::to_owned);
         Some(Self {
             what,
             id: id?.to_owned(),
             region: region.to_owned(),
-            run: value(tags, RUN)?.to_owned(),
-            pipeline: value(tags, PIPELINE).map(str::to_owned),
-            step: value(tags, STEP).map(str::to_owned),
+            run: RunId::named(value(tags, RUN)?),
+            number: text(NUMBER),
+            step: text(PIPELINE).zip(text(STEP)),
             since,
         })
     }
 }
 
-impl Ec2 {
-    /// All that the runs of a repository (`workspace/slug`) have left in the regions of the configuration, machines first.
+impl Cloud {
+    /// All that the runs of a repository (`workspace/slug`) have left in the account's regions, machines first.
     ///
     /// # Errors
     /// One of the regions cannot be asked.
     pub async fn leftovers(&self, repository: &str) -> Result<Vec<Leftover>> {
-        let regions = self.aws.regions.iter().map(|region| of_region(&self.cloud, region, repository));
+        let regions = self.regions().map(|region| of_region(self, region, repository));
         let mut left = try_join_all(regions).await?.concat();
         left.sort_by_key(|leftover| leftover.what);
         Ok(left)
+    }
+
+    /// Ends and removes all that is there of a run.
+    ///
+    /// # Errors
+    /// What could not be removed, each with the command that does.
+    pub async fn clean(&self, run: &RunId) -> Result<()> {
+        super::ending::clean(self, run).await
     }
 }
 

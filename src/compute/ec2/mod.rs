@@ -72,7 +72,7 @@ impl Ec2 {
     pub async fn new(aws: Aws, owner: Owner) -> Result<Self> {
         let host = KeyPair::new()?;
         Ok(Self {
-            cloud: Arc::new(Cloud::new(&aws).await?),
+            cloud: Arc::new(Cloud::new(&aws.account).await?),
             aws,
             owner,
             plan: OnceCell::new(),
@@ -116,8 +116,11 @@ impl Ec2 {
     }
 
     fn region_of_zone<'a>(&'a self, zone: &'a str) -> &'a str {
-        let regions = self.aws.regions.iter().filter(|region| zone.starts_with(region.as_str()));
-        regions.max_by_key(|region| region.len()).or(self.aws.regions.first()).map_or(zone, String::as_str)
+        let regions = self.aws.account.regions.iter().filter(|region| zone.starts_with(region.as_str()));
+        regions
+            .max_by_key(|region| region.len())
+            .or(self.aws.account.regions.first())
+            .map_or(zone, String::as_str)
     }
 
     fn machine(seen: &Seen) -> Machine {
@@ -171,7 +174,7 @@ impl Compute for Ec2 {
     async fn find(&self, run: &RunId) -> Result<Vec<Machine>> {
         // Waits for the end of a launch whose caller is gone.
         let made = self.made.lock().await.clone();
-        let regions = self.aws.regions.iter();
+        let regions = self.aws.account.regions.iter();
         let found = regions.map(|region| machines::of_run(&self.cloud, region, run, &machines::ALIVE));
         let mut found = try_join_all(found).await?.concat();
         for (_, launched) in made.iter().filter(|(its, _)| its == run) {
@@ -211,6 +214,6 @@ impl Compute for Ec2 {
     }
 
     async fn clean(&self, run: &RunId) -> Result<()> {
-        ending::clean(&self.cloud, &self.aws.regions, run).await
+        self.cloud.clean(run).await
     }
 }

@@ -10,8 +10,10 @@ use aws_sdk_ec2::types::{
 pub(super) const RUN: &str = "trainspot:run";
 /// The workspace and the repository.
 pub(super) const REPOSITORY: &str = "trainspot:repository";
-/// The pipeline's number.
-pub(super) const PIPELINE: &str = "trainspot:pipeline";
+/// The pipeline's number, which people know it by.
+pub(super) const NUMBER: &str = "trainspot:pipeline";
+/// The pipeline's id, which Bitbucket's API knows it by.
+pub(super) const PIPELINE: &str = "trainspot:pipeline-id";
 /// The step's id.
 pub(super) const STEP: &str = "trainspot:step";
 /// The machine's public host key, for a pipe that takes it over.
@@ -24,20 +26,37 @@ pub(super) const USER: &str = "trainspot:user";
 pub struct Owner {
     repository: String,
     name: String,
+    number: Option<String>,
     pipeline: Option<String>,
     step: Option<String>,
+}
+
+impl Owner {
+    /// `workspace/slug`.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The step's id, without braces.
+    #[must_use]
+    pub fn step(&self) -> Option<&str> {
+        self.step.as_deref()
+    }
 }
 
 impl From<&Pipeline> for Owner {
     fn from(pipeline: &Pipeline) -> Self {
         let workspace = pipeline.workspace.as_deref().unwrap_or("local");
         let slug = pipeline.repo_slug.as_deref().unwrap_or("local");
+        // Not every service takes braces in a tag.
+        let plain = |uuid: &Option<String>| Some(uuid.as_ref()?.trim_matches(['{', '}']).to_owned());
         Self {
             repository: format!("{workspace}/{slug}"),
             name: format!("trainspot {slug}"),
-            pipeline: pipeline.build_number.clone(),
-            // Not every service takes braces in a tag.
-            step: pipeline.step_uuid.as_ref().map(|uuid| uuid.trim_matches(['{', '}']).to_owned()),
+            number: pipeline.build_number.clone(),
+            pipeline: plain(&pipeline.pipeline_uuid),
+            step: plain(&pipeline.step_uuid),
         }
     }
 }
@@ -54,7 +73,7 @@ impl Tags {
             (REPOSITORY.to_owned(), owner.repository.clone()),
             ("Name".to_owned(), owner.name.clone()),
         ];
-        let known = [(PIPELINE, &owner.pipeline), (STEP, &owner.step)];
+        let known = [(NUMBER, &owner.number), (PIPELINE, &owner.pipeline), (STEP, &owner.step)];
         tags.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
         let mut tags = Self(tags);
         for (key, value) in users {

@@ -1,6 +1,6 @@
 //! What to rent from AWS.
 
-use super::super::aws::{Aws, Oidc, Purchase, SshAddress, Wanted};
+use super::super::aws::{Account, Aws, Oidc, Purchase, SshAddress, Sweep, Wanted};
 use super::super::{Secret, Train};
 use super::{OIDC_TOKEN, Reader};
 use std::time::Duration;
@@ -14,15 +14,11 @@ const MOST_TAGS: usize = 40;
 
 impl Reader {
     pub(super) fn aws(&mut self) -> Aws {
-        let oidc = self.oidc();
-        if oidc.is_none() {
-            self.check_keys();
-        }
+        let account = self.account();
         self.check_regions();
         self.check_together();
         Aws {
-            regions: self.regions(),
-            oidc,
+            account,
             machine: self.wanted(),
             purchase: self.purchase(),
             max_price: self.money("MAX_PRICE"),
@@ -42,6 +38,18 @@ impl Reader {
             boot_timeout: self.duration("BOOT_TIMEOUT"),
             dry_run: self.switch("DRY_RUN"),
         }
+    }
+
+    pub(super) fn sweep(&mut self) -> Sweep {
+        Sweep { account: self.account(), dry_run: self.switch("DRY_RUN") }
+    }
+
+    fn account(&mut self) -> Account {
+        let oidc = self.oidc();
+        if oidc.is_none() {
+            self.check_keys();
+        }
+        Account { regions: self.regions(), oidc }
     }
 
     /// The role, if it can be taken. Without the step's token an access key does, as with the official pipes.

@@ -45,9 +45,13 @@ impl Reader {
         for variable in VARIABLES {
             reader.read(variable);
             match variable.name {
-                "ACTION" if reader.text("ACTION") == Action::Publish.name() => {
-                    reader.action = Action::Publish;
+                "ACTION" => {
+                    let name = reader.text("ACTION");
+                    let action = Action::ALL.into_iter().find(|action| action.name() == name);
+                    reader.action = action.unwrap_or(Action::Train);
                 }
+                // Nothing else is rented.
+                "CLOUD" if reader.action == Action::Sweep => reader.provider = Some(Provider::Aws),
                 "CLOUD" => {
                     let name = reader.text("CLOUD");
                     reader.provider = Provider::ALL.into_iter().find(|provider| provider.name() == name);
@@ -102,6 +106,7 @@ impl Reader {
     pub(super) fn config(&mut self) -> Config {
         let pipeline = self.pipeline();
         let train = (self.action == Action::Train).then(|| self.train());
+        let sweep = (self.action == Action::Sweep).then(|| self.sweep());
         let bitbucket = self.bitbucket(&pipeline);
         self.unknown(train.as_ref());
         let clone_dir = pipeline.clone_dir.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -115,6 +120,7 @@ impl Reader {
             warnings: std::mem::take(&mut self.warnings),
             pipeline,
             train,
+            sweep,
             bitbucket,
         }
     }

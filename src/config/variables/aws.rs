@@ -2,42 +2,46 @@
 
 use super::Kind::{Choice, Count, Duration, Each, Gib, Money, One, Script, Switch, Url};
 use super::Presence::{Default, Optional, Required};
-use super::{HOUR, Kind, Presence, Provider, Shape, TRAIN, Variable, inherited, seconds, variable};
+use super::{AT_AWS, HOUR, Kind, Presence, Provider, Shape, TRAIN, Variable, inherited, seconds, variable};
 use std::time::Duration as Time;
 
 const fn aws(name: &'static str, kind: Kind, presence: Presence, help: &'static str) -> Variable {
     Variable { providers: &[Provider::Aws], ..variable(name, kind, presence, TRAIN, help) }
 }
 
+const fn swept(variable: Variable) -> Variable {
+    Variable { actions: AT_AWS, ..variable }
+}
+
 const fn key(name: &'static str, help: &'static str) -> Variable {
-    Variable { secret: true, ..inherited(aws(name, Kind::Text, Optional, help)) }
+    Variable { secret: true, ..inherited(swept(aws(name, Kind::Text, Optional, help))) }
 }
 
 pub(super) const TABLE: &[Variable] = &[
-    inherited(aws(
+    inherited(swept(aws(
         "AWS_OIDC_ROLE_ARN",
         One(Shape::Role),
         Optional,
         "The IAM role to take, by OpenID Connect. The step needs `oidc: true`.",
-    )),
+    ))),
     key(
         "AWS_ACCESS_KEY_ID",
         "Instead of a role: an access key, with `AWS_SECRET_ACCESS_KEY`. A role wins where both are given. With neither, credentials are looked for where the AWS SDK looks.",
     ),
     key("AWS_SECRET_ACCESS_KEY", "The access key's secret."),
     key("AWS_SESSION_TOKEN", "The session of an access key that is temporary."),
-    inherited(aws(
+    inherited(swept(aws(
         "AWS_DEFAULT_REGION",
         One(Shape::Region),
         Required,
         "The region to rent in. `AWS_REGION` holds where this is missing.",
-    )),
-    aws(
+    ))),
+    swept(aws(
         "FALLBACK_REGIONS",
         Each(Shape::Region),
         Optional,
         "Regions to look in, in this order, when that one has no capacity.",
-    ),
+    )),
     aws(
         "INSTANCE_TYPE",
         Each(Shape::InstanceType),
@@ -149,5 +153,10 @@ pub(super) const TABLE: &[Variable] = &[
         Default("10m"),
         "A machine that is not ready after this time is given up, and another one is tried.",
     ),
-    aws("DRY_RUN", Switch, Default("false"), "Shows what would be rented, with prices, and rents nothing."),
+    swept(aws(
+        "DRY_RUN",
+        Switch,
+        Default("false"),
+        "Shows what would be rented, with prices, and rents nothing; with `ACTION: sweep` what would be removed.",
+    )),
 ];

@@ -15,11 +15,13 @@ pub enum Action {
     Train,
     /// Commit outputs that are in the clone already.
     Publish,
+    /// Remove what earlier runs left at AWS.
+    Sweep,
 }
 
 impl Action {
     /// Every action, in the order in which the documentation lists them.
-    pub const ALL: [Self; 2] = [Self::Train, Self::Publish];
+    pub const ALL: [Self; 3] = [Self::Train, Self::Publish, Self::Sweep];
 
     /// The action's name as a value of `ACTION`.
     #[must_use]
@@ -27,6 +29,7 @@ impl Action {
         match self {
             Self::Train => "train",
             Self::Publish => "publish",
+            Self::Sweep => "sweep",
         }
     }
 }
@@ -161,8 +164,10 @@ pub struct Variable {
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-const BOTH: &[Action] = &Action::ALL;
+const EACH: &[Action] = &Action::ALL;
+const BOTH: &[Action] = &[Action::Train, Action::Publish];
 const TRAIN: &[Action] = &[Action::Train];
+const AT_AWS: &[Action] = &[Action::Train, Action::Sweep];
 
 const fn variable(
     name: &'static str,
@@ -180,7 +185,7 @@ const fn inherited(variable: Variable) -> Variable {
 }
 
 const fn secret(name: &'static str, help: &'static str) -> Variable {
-    Variable { secret: true, ..inherited(variable(name, Kind::Text, Presence::Optional, BOTH, help)) }
+    Variable { secret: true, ..inherited(variable(name, Kind::Text, Presence::Optional, EACH, help)) }
 }
 
 const fn seconds(least: u64, most: u64) -> Kind {

@@ -2,7 +2,7 @@
 
 use super::Kind::{Author, Branch, Choice, Email, Path, Patterns, Switch, Text, Url};
 use super::Presence::{Default, Optional};
-use super::{BOTH, Variable, inherited, secret, variable};
+use super::{BOTH, EACH, Variable, inherited, secret, variable};
 
 pub(super) const TABLE: &[Variable] = &[
     variable(
@@ -59,13 +59,13 @@ pub(super) const TABLE: &[Variable] = &[
     ),
     secret(
         "BITBUCKET_ACCESS_TOKEN",
-        "A repository, project or workspace access token with the scopes `repository:write` and `pullrequest:write`. Without any credential the branch is still pushed, but no pull request is opened.",
+        "A repository, project or workspace access token with the scopes `repository:write` and `pullrequest:write`. Without any credential the branch is still pushed, but no pull request is opened. `ACTION: sweep` needs `pipeline`.",
     ),
     inherited(variable(
         "ATLASSIAN_ACCOUNT_EMAIL",
         Email,
         Optional,
-        BOTH,
+        EACH,
         "Instead of an access token: the e-mail of an Atlassian account, with `ATLASSIAN_API_TOKEN`.",
     )),
     secret(
@@ -76,7 +76,7 @@ pub(super) const TABLE: &[Variable] = &[
         "BITBUCKET_API_URL",
         Url,
         Default("https://api.bitbucket.org/2.0"),
-        BOTH,
+        EACH,
         "The address of Bitbucket's API.",
     ),
     variable(
@@ -86,5 +86,5 @@ pub(super) const TABLE: &[Variable] = &[
         BOTH,
         "The proxy of Pipelines, through which git and Code Insights work where no credential is given.",
     ),
-    variable("DEBUG", Switch, Default("false"), BOTH, "Shows what is done in more detail."),
+    variable("DEBUG", Switch, Default("false"), EACH, "Shows what is done in more detail."),
 ];

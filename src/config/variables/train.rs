@@ -2,15 +2,15 @@
 
 use super::Kind::{Choice, Count, Environment, Patterns, Script};
 use super::Presence::{Default, Optional, Required};
-use super::{BOTH, HOUR, TRAIN, Variable, seconds, variable};
+use super::{BOTH, EACH, HOUR, TRAIN, Variable, seconds, variable};
 
 pub(super) const TABLE: &[Variable] = &[
     variable(
         "ACTION",
-        Choice(&["train", "publish"]),
+        Choice(&["train", "publish", "sweep"]),
         Default("train"),
-        BOTH,
-        "`train` runs the training and publishes its outputs; `publish` commits outputs that an earlier step left in the clone.",
+        EACH,
+        "`train` runs the training and publishes its outputs; `publish` commits outputs that an earlier step left in the clone; `sweep` removes what runs that are over left at AWS.",
     ),
     variable(
         "CLOUD",

@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 pub use auth::{ACCESS_TOKEN, API_EMAIL, API_TOKEN};
 pub use fault::Fault;
 pub use repository::BareRepository;
-pub use state::{BuildStatus, Comment, PullRequest, Recorded, Report};
+pub use state::{BuildStatus, Comment, PullRequest, Recorded, Report, Step};
 
 /// What a fake is started with.
 #[derive(Clone, Debug)]
@@ -179,6 +179,13 @@ impl FakeBitbucket {
         let mut state = lock(&self.shared.state);
         state.comments.iter_mut().find(|comment| comment.id == id).expect("the comment to delete").deleted =
             true;
+    }
+
+    /// Lets Pipelines have a step in this state, by the ids of its pipeline and its own, in braces.
+    pub fn set_step(&self, pipeline: &str, id: &str, state: &str) {
+        let mut known = lock(&self.shared.state);
+        known.steps.retain(|step| step.pipeline != pipeline || step.id != id);
+        known.steps.push(Step { pipeline: pipeline.into(), id: id.into(), state: state.into() });
     }
 
     /// Every build status, the latest word of each key.

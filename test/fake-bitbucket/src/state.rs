@@ -34,6 +34,17 @@ pub struct Comment {
     pub deleted: bool,
 }
 
+/// A step of a pipeline.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The pipeline's id, in braces.
+    pub pipeline: String,
+    /// Its own id, in braces.
+    pub id: String,
+    /// `PENDING`, `IN_PROGRESS` or `COMPLETED`.
+    pub state: String,
+}
+
 /// A build status as it was posted.
 #[derive(Clone, Debug)]
 pub struct BuildStatus {
@@ -85,6 +96,7 @@ pub(crate) struct State {
     pub(crate) comments: Vec<Comment>,
     pub(crate) statuses: Vec<BuildStatus>,
     pub(crate) reports: Vec<Report>,
+    pub(crate) steps: Vec<Step>,
 }
 
 impl State {

@@ -40,7 +40,8 @@ impl Plan {
     /// # Errors
     /// No region will do: all that stands in the way of each.
     pub async fn make(cloud: &Cloud, aws: &Aws) -> Result<Self> {
-        let regions = aws.regions.iter().map(async |name| (name.clone(), region(cloud, aws, name).await));
+        let regions =
+            aws.account.regions.iter().map(async |name| (name.clone(), region(cloud, aws, name).await));
         let (found, own) = futures_util::join!(futures_util::future::join_all(regions), own_address(aws));
         let (mut regions, mut refused) = (Vec::new(), Vec::new());
         for (name, result) in found {

@@ -1,12 +1,11 @@
 //! What the tests of this room ask for, where they do not say otherwise.
 
-use crate::config::aws::{Aws, Purchase, SshAddress, Wanted};
+use crate::config::aws::{Account, Aws, Purchase, SshAddress, Wanted};
 use std::time::Duration;
 
 pub(super) fn aws() -> Aws {
     Aws {
-        regions: vec!["eu-west-1".to_owned()],
-        oidc: None,
+        account: Account { regions: vec!["eu-west-1".to_owned()], oidc: None },
         machine: Wanted::Types(vec![]),
         purchase: Purchase::Spot,
         max_price: None,

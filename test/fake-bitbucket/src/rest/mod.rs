@@ -1,6 +1,7 @@
 //! The REST API 2.0: authorisation, routing, pages and errors.
 
 mod commits;
+mod pipelines;
 mod pull_requests;
 
 use crate::body::{self, Body};
@@ -82,6 +83,7 @@ impl Call<'_> {
             ("PUT", ["pullrequests", _, "comments", id]) => self.update_comment(id),
             ("POST", ["commit", commit, "statuses", "build"]) => self.set_status(commit),
             ("PUT", ["commit", commit, "reports", id]) => self.put_report(commit, id),
+            ("GET", ["pipelines", pipeline, "steps", step]) => self.get_step(pipeline, step),
             _ => error(404, "Resource not found"),
         }
     }
