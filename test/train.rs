@@ -310,6 +310,7 @@ fn told_to_stop_it_ends_the_machine_and_says_so() {
         .unwrap();
     let run = Run::from(child.wait_with_output().unwrap()).expect(6);
     assert!(run.last_line().starts_with("✖ stopped before the training's outputs were safe"), "{}", run.out);
+    assert_eq!(scene.bitbucket.statuses()[0].body["state"], "STOPPED");
     scene.assert_nothing_left();
 }
 

@@ -3,7 +3,7 @@
 use super::reporting::{announce_key, marker};
 use crate::bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest};
 use crate::config::{Config, PublishMode};
-use crate::error::{Kind, Result, chain};
+use crate::error::{Error, Kind, Result, chain};
 use crate::report::{LIMIT, Report, insights, render};
 use serde_json::Value;
 use tracing::{info, warn};
@@ -118,14 +118,15 @@ async fn pull_request(
 }
 
 /// Announces a failure, as far as that can be done.
-pub(super) async fn failure(config: &Config, commit: &str, report: &Report, why: &str) {
+pub(super) async fn failure(config: &Config, commit: &str, report: &Report, error: &Error) {
     let Some(bitbucket) = Bitbucket::of(config) else { return };
     if !bitbucket.full {
         return put_insights(config, &bitbucket, commit, report).await;
     }
     let url = config.pipeline.url().unwrap_or_else(|| "https://bitbucket.org".to_owned());
-    set_status(config, &bitbucket, commit, BuildState::Failed, why, &url, config.pipeline.branch.as_deref())
-        .await;
+    let state = if error.exit_kind() == Kind::Stopped { BuildState::Stopped } else { BuildState::Failed };
+    let branch = config.pipeline.branch.as_deref();
+    set_status(config, &bitbucket, commit, state, &error.render(), &url, branch).await;
     // A pipeline that runs for a pull request has a place for the whole story.
     if let Some(id) = config.pipeline.pr_id.as_ref().and_then(|id| id.parse().ok()) {
         comment(config, &bitbucket, id, report).await;

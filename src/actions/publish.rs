@@ -65,7 +65,7 @@ pub(super) async fn publish(config: &Config, clone: &Checkout, made: Made) -> Re
     let total = made.total;
     let done = commit_and_announce(config, clone, made).await;
     if let Err(error) = &done {
-        report_failure(config, clone, &error.render(), &[], total).await;
+        report_failure(config, clone, error, &[], total).await;
     }
     done
 }
@@ -113,12 +113,12 @@ fn earlier(destination: &Destination, target: String, tip: Option<String>, title
 pub(super) async fn report_failure(
     config: &Config,
     clone: &Checkout,
-    why: &str,
+    error: &Error,
     tail: &[String],
     took: Duration,
 ) {
-    let report = reporting::failure(config, clone.commit(), why, tail, took);
-    announce::failure(config, clone.commit(), &report, why).await;
+    let report = reporting::failure(config, clone.commit(), &error.render(), tail, took);
+    announce::failure(config, clone.commit(), &report, error).await;
 }
 
 /// Refuses a remote that will not take the push, before anything is rented.

@@ -94,13 +94,13 @@ async fn run_on<C: Compute>(
     let (trained, header) = match trained {
         Ok(trained) => trained,
         Err(error) => {
-            publish::report_failure(config, &clone, &error.render(), &[], start.elapsed()).await;
+            publish::report_failure(config, &clone, &error, &[], start.elapsed()).await;
             return Err(error);
         }
     };
     if let Err(error) = verdict(&trained, train.max_runtime) {
         let error = job.rescue(error);
-        publish::report_failure(config, &clone, &error.render(), &trained.tail, start.elapsed()).await;
+        publish::report_failure(config, &clone, &error, &trained.tail, start.elapsed()).await;
         last_words(&trained.tail);
         return Err(error);
     }
