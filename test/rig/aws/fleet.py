@@ -149,6 +149,9 @@ def _pools(backend, request, templates, purchase):
         for override in config.get("Overrides") or [{}]:
             for kind in _kinds(region, template, override, purchase):
                 pools += [Pool(template, override, kind, subnet) for subnet in _subnets(backend, template, override)]
+    places = [(pool.kind, pool.zone) for pool in pools]
+    if len(set(places)) < len(places):
+        refuse("InvalidFleetConfig", "The fleet configuration contains duplicate instance pools")
     strategy = (request.spot if purchase == "spot" else request.on_demand).get("AllocationStrategy", "lowest-price")
 
     def price(pool):

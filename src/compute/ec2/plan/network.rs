@@ -5,6 +5,8 @@ use super::problem::Problem;
 use super::{Network, Subnet, address};
 use crate::config::aws::{Aws, SshAddress};
 use aws_sdk_ec2::types as sdk;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// What a region has, as far as it may matter.
@@ -30,6 +32,8 @@ struct Found {
     id: String,
     zone: String,
     vpc: String,
+    /// Addresses that are free.
+    room: i32,
 }
 
 /// A route table.
@@ -47,7 +51,6 @@ struct Table {
 #[derive(Clone, Debug)]
 struct Group {
     id: String,
-    name: String,
     vpc: String,
     lets_ssh_in: bool,
 }
@@ -96,7 +99,10 @@ async fn subnets(ec2: &aws_sdk_ec2::Client, aws: &Aws) -> Result<Vec<Found>, Pro
     });
     let found = found.await?.into_iter();
     Ok(found
-        .filter_map(|it| Some(Found { id: it.subnet_id?, zone: it.availability_zone?, vpc: it.vpc_id? }))
+        .filter_map(|it| {
+            let room = it.available_ip_address_count.unwrap_or(0);
+            Some(Found { id: it.subnet_id?, zone: it.availability_zone?, vpc: it.vpc_id?, room })
+        })
         .collect())
 }
 
@@ -109,8 +115,7 @@ async fn tables(ec2: &aws_sdk_ec2::Client) -> Result<Vec<Table>, Problem> {
 
 async fn groups(ec2: &aws_sdk_ec2::Client, aws: &Aws) -> Result<Vec<Group>, Problem> {
     let Some(wanted) = &aws.security_group else { return Ok(Vec::new()) };
-    let name = if wanted.starts_with("sg-") { "group-id" } else { "group-name" };
-    let filter = sdk::Filter::builder().name(name).values(wanted).build();
+    let filter = sdk::Filter::builder().name("group-id").values(wanted).build();
     let found = call("ec2:DescribeSecurityGroups", "cannot look at SECURITY_GROUP", || async {
         let request = ec2.describe_security_groups().filters(filter.clone());
         Ok(request.into_paginator().items().send().try_collect().await?)
@@ -183,12 +188,7 @@ impl From<sdk::SecurityGroup> for Group {
             matches!(rule.ip_protocol(), Some("-1"))
                 || (rule.ip_protocol() == Some("tcp") && ports.contains(&22))
         });
-        Self {
-            id: group.group_id.unwrap_or_default(),
-            name: group.group_name.unwrap_or_default(),
-            vpc: group.vpc_id.unwrap_or_default(),
-            lets_ssh_in,
-        }
+        Self { id: group.group_id.unwrap_or_default(), vpc: group.vpc_id.unwrap_or_default(), lets_ssh_in }
     }
 }
 
@@ -214,7 +214,7 @@ fn choose(facts: &Facts, aws: &Aws) -> Result<(Network, Vec<String>), Vec<Proble
         return Err(problems);
     }
     let all_public =
-        subnets.iter().all(|subnet| table(facts, subnet, &vpc).is_some_and(|table| table.internet));
+        subnets.iter().all(|subnet| table(facts, &subnet.id, &vpc).is_some_and(|table| table.internet));
     let inbound = match inside {
         _ if group.is_some() => Vec::new(),
         _ if !aws.ssh_cidrs.is_empty() => aws.ssh_cidrs.clone(),
@@ -270,8 +270,8 @@ fn vpc(facts: &Facts, aws: &Aws) -> Result<Vpc, Problem> {
 }
 
 /// The route table of a subnet: its own, or its VPC's main one.
-fn table<'a>(facts: &'a Facts, subnet: &Subnet, vpc: &Vpc) -> Option<&'a Table> {
-    let own = facts.tables.iter().find(|table| table.subnets.contains(&subnet.id));
+fn table<'a>(facts: &'a Facts, subnet: &str, vpc: &Vpc) -> Option<&'a Table> {
+    let own = facts.tables.iter().find(|table| table.subnets.iter().any(|id| id == subnet));
     own.or_else(|| facts.tables.iter().find(|table| table.main && table.vpc == vpc.id))
 }
 
@@ -282,18 +282,18 @@ fn reachable(
     by_private: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Subnet>, Problem> {
-    let subnets = facts.subnets.iter().filter(|it| it.vpc == vpc.id);
-    let subnets = subnets.map(|it| Subnet { id: it.id.clone(), zone: it.zone.clone() });
-    let way = |subnet: &Subnet| {
-        table(facts, subnet, vpc).is_some_and(|table| if by_private { table.out } else { table.internet })
+    let mut subnets: Vec<&Found> = facts.subnets.iter().filter(|it| it.vpc == vpc.id).collect();
+    subnets.sort_by_key(|it| Reverse(it.room));
+    let way = |subnet: &&Found| {
+        table(facts, &subnet.id, vpc).is_some_and(|table| if by_private { table.out } else { table.internet })
     };
-    let (open, closed): (Vec<Subnet>, Vec<Subnet>) = subnets.partition(way);
+    let (open, closed): (Vec<&Found>, Vec<&Found>) = subnets.into_iter().partition(way);
     let names = closed.iter().map(|subnet| subnet.id.as_str()).collect::<Vec<_>>().join(", ");
     if by_private {
         if !closed.is_empty() {
             warnings.push(format!("no route leads out of {names}: a training there downloads nothing"));
         }
-        return Ok([open, closed].concat());
+        return Ok(one_a_zone(open.into_iter().chain(closed)));
     }
     if open.is_empty() {
         return Err(Problem::with(
@@ -307,20 +307,27 @@ fn reachable(
     if !closed.is_empty() {
         warnings.push(format!("left out, as no route to an internet gateway leads out of it: {names}"));
     }
-    Ok(open)
+    Ok(one_a_zone(open))
+}
+
+/// The first of each zone: a fleet refuses to have two pools of one type in a zone.
+fn one_a_zone<'a>(subnets: impl IntoIterator<Item = &'a Found>) -> Vec<Subnet> {
+    let mut zones = BTreeMap::<&str, &Found>::new();
+    for subnet in subnets {
+        zones.entry(&subnet.zone).or_insert(subnet);
+    }
+    zones.into_values().map(|it| Subnet { id: it.id.clone(), zone: it.zone.clone() }).collect()
 }
 
 fn group(facts: &Facts, aws: &Aws, vpc: &Vpc, warnings: &mut Vec<String>) -> Result<Option<String>, Problem> {
     let Some(wanted) = &aws.security_group else { return Ok(None) };
-    let named: Vec<&Group> =
-        facts.groups.iter().filter(|it| it.id == *wanted || it.name == *wanted).collect();
     let wrong = |what: String| Err(Problem::with("SECURITY_GROUP", format!("is {wanted}, {what}")));
-    let Some(group) = named.iter().find(|it| it.vpc == vpc.id) else {
-        return match named.first() {
-            Some(other) => wrong(format!("which is of {}, but the subnets are of {}", other.vpc, vpc.id)),
-            None => wrong("which the region does not have".to_owned()),
-        };
+    let Some(group) = facts.groups.iter().find(|it| it.id == *wanted) else {
+        return wrong("which the region does not have".to_owned());
     };
+    if group.vpc != vpc.id {
+        return wrong(format!("which is of {}, but the subnets are of {}", group.vpc, vpc.id));
+    }
     if !group.lets_ssh_in {
         warnings.push(format!("SECURITY_GROUP {wanted} has no rule that lets port 22 in"));
     }

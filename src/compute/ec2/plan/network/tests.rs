@@ -2,7 +2,7 @@ use super::super::sample::aws;
 use super::*;
 
 fn found(id: &str, vpc: &str) -> Found {
-    Found { id: id.to_owned(), zone: format!("zone-of-{id}"), vpc: vpc.to_owned() }
+    Found { id: id.to_owned(), zone: format!("zone-of-{id}"), vpc: vpc.to_owned(), room: 250 }
 }
 
 /// A default VPC with a public subnet `a`, and `b` behind a NAT gateway.
@@ -32,6 +32,14 @@ fn the_default_vpc_gives_its_public_subnets() {
     assert_eq!((network.vpc.as_str(), ids(&network)), ("vpc-1", vec!["a"]));
     assert!(network.public && !network.by_private && network.inbound.is_empty());
     assert_eq!(warnings, ["left out, as no route to an internet gateway leads out of it: b"]);
+}
+
+#[test]
+fn of_two_subnets_in_a_zone_the_roomier_is_taken() {
+    let (small, large) = (Found { room: 3, ..found("a", "vpc-1") }, found("c", "vpc-1"));
+    let large = Found { zone: small.zone.clone(), ..large };
+    let facts = Facts { subnets: vec![small, large], ..facts() };
+    assert_eq!(ids(&choose(&facts, &aws()).unwrap().0), ["c"]);
 }
 
 #[test]
@@ -90,19 +98,15 @@ fn subnets_must_exist_and_lie_in_one_vpc() {
 }
 
 #[test]
-fn a_group_is_found_by_id_or_name_in_the_subnets_vpc() {
-    let group = |id: &str, name: &str, vpc: &str, lets_ssh_in| Group {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        vpc: vpc.to_owned(),
-        lets_ssh_in,
-    };
-    let groups = vec![group("sg-2", "ssh", "vpc-2", true), group("sg-1", "ssh", "vpc-1", false)];
+fn a_group_is_of_the_subnets_vpc() {
+    let group =
+        |id: &str, vpc: &str, lets_ssh_in| Group { id: id.to_owned(), vpc: vpc.to_owned(), lets_ssh_in };
+    let groups = vec![group("sg-2", "vpc-2", true), group("sg-1", "vpc-1", false)];
     let facts = Facts { groups, ..facts() };
     let with = |wanted: &str| choose(&facts, &Aws { security_group: Some(wanted.to_owned()), ..aws() });
-    let (network, warnings) = with("ssh").unwrap();
+    let (network, warnings) = with("sg-1").unwrap();
     assert_eq!(network.security_group.as_deref(), Some("sg-1"));
-    assert_eq!(warnings[1], "SECURITY_GROUP ssh has no rule that lets port 22 in");
+    assert_eq!(warnings[1], "SECURITY_GROUP sg-1 has no rule that lets port 22 in");
     let problems = texts(&with("sg-2").unwrap_err());
     assert_eq!(problems, "SECURITY_GROUP is sg-2, which is of vpc-2, but the subnets are of vpc-1");
     assert_eq!(texts(&with("sg-9").unwrap_err()), "SECURITY_GROUP is sg-9, which the region does not have");
