@@ -140,6 +140,7 @@ mod tests {
             workspace: Some("acme".to_owned()),
             repo_slug: Some("forest".to_owned()),
             build_number: Some("7".to_owned()),
+            pipeline_uuid: Some("{1-1}".to_owned()),
             step_uuid: Some("{2-2}".to_owned()),
             ..Pipeline::default()
         };
@@ -150,7 +151,8 @@ mod tests {
         let expected = [
             (RUN, run.to_string()),
             (REPOSITORY, "acme/forest".to_owned()),
-            (PIPELINE, "7".to_owned()),
+            (NUMBER, "7".to_owned()),
+            (PIPELINE, "1-1".to_owned()),
             (STEP, "2-2".to_owned()),
             ("team", "ml".to_owned()),
             ("Name", "mine".to_owned()),

@@ -20,11 +20,6 @@ use base64::engine::general_purpose::STANDARD;
 /// A container on the machine is one hop further from the metadata.
 const METADATA_HOPS: i32 = 2;
 
-/// What `io1` and `io2` must be told: as much as `gp3` has by itself.
-const OPERATIONS: i32 = 3000;
-/// The most of it that `io1` gives for a GiB.
-const OPERATIONS_A_GIB: i32 = 50;
-
 /// Makes the template, in the place of one that an earlier try of the step left: that one holds its keys.
 pub(super) async fn template(
     cloud: &Cloud,
@@ -137,11 +132,9 @@ pub(super) fn data(
 fn root(aws: &Aws, plan: &RegionPlan) -> LaunchTemplateBlockDeviceMappingRequest {
     let size = aws.disk_size.unwrap_or(0).max(plan.image.least_disk);
     let size = i32::try_from(size).unwrap_or(i32::MAX);
-    let operations = size.saturating_mul(OPERATIONS_A_GIB).clamp(100, OPERATIONS);
     let disk = LaunchTemplateEbsBlockDeviceRequest::builder()
         .volume_size(size)
         .volume_type(VolumeType::from(aws.disk_type.as_str()))
-        .set_iops(aws.disk_type.starts_with("io").then_some(operations))
         .encrypted(true)
         .delete_on_termination(true);
     let root = LaunchTemplateBlockDeviceMappingRequest::builder().device_name(&plan.image.root_device);
