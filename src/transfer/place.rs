@@ -61,6 +61,17 @@ impl Place {
         whole.replace(&file_name).with_context(what)
     }
 
+    /// Copies a regular file from the same path in another folder.
+    pub fn copy(&self, from: &Path, entry: &Entry) -> Result<()> {
+        check(&entry.path)?;
+        let executable = matches!(entry.kind, EntryKind::File { executable: true, .. });
+        let what = || format!("cannot copy '{}'", entry.path);
+        self.file(&entry.path, executable, |target| {
+            let mut source = std::fs::File::open(from.join(entry.path.to_path())).with_context(what)?;
+            std::io::copy(&mut source, target).map(drop).with_context(what)
+        })
+    }
+
     /// Makes a symbolic link.
     pub(super) fn link(&self, name: &Name, target: &Name) -> Result<()> {
         let (parent, file_name) = self.parent(name)?;

@@ -3,12 +3,12 @@
 use crate::compute::RunId;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::{Agent, Link};
+use crate::transfer::{self, Place};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as Cell;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use walkdir::WalkDir;
 
 /// Where checkpoints are kept; removed when it is dropped.
 pub(in crate::actions) struct Checkpoints {
@@ -71,18 +71,12 @@ impl Checkpoints {
     /// Copies the newest checkpoint's files into the clone, where the step's artifacts can keep them. Says how many.
     pub(super) fn rescue(&self, clone: &Path) -> Result<usize> {
         let Some(newest) = self.newest() else { return Ok(0) };
-        let files = WalkDir::new(&newest).into_iter().flatten().filter(|item| item.file_type().is_file());
-        let mut count = 0;
-        for file in files {
-            let path = file.path().strip_prefix(&newest).unwrap_or(file.path());
-            let to = clone.join(path);
-            let copied = to.parent().map_or(Ok(()), std::fs::create_dir_all);
-            copied
-                .and_then(|()| std::fs::copy(file.path(), &to))
-                .with_context(|| format!("cannot put the checkpoint's {} into the clone", path.display()))?;
-            count += 1;
+        let files = transfer::find(&newest, &["**".to_owned()])?.files;
+        let place = Place::open(clone)?;
+        for file in &files {
+            place.copy(&newest, file).context("cannot put the checkpoint into the clone")?;
         }
-        Ok(count)
+        Ok(files.len())
     }
 
     fn numbers(&self) -> impl Iterator<Item = u64> {

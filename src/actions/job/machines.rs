@@ -34,7 +34,7 @@ impl<C: Compute> Job<'_, C> {
             let agent = if usable.is_none() { self.usable(&machine).await? } else { None };
             match agent {
                 Some(agent) => {
-                    self.bill().open(&machine, Instant::now());
+                    self.open_account(&machine);
                     usable = Some(Reached { machine, agent });
                 }
                 None => self.end(&machine).await?,
@@ -91,7 +91,7 @@ impl<C: Compute> Job<'_, C> {
         loop {
             let start = Instant::now();
             let machine = self.compute.launch(&order).await.map_err(|error| error.kind(Kind::Machine))?;
-            self.bill().open(&machine, Instant::now());
+            self.open_account(&machine);
             boots += 1;
             match self.compute.connect(&machine, &order).await {
                 Ok(link) => {
@@ -111,6 +111,13 @@ impl<C: Compute> Job<'_, C> {
                 }
             }
         }
+    }
+
+    fn open_account(&self, machine: &Machine) {
+        if self.max_cost.is_some() && machine.rate.is_none() {
+            warn!("nobody tells what {} costs, so MAX_COST cannot end the run", machine.description);
+        }
+        self.bill().open(machine, Instant::now());
     }
 
     /// Ends a machine and closes its account.

@@ -163,9 +163,17 @@ impl<C: Compute> Job<'_, C> {
         };
         let next = async {
             match successor.arrive().await {
-                Some(had) => had,
-                None => self.fresh(vec![pool]).await,
+                Some(Ok(had)) => return Ok(had),
+                // A quota may have been in the way of two machines at a time; now there is room for one.
+                Some(Err(error)) => {
+                    warn!(
+                        "the machine that was asked for ahead of time was not to be had: {}",
+                        chain(&error)
+                    );
+                }
+                None => {}
             }
+            self.fresh(vec![pool]).await
         };
         tokio::join!(end, next).1
     }

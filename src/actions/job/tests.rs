@@ -180,6 +180,16 @@ fn machine(number: usize) -> Machine {
     }
 }
 
+impl Server {
+    /// Whether its provider took it.
+    fn is_gone(&self) -> bool {
+        self.ended
+            || self
+                .started
+                .is_some_and(|started| self.fate == Fate::IsTaken && started.elapsed().as_secs() >= 30)
+    }
+}
+
 impl Compute for Fake {
     type Link = Self;
 
@@ -192,6 +202,10 @@ impl Compute for Fake {
         let number = world.servers.len();
         let avoid: Vec<_> = order.avoid.iter().map(|pool| pool.instance_type.as_str()).collect();
         world.done.push(format!("launch {number} not {avoid:?}"));
+        // One machine at a time is all that the quota allows.
+        if world.failing == ["quota"] && world.servers.iter().any(|server| !server.is_gone()) {
+            return Err(Error::new("the quota is used up"));
+        }
         let Some(&fate) = world.fates.get(number) else { return Err(Error::new("no capacity")) };
         world.servers.push(Server { fate, started: None, leaving: false, resumed: false, ended: false });
         Ok(machine(number))
@@ -349,6 +363,14 @@ async fn the_next_machine_is_asked_for_before_the_old_one_is_gone() {
     assert!(trained.lost < Duration::from_secs(5), "{:?}", trained.lost);
     // One minute at a dollar, and the machine's own boot.
     assert!((0.9..1.5).contains(&trained.cost.unwrap().total()), "{:?}", trained.cost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_for_one_machine_only_delays_the_next() {
+    let scene = Scene::new(&[Fate::IsTaken, Fate::Trains], &["quota"]);
+    assert_eq!(scene.train().await.ok().unwrap().restarts, 1);
+    let launches = scene.fake.done().iter().filter(|done| done.starts_with("launch 1")).count();
+    assert_eq!(launches, 2);
 }
 
 #[tokio::test(start_paused = true)]
