@@ -384,3 +384,16 @@ fn wait_for(mut what: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn a_checkpoint_that_cannot_be_taken_is_told() {
+    let mut scene = scene(Access::Token);
+    let command =
+        "mkdir -p model; for i in $(seq 150); do echo $i > state; sleep 0.1; done; cp state model/m.bin";
+    scene.set("TRAIN_COMMAND", command).set("OUTPUTS", "model/m.bin");
+    scene.set("CHECKPOINTS", "state").set("CHECKPOINT_INTERVAL", "1s");
+    let run = scene.run().expect(0);
+    let told =
+        "no checkpoint could be taken: the files of the checkpoint never rested long enough to be copied";
+    assert_eq!(run.log.matches(told).count(), 1, "{}", run.log);
+}

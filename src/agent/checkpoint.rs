@@ -67,6 +67,7 @@ pub(super) struct Taker {
     /// Nothing changes the files any more.
     settled: bool,
     longest: Duration,
+    problem: Option<String>,
     /// Set when no checkpoint is of use any more, and none must be written.
     over: Arc<AtomicBool>,
 }
@@ -79,6 +80,7 @@ impl Taker {
             last: Vec::new(),
             settled: false,
             longest: Duration::ZERO,
+            problem: None,
             over,
         }
     }
@@ -96,6 +98,19 @@ impl Taker {
     /// How long the longest copy took, without the wait for files to rest.
     pub(super) fn longest(&self) -> Duration {
         self.longest
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Takes one, and remembers why it could not.
+    pub(super) fn attempt(&mut self) {
+        self.problem = self.take().err().map(|error| error.render());
+        if let Some(problem) = &self.problem {
+            tracing::warn!("no checkpoint: {problem}");
+        }
     }
 
     /// Takes one, unless there is nothing to save or nothing changed since the last.

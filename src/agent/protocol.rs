@@ -67,6 +67,8 @@ pub struct Status {
     pub fingerprint: Option<String>,
     /// The number of the newest complete checkpoint.
     pub checkpoint: Option<u64>,
+    /// Why the last attempt at a checkpoint failed, if it did.
+    pub unsaved: Option<String>,
     /// Present once the machine is about to be taken away.
     pub notice: Option<Notice>,
 }

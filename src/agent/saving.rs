@@ -22,6 +22,7 @@ pub(super) struct Saver {
     /// The last one was started: the training is over.
     last: bool,
     longest: Duration,
+    problem: Option<String>,
     /// Set when no checkpoint is of use any more, for the thread that may be copying one.
     over: Arc<AtomicBool>,
 }
@@ -39,6 +40,7 @@ impl Saver {
             wanted: false,
             last: false,
             longest: Duration::ZERO,
+            problem: None,
             over: Arc::default(),
         };
         let mut taker = saver.taker();
@@ -62,6 +64,11 @@ impl Saver {
     pub(super) fn longest(&self) -> Duration {
         let copying = self.copying.as_ref().map(|_| self.since.elapsed());
         self.longest.max(copying.unwrap_or_default())
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// Takes one if it is time to.
@@ -100,6 +107,7 @@ impl Saver {
         let Some(done) = self.copying.take_if(|thread| thread.is_finished()) else { return };
         let taker = done.join().unwrap_or_else(|_| self.taker());
         self.longest = self.longest.max(taker.longest());
+        self.problem = taker.problem().map(str::to_owned);
         (self.resting, self.since) = (Some(taker), Instant::now());
     }
 
@@ -108,9 +116,7 @@ impl Saver {
     fn start(&mut self) -> bool {
         let Some(mut taker) = self.resting.take() else { return false };
         let copy = move || {
-            if let Err(error) = taker.take() {
-                tracing::warn!("no checkpoint: {}", error.render());
-            }
+            taker.attempt();
             taker
         };
         self.copying = thread::Builder::new().spawn(copy).ok();

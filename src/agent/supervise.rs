@@ -159,7 +159,8 @@ impl Supervisor {
         };
         let fingerprint = self.spec.as_ref().map(|spec| spec.fingerprint.clone());
         let notice = self.leaving.as_ref().map(|leaving| leaving.notice().clone());
-        Status { state, fingerprint, checkpoint: newest(&self.home), notice }
+        let unsaved = self.saver.as_ref().and_then(|saver| saver.problem().map(str::to_owned));
+        Status { state, fingerprint, checkpoint: newest(&self.home), unsaved, notice }
     }
 
     fn start(&mut self, spec: Spec) -> Result<()> {

@@ -54,7 +54,7 @@ impl<C: Compute> Heart<'_, C> {
     }
 
     async fn ask(&self, announce: watch::Sender<Option<u64>>) -> Loss {
-        let mut silent: Option<Instant> = None;
+        let (mut silent, mut told): (Option<Instant>, Option<String>) = (None, None);
         loop {
             tokio::time::sleep(BEAT.min(self.grace / 4)).await;
             let answer = tokio::select! {
@@ -65,6 +65,10 @@ impl<C: Compute> Heart<'_, C> {
                 Ok(status) => {
                     if let Some(since) = silent.take() {
                         info!("the machine answers again, after {}", in_words(since.elapsed()));
+                    }
+                    if status.unsaved != told {
+                        told.clone_from(&status.unsaved);
+                        told.iter().for_each(|why| warn!("no checkpoint could be taken: {why}"));
                     }
                     self.hear(status, &announce);
                 }
