@@ -1,9 +1,8 @@
 //! Machines that are rented, reached, taken over and ended, on the rig.
 
-use super::lab::{Lab, SHOWN, in_lab};
+use super::lab::{Lab, in_lab};
 use super::moto::{Account, with_account};
 use crate::local_machine::{ended, spec};
-use crate::support::say;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -272,50 +271,6 @@ fn what_cannot_be_ended_is_named_with_its_command() {
         told(ec2.clean(&order.run).await);
         told(ec2.clean(&order.run).await);
         lab.assert_nothing_left().await;
-    });
-}
-
-#[test]
-fn a_failure_at_any_call_leaves_nothing() {
-    in_lab(async |lab: &Lab| {
-        let (mut cases, mut rented) = (0, 0);
-        for action in
-            ["CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "CreateLaunchTemplate", "CreateFleet"]
-        {
-            for (fault, passes) in [
-                (json!({"kind": "lost"}), true),
-                (json!({"kind": "reset"}), true),
-                (json!({"kind": "error", "status": 500, "code": "InternalError"}), true),
-                (json!({"kind": "error", "status": 503, "code": "RequestLimitExceeded"}), true),
-                (json!({"kind": "error", "status": 403, "code": "UnauthorizedOperation"}), false),
-            ] {
-                let mut rule = fault.clone();
-                rule["action"] = json!(action);
-                rule["count"] = json!(1);
-                lab.faults(json!([rule])).await;
-                let (ec2, order) = (ec2(aws(lab)).await, order(&format!("{action} {fault}")));
-                match ec2.launch(&order).await {
-                    Ok(_) => {
-                        assert!(passes, "{action} {fault}");
-                        assert_eq!(told(ec2.find(&order.run).await).len(), 1, "{action} {fault}");
-                        rented += 1;
-                    }
-                    Err(error) => {
-                        let shown = error.render();
-                        assert!(
-                            !passes && shown.contains("UnauthorizedOperation"),
-                            "{action} {fault}: {shown}"
-                        );
-                        assert!(shown.contains(&format!("allow ec2:{action}")), "{action} {fault}: {shown}");
-                        assert_eq!(error.exit_kind(), Kind::Machine);
-                    }
-                }
-                end(&ec2, &order).await;
-                cases += 1;
-            }
-        }
-        lab.assert_nothing_left().await;
-        say(&format!("{SHOWN}{cases} failures, {rented} machines all the same"));
     });
 }
 

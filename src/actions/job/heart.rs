@@ -68,7 +68,9 @@ impl<C: Compute> Heart<'_, C> {
                     }
                     if status.unsaved != told {
                         told.clone_from(&status.unsaved);
-                        told.iter().for_each(|why| warn!("no checkpoint could be taken: {why}"));
+                        if let Some(why) = &told {
+                            warn!("no checkpoint could be taken: {why}");
+                        }
                     }
                     self.hear(status, &announce);
                 }

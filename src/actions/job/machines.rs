@@ -165,6 +165,15 @@ impl<C: Compute> Job<'_, C> {
         self.finish(known).await.inspect_err(|error| error!("{}", error.render())).err()
     }
 
+    /// The same with a machine that is reached: it is asked to end itself where its provider does not end it.
+    pub(super) async fn finish_with(&self, agent: &Agent<C::Link>, known: &[Machine]) -> Option<Error> {
+        let leftover = self.finish_or_tell(known).await?;
+        if let Err(error) = agent.ask(Wish::End).await {
+            debug!("the machine does not end itself at once: {}", chain(&Error::from(error)));
+        }
+        Some(leftover)
+    }
+
     /// The order to stop came while a machine was being had: what there is of it is found by the run's name.
     pub(super) async fn stopped_early(&self, known: &[Machine]) -> Error {
         match self.finish(known).await {

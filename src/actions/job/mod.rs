@@ -110,12 +110,12 @@ impl<C: Compute> Job<'_, C> {
             };
             let mut successor = Successor::none();
             let turn = Box::pin(self.turn(&reached, &mut successor, restarts, &harvest)).await;
-            let machine = reached.machine;
+            let Reached { machine, agent } = reached;
             let (why, interrupted) = match turn {
                 Turn::Done(trained, harvested) => {
                     drop(successor);
                     taken.push(machine);
-                    let leftover = self.finish_or_tell(&taken).await;
+                    let leftover = self.finish_with(&agent, &taken).await;
                     let (cost, lost) = (self.bill().cost(), self.clock().lost);
                     return Ok((Trained { lost, cost, leftover, ..*trained }, harvested));
                 }
@@ -123,7 +123,7 @@ impl<C: Compute> Job<'_, C> {
                 Turn::Failed(error) => {
                     drop(successor);
                     taken.push(machine);
-                    self.finish_or_tell(&taken).await;
+                    self.finish_with(&agent, &taken).await;
                     return Err(self.rescue(error));
                 }
                 Turn::Interrupted(why) => (Error::new(why), true),

@@ -1,0 +1,256 @@
+//! Machines that are no more than their answers.
+
+use super::super::*;
+use crate::agent::protocol::{How, Notice, Reply, Request, State as Training, Status, Wish};
+use crate::compute::{Pool, Rate, RunId, Sight};
+use crate::link::{Finished, Link, Session};
+use crate::transfer::{Header, Sender, find};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// What a machine does when its training is started.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Fate {
+    /// The training ends well after a minute.
+    Trains,
+    /// The link works no more after 10 s, and its provider says this.
+    Vanishes(&'static str),
+    /// The notice comes after 10 s, the end 20 s later, with a checkpoint.
+    IsTaken,
+    /// The training goes on until it is told to leave.
+    GoesOn,
+    /// Nobody gets in.
+    NeverBoots,
+    /// Another pipe holds it.
+    IsHeld,
+}
+
+#[derive(Clone)]
+pub(super) struct Server {
+    fate: Fate,
+    started: Option<Instant>,
+    leaving: bool,
+    pub(super) resumed: bool,
+    ended: bool,
+}
+
+#[derive(Default)]
+pub(super) struct World {
+    fates: Vec<Fate>,
+    pub(super) servers: Vec<Server>,
+    /// Verbs and calls that fail once, in this order.
+    failing: Vec<&'static str>,
+    /// All that was done, in order.
+    done: Vec<String>,
+}
+
+/// The provider, and with a number also the way to one of its machines.
+#[derive(Clone)]
+pub(super) struct Fake {
+    pub(super) world: Arc<Mutex<World>>,
+    number: usize,
+}
+
+impl Fake {
+    pub(super) fn new(fates: &[Fate], failing: &[&'static str]) -> Self {
+        let world = World { fates: fates.to_vec(), failing: failing.to_vec(), ..World::default() };
+        Self { world: Arc::new(Mutex::new(world)), number: 0 }
+    }
+
+    fn fails(&self, what: &str) -> bool {
+        let failing = &mut self.world.lock().unwrap().failing;
+        let fails = failing.first() == Some(&what);
+        if fails {
+            failing.remove(0);
+        }
+        fails
+    }
+
+    pub(super) fn done(&self) -> Vec<String> {
+        self.world.lock().unwrap().done.clone()
+    }
+
+    fn note(&self, what: String) {
+        self.world.lock().unwrap().done.push(what);
+    }
+
+    fn answer(&self, request: Request) -> Option<Reply> {
+        let mut world = self.world.lock().unwrap();
+        let server = &mut world.servers[self.number];
+        match request.wish {
+            Wish::Start(spec) => (server.started, server.resumed) = (Some(Instant::now()), spec.resume),
+            Wish::Leave(_) => server.leaving = true,
+            Wish::End => {
+                let number = self.number;
+                world.done.push(format!("end {number}"));
+                return None;
+            }
+            _ => {}
+        }
+        if server.fate == Fate::IsHeld {
+            return Some(Reply::Refused("another run of this step is using the machine".to_owned()));
+        }
+        let age = server.started.map_or(0, |started| started.elapsed().as_secs());
+        if matches!(server.fate, Fate::Vanishes(_)) && age >= 10 || server.ended {
+            return None;
+        }
+        let (how, seconds) = match server.fate {
+            Fate::IsTaken if age >= 30 => (Some(How::Interrupted), 30.0),
+            Fate::GoesOn if server.leaving => (Some(How::Interrupted), 60.0),
+            Fate::Trains if age >= 60 => (Some(How::Exited(0)), 60.0),
+            _ => (None, 0.0),
+        };
+        let state = match (server.started, how) {
+            (None, _) => Training::Idle,
+            (_, Some(how)) => Training::Ended(Exit { how, seconds }),
+            _ => Training::Running,
+        };
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 20;
+        let noticed = server.fate == Fate::IsTaken && age >= 10;
+        let notice = noticed.then(|| Notice { why: "no spot capacity".to_owned(), at: Some(at) });
+        let checkpoint = (how == Some(How::Interrupted)).then_some(1);
+        Some(Reply::Status(Status { state, fingerprint: None, checkpoint, unsaved: None, notice }))
+    }
+
+    async fn serve(
+        self,
+        verb: String,
+        mut input: tokio::io::DuplexStream,
+        mut output: tokio::io::DuplexStream,
+    ) {
+        match verb.as_str() {
+            "ask" => {
+                let mut request = Vec::new();
+                input.read_to_end(&mut request).await.unwrap();
+                let reply = self.answer(serde_json::from_slice(&request).unwrap());
+                if let Some(reply) = reply {
+                    output.write_all(&serde_json::to_vec(&reply).unwrap()).await.ok();
+                }
+            }
+            "pack-checkpoint" => {
+                let folder = tempfile::tempdir().unwrap();
+                std::fs::write(folder.path().join("epoch"), "7").unwrap();
+                let entries = find(folder.path(), &["**".to_owned()]).unwrap().files;
+                let header = Header { entries, unmatched: Vec::new() };
+                let mut bundle = Vec::new();
+                Sender { root: folder.path(), progress: &mut |_| {} }.send(&header, &mut bundle).unwrap();
+                output.write_all(&bundle).await.unwrap();
+            }
+            "follow" => {
+                output.write_all(b"fitting\n").await.ok();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            _ => drop(input.read_to_end(&mut Vec::new()).await),
+        }
+    }
+}
+
+impl Link for Fake {
+    async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<Session> {
+        if self.fails(verb) {
+            return Err(Error::new("the link is down"));
+        }
+        if verb == "unpack" {
+            self.note(format!("unpack {}", self.number));
+        }
+        let ((input, far_input), (output, far_output)) =
+            (tokio::io::duplex(1 << 20), tokio::io::duplex(1 << 20));
+        let served = tokio::spawn(self.clone().serve(verb.to_owned(), far_input, far_output));
+        let finished = async {
+            served.await.unwrap();
+            Ok(Finished { success: true, words: String::new() })
+        };
+        Ok(Session {
+            input: Some(Box::pin(input)),
+            output: Some(Box::pin(output)),
+            finished: Box::pin(finished),
+        })
+    }
+}
+
+pub(super) fn number(machine: &Machine) -> usize {
+    machine.id.trim_start_matches('m').parse().unwrap()
+}
+
+pub(super) fn machine(number: usize) -> Machine {
+    let pool = Pool { zone: "z".to_owned(), instance_type: format!("t{number}") };
+    let rate = Rate { machine: 60.0, on_demand: None, extras: 0.0 };
+    Machine {
+        id: format!("m{number}"),
+        description: "fake".to_owned(),
+        pool: Some(pool),
+        spot: true,
+        rate: Some(rate),
+    }
+}
+
+impl Server {
+    /// Whether its provider took it.
+    fn is_gone(&self) -> bool {
+        self.ended
+            || self
+                .started
+                .is_some_and(|started| self.fate == Fate::IsTaken && started.elapsed().as_secs() >= 30)
+    }
+}
+
+impl Compute for Fake {
+    type Link = Self;
+
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn launch(&self, order: &Order) -> Result<Machine> {
+        let mut world = self.world.lock().unwrap();
+        let number = world.servers.len();
+        let avoid: Vec<_> = order.avoid.iter().map(|pool| pool.instance_type.as_str()).collect();
+        world.done.push(format!("launch {number} not {avoid:?}"));
+        // One machine at a time is all that the quota allows.
+        if world.failing == ["quota"] && world.servers.iter().any(|server| !server.is_gone()) {
+            return Err(Error::new("the quota is used up"));
+        }
+        let Some(&fate) = world.fates.get(number) else { return Err(Error::new("no capacity")) };
+        world.servers.push(Server { fate, started: None, leaving: false, resumed: false, ended: false });
+        Ok(machine(number))
+    }
+
+    async fn find(&self, _: &RunId) -> Result<Vec<Machine>> {
+        let world = self.world.lock().unwrap();
+        Ok((0..world.servers.len()).filter(|number| !world.servers[*number].ended).map(machine).collect())
+    }
+
+    async fn connect(&self, machine: &Machine, _: &Order) -> Result<Self> {
+        let link = Self { number: number(machine), ..self.clone() };
+        let fate = link.world.lock().unwrap().servers[link.number].fate;
+        if fate == Fate::NeverBoots { Err(Error::new("no answer at its address")) } else { Ok(link) }
+    }
+
+    async fn look(&self, machine: &Machine) -> Result<Sight> {
+        let server = self.world.lock().unwrap().servers[number(machine)].clone();
+        Ok(match server.fate {
+            Fate::Vanishes(why)
+                if !why.is_empty() && server.started.is_some_and(|at| at.elapsed().as_secs() >= 10) =>
+            {
+                Sight::Gone(why.to_owned())
+            }
+            _ => Sight::There,
+        })
+    }
+
+    async fn terminate(&self, machine: &Machine) -> Result<()> {
+        if self.fails("terminate") {
+            return Err(Error::new("access denied"));
+        }
+        let mut world = self.world.lock().unwrap();
+        world.servers[number(machine)].ended = true;
+        world.done.push(format!("terminate {}", number(machine)));
+        Ok(())
+    }
+
+    async fn clean(&self, _: &RunId) -> Result<()> {
+        self.note("clean".to_owned());
+        Ok(())
+    }
+}
