@@ -102,11 +102,17 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         drop((first, agent));
 
         // The pipe was killed: another one finds the machine, which knows other keys.
-        let second = ec2(aws.clone()).await;
+        let second = ec2(Aws { ssh_cidrs: vec!["203.0.113.0/24".to_owned()], ..aws.clone() }).await;
         let found = told(second.find(&order.run).await);
         assert_eq!(found.iter().map(|machine| &machine.id).collect::<Vec<_>>(), [&machine.id]);
         let agent = Agent::new(told(second.connect(&found[0], &order).await), "first");
         assert_eq!(ended(&agent).await.how, How::Exited(3));
+        // The second pipe called from elsewhere.
+        let groups = lab.ec2("us-east-1").await.describe_security_groups();
+        let groups = groups.group_names(format!("trainspot-{}", order.run)).send().await.unwrap();
+        let ranges = groups.security_groups()[0].ip_permissions().iter().flat_map(|rule| rule.ip_ranges());
+        let ranges: BTreeSet<_> = ranges.filter_map(|range| range.cidr_ip()).collect();
+        assert_eq!(ranges, BTreeSet::from(["203.0.113.77/32", "203.0.113.0/24"]));
         let folder = tempfile::tempdir().unwrap();
         let wanted = Files { required: vec!["out".to_owned()], ..Files::default() };
         told(agent.fetch(&wanted, folder.path(), "out").await);

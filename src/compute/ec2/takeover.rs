@@ -1,9 +1,9 @@
 //! The way into a machine that an earlier try of the step launched: it knows a key that died with that try.
 
-use super::Ec2;
 use super::failure::call;
 use super::machines::Seen;
-use super::tags::HOST_KEY;
+use super::tags::{HOST_KEY, RUN, tagged};
+use super::{Ec2, group};
 use crate::error::{Error, Result};
 use crate::link::ssh::SshLink;
 use std::time::Duration;
@@ -22,6 +22,7 @@ impl Ec2 {
         if !door.user.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter)) {
             return Err(missing(seen, "its tag names no user"));
         }
+        self.admit(seen).await?;
         let ours = self.client.public_openssh()?;
         self.show_key(seen, &door.user, &ours).await?;
         let user = door.user.clone();
@@ -30,6 +31,17 @@ impl Ec2 {
             link.map_err(|error| missing(seen, "EC2 Instance Connect does not let us in").source(error))?;
         link.run_as_root(&remembering(&user, &ours), |_| ()).await?;
         Ok(link)
+    }
+
+    /// Lets this pipe in, whose address may not be that of the earlier try.
+    async fn admit(&self, seen: &Seen) -> Result<()> {
+        let plan = self.plan().await?.regions.iter().find(|plan| plan.region == seen.region);
+        let (Some(run), Some(plan)) = (seen.tag(RUN), plan) else { return Ok(()) };
+        for group in group::tagged_with(&self.cloud, &seen.region, tagged(RUN, run)).await? {
+            let id = group.group_id().unwrap_or_default();
+            group::let_in(&self.cloud, &seen.region, id, &plan.network.inbound).await?;
+        }
+        Ok(())
     }
 
     async fn show_key(&self, seen: &Seen, user: &str, key: &str) -> Result<()> {
