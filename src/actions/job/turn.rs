@@ -148,10 +148,10 @@ impl<'a, C: Compute> Job<'a, C> {
             self.clock().started.get_or_insert_with(Instant::now);
             return Ok(());
         }
-        info!("sending {} files of the workspace", self.workspace.len());
         let start = Instant::now();
         agent.send(self.clone_dir, self.workspace.clone(), "sending the workspace").await?;
-        debug!("sent {} files ({:.1} s)", self.workspace.len(), start.elapsed().as_secs_f64());
+        let seconds = start.elapsed().as_secs_f64();
+        info!("sent the workspace: {} files ({seconds:.1} s)", self.workspace.len());
         let mut spec = self.spec.clone();
         if let Some(folder) = self.checkpoints.newest() {
             let entries = find(&folder, &["**".to_owned()])?.files;
