@@ -3,6 +3,7 @@
 use super::client::Cloud;
 use super::failure::{Class, Failure, call};
 use super::machines::{self, LEFT, State};
+use super::pools::Mode;
 use super::tags::{RUN, tagged};
 use super::{group, template};
 use crate::compute::RunId;
@@ -138,9 +139,10 @@ async fn remove_templates(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error
     let found = match template::tagged_with(cloud, region, tagged(RUN, &run.to_string())).await {
         Ok(found) => found,
         Err(failure) => {
-            let name = group::name(run);
-            let perhaps = format!("perhaps the launch template {name}: {}", way(&format!("name {name}")));
-            return vec![Error::from(failure).leaves(perhaps)];
+            let names = [Mode::Spot, Mode::OnDemand].map(|mode| template::name(run, mode));
+            let perhaps = names
+                .map(|name| format!("perhaps the launch template {name}: {}", way(&format!("name {name}"))));
+            return vec![perhaps.into_iter().fold(Error::from(failure), Error::leaves)];
         }
     };
     let removed = found.iter().filter_map(|template| template.launch_template_id()).map(async |id| {

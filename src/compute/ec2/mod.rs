@@ -57,8 +57,8 @@ pub struct Ec2 {
     host: KeyPair,
     host_key: String,
     client: KeyPair,
-    /// Templates by region, and the run that they are for.
-    templates: Mutex<BTreeMap<String, (RunId, String)>>,
+    /// Templates by region and way to pay, and the run that they are for.
+    templates: Mutex<BTreeMap<(String, Mode), (RunId, String)>>,
     /// What this process launched and did not end: EC2 may not list a machine yet that it has just launched. It is held
     /// while a fleet is being asked for, which goes on when the one who asked is gone.
     made: Arc<Mutex<Vec<(RunId, Launched)>>>,

@@ -115,7 +115,7 @@ impl Search<'_> {
         {
             return Ok(Found::Machine(machine));
         }
-        let template = self.ec2.template(plan, self.order).await?;
+        let template = self.ec2.template(plan, mode, self.order).await?;
         let request = Request::new(&self.ec2.aws, mode, places, plan.machine.by_attributes);
         match self.ask(plan, request.clone(), template).await {
             Ok(Answer { launched, refused }) => match launched.into_iter().next() {
@@ -159,7 +159,7 @@ impl Search<'_> {
         }
         match verdict {
             Some(Class::Gone) => {
-                self.ec2.forget_template(region).await;
+                self.ec2.forget_template(region, request.mode).await;
                 sleep(GONE_WAIT).await;
                 Ok(Found::TryOthers)
             }
@@ -209,10 +209,11 @@ impl Search<'_> {
 }
 
 impl Ec2 {
-    /// The run's template in a region, and the group that it names; made once by a process, as they hold its keys.
-    async fn template(&self, plan: &RegionPlan, order: &Order) -> Result<String> {
+    /// The run's template in a region for one way to pay, and the group that it names; made once by a process, as they hold its keys.
+    async fn template(&self, plan: &RegionPlan, mode: Mode, order: &Order) -> Result<String> {
         let mut templates = self.templates.lock().await;
-        if let Some((_, template)) = templates.get(&plan.region).filter(|(run, _)| *run == order.run) {
+        let place = (plan.region.clone(), mode);
+        if let Some((_, template)) = templates.get(&place).filter(|(run, _)| *run == order.run) {
             return Ok(template.clone());
         }
         let (cloud, tags) = (&self.cloud, self.tags(&order.run));
@@ -226,17 +227,18 @@ impl Ec2 {
             Some(group) => (group.clone(), &[][..]),
             None => (group::group(cloud, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
         };
-        let data = template::data(&self.aws, plan, &group, &text, &tags);
-        let ((), made) = tokio::try_join!(
+        let data = template::data(&self.aws, plan, mode, &group, &text, &tags);
+        let name = template::name(&order.run, mode);
+        let ((), id) = tokio::try_join!(
             group::let_in(cloud, &plan.region, &group, from),
-            template::template(cloud, &plan.region, &order.run, data, &tags)
+            template::template(cloud, &plan.region, &name, data, &tags)
         )?;
-        templates.insert(plan.region.clone(), (order.run.clone(), made.clone()));
-        Ok(made)
+        templates.insert(place, (order.run.clone(), id.clone()));
+        Ok(id)
     }
 
-    async fn forget_template(&self, region: &str) {
-        self.templates.lock().await.remove(region);
+    async fn forget_template(&self, region: &str, mode: Mode) {
+        self.templates.lock().await.remove(&(region.to_owned(), mode));
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::client::Cloud;
 use super::failure::{Class, Failure, call};
-use super::group::name;
 use super::plan::RegionPlan;
+use super::pools::Mode;
 use super::tags::Tags;
 use crate::compute::RunId;
 use crate::config::aws::Aws;
@@ -11,8 +11,9 @@ use crate::error::Result;
 use aws_sdk_ec2::types::{
     Filter, LaunchTemplate, LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
     LaunchTemplateHttpTokensState, LaunchTemplateIamInstanceProfileSpecificationRequest,
-    LaunchTemplateInstanceMetadataOptionsRequest, LaunchTemplateInstanceNetworkInterfaceSpecificationRequest,
-    RequestLaunchTemplateData, ResourceType, ShutdownBehavior, VolumeType,
+    LaunchTemplateInstanceMetadataEndpointState, LaunchTemplateInstanceMetadataOptionsRequest,
+    LaunchTemplateInstanceNetworkInterfaceSpecificationRequest, RequestLaunchTemplateData, ResourceType,
+    ShutdownBehavior, VolumeType,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,19 +21,28 @@ use base64::engine::general_purpose::STANDARD;
 /// A container on the machine is one hop further from the metadata.
 const METADATA_HOPS: i32 = 2;
 
+/// The name of the template for one way to pay.
+pub(super) fn name(run: &RunId, mode: Mode) -> String {
+    let way = match mode {
+        Mode::Spot => "spot",
+        Mode::OnDemand => "on-demand",
+    };
+    format!("{}-{way}", super::group::name(run))
+}
+
 /// Makes the template, in the place of one that an earlier try of the step left: that one holds its keys.
 pub(super) async fn template(
     cloud: &Cloud,
     region: &str,
-    run: &RunId,
+    name: &str,
     data: RequestLaunchTemplateData,
     tags: &Tags,
 ) -> Result<String> {
-    let mut made = create(cloud, region, run, &data, tags).await;
+    let mut made = create(cloud, region, name, &data, tags).await;
     // Also what a call made whose answer was lost: it cannot be told from one of an earlier try.
     if made.as_ref().is_err_and(|failure| failure.is(&["InvalidLaunchTemplateName.AlreadyExistsException"])) {
-        remove_named(cloud, region, run).await?;
-        made = create(cloud, region, run, &data, tags).await;
+        remove_named(cloud, region, name).await?;
+        made = create(cloud, region, name, &data, tags).await;
     }
     Ok(made?)
 }
@@ -40,14 +50,14 @@ pub(super) async fn template(
 async fn create(
     cloud: &Cloud,
     region: &str,
-    run: &RunId,
+    name: &str,
     data: &RequestLaunchTemplateData,
     tags: &Tags,
 ) -> Result<String, Failure> {
     let client = cloud.ec2(region);
     let token = super::fleet::token();
     call("ec2:CreateLaunchTemplate", &format!("cannot make a launch template in {region}"), async || {
-        let request = client.create_launch_template().launch_template_name(name(run)).client_token(&token);
+        let request = client.create_launch_template().launch_template_name(name).client_token(&token);
         let request = request.launch_template_data(data.clone());
         let made = request.tag_specifications(tags.on(ResourceType::LaunchTemplate)).send().await?;
         let id = made.launch_template.and_then(|template| template.launch_template_id);
@@ -56,11 +66,11 @@ async fn create(
     .await
 }
 
-async fn remove_named(cloud: &Cloud, region: &str, run: &RunId) -> Result<(), Failure> {
+async fn remove_named(cloud: &Cloud, region: &str, name: &str) -> Result<(), Failure> {
     let client = cloud.ec2(region);
-    let what = format!("cannot remove the launch template {} in {region}", name(run));
+    let what = format!("cannot remove the launch template {name} in {region}");
     let removed = call("ec2:DeleteLaunchTemplate", &what, async || {
-        client.delete_launch_template().launch_template_name(name(run)).send().await?;
+        client.delete_launch_template().launch_template_name(name).send().await?;
         Ok(())
     });
     unless_gone(removed.await)
@@ -100,10 +110,17 @@ pub(super) async fn tagged_with(
 pub(super) fn data(
     aws: &Aws,
     plan: &RegionPlan,
+    mode: Mode,
     group: &str,
     user_data: &str,
     tags: &Tags,
 ) -> RequestLaunchTemplateData {
+    // The fleet's own call tags the instance and its volumes, but not these. A launch on demand has no request, and is
+    // refused where tags for one are given.
+    let tagged = match mode {
+        Mode::Spot => vec![ResourceType::NetworkInterface, ResourceType::SpotInstancesRequest],
+        Mode::OnDemand => vec![ResourceType::NetworkInterface],
+    };
     let interface = LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
         .device_index(0)
         .associate_public_ip_address(plan.network.public)
@@ -111,6 +128,8 @@ pub(super) fn data(
         .delete_on_termination(true)
         .build();
     let metadata = LaunchTemplateInstanceMetadataOptionsRequest::builder()
+        // An account may have it off by default, and without it there is no user data, and so no guard.
+        .http_endpoint(LaunchTemplateInstanceMetadataEndpointState::Enabled)
         .http_tokens(LaunchTemplateHttpTokensState::Required)
         .http_put_response_hop_limit(METADATA_HOPS)
         .build();
@@ -123,9 +142,7 @@ pub(super) fn data(
         .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
         .user_data(STANDARD.encode(user_data))
         .set_iam_instance_profile(aws.instance_profile.as_deref().map(profile))
-        // The fleet's own call tags the instance and its volumes, but not these.
-        .tag_specifications(tags.by_template(ResourceType::NetworkInterface))
-        .tag_specifications(tags.by_template(ResourceType::SpotInstancesRequest))
+        .set_tag_specifications(Some(tagged.into_iter().map(|kind| tags.by_template(kind)).collect()))
         .build()
 }
 

@@ -198,6 +198,10 @@ def _launch_one(backend, request, fleet, pools, purchase, errors):
         try:
             _refuse_unless_available(backend, pool, request, purchase)
             data = _launch_data(pool, request)
+            tagged = {tags.get("ResourceType") for tags in data.get("TagSpecifications", [])}
+            if purchase != "spot" and "spot-instances-request" in tagged:
+                refuse("InvalidParameterValue", "You cannot specify tags for Spot instances requests if there are no Spot "
+                       "instances requests being created by the request.")
             reservation = launch(backend, data, spot=purchase == "spot", fleet=fleet.id)
         except EC2ClientError as error:
             code, message = error.code, error.message
