@@ -3,6 +3,7 @@
 use super::lab::{Lab, in_lab};
 use super::moto::{Account, with_account};
 use crate::local_machine::{ended, spec};
+use aws_sdk_ec2::types::IpPermission;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -110,7 +111,7 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         // The second pipe called from elsewhere.
         let groups = lab.ec2("us-east-1").await.describe_security_groups();
         let groups = groups.group_names(format!("trainspot-{}", order.run)).send().await.unwrap();
-        let ranges = groups.security_groups()[0].ip_permissions().iter().flat_map(|rule| rule.ip_ranges());
+        let ranges = groups.security_groups()[0].ip_permissions().iter().flat_map(IpPermission::ip_ranges);
         let ranges: BTreeSet<_> = ranges.filter_map(|range| range.cidr_ip()).collect();
         assert_eq!(ranges, BTreeSet::from(["203.0.113.77/32", "203.0.113.0/24"]));
         let folder = tempfile::tempdir().unwrap();
@@ -398,6 +399,19 @@ fn an_interruption_is_seen_before_it_happens() {
             assert!(start.elapsed() < LONG);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// EC2 may not know for some seconds what it has just made.
+#[test]
+fn a_group_that_is_not_known_yet_is_waited_for() {
+    in_lab(async |lab: &Lab| {
+        let unknown = json!({"kind": "error", "action": "AuthorizeSecurityGroupIngress", "status": 400, "code": "InvalidGroup.NotFound", "count": 2});
+        lab.faults(json!([unknown])).await;
+        let (ec2, order) = (ec2(aws(lab)).await, order("unknown"));
+        told(ec2.launch(&order).await);
         end(&ec2, &order).await;
         lab.assert_nothing_left().await;
     });

@@ -1,16 +1,22 @@
 //! The run's security group: port 22, from where the pipe is.
 
 use super::client::Cloud;
-use super::failure::{Failure, call};
+use super::failure::{Class, Failure, call};
 use super::plan::RegionPlan;
 use super::tags::{RUN, Tags, filter, value};
 use crate::compute::RunId;
 use crate::error::{Context as _, Error, Kind, Result};
 use aws_sdk_ec2::types::{Filter, IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup};
 use ipnet::IpNet;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// SSH's port.
 pub(super) const PORT: u16 = 22;
+
+/// How long something that was just made may be unknown, and how often to ask meanwhile.
+const UNKNOWN: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The name of what is made for the run as a whole.
 pub(super) fn name(run: &RunId) -> String {
@@ -37,12 +43,19 @@ pub(super) async fn group(cloud: &Cloud, plan: &RegionPlan, run: &RunId, tags: &
 async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String> {
     let client = cloud.ec2(&plan.region);
     let what = format!("cannot find the run's security group in {}", plan.region);
-    let found = call("ec2:DescribeSecurityGroups", &what, async || {
-        let request = client.describe_security_groups().filters(filter("group-name", [name(run).as_str()]));
-        Ok(request.filters(filter("vpc-id", [plan.network.vpc.as_str()])).send().await?)
-    });
-    let found = found.await?.security_groups.unwrap_or_default();
-    let group = found.into_iter().next().ok_or_else(|| Error::new(what).kind(Kind::Machine))?;
+    let start = Instant::now();
+    let group = loop {
+        let found = call("ec2:DescribeSecurityGroups", &what, async || {
+            let request =
+                client.describe_security_groups().filters(filter("group-name", [name(run).as_str()]));
+            Ok(request.filters(filter("vpc-id", [plan.network.vpc.as_str()])).send().await?)
+        });
+        match found.await?.security_groups.unwrap_or_default().into_iter().next() {
+            Some(group) => break group,
+            None if start.elapsed() < UNKNOWN => sleep(LOOK).await,
+            None => return Err(Error::new(what).kind(Kind::Machine)),
+        }
+    };
     let id = group.group_id.unwrap_or_default();
     if value(group.tags.as_deref().unwrap_or_default(), RUN) != Some(&run.to_string()) {
         return Err(Error::new(format!(
@@ -71,22 +84,32 @@ pub(super) async fn tagged_with(
 
 /// Lets SSH in from the planned ranges.
 pub(super) async fn let_in(cloud: &Cloud, region: &str, group: &str, from: &[String]) -> Result<()> {
-    let client = cloud.ec2(region);
     // One at a time: a range that is there already would keep the others out.
     for range in from {
-        let range: IpNet = range.parse().with_context(|| format!("'{range}' is not an address range"))?;
-        let what = format!("cannot let {range} in by the security group {group}");
-        let done = call("ec2:AuthorizeSecurityGroupIngress", &what, async || {
-            let request = client.authorize_security_group_ingress().group_id(group);
-            request.ip_permissions(permission(range)).send().await?;
-            Ok(())
-        });
-        match done.await {
-            Err(failure) if failure.is(&["InvalidPermission.Duplicate"]) => {}
-            done => done?,
+        let range = range.parse().with_context(|| format!("'{range}' is not an address range"))?;
+        let start = Instant::now();
+        loop {
+            match let_one_in(cloud, region, group, range).await {
+                Err(failure) if failure.is(&["InvalidPermission.Duplicate"]) => break,
+                Err(failure) if failure.class() == Class::Gone && start.elapsed() < UNKNOWN => {
+                    sleep(LOOK).await;
+                }
+                done => break done?,
+            }
         }
     }
     Ok(())
+}
+
+async fn let_one_in(cloud: &Cloud, region: &str, group: &str, range: IpNet) -> Result<(), Failure> {
+    let client = cloud.ec2(region);
+    let what = format!("cannot let {range} in by the security group {group}");
+    call("ec2:AuthorizeSecurityGroupIngress", &what, async || {
+        let request = client.authorize_security_group_ingress().group_id(group);
+        request.ip_permissions(permission(range)).send().await?;
+        Ok(())
+    })
+    .await
 }
 
 fn permission(range: IpNet) -> IpPermission {
