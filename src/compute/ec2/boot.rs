@@ -1,7 +1,7 @@
 //! From a machine that was launched to its agent: each step shown with its seconds, all of them within one deadline.
 
 use super::Ec2;
-use super::failure::{Failure, call};
+use super::failure::{Class, Failure, call};
 use super::group::PORT;
 use super::machines::{Seen, State, describe};
 use super::tags::HOST_KEY;
@@ -126,10 +126,15 @@ impl Ec2 {
         let mut look = LOOK;
         loop {
             let young = steps.start.elapsed() < UNKNOWN;
-            match describe(&self.cloud, region, &machine.id).await? {
-                None if young => {}
-                None => return Err(Error::new("EC2 does not know it")),
-                Some(seen) => match seen.state {
+            match describe(&self.cloud, region, &machine.id).await {
+                // The machine boots all the same, and BOOT_TIMEOUT holds.
+                Err(failure) if failure.class() == Class::Passing => {
+                    debug!("cannot look at the machine: {failure}");
+                }
+                Err(failure) => return Err(failure.into()),
+                Ok(None) if young => {}
+                Ok(None) => return Err(Error::new("EC2 does not know it")),
+                Ok(Some(seen)) => match seen.state {
                     State::Pending => {}
                     State::Running => {
                         steps.enter("running");
