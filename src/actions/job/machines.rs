@@ -76,6 +76,13 @@ impl<C: Compute> Job<'_, C> {
                         .kind(Kind::Machine)
                         .hint("wait for the other run to end, or stop it"));
                 }
+                // What another pipe holds is not ours to end because it does not answer for a moment.
+                Err(AskError::Lost(error)) if self.state.theirs.get() => {
+                    if Instant::now() > give_up {
+                        return Err(error.kind(Kind::Machine));
+                    }
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
                 Err(AskError::Lost(error)) => {
                     debug!("it does not answer: {}", error.render());
                     return Ok(None);

@@ -126,7 +126,12 @@ impl<'a, C: Compute> Job<'a, C> {
         let Reached { machine, agent } = reached;
         let status = agent.ask(Wish::Beat).await?;
         if let Some(number) = status.checkpoint {
-            self.checkpoints.keep(agent, &machine.id, number).await?;
+            let keep =
+                async |attempt| again(self.checkpoints.keep(agent, &machine.id, number).await, attempt);
+            // An earlier one is there, perhaps, and so is the next machine.
+            if let Err(error) = retry(TRANSFER, keep).await {
+                warn!("the last checkpoint could not be brought home: {}", chain(&error));
+            }
         }
         if self.is_too_dear() {
             return Ok(Turn::Failed(self.too_dear()));
