@@ -161,7 +161,13 @@ impl Reader {
             self.problems.add("GPU_MEMORY", "is given together with GPU '0'; leave one of them out");
         }
         if types {
-            return Wanted::Types(self.list("INSTANCE_TYPE"));
+            let mut types = Vec::new();
+            for name in self.list("INSTANCE_TYPE") {
+                if !types.contains(&name) {
+                    types.push(name);
+                }
+            }
+            return Wanted::Types(types);
         }
         let gpu_memory = self.count("GPU_MEMORY");
         let gpus = self.some_count("GPU").unwrap_or(u32::from(gpu_memory > 0));
