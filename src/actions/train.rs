@@ -217,17 +217,18 @@ fn spec(config: &Config, train: &Train, commit: &str) -> Spec {
     spec
 }
 
-/// Repository, pipeline and step; outside Pipelines, the clone's folder.
+/// Repository, pipeline and step; outside Pipelines, the host and the clone's folder.
 fn run_id(config: &Config) -> RunId {
     let pipeline = &config.pipeline;
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    let folder = std::fs::canonicalize(&config.clone_dir).unwrap_or_default().display().to_string();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let folder = std::fs::canonicalize(&config.clone_dir).unwrap_or_default();
     let parts = [
         part(&pipeline.workspace),
         part(&pipeline.repo_slug),
         part(&pipeline.pipeline_uuid),
         part(&pipeline.step_uuid),
-        if pipeline.step_uuid.is_some() { String::new() } else { folder },
+        if pipeline.step_uuid.is_some() { String::new() } else { format!("{host} {}", folder.display()) },
     ];
     RunId::new(&parts.each_ref().map(String::as_str))
 }
