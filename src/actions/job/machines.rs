@@ -221,6 +221,11 @@ impl<'a, C: Compute> Successor<'a, C> {
         std::future::pending().await
     }
 
+    /// The machine, if it is there already.
+    pub(super) fn had(self) -> Option<Reached<C>> {
+        self.had?.ok()
+    }
+
     /// The machine, once it is there; none if it was never asked for.
     pub(super) async fn arrive(self) -> Option<Result<Reached<C>>> {
         match (self.had, self.asking) {

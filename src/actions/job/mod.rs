@@ -119,7 +119,15 @@ impl<C: Compute> Job<'_, C> {
                     let (cost, lost) = (self.bill().cost(), self.clock().lost);
                     return Ok((Trained { lost, cost, leftover, ..*trained }, harvested));
                 }
-                Turn::Taken(why) => return Err(taken_over(why)),
+                Turn::Taken(why) => {
+                    // The other pipe does not know of the machine that was asked for ahead of time.
+                    if let Some(next) = successor.had()
+                        && let Err(error) = self.end(&next.machine).await
+                    {
+                        warn!("{}", error.render());
+                    }
+                    return Err(taken_over(why));
+                }
                 Turn::Failed(error) => {
                     drop(successor);
                     taken.push(machine);
