@@ -16,6 +16,8 @@ use tracing::{debug, error, info, warn};
 
 /// A machine that was just found may still be held by the pipe that was killed. Its hold lasts 20 s.
 const HOLD: Duration = Duration::from_secs(30);
+/// Between two tries to reach it.
+const AGAIN: Duration = Duration::from_secs(2);
 /// A machine that does not come up is replaced, but not for ever: the cause may be the image or the network.
 const BOOTS: u32 = 2;
 
@@ -48,14 +50,22 @@ impl<C: Compute> Job<'_, C> {
 
     /// The agent on a machine that was found, if that runs, or has run, the training that this step wants.
     async fn usable(&self, machine: &Machine) -> Result<Option<Agent<C::Link>>> {
-        let agent = match self.compute.connect(machine, &self.order).await {
-            Ok(link) => Agent::new(link, &self.owner),
-            Err(error) => {
-                info!("it cannot be taken over: {}", chain(&error));
-                return Ok(None);
+        let give_up = Instant::now() + HOLD;
+        // Its checkpoints end with it: an error that may pass is not enough.
+        let link = loop {
+            match self.compute.connect(machine, &self.order).await {
+                Ok(link) => break link,
+                Err(error) if Instant::now() < give_up => {
+                    debug!("it is not reached yet: {}", chain(&error));
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => {
+                    info!("it cannot be taken over: {}", chain(&error));
+                    return Ok(None);
+                }
             }
         };
-        let give_up = Instant::now() + HOLD;
+        let agent = Agent::new(link, &self.owner);
         loop {
             match agent.ask(Wish::Beat).await {
                 Ok(status) => {
@@ -69,19 +79,17 @@ impl<C: Compute> Job<'_, C> {
                 }
                 Err(AskError::Refused(_)) if Instant::now() < give_up => {
                     self.state.theirs.set(true);
-                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    tokio::time::sleep(AGAIN).await;
                 }
                 Err(AskError::Refused(why)) => {
                     return Err(Error::new(why)
                         .kind(Kind::Machine)
                         .hint("wait for the other run to end, or stop it"));
                 }
-                // What another pipe holds is not ours to end because it does not answer for a moment.
+                Err(AskError::Lost(_)) if Instant::now() < give_up => tokio::time::sleep(AGAIN).await,
+                // What another pipe holds is not ours to end because it does not answer.
                 Err(AskError::Lost(error)) if self.state.theirs.get() => {
-                    if Instant::now() > give_up {
-                        return Err(error.kind(Kind::Machine));
-                    }
-                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    return Err(error.kind(Kind::Machine));
                 }
                 Err(AskError::Lost(error)) => {
                     debug!("it does not answer: {}", error.render());

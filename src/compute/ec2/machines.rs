@@ -186,6 +186,15 @@ pub(super) async fn describe(cloud: &Cloud, region: &str, id: &str) -> Result<Op
     }
 }
 
+/// The same, but a machine is unknown only if EC2 says so twice: its answers agree with each other only in the end.
+pub(super) async fn describe_surely(cloud: &Cloud, region: &str, id: &str) -> Result<Option<Seen>, Failure> {
+    if let Some(seen) = describe(cloud, region, id).await? {
+        return Ok(Some(seen));
+    }
+    tokio::time::sleep(UNTIL_KNOWN[2]).await;
+    describe(cloud, region, id).await
+}
+
 /// The same of a machine that was just launched: EC2 may know it only after some seconds.
 pub(super) async fn await_sight(cloud: &Cloud, region: &str, id: &str) -> Result<Option<Seen>, Failure> {
     for wait in UNTIL_KNOWN {

@@ -197,7 +197,7 @@ impl Compute for Ec2 {
     async fn look(&self, machine: &Machine) -> Result<Sight> {
         let region = self.region_of(machine);
         let (seen, status) = tokio::join!(
-            machines::describe(&self.cloud, region, &machine.id),
+            machines::describe_surely(&self.cloud, region, &machine.id),
             machines::spot_status(&self.cloud, region, &machine.id)
         );
         let status = status.unwrap_or_else(|failure| {
