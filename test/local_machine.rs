@@ -66,6 +66,7 @@ impl Rig {
             pool: None,
             spot: false,
             rate: None,
+            age: Duration::ZERO,
         };
         let rig = Self { folder, compute, machine };
         #[allow(clippy::zombie_processes, reason = "it is this machine, which the end of the test kills")]

@@ -17,7 +17,7 @@ use crate::transfer::{Entry, Header};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Signals by the names that people know; the others are shown by number.
 const SIGNALS: [(i32, &str); 8] = [
@@ -98,14 +98,31 @@ async fn run_on<C: Compute>(
             return Err(error);
         }
     };
-    if let Err(error) = verdict(&trained, train.max_runtime) {
+    let published = published(config, &job, train, (&clone, &trained, &header), start).await;
+    // It costs nothing, and a later run's sweep finds it: no reason to fail.
+    if let Err(error) = job.clean().await {
+        warn!("{}", error.render());
+    }
+    let done = published?;
+    // The outputs are safe; that a machine may still cost money is then the more important news.
+    trained.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
+}
+
+async fn published<C: Compute>(
+    config: &Config,
+    job: &Job<'_, C>,
+    train: &Train,
+    (clone, trained, header): (&Checkout, &Trained, &Header),
+    start: Instant,
+) -> Result<String> {
+    if let Err(error) = verdict(trained, train.max_runtime) {
         let error = job.rescue(error);
-        publish::report_failure(config, &clone, &error, &trained.tail, start.elapsed()).await;
+        publish::report_failure(config, clone, &error, &trained.tail, start.elapsed()).await;
         last_words(&trained.tail);
         return Err(error);
     }
     let made = Made {
-        outputs: outputs(&header, config)?,
+        outputs: outputs(header, config)?,
         training: Some(Training {
             machine: trained.machine.description.clone(),
             took: trained.took,
@@ -115,11 +132,8 @@ async fn run_on<C: Compute>(
         }),
         total: start.elapsed(),
     };
-    let published = publish::publish(config, &clone, made);
-    let published = unless_stopped(shutdown, "publishing; the outputs are in the clone", published);
-    let done = published.await?;
-    // The outputs are safe; that a machine may still cost money is then the more important news.
-    trained.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
+    let published = publish::publish(config, clone, made);
+    unless_stopped(job.shutdown, "publishing; the outputs are in the clone", published).await
 }
 
 async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Trained, Header)> {

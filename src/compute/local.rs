@@ -51,6 +51,7 @@ impl Local {
             pool: None,
             spot: false,
             rate: None,
+            age: Duration::ZERO,
         }
     }
 }
@@ -84,6 +85,11 @@ impl Compute for Local {
         let machine = Self::machine(run);
         let home = self.home(&machine.id);
         Ok((home.path().exists() || is_watched(&home)).then_some(machine).into_iter().collect())
+    }
+
+    /// There is one machine for a run, whoever started it.
+    async fn made(&self, run: &RunId) -> Result<Vec<Machine>> {
+        self.find(run).await
     }
 
     async fn connect(&self, machine: &Machine, _: &Order) -> Result<LocalLink> {

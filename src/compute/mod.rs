@@ -77,6 +77,8 @@ pub struct Machine {
     pub spot: bool,
     /// What it costs; none where it costs nothing, or nobody can tell.
     pub rate: Option<Rate>,
+    /// How long it had been there when it was found; nothing for one that was just launched.
+    pub age: Duration,
 }
 
 /// What a machine costs, in dollars an hour.
@@ -97,6 +99,8 @@ pub enum Sight {
     There,
     /// It runs, but is about to be taken away, for this reason.
     Leaving(String),
+    /// Its provider took it back, for this reason.
+    Reclaimed(String),
     /// It is gone or going, for this reason.
     Gone(String),
 }
@@ -121,6 +125,10 @@ pub trait Compute: Send + Sync {
     /// The machines of a run that was killed, if they are still there.
     fn find(&self, run: &RunId) -> impl Future<Output = Result<Vec<Machine>>> + Send;
 
+    /// The machines of a run that this process launched, known or not, and did not end. Waits for a launch whose caller is
+    /// gone. What another process has launched for the run since is not among them.
+    fn made(&self, run: &RunId) -> impl Future<Output = Result<Vec<Machine>>> + Send;
+
     /// Opens the way to a machine, and waits until its supervisor runs.
     ///
     /// `order` is what it was launched for: the first that comes to a machine starts its supervisor.
@@ -132,7 +140,8 @@ pub trait Compute: Send + Sync {
     /// Ends a machine, and returns when it is gone. A machine that is gone already is no error.
     fn terminate(&self, machine: &Machine) -> impl Future<Output = Result<()>> + Send;
 
-    /// Removes what was made for a run as a whole, once its machines are gone.
+    /// Removes what was made for a run as a whole, once its machines are gone. Where another process has launched one for the
+    /// run since, it is that one's now.
     ///
     /// # Errors
     /// Names each thing that is still there, with the command that removes it.

@@ -341,6 +341,57 @@ fn on_demand_is_what_is_left_when_the_spot_quota_is_used_up() {
     });
 }
 
+/// What a region refuses for good is no reason not to ask the next one, nor to wait.
+#[test]
+fn a_region_that_is_closed_leaves_the_others_open() {
+    in_lab(async |lab: &Lab| {
+        let patient = Aws { capacity_wait: Duration::from_secs(30), ..aws(lab) };
+        let (first, order) = (ec2(patient).await, order("closed"));
+        told(first.prepare().await);
+        lab.faults(json!([
+            {"kind": "error", "action": "CreateFleet", "region": "us-east-1", "status": 400, "code": "InvalidParameterValue"},
+            {"kind": "error", "action": "CreateSecurityGroup", "region": "eu-west-1", "status": 503, "code": "Unavailable", "count": 5},
+        ]))
+        .await;
+        let machine = told(first.launch(&order).await);
+        assert!(zone(&machine).starts_with("eu-west-1"), "{machine:?}");
+        // The next try of the step has launched, too: its machine is not ours, nor is what both use.
+        lab.faults(json!([])).await;
+        let second = ec2(aws(lab)).await;
+        let other = told(second.launch(&order).await);
+        assert_eq!(told(first.made(&order.run).await).len(), 1);
+        told(first.terminate(&machine).await);
+        told(first.clean(&order.run).await);
+        assert_eq!(told(second.look(&other).await), Sight::There);
+
+        lab.faults(json!([{"kind": "error", "region": "eu-west-1", "status": 401, "code": "AuthFailure"}]))
+            .await;
+        assert_eq!(told(second.find(&order.run).await).len(), 1);
+        told(second.terminate(&other).await);
+        told(second.clean(&order.run).await);
+        lab.faults(json!([])).await;
+        end(&second, &order).await;
+        told(Cloud::new(&aws(lab).account).await.unwrap().clean(&order.run).await);
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_quota_of_nothing_is_not_waited_for() {
+    in_lab(async |lab: &Lab| {
+        let aws = Aws { capacity_wait: Duration::from_mins(10), ..aws(lab) };
+        let (ec2, order) = (ec2(aws).await, order("none"));
+        let text = "You have requested more vCPU capacity than your current vCPU limit of 0 allows for";
+        lab.faults(json!([{"kind": "capacity", "code": "VcpuLimitExceeded", "message": text}])).await;
+        let start = Instant::now();
+        let shown = ec2.launch(&order).await.unwrap_err().render();
+        assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
+        assert!(shown.contains("limit of 0") && shown.contains("Service Quotas"), "{shown}");
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
 /// The order to stop comes while AWS is launching: the machine is found although nobody waited for the answer.
 #[test]
 fn a_launch_that_is_dropped_is_found() {
@@ -350,7 +401,7 @@ fn a_launch_that_is_dropped_is_found() {
         told(ec2.prepare().await);
         let dropped = tokio::time::timeout(Duration::from_millis(1500), ec2.launch(&order)).await;
         assert!(dropped.is_err());
-        assert_eq!(told(ec2.find(&order.run).await).len(), 1);
+        assert_eq!(told(ec2.made(&order.run).await).len(), 1);
         end(&ec2, &order).await;
         lab.assert_nothing_left().await;
     });
@@ -395,7 +446,7 @@ fn an_interruption_is_seen_before_it_happens() {
             "{sight:?}"
         );
         let start = Instant::now();
-        while !matches!(told(ec2.look(&machine).await), Sight::Gone(_)) {
+        while !matches!(told(ec2.look(&machine).await), Sight::Reclaimed(_)) {
             assert!(start.elapsed() < LONG);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -106,7 +106,14 @@ mod tests {
 
     fn machine(id: &str, machine: f64) -> Machine {
         let rate = Rate { machine, on_demand: Some(1.0), extras: 0.02 };
-        Machine { id: id.to_owned(), description: String::new(), pool: None, spot: false, rate: Some(rate) }
+        Machine {
+            id: id.to_owned(),
+            description: String::new(),
+            pool: None,
+            spot: false,
+            rate: Some(rate),
+            age: Duration::ZERO,
+        }
     }
 
     #[tokio::test(start_paused = true)]

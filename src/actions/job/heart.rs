@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 /// How often the machine is asked, unless the grace is so short that it must be more often. The machine sees a notice
 /// within 2 s, so the pipe knows of it within 5.
-const BEAT: Duration = Duration::from_secs(2);
+pub(super) const BEAT: Duration = Duration::from_secs(2);
 /// How often the provider is asked too: its word comes even where the machine cannot tell, but costs a call.
 const LOOK: Duration = Duration::from_secs(30);
 /// An answer that takes longer makes the provider be asked.
@@ -28,6 +28,8 @@ const LEFT: Duration = Duration::from_secs(80);
 pub(super) enum Loss {
     /// It is gone, or silent for too long.
     Gone(Error),
+    /// Its provider took it back.
+    Reclaimed(String),
     /// Another pipe took it over while this one was silent for long.
     Taken(String),
 }
@@ -89,8 +91,8 @@ impl<C: Compute> Heart<'_, C> {
     async fn gone_meanwhile(&self) -> Loss {
         loop {
             tokio::time::sleep(LATE).await;
-            if let Ok(Sight::Gone(why)) = self.compute.look(self.machine).await {
-                return gone(&why);
+            if let Some(loss) = self.compute.look(self.machine).await.ok().and_then(lost) {
+                return loss;
             }
         }
     }
@@ -109,9 +111,11 @@ impl<C: Compute> Heart<'_, C> {
     /// Whether a machine that did not answer is lost: only its provider can tell slow from gone.
     async fn doubt(&self, error: Error, since: Instant) -> Option<Loss> {
         let patience = self.grace / PATIENCE;
-        let sight = self.compute.look(self.machine).await;
-        if let Ok(Sight::Gone(why)) = sight {
-            return Some(gone(&why));
+        // A provider that is slow must not keep a machine that answers again waiting for its beat.
+        let sight = tokio::time::timeout(LATE, self.compute.look(self.machine)).await;
+        debug!("no answer ({}); its provider says: {sight:?}", chain(&error));
+        if let Some(loss) = sight.ok().and_then(Result::ok).and_then(lost) {
+            return Some(loss);
         }
         if since.elapsed() >= patience {
             let silent = in_words(since.elapsed());
@@ -122,7 +126,6 @@ impl<C: Compute> Heart<'_, C> {
         if since.elapsed() < BEAT {
             warn!("the machine does not answer; waiting for up to {}", in_words(patience));
         }
-        debug!("no answer ({}); its provider says: {sight:?}", chain(&error));
         None
     }
 
@@ -141,8 +144,11 @@ impl<C: Compute> Heart<'_, C> {
                         );
                     }
                 }
-                Ok(Sight::Gone(why)) => return gone(&why),
-                Ok(_) => {}
+                Ok(sight) => {
+                    if let Some(loss) = lost(sight) {
+                        return loss;
+                    }
+                }
                 Err(error) => debug!("its provider does not say how the machine is: {}", chain(&error)),
             }
         }
@@ -160,6 +166,10 @@ impl<C: Compute> Heart<'_, C> {
     }
 }
 
-fn gone(why: &str) -> Loss {
-    Loss::Gone(Error::new(format!("the machine is gone: {why}")))
+fn lost(sight: Sight) -> Option<Loss> {
+    match sight {
+        Sight::There | Sight::Leaving(_) => None,
+        Sight::Reclaimed(why) => Some(Loss::Reclaimed(why)),
+        Sight::Gone(why) => Some(Loss::Gone(Error::new(format!("the machine is gone: {why}")))),
+    }
 }

@@ -1,6 +1,7 @@
 //! Machines for a job: found again, launched, asked for ahead of time, and ended.
 
-use super::{Job, stopped};
+use super::Job;
+use super::heart::BEAT;
 use crate::agent::protocol::{Notice, Wish};
 use crate::compute::{Compute, Machine, Order, Pool};
 use crate::error::{Context as _, Error, Kind, Result, chain};
@@ -132,7 +133,8 @@ impl<C: Compute> Job<'_, C> {
         if self.max_cost.is_some() && machine.rate.is_none() {
             warn!("nobody tells what {} costs, so MAX_COST cannot end the run", machine.description);
         }
-        self.bill().open(machine, Instant::now());
+        let now = Instant::now();
+        self.bill().open(machine, now.checked_sub(machine.age).unwrap_or(now));
     }
 
     /// Ends a machine and closes its account.
@@ -151,23 +153,26 @@ impl<C: Compute> Job<'_, C> {
         Ok(())
     }
 
-    /// Ends the machines that are known and those that are found by the run's name, then removes what they shared.
+    /// Ends the machines that are known, and those that were being launched when the story ended. What the next try of
+    /// the step may have launched meanwhile is not ours.
     pub(super) async fn finish(&self, known: &[Machine]) -> Result<()> {
         if self.state.theirs.get() {
             return Ok(());
         }
         let mut errors = self.end_all(known).await;
-        // What was being launched when the story ended has no other trace than the run's name.
-        match self.compute.find(&self.order.run).await {
-            Ok(mut found) => {
-                found.retain(|found| known.iter().all(|known| known.id != found.id));
-                errors.extend(self.end_all(&found).await);
+        match self.compute.made(&self.order.run).await {
+            Ok(mut made) => {
+                made.retain(|made| known.iter().all(|known| known.id != made.id));
+                errors.extend(self.end_all(&made).await);
             }
             Err(error) => errors.push(error),
         }
-        // Even then: what cannot be removed, as a machine still needs it, is named there.
-        errors.extend(self.compute.clean(&self.order.run).await.err());
         Error::all("not everything could be ended", errors)
+    }
+
+    /// Removes what the machines shared, once they are ended: that costs nothing, so the outputs go first.
+    pub(in crate::actions) async fn clean(&self) -> Result<()> {
+        if self.state.theirs.get() { Ok(()) } else { self.compute.clean(&self.order.run).await }
     }
 
     async fn end_all(&self, machines: &[Machine]) -> Vec<Error> {
@@ -175,26 +180,25 @@ impl<C: Compute> Job<'_, C> {
         ended.await.into_iter().filter_map(Result::err).collect()
     }
 
-    /// The same, where the run's result does not depend on it any more.
-    pub(super) async fn finish_or_tell(&self, known: &[Machine]) -> Option<Error> {
-        self.finish(known).await.inspect_err(|error| error!("{}", error.render())).err()
+    /// Ends and removes everything, where the run has failed: its own error is the one to end with.
+    pub(super) async fn give_up(&self, known: &[Machine], agent: Option<&Agent<C::Link>>) {
+        let ended = self.finish_with(agent, known).await;
+        // Even after an error: what cannot be removed, as a machine still needs it, is named there.
+        for error in [ended, self.clean().await].into_iter().filter_map(Result::err) {
+            error!("{}", error.render());
+        }
     }
 
-    /// The same with a machine that is reached: it is asked to end itself where its provider does not end it.
-    pub(super) async fn finish_with(&self, agent: &Agent<C::Link>, known: &[Machine]) -> Option<Error> {
-        let leftover = self.finish_or_tell(known).await?;
-        if let Err(error) = agent.ask(Wish::End).await {
+    /// Finishes with a machine that is reached: it is asked to end itself where its provider does not end it.
+    pub(super) async fn finish_with(&self, agent: Option<&Agent<C::Link>>, known: &[Machine]) -> Result<()> {
+        let finished = self.finish(known).await;
+        if finished.is_err()
+            && let Some(agent) = agent
+            && let Err(error) = agent.ask(Wish::End).await
+        {
             debug!("the machine does not end itself at once: {}", chain(&Error::from(error)));
         }
-        Some(leftover)
-    }
-
-    /// The order to stop came while a machine was being had: what there is of it is found by the run's name.
-    pub(super) async fn stopped_early(&self, known: &[Machine]) -> Error {
-        match self.finish(known).await {
-            Ok(()) => stopped(),
-            Err(error) => stopped().source(error),
-        }
+        finished
     }
 }
 
@@ -226,7 +230,14 @@ impl<'a, C: Compute> Successor<'a, C> {
             self.had = Some(asking.await);
             self.asking = None;
         }
-        std::future::pending().await
+        let Some(Ok(next)) = &self.had else { std::future::pending().await };
+        // It waits for the present one's end, which may take longer than its grace without a word.
+        loop {
+            if let Err(error) = next.agent.ask(Wish::Beat).await {
+                debug!("the next machine does not answer: {}", chain(&Error::from(error)));
+            }
+            tokio::time::sleep(BEAT).await;
+        }
     }
 
     /// The machine, if it is there already.

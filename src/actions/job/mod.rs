@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use turn::Turn;
 
 /// All that it takes to train.
@@ -81,7 +81,7 @@ pub(super) struct Trained {
     pub(super) lost: Duration,
     /// Of all machines, if all prices are known.
     pub(super) cost: Option<Cost>,
-    /// Something could not be ended or removed: to be told when the outputs are safe.
+    /// Something could not be ended: to be told when the outputs are safe.
     pub(super) leftover: Option<Error>,
 }
 
@@ -92,30 +92,33 @@ pub(super) fn owner() -> String {
 
 impl<C: Compute> Job<'_, C> {
     /// Trains, replacing lost machines, then lets `harvest` bring the outputs home while the machine is kept alive.
-    /// No machine is left, whatever the result.
+    /// No machine is left, whatever the result; after a success, what they shared is left to [`Self::clean`].
     pub(super) async fn run<T>(
         &self,
         harvest: impl AsyncFn(&Agent<C::Link>, &Trained) -> Result<T>,
     ) -> Result<(Trained, T)> {
         let mut restarts = 0;
-        let mut taken = Vec::new();
-        let mut next = self.unless_stopped(self.obtain(), &taken).await;
+        let mut taken = self.found.clone();
+        let mut next = self.unless_stopped(self.obtain()).await;
         loop {
             let reached = match next {
                 Ok(reached) => reached,
                 Err(error) => {
-                    self.finish_or_tell(&taken).await;
+                    self.give_up(&taken, None).await;
                     return Err(self.rescue(error));
                 }
             };
+            if !taken.contains(&reached.machine) {
+                taken.push(reached.machine.clone());
+            }
             let mut successor = Successor::none();
             let turn = Box::pin(self.turn(&reached, &mut successor, restarts, &harvest)).await;
             let Reached { machine, agent } = reached;
             let (why, interrupted) = match turn {
                 Turn::Done(trained, harvested) => {
                     drop(successor);
-                    taken.push(machine);
-                    let leftover = self.finish_with(&agent, &taken).await;
+                    let leftover = self.finish_with(Some(&agent), &taken).await;
+                    let leftover = leftover.inspect_err(|error| error!("{}", error.render())).err();
                     let (cost, lost) = (self.bill().cost(), self.clock().lost);
                     return Ok((Trained { lost, cost, leftover, ..*trained }, harvested));
                 }
@@ -130,8 +133,7 @@ impl<C: Compute> Job<'_, C> {
                 }
                 Turn::Failed(error) => {
                     drop(successor);
-                    taken.push(machine);
-                    self.finish_with(&agent, &taken).await;
+                    self.give_up(&taken, Some(&agent)).await;
                     return Err(self.rescue(error));
                 }
                 Turn::Interrupted(why) => (Error::new(why), true),
@@ -141,14 +143,12 @@ impl<C: Compute> Job<'_, C> {
             self.account_for(&machine, interrupted);
             if let Err(error) = self.may_go_on(restarts, why) {
                 drop(successor);
-                taken.push(machine);
-                self.finish_or_tell(&taken).await;
+                self.give_up(&taken, None).await;
                 return Err(self.rescue(error));
             }
             restarts += 1;
             info!("starting again on another one (restart {restarts} of at most {})", self.max_restarts);
-            next = self.unless_stopped(self.replace(&machine, interrupted, successor), &taken).await;
-            taken.push(machine);
+            next = self.unless_stopped(self.replace(&machine, interrupted, successor)).await;
         }
     }
 
@@ -186,14 +186,10 @@ impl<C: Compute> Job<'_, C> {
         tokio::join!(end, next).1
     }
 
-    async fn unless_stopped(
-        &self,
-        machine: impl Future<Output = Result<Reached<C>>>,
-        known: &[Machine],
-    ) -> Result<Reached<C>> {
+    async fn unless_stopped(&self, machine: impl Future<Output = Result<Reached<C>>>) -> Result<Reached<C>> {
         tokio::select! {
             machine = machine => machine,
-            () = self.shutdown.cancelled() => Err(self.stopped_early(known).await),
+            () = self.shutdown.cancelled() => Err(stopped()),
         }
     }
 

@@ -48,7 +48,9 @@ impl Scene {
             shutdown: &CancellationToken::new(),
             state: State::default(),
         };
-        job.run(async |_, _| harvest().await).await.map(|(trained, ())| trained)
+        let (trained, ()) = job.run(async |_, _| harvest().await).await?;
+        job.clean().await?;
+        Ok(trained)
     }
 
     async fn train(&self) -> Result<Trained> {
@@ -57,6 +59,15 @@ impl Scene {
 
     fn resumed(&self, number: usize) -> bool {
         self.fake.world.lock().unwrap().servers[number].resumed
+    }
+}
+
+fn order() -> Order {
+    Order {
+        run: RunId::new(&["r"]),
+        orphan_grace: Duration::from_mins(1),
+        max_runtime: Duration::from_mins(1),
+        avoid: Vec::new(),
     }
 }
 
@@ -91,7 +102,24 @@ async fn what_was_trained_survives_a_machine_that_cannot_be_ended() {
         leftover.render(),
         "cannot end the machine m0: access denied\nStill there: machine m0; it ends itself within 10m"
     );
-    assert_eq!(scene.fake.done().last().unwrap(), "end 0");
+    assert_eq!(scene.fake.done()[2..], ["end 0", "clean"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_next_try_of_the_step_launched_meanwhile_is_not_ended() {
+    let scene = Scene::new(&[Fate::Trains, Fate::IsHeld], &[]);
+    let order = order();
+    let next_try = async || scene.fake.launch(&order).await.map(drop);
+    assert!(scene.run(next_try).await.is_ok());
+    assert_eq!(scene.fake.done()[2..], ["launch 1 not []", "terminate 0", "clean"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_taken_back_without_a_notice_costs_nothing() {
+    let scene = Scene::new(&[Fate::IsReclaimed, Fate::Trains], &[]);
+    let trained = scene.train().await.ok().unwrap();
+    assert_eq!(trained.restarts, 1);
+    assert!((0.9..1.2).contains(&trained.cost.unwrap().total()), "{:?}", trained.cost);
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,6 +145,8 @@ async fn the_next_machine_is_asked_for_before_the_old_one_is_gone() {
         ]
     );
     assert!(!scene.resumed(0) && scene.resumed(1) && scene.resumed(2));
+    let waited = scene.fake.world.lock().unwrap().servers[1].idle_beats;
+    assert!(waited >= 8, "{waited} signs of life to the machine that waits for the present one's end");
     assert_eq!(trained.restarts, 2);
     assert!(trained.lost < Duration::from_secs(5), "{:?}", trained.lost);
     // One minute at a dollar, and the machine's own boot.
@@ -198,13 +228,7 @@ async fn the_run_ends_with_a_checkpoint_when_it_cost_what_it_may() {
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_another_pipe_holds_is_not_ended() {
     let scene = Scene::new(&[Fate::IsHeld], &[]);
-    let order = Order {
-        run: RunId::new(&["r"]),
-        orphan_grace: Duration::from_mins(1),
-        max_runtime: Duration::from_mins(1),
-        avoid: Vec::new(),
-    };
-    scene.fake.launch(&order).await.unwrap();
+    scene.fake.launch(&order()).await.unwrap();
     let error = scene.train().await.err().unwrap();
     assert_eq!(
         error.render(),

@@ -30,7 +30,7 @@ pub(super) enum Turn<T> {
     Done(Box<Trained>, T),
     Failed(Error),
     Lost(Error),
-    /// The machine is being taken away by its provider; its last checkpoint is here.
+    /// The machine is taken away by its provider; the last checkpoint that it made in time is here.
     Interrupted(String),
     /// Another pipe took the machine over while this one was silent for long. It is not ours to end any more.
     Taken(String),
@@ -40,6 +40,7 @@ impl<T> From<Loss> for Turn<T> {
     fn from(loss: Loss) -> Self {
         match loss {
             Loss::Gone(error) => Self::Lost(error),
+            Loss::Reclaimed(why) => Self::Interrupted(why),
             Loss::Taken(why) => Self::Taken(why),
         }
     }

@@ -27,7 +27,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// Between two looks at a machine that is up, but may end meanwhile.
 const WATCH: Duration = Duration::from_secs(5);
 /// A machine that was just launched may be unknown, and have no public address yet, for this long.
-const UNKNOWN: Duration = Duration::from_secs(30);
+pub(super) const UNKNOWN: Duration = Duration::from_secs(30);
 /// The SSH client knows best what it met, so its time is over a little earlier than that of the whole boot.
 const LAST_WORD: Duration = Duration::from_secs(2);
 /// Of the console, which may be that of an image that prints a lot.
@@ -35,8 +35,6 @@ const CONSOLE: usize = 20;
 const CONSOLE_DEADLINE: Duration = Duration::from_secs(10);
 /// Where every machine of EC2 finds what AWS says of it.
 const METADATA: &str = "http://169.254.169.254";
-/// Made when the startup script is done; gone with the machine.
-const STARTED: &str = "/run/trainspot/started";
 
 /// How long each step took.
 struct Steps {
@@ -163,8 +161,8 @@ impl Ec2 {
     }
 
     pub(super) fn door(&self, seen: &Seen, host_key: &str) -> Result<Door> {
-        let image = || self.plan.get()?.regions.iter().find(|plan| plan.region == seen.region);
-        let user = seen.tag(super::tags::USER).or_else(|| image().map(|plan| plan.image.user.as_str()));
+        let image = || self.planned(&seen.region).map(|plan| plan.image.user.as_str());
+        let user = seen.tag(super::tags::USER).or_else(image);
         let user = user.ok_or_else(|| Error::new("nobody knows who logs in there: it lacks its tag"))?;
         Ok(Door {
             addresses: self.addresses(seen),
@@ -177,9 +175,7 @@ impl Ec2 {
 
     /// Where to try. Who answers must show the machine's key, so one address too many does no harm.
     fn addresses(&self, seen: &Seen) -> Vec<IpAddr> {
-        let network =
-            self.plan.get().and_then(|plan| plan.regions.iter().find(|plan| plan.region == seen.region));
-        let outside = network.is_some_and(|plan| !plan.network.by_private);
+        let outside = self.planned(&seen.region).is_some_and(|plan| !plan.network.by_private);
         let (public, private) = (seen.public, seen.private);
         let wanted = match self.aws.ssh_address {
             SshAddress::Public => [public, None],
@@ -192,9 +188,7 @@ impl Ec2 {
 
     /// Whether a public address is still to come.
     fn lacks_public(&self, seen: &Seen) -> bool {
-        let plan =
-            self.plan.get().and_then(|plan| plan.regions.iter().find(|plan| plan.region == seen.region));
-        seen.public.is_none() && plan.is_some_and(|plan| plan.network.public)
+        seen.public.is_none() && self.planned(&seen.region).is_some_and(|plan| plan.network.public)
     }
 
     /// The end of what the machine printed while it booted, if EC2 has it already.
@@ -228,22 +222,25 @@ fn supervise(order: &Order) -> [(&'static str, String); 4] {
 
 /// Runs the user's script as root, unless an earlier try of the step has done so.
 async fn run_once(link: &SshLink, script: &str) -> Result<()> {
-    let mut done = false;
-    link.run_as_root(&format!("[ ! -e {STARTED} ] || echo done"), |line| done |= line == "done").await?;
-    if done {
-        return Ok(());
-    }
     info!("running the startup script");
     let mut screen = Lines::new(Instant::now());
     let mut show = |line: &str| info!("startup: {line}");
-    let script = after_cloud_init(script);
+    let script = once(&after_cloud_init(script));
     let ran = link.run_as_root(&script, |line| {
         screen.feed(format!("{line}\n").as_bytes(), Instant::now(), &mut show);
     });
     ran.await.map_err(|error| {
         Error::new("the startup script failed").source(error).hint("mend STARTUP_SCRIPT; it runs as root")
-    })?;
-    link.run_as_root(&format!("touch {STARTED}"), |_| ()).await
+    })
+}
+
+/// The script of a pipe that was killed may still be running: it is waited for, and not run again. What the script
+/// starts and leaves running must not hold the lock.
+fn once(script: &str) -> String {
+    format!(
+        "mkdir -p {GUARD_FOLDER}; exec 9>{GUARD_FOLDER}/starting; flock 9\n[ ! -e {GUARD_FOLDER}/started ] || exit 0\n\
+         (\n{script}\n) 9>&-\nstatus=$?; [ $status != 0 ] || touch {GUARD_FOLDER}/started; exit $status\n"
+    )
 }
 
 /// The image's own set-up goes first: both may want to install packages, and only one can at a time.
@@ -279,6 +276,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_startup_script_runs_once_and_fails_with_its_own_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        let run = |script: &str| {
+            let text = once(script).replace(GUARD_FOLDER, &path);
+            std::process::Command::new("sh").args(["-c", &text]).status().unwrap().code()
+        };
+        assert_eq!(run("set -e\nfalse\necho not reached"), Some(1));
+        assert_eq!(run("exit 7"), Some(7));
+        let count = format!("echo >>{path}/count\nsleep 0.3 &\nexit 0");
+        let both = std::thread::scope(|scope| {
+            [scope.spawn(|| run(&count)), scope.spawn(|| run(&count))].map(|run| run.join().unwrap())
+        });
+        assert_eq!((both, run(&count)), ([Some(0); 2], Some(0)));
+        assert_eq!(std::fs::read(folder.path().join("count")).unwrap(), b"\n");
+    }
+
+    #[test]
     fn steps_add_up_to_the_whole() {
         let steps = Steps::new();
         for step in ["pending", "pending", "ssh"] {
@@ -300,8 +315,14 @@ mod tests {
 
     #[test]
     fn a_boot_that_failed_tells_why_once_then_the_console() {
-        let machine =
-            Machine { id: "i-1".to_owned(), description: String::new(), pool: None, spot: true, rate: None };
+        let machine = Machine {
+            id: "i-1".to_owned(),
+            description: String::new(),
+            pool: None,
+            spot: true,
+            rate: None,
+            age: Duration::ZERO,
+        };
         let why = Error::new("cannot log in").source("refused").hint("check the group");
         let shown = unreached(&machine, "ssh 3.0", why, &["panic".to_owned()]).render();
         assert_eq!(

@@ -14,6 +14,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Cloud {
     config: SdkConfig,
+    /// The region that the user named first; the others are fallbacks.
+    first: String,
     /// A client has its own connections: those of the plan's regions are kept.
     ec2: BTreeMap<String, aws_sdk_ec2::Client>,
 }
@@ -32,7 +34,7 @@ impl Cloud {
             .identity_cache(IdentityCache::no_cache())
             .load()
             .await;
-        let cloud = Self { config, ec2: BTreeMap::new() };
+        let cloud = Self { config, first: first.to_owned(), ec2: BTreeMap::new() };
         let ec2 = account.regions.iter().map(|region| (region.clone(), cloud.ec2(region))).collect();
         Ok(Self { ec2, ..cloud })
     }
@@ -40,6 +42,11 @@ impl Cloud {
     /// The account's regions.
     pub(super) fn regions(&self) -> impl Iterator<Item = &str> {
         self.ec2.keys().map(String::as_str)
+    }
+
+    /// Whether it is the region that the user named first, and not a fallback.
+    pub(super) fn is_first(&self, region: &str) -> bool {
+        self.first == region
     }
 
     /// EC2 of a region.

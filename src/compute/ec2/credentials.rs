@@ -27,7 +27,10 @@ const BEFORE_END: Duration = Duration::from_mins(10);
 const BEFORE_TOKEN_END: Duration = Duration::from_mins(2);
 
 /// A renewal that failed is tried again after this time; each try may delay a call.
-const BETWEEN_RENEWALS: Duration = Duration::from_mins(5);
+const BETWEEN_RENEWALS: Duration = Duration::from_mins(1);
+
+/// A renewal may take so long while the old session is valid: every call waits for it.
+const WHILE_VALID: Duration = Duration::from_secs(4);
 
 /// The SDK's chain asks files, environment, containers' and machines' metadata in turn.
 const CHAIN_DEADLINE: Duration = Duration::from_secs(20);
@@ -88,18 +91,20 @@ impl Session {
         if let Some(held) = held.as_ref().filter(|held| held.renew_at.is_none_or(|at| now < at)) {
             return Ok(held.credentials.clone());
         }
-        match (self.source.load().await, held.as_mut()) {
-            (Ok(credentials), _) => {
-                *held = Some(Held::new(credentials.clone(), self.source.end()));
-                Ok(credentials)
-            }
-            (Err(error), Some(old)) if old.credentials.expiry().is_some_and(|end| now < end) => {
-                tracing::debug!("the AWS session is not renewed yet: {}", chain(&error));
-                old.renew_at = Some(now + BETWEEN_RENEWALS);
-                Ok(old.credentials.clone())
-            }
-            (Err(error), _) => Err(ended(error)),
+        let valid = |held: &&mut Held| held.credentials.expiry().is_some_and(|end| now < end);
+        let Some(old) = held.as_mut().filter(valid) else {
+            let credentials = self.source.load().await.map_err(ended)?;
+            *held = Some(Held::new(credentials.clone(), self.source.end()));
+            return Ok(credentials);
+        };
+        // Written down first: who asks may not wait for the answer.
+        old.renew_at = Some(now + BETWEEN_RENEWALS);
+        match tokio::time::timeout(WHILE_VALID, self.source.load()).await {
+            Ok(Ok(credentials)) => *old = Held::new(credentials, self.source.end()),
+            Ok(Err(error)) => tracing::debug!("the AWS session is not renewed yet: {}", chain(&error)),
+            Err(_) => tracing::debug!("the AWS session is not renewed yet: no answer"),
         }
+        Ok(old.credentials.clone())
     }
 }
 

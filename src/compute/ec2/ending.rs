@@ -2,9 +2,9 @@
 
 use super::client::Cloud;
 use super::failure::{Class, Failure, call};
-use super::machines::{self, LEFT, State};
+use super::machines::{self, LEFT, Seen, State};
 use super::pools::Mode;
-use super::tags::{RUN, tagged};
+use super::tags::{HOST_KEY, RUN, tagged};
 use super::{group, template};
 use crate::compute::RunId;
 use crate::error::{Error, Kind, Result};
@@ -18,17 +18,16 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
-/// A machine that was just launched may be unknown for some seconds.
-const UNKNOWN: Duration = Duration::from_secs(15);
-/// A machine that shuts down does not come back and is not paid for any more; large ones take minutes to be gone.
-const SHUTTING_DOWN: Duration = Duration::from_mins(1);
+/// A machine that was just launched may be unknown for some seconds: as long as its boot would wait for it.
+const UNKNOWN: Duration = super::boot::UNKNOWN;
 /// A group is in use until the interface of the last machine is gone.
 const IN_USE: &[&str] = &["DependencyViolation", "InvalidGroup.InUse"];
 
-/// Ends a machine, and returns when it is gone, or surely going.
+/// Ends a machine, and returns when it is gone, or surely going: what shuts down does not come back and is not paid for
+/// any more, but large machines take minutes until they are gone.
 pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<()> {
     let start = Instant::now();
-    let (mut told, mut known, mut shutting_down) = (false, false, None);
+    let (mut told, mut known) = (false, false);
     let mut look = LOOK;
     loop {
         let step = async {
@@ -49,14 +48,7 @@ pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<(
                 None
             }
             Ok(Some(seen)) => match seen.state {
-                State::Terminated => return Ok(()),
-                State::ShuttingDown => {
-                    let since = *shutting_down.get_or_insert_with(Instant::now);
-                    if since.elapsed() > SHUTTING_DOWN {
-                        return Ok(());
-                    }
-                    None
-                }
+                State::Terminated | State::ShuttingDown => return Ok(()),
                 State::Pending | State::Running | State::Stopped => {
                     told = false;
                     None
@@ -98,40 +90,59 @@ fn still_there(error: Error, region: &str, id: &str) -> Error {
     ))
 }
 
+/// Whose machines to end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    /// All of the run's.
+    Anyones,
+    /// Those that carry this host key: who launched others uses what they share.
+    Ours(&'a str),
+}
+
 /// Removes what was made for a run, once its machines are gone. A machine that is still there was launched by a call
 /// whose answer was lost: it is ended too.
-pub(super) async fn clean(cloud: &Cloud, run: &RunId) -> Result<()> {
-    let cleaned = join_all(cloud.regions().map(|region| clean_region(cloud, region, run))).await;
+pub(super) async fn clean(cloud: &Cloud, run: &RunId, whose: Whose<'_>) -> Result<()> {
+    let cleaned = join_all(cloud.regions().map(|region| clean_region(cloud, region, run, whose))).await;
     let errors: Vec<Error> = cleaned.into_iter().flatten().collect();
     Error::all("cannot remove all that was made for the run", errors)
         .map_err(|error| error.kind(Kind::Machine))
 }
 
 /// What of it could not be removed.
-async fn clean_region(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error> {
-    let machines_then_groups = async {
-        let mut errors = end_strays(cloud, region, run).await;
-        // What a machine uses that cannot be ended stays in use.
-        let patience = if errors.is_empty() { PATIENCE } else { Duration::ZERO };
-        errors.extend(remove_groups(cloud, region, run, patience).await);
-        errors
-    };
-    let (errors, templates) = tokio::join!(machines_then_groups, remove_templates(cloud, region, run));
-    [errors, templates].into_iter().flatten().collect()
-}
-
-async fn end_strays(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error> {
-    let seen = match machines::of_run(cloud, region, run, &LEFT).await {
-        Ok(seen) => seen,
+async fn clean_region(cloud: &Cloud, region: &str, run: &RunId, whose: Whose<'_>) -> Vec<Error> {
+    let mut errors = match machines::of_run(cloud, region, run, &LEFT).await {
+        // Where the account may not even look, it has not launched anything.
+        Err(failure) if failure.is_closed() && !cloud.is_first(region) => return Vec::new(),
         Err(failure) => {
             let list = format!(
                 "perhaps machines in {region}: aws ec2 describe-instances --region {region} --filters Name=tag:{RUN},Values={run}"
             );
-            return vec![Error::from(failure).leaves(list)];
+            vec![Error::from(failure).leaves(list)]
+        }
+        Ok(seen) => {
+            let going = |seen: &&Seen| seen.state != State::ShuttingDown;
+            let (ours, others): (Vec<&Seen>, Vec<&Seen>) =
+                seen.iter().filter(going).partition(|seen| whose.has(seen));
+            let ended = join_all(ours.iter().map(|seen| terminate(cloud, region, &seen.id))).await;
+            let errors = ended.into_iter().filter_map(Result::err).collect();
+            if others.is_empty() { errors } else { return errors }
         }
     };
-    let ended = join_all(seen.iter().map(|seen| terminate(cloud, region, &seen.id))).await;
-    ended.into_iter().filter_map(Result::err).collect()
+    // What a machine uses that cannot be ended stays in use.
+    let patience = if errors.is_empty() { PATIENCE } else { Duration::ZERO };
+    let groups = remove_groups(cloud, region, run, patience);
+    let (groups, templates) = tokio::join!(groups, remove_templates(cloud, region, run));
+    errors.extend(groups.into_iter().chain(templates));
+    errors
+}
+
+impl Whose<'_> {
+    fn has(self, seen: &Seen) -> bool {
+        match self {
+            Self::Anyones => true,
+            Self::Ours(key) => seen.tag(HOST_KEY) == Some(key),
+        }
+    }
 }
 
 async fn remove_templates(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error> {
@@ -147,7 +158,9 @@ async fn remove_templates(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error
     };
     let removed = found.iter().filter_map(|template| template.launch_template_id()).map(async |id| {
         let left = || format!("launch template {id}: {}", way(&format!("id {id}")));
-        template::remove(cloud, region, id).await.map_err(|failure| Error::from(failure).leaves(left()))
+        template::remove(cloud, region, template::Which::Id(id))
+            .await
+            .map_err(|failure| Error::from(failure).leaves(left()))
     });
     join_all(removed).await.into_iter().filter_map(Result::err).collect()
 }

@@ -47,6 +47,7 @@ const CLASSES: &[(Class, &[&str])] = &[
             "InsufficientFreeAddressesInSubnet",
             "Unsupported",
             "SpotMaxPriceTooLow",
+            "InvalidFleetConfiguration",
         ],
     ),
     (Class::OtherFamily, &["MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded"]),
@@ -137,6 +138,16 @@ impl Failure {
         self.code().is_some_and(|code| codes.contains(&code))
     }
 
+    /// Whether the account has no way into the region: it is not enabled, or a policy shuts it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_denied() || self.is(UNKNOWN) || self.is(&["OptInRequired"])
+    }
+
+    /// Whether a quota is used up that allows nothing at all, so that waiting is of no use.
+    pub(super) fn is_quota_of_none(&self) -> bool {
+        self.class == Class::OtherFamily && self.message.contains("limit of 0 ")
+    }
+
     /// Whether an action is missing from the caller's permissions.
     pub(super) fn is_denied(&self) -> bool {
         self.is(DENIED)
@@ -148,6 +159,24 @@ impl Failure {
         action.clone_into(&mut self.action);
         what.clone_into(&mut self.what);
         self
+    }
+
+    /// The same, unless it says so already.
+    #[must_use]
+    pub(super) fn or_during(self, action: &str, what: &str) -> Self {
+        if self.what.is_empty() && self.source.is_none() { self.during(action, what) } else { self }
+    }
+
+    /// The error of our own that it is made of, where no call failed.
+    fn alone(mut self) -> Result<Error, Self> {
+        if !self.what.is_empty() {
+            return Err(self);
+        }
+        match self.source.take().map(<dyn StdError + Send + Sync>::downcast) {
+            Some(Ok(own)) => Ok(*own),
+            Some(Err(source)) => Err(Self { source: Some(source), ..self }),
+            None => Err(self),
+        }
     }
 
     /// The missing action: AWS's own word goes first, as one call may need several.
@@ -272,8 +301,19 @@ impl StdError for Failure {
     }
 }
 
+impl From<Error> for Failure {
+    /// An error of our own on the way to a call.
+    fn from(error: Error) -> Self {
+        Self { source: Some(error.into()), ..Self::of(None, String::new(), Class::Fatal) }
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
+        let failure = match failure.alone() {
+            Ok(own) => return own,
+            Err(failure) => failure,
+        };
         let error = Self::new(failure.what.clone()).kind(Kind::Machine);
         let error = match failure.hint() {
             Some(hint) => error.hint(hint),

@@ -24,7 +24,12 @@ pub(super) fn name(run: &RunId) -> String {
 }
 
 /// The group of the run, made now or by an earlier try of the step. It lets nobody in yet.
-pub(super) async fn group(cloud: &Cloud, plan: &RegionPlan, run: &RunId, tags: &Tags) -> Result<String> {
+pub(super) async fn group(
+    cloud: &Cloud,
+    plan: &RegionPlan,
+    run: &RunId,
+    tags: &Tags,
+) -> Result<String, Failure> {
     let (client, vpc) = (cloud.ec2(&plan.region), &plan.network.vpc);
     let what = format!("cannot make a security group in {}", plan.region);
     let made = call("ec2:CreateSecurityGroup", &what, async || {
@@ -36,11 +41,11 @@ pub(super) async fn group(cloud: &Cloud, plan: &RegionPlan, run: &RunId, tags: &
     match made.await {
         // Left by an earlier try, or made by a call whose answer was lost.
         Err(failure) if failure.is(&["InvalidGroup.Duplicate"]) => find(cloud, plan, run).await,
-        made => Ok(made?),
+        made => made,
     }
 }
 
-async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String> {
+async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String, Failure> {
     let client = cloud.ec2(&plan.region);
     let what = format!("cannot find the run's security group in {}", plan.region);
     let start = Instant::now();
@@ -53,7 +58,7 @@ async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String> {
         match found.await?.security_groups.unwrap_or_default().into_iter().next() {
             Some(group) => break group,
             None if start.elapsed() < UNKNOWN => sleep(LOOK).await,
-            None => return Err(Error::new(what).kind(Kind::Machine)),
+            None => return Err(Error::new(what).kind(Kind::Machine).into()),
         }
     };
     let id = group.group_id.unwrap_or_default();
@@ -62,7 +67,8 @@ async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String> {
             "the security group {id} has the name of this run's, but not its tag"
         ))
         .kind(Kind::Machine)
-        .hint(format!("remove it, or name it as SECURITY_GROUP: it is called {}", name(run))));
+        .hint(format!("remove it, or name it as SECURITY_GROUP: it is called {}", name(run)))
+        .into());
     }
     Ok(id)
 }
@@ -83,10 +89,10 @@ pub(super) async fn tagged_with(
 }
 
 /// Lets SSH in from the planned ranges.
-pub(super) async fn let_in(cloud: &Cloud, region: &str, group: &str, from: &[String]) -> Result<()> {
+pub(super) async fn let_in(cloud: &Cloud, region: &str, group: &str, from: &[String]) -> Result<(), Failure> {
     // One at a time: a range that is there already would keep the others out.
     for range in from {
-        let range = range.parse().with_context(|| format!("'{range}' is not an address range"))?;
+        let range = range.parse::<IpNet>().with_context(|| format!("'{range}' is not an address range"))?;
         let start = Instant::now();
         loop {
             match let_one_in(cloud, region, group, range).await {

@@ -2,7 +2,7 @@
 
 use super::client::Cloud;
 use super::failure::{Class, Failure, call};
-use super::tags::{RUN, filter, tagged, value};
+use super::tags::{HOST_KEY, RUN, filter, tagged, value};
 use crate::compute::{Pool, RunId, Sight};
 use aws_sdk_ec2::operation::describe_instances::DescribeInstancesOutput;
 use aws_sdk_ec2::types::{
@@ -17,14 +17,13 @@ pub(super) const ALIVE: [&str; 2] = ["pending", "running"];
 /// States in which there is something of a machine.
 pub(super) const LEFT: [&str; 5] = ["pending", "running", "shutting-down", "stopping", "stopped"];
 
-/// The waits for a machine that EC2 says it launched, but does not know yet.
-const UNTIL_KNOWN: [Duration; 5] = [
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
+/// When to look for a machine whose launch was not answered.
+const UNTIL_LISTED: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(5)];
+/// Between two questions for a machine that EC2 says it does not know.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Why AWS ends a spot machine that it wants back.
+const RECLAIMED: &str = "Server.SpotInstanceTermination";
 
 /// Where a machine is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +49,8 @@ pub(super) struct Seen {
     pub(super) public: Option<IpAddr>,
     /// Why it is not running, with EC2's own code.
     pub(super) reason: Option<String>,
+    /// AWS took it back: that is not paid for, if it lived for less than an hour.
+    is_reclaimed: bool,
     pub(super) launched: Option<SystemTime>,
     tags: Vec<Tag>,
 }
@@ -69,6 +70,7 @@ impl Seen {
             private: address(instance.private_ip_address()),
             public: address(instance.public_ip_address()),
             reason: instance.state_reason().map(in_words),
+            is_reclaimed: instance.state_reason().and_then(StateReason::code) == Some(RECLAIMED),
             launched: instance.launch_time().and_then(|time| SystemTime::try_from(*time).ok()),
             tags: instance.tags().to_vec(),
         })
@@ -112,8 +114,10 @@ pub(super) fn sight(seen: Option<&Seen>, status: Option<&SpotStatus>) -> Sight {
             _ => Sight::There,
         };
     }
-    let status = status.filter(|status| status.is_leaving()).map(ToString::to_string);
-    Sight::Gone(seen.reason.clone().or(status).unwrap_or_else(|| format!("it is {:?}", seen.state)))
+    let taken = seen.is_reclaimed || status.is_some_and(SpotStatus::is_by_aws);
+    let told = status.filter(|status| status.is_leaving()).map(ToString::to_string);
+    let why = seen.reason.clone().or(told).unwrap_or_else(|| format!("it is {:?}", seen.state));
+    if taken { Sight::Reclaimed(why) } else { Sight::Gone(why) }
 }
 
 /// The status of a machine's spot request.
@@ -129,6 +133,11 @@ impl SpotStatus {
     /// Source: docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html.
     fn is_leaving(&self) -> bool {
         self.code.starts_with("marked-for-") || self.code.starts_with("instance-terminated-")
+    }
+
+    /// Whether AWS has ended the machine, rather than its user.
+    fn is_by_aws(&self) -> bool {
+        self.code.starts_with("instance-terminated-") && self.code != "instance-terminated-by-user"
     }
 }
 
@@ -149,6 +158,27 @@ pub(super) async fn of_run(
     states: &[&str],
 ) -> Result<Vec<Seen>, Failure> {
     tagged_with(cloud, region, tagged(RUN, &run.to_string()), states).await
+}
+
+/// A machine that this host key's process launched without an answer, if it shows itself within some seconds.
+pub(super) async fn of_key(
+    cloud: &Cloud,
+    region: &str,
+    run: &RunId,
+    key: &str,
+    is_new: impl Fn(&Seen) -> bool,
+) -> Result<Option<Seen>, Failure> {
+    for wait in UNTIL_LISTED {
+        tokio::time::sleep(wait).await;
+        let found = match of_run(cloud, region, run, &ALIVE).await {
+            Err(failure) if failure.class() == Class::Passing => continue,
+            found => found?,
+        };
+        if let Some(seen) = found.into_iter().find(|seen| seen.tag(HOST_KEY) == Some(key) && is_new(seen)) {
+            return Ok(Some(seen));
+        }
+    }
+    Ok(None)
 }
 
 /// The machines in one region with this tag that are in one of these states.
@@ -191,18 +221,7 @@ pub(super) async fn describe_surely(cloud: &Cloud, region: &str, id: &str) -> Re
     if let Some(seen) = describe(cloud, region, id).await? {
         return Ok(Some(seen));
     }
-    tokio::time::sleep(UNTIL_KNOWN[2]).await;
-    describe(cloud, region, id).await
-}
-
-/// The same of a machine that was just launched: EC2 may know it only after some seconds.
-pub(super) async fn await_sight(cloud: &Cloud, region: &str, id: &str) -> Result<Option<Seen>, Failure> {
-    for wait in UNTIL_KNOWN {
-        if let Some(seen) = describe(cloud, region, id).await? {
-            return Ok(Some(seen));
-        }
-        tokio::time::sleep(wait).await;
-    }
+    tokio::time::sleep(AGAIN).await;
     describe(cloud, region, id).await
 }
 
@@ -272,7 +291,11 @@ mod tests {
         }
         let why = "Server.SpotInstanceTermination: Spot Instance termination";
         let ended = seen(InstanceStateName::ShuttingDown, Some(("Server.SpotInstanceTermination", why)));
-        assert_eq!(sight(Some(&ended), None), Sight::Gone(why.to_owned()));
+        assert_eq!(sight(Some(&ended), None), Sight::Reclaimed(why.to_owned()));
+        let ended = seen(InstanceStateName::Terminated, None);
+        let by = |code| sight(Some(&ended), Some(&status(code)));
+        assert!(matches!(by("instance-terminated-by-price"), Sight::Reclaimed(_)));
+        assert!(matches!(by("instance-terminated-by-user"), Sight::Gone(_)));
         let stopped = seen(InstanceStateName::Stopped, None);
         assert_eq!(sight(Some(&stopped), None), Sight::Gone("it is Stopped".to_owned()));
         assert_eq!(sight(None, None), Sight::Gone("EC2 knows it no more".to_owned()));

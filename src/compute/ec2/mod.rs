@@ -29,12 +29,13 @@ use super::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
 use crate::config::aws::Aws;
 use crate::error::Result;
 use crate::link::ssh::{KeyPair, Packed, SshLink};
+use ending::Whose;
 use fleet::Launched;
 use futures_util::future::{join_all, try_join_all};
 use machines::Seen;
-use plan::{Bought, Plan};
+use plan::{Bought, Plan, RegionPlan};
 use pools::Mode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,9 +60,28 @@ pub struct Ec2 {
     client: KeyPair,
     /// Templates by region and way to pay, and the run that they are for.
     templates: Mutex<BTreeMap<(String, Mode), (RunId, String)>>,
-    /// What this process launched and did not end: EC2 may not list a machine yet that it has just launched. It is held
-    /// while a fleet is being asked for, which goes on when the one who asked is gone.
-    made: Arc<Mutex<Vec<(RunId, Launched)>>>,
+    /// Held while a fleet is being asked for, which goes on when the one who asked is gone.
+    made: Arc<Mutex<Made>>,
+}
+
+/// What this process launched.
+#[derive(Debug, Default)]
+struct Made {
+    /// And did not end: EC2 may not list a machine yet that it has just launched.
+    launched: Vec<(RunId, Launched)>,
+    /// Regions where a fleet was asked for and no answer came: there may be a machine that nobody knows of.
+    unanswered: BTreeSet<String>,
+}
+
+impl Made {
+    fn knows(&self, id: &str) -> bool {
+        self.launched.iter().any(|(_, launched)| launched.id == id)
+    }
+
+    fn add(&mut self, run: &RunId, seen: &Seen) {
+        let launched = Launched { id: seen.id.clone(), pool: seen.pool.clone() };
+        self.launched.push((run.clone(), launched));
+    }
 }
 
 impl Ec2 {
@@ -91,6 +111,10 @@ impl Ec2 {
         self.plan.get_or_try_init(|| Plan::make(&self.cloud, &self.aws)).await
     }
 
+    fn planned(&self, region: &str) -> Option<&RegionPlan> {
+        self.plan.get()?.regions.iter().find(|plan| plan.region == region)
+    }
+
     fn tags(&self, run: &RunId) -> Tags {
         Tags::new(&self.owner, run, &self.aws.tags)
     }
@@ -109,6 +133,20 @@ impl Ec2 {
         self.packed.get_or_try_init(pack).await
     }
 
+    /// The machines of a run. A fallback region that the account has no way into holds none.
+    async fn alive(&self, run: &RunId) -> Result<Vec<Seen>> {
+        let regions = self.aws.account.regions.iter().map(async |region| {
+            match machines::of_run(&self.cloud, region, run, &machines::ALIVE).await {
+                Err(failure) if failure.is_closed() && !self.cloud.is_first(region) => {
+                    tracing::debug!("{region} is not looked at: {failure}");
+                    Ok(Vec::new())
+                }
+                found => found,
+            }
+        });
+        Ok(try_join_all(regions).await?.concat())
+    }
+
     /// The region of a machine. A zone's name begins with its region's.
     fn region_of<'a>(&'a self, machine: &'a Machine) -> &'a str {
         let zone = machine.pool.as_ref().map_or("", |pool| pool.zone.as_str());
@@ -124,7 +162,9 @@ impl Ec2 {
     }
 
     fn machine(seen: &Seen) -> Machine {
-        Self::machine_in(&seen.id, &seen.pool, if seen.spot { Mode::Spot } else { Mode::OnDemand })
+        let mode = if seen.spot { Mode::Spot } else { Mode::OnDemand };
+        let age = seen.launched.and_then(|launched| launched.elapsed().ok()).unwrap_or_default();
+        Machine { age, ..Self::machine_in(&seen.id, &seen.pool, mode) }
     }
 
     fn machine_in(id: &str, pool: &Pool, mode: Mode) -> Machine {
@@ -134,6 +174,7 @@ impl Ec2 {
             spot: mode == Mode::Spot,
             rate: None,
             pool: Some(pool.clone()),
+            age: Duration::ZERO,
         }
     }
 
@@ -145,7 +186,7 @@ impl Ec2 {
 
     async fn rate(&self, machine: &Machine) -> Option<Rate> {
         let (region, pool) = (self.region_of(machine), machine.pool.as_ref()?);
-        let plan = self.plan.get().and_then(|plan| plan.regions.iter().find(|plan| plan.region == region));
+        let plan = self.planned(region);
         let size = plan.map_or(0, |plan| plan.image.disk_size(self.aws.disk_size));
         let bought = Bought {
             region,
@@ -172,22 +213,26 @@ impl Compute for Ec2 {
     }
 
     async fn find(&self, run: &RunId) -> Result<Vec<Machine>> {
-        // Waits for the end of a launch whose caller is gone.
-        let made = self.made.lock().await.clone();
-        let regions = self.aws.account.regions.iter();
-        let found = regions.map(|region| machines::of_run(&self.cloud, region, run, &machines::ALIVE));
-        let mut found = try_join_all(found).await?.concat();
-        for (_, launched) in made.iter().filter(|(its, _)| its == run) {
-            if found.iter().any(|seen| seen.id == launched.id) {
-                continue;
-            }
-            // Not listed: ended meanwhile, or so new that EC2 does not know it by its tags yet.
-            let region = self.region_of_zone(&launched.pool.zone);
-            let seen = machines::await_sight(&self.cloud, region, &launched.id).await?;
-            found.extend(seen.filter(Seen::is_alive));
+        let found = self.alive(run).await?;
+        if !found.is_empty() {
+            // What a disk costs depends on the plan; that it cannot be made is told elsewhere.
+            self.plan().await.ok();
         }
         let priced = found.iter().map(|seen| self.priced(Self::machine(seen)));
         Ok(join_all(priced).await)
+    }
+
+    async fn made(&self, run: &RunId) -> Result<Vec<Machine>> {
+        let mut made = self.made.lock().await;
+        for region in made.unanswered.clone() {
+            let seen =
+                machines::of_key(&self.cloud, &region, run, &self.host_key, |seen| !made.knows(&seen.id));
+            if let Some(seen) = seen.await? {
+                made.add(run, &seen);
+            }
+        }
+        let ours = made.launched.iter().filter(|(its, _)| its == run);
+        Ok(ours.map(|(_, launched)| Self::machine_in(&launched.id, &launched.pool, Mode::Spot)).collect())
     }
 
     async fn connect(&self, machine: &Machine, order: &Order) -> Result<SshLink> {
@@ -209,11 +254,11 @@ impl Compute for Ec2 {
 
     async fn terminate(&self, machine: &Machine) -> Result<()> {
         ending::terminate(&self.cloud, self.region_of(machine), &machine.id).await?;
-        self.made.lock().await.retain(|(_, launched)| launched.id != machine.id);
+        self.made.lock().await.launched.retain(|(_, launched)| launched.id != machine.id);
         Ok(())
     }
 
     async fn clean(&self, run: &RunId) -> Result<()> {
-        self.cloud.clean(run).await
+        ending::clean(&self.cloud, run, Whose::Ours(&self.host_key)).await
     }
 }

@@ -1,18 +1,17 @@
 //! The search for a machine: every way to pay, every region and every pool, until there is one or the time is over.
 
 use super::failure::{Class, Failure};
-use super::fleet::{Answer, Launched, Refusal, Request};
-use super::machines::{ALIVE, Seen};
+use super::fleet::{Answer, Refusal, Request};
+use super::machines::Seen;
 use super::plan::{Plan, RegionPlan};
 use super::pools::{Family, Mode, Pass, Place, attempts, family, places};
 use super::refusals::Refusals;
 use super::tags::{HOST_KEY, RUN, USER};
-use super::user_data::{Lease, user_data};
-use super::{Ec2, group, machines, template};
+use super::{Ec2, machines};
 use crate::compute::{Machine, Order};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::log::progress::in_words;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -24,11 +23,6 @@ const LONGEST_WAIT: Duration = Duration::from_mins(2);
 /// How often something that was just made may be unknown to the next call.
 const GONE: u32 = 3;
 const GONE_WAIT: Duration = Duration::from_secs(3);
-/// When to look for a machine whose launch was not answered.
-const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(5)];
-/// What the files of a run take on their way, at most: the machine must not end while its outputs are being fetched.
-/// The supervisor's grace ends it much earlier when nobody fetches them.
-const TRANSFERS: Duration = Duration::from_hours(1);
 
 /// One search.
 struct Search<'a> {
@@ -38,8 +32,12 @@ struct Search<'a> {
     refusals: Refusals,
     /// Quotas that are used up in a region, as far as this round knows.
     full: BTreeSet<(usize, Mode, Family)>,
-    /// Regions where a fleet was asked for and no answer came.
-    unanswered: BTreeSet<String>,
+    /// Those of them that allow nothing at all.
+    shut: BTreeSet<(usize, Mode, Family)>,
+    /// Why a region, or a way to pay there, is not asked again.
+    hopeless: BTreeMap<(usize, Mode), Error>,
+    /// Whether anything was asked for in this round.
+    asked: bool,
     /// How often something that was just made was not known yet.
     gone: u32,
 }
@@ -61,11 +59,15 @@ impl Ec2 {
             plan: self.plan().await?,
             refusals: Refusals::default(),
             full: BTreeSet::new(),
-            unanswered: BTreeSet::new(),
+            shut: BTreeSet::new(),
+            hopeless: BTreeMap::new(),
+            asked: false,
             gone: 0,
         };
-        let found = search.run().await;
-        found.map_err(|error| search.with_leftovers(error))
+        match search.run().await {
+            Ok(machine) => Ok(machine),
+            Err(error) => Err(search.with_leftovers(error).await),
+        }
     }
 }
 
@@ -74,8 +76,17 @@ impl Search<'_> {
         let start = Instant::now();
         let mut wait = FIRST_WAIT;
         loop {
-            if let Some(machine) = self.round().await? {
+            if let Some(machine) = self.round().await {
                 return Ok(machine);
+            }
+            if !self.asked {
+                // Waiting is of no use. Where nothing but one reason stands in the way, it has the better advice.
+                let told = self.refusals.error(start.elapsed());
+                return Err(self
+                    .hopeless
+                    .pop_first()
+                    .filter(|_| self.shut.is_empty())
+                    .map_or(told, |(_, why)| why));
             }
             let left = self.ec2.aws.capacity_wait.saturating_sub(start.elapsed());
             if left.is_zero() {
@@ -88,35 +99,48 @@ impl Search<'_> {
         }
     }
 
-    async fn round(&mut self) -> Result<Option<Machine>> {
-        self.full.clear();
+    async fn round(&mut self) -> Option<Machine> {
+        self.full.clone_from(&self.shut);
+        self.asked = false;
         for (pass, mode, region) in attempts(self.ec2.aws.purchase, self.plan.regions.len()) {
             loop {
-                match self.attempt(pass, mode, region).await? {
-                    Found::Machine(machine) => return Ok(Some(machine)),
-                    Found::TryOthers => {}
-                    Found::Nothing => break,
+                match self.attempt(pass, mode, region).await {
+                    Ok(Found::Machine(machine)) => return Some(machine),
+                    Ok(Found::TryOthers) => {}
+                    Ok(Found::Nothing) => break,
+                    // Another region, or another way to pay, may do all the same.
+                    Err(failure) => {
+                        self.hopeless.insert((region, mode), failure.into());
+                        break;
+                    }
                 }
             }
         }
-        Ok(None)
+        None
     }
 
-    async fn attempt(&mut self, pass: Pass, mode: Mode, index: usize) -> Result<Found> {
+    /// One attempt. It fails where nothing will be had of a region by this way to pay, however often it is asked.
+    async fn attempt(&mut self, pass: Pass, mode: Mode, index: usize) -> Result<Found, Failure> {
         let plan = &self.plan.regions[index];
         let full = self.full.iter().filter(|(region, ..)| *region == index);
         let full = full.map(|(_, mode, family)| (*mode, *family)).collect();
         let places = places(plan, (pass, mode), &self.order.avoid, &full);
-        if places.is_empty() {
+        if places.is_empty() || self.hopeless.contains_key(&(index, mode)) {
             return Ok(Found::Nothing);
         }
-        if self.unanswered.contains(&plan.region)
+        self.asked = true;
+        if self.ec2.made.lock().await.unanswered.contains(&plan.region)
             && let Some(machine) = self.adopt(&plan.region).await?
         {
             return Ok(Found::Machine(machine));
         }
-        let template = self.ec2.template(plan, mode, self.order).await?;
         let request = Request::new(&self.ec2.aws, mode, places, plan.machine.by_attributes);
+        let template = match self.ec2.template(plan, mode, self.order).await {
+            Ok(template) => template,
+            Err(failure) => {
+                return self.refused(index, &request, vec![Refusal { pool: None, failure }]).await;
+            }
+        };
         match self.ask(plan, request.clone(), template).await {
             Ok(Answer { launched, refused }) => match launched.into_iter().next() {
                 Some(launched) => Ok(Found::Machine(Ec2::machine_in(&launched.id, &launched.pool, mode))),
@@ -134,72 +158,74 @@ impl Search<'_> {
         let ((cloud, tags, run), plan) = (ec2, plan.clone());
         let tags = tags.with(HOST_KEY, &self.ec2.host_key).with(USER, &plan.image.user);
         let asking = tokio::spawn(async move {
-            let answer = request.send(&cloud, &plan, &template, &tags).await?;
-            made.extend(answer.launched.iter().map(|launched| (run.clone(), launched.clone())));
-            Ok(answer)
+            let answer = request.send(&cloud, &plan, &template, &tags).await;
+            match &answer {
+                Ok(answer) => {
+                    made.launched
+                        .extend(answer.launched.iter().map(|launched| (run.clone(), launched.clone())));
+                }
+                Err(failure) if failure.class() == Class::Passing => {
+                    made.unanswered.insert(plan.region);
+                }
+                Err(_) => {}
+            }
+            answer
         });
         asking.await.unwrap_or_else(|_| Err(Failure::incomplete("machine")))
     }
 
-    async fn refused(&mut self, index: usize, request: &Request, refused: Vec<Refusal>) -> Result<Found> {
-        let region = &self.plan.regions[index].region;
+    async fn refused(
+        &mut self,
+        index: usize,
+        request: &Request,
+        refused: Vec<Refusal>,
+    ) -> Result<Found, Failure> {
+        let (region, mode) = (&self.plan.regions[index].region, request.mode);
         let known = self.full.len();
-        self.full.extend(used_up(&refused, &request.places).map(|family| (index, request.mode, family)));
-        let verdict = verdict(&refused);
-        self.gone += u32::from(verdict == Some(Class::Gone));
-        let over = match verdict {
-            Some(Class::Gone) => self.gone > GONE,
-            other => other == Some(Class::Fatal),
-        };
-        if over {
-            return Err(hopeless(region, refused));
-        }
-        for line in self.refusals.add(region, request.mode, &refused) {
+        self.full.extend(used_up(&refused, &request.places).map(|family| (index, mode, family)));
+        let shut = refused.iter().filter(|refusal| refusal.failure.is_quota_of_none());
+        self.shut.extend(used_up(shut, &request.places).map(|family| (index, mode, family)));
+        for line in self.refusals.add(region, mode, &refused) {
             warn!("{line}");
         }
-        match verdict {
-            Some(Class::Gone) => {
-                self.ec2.forget_template(region, request.mode).await;
+        match verdict(&refused) {
+            Some(Class::Gone) if self.gone < GONE => {
+                // EC2's answers agree with each other only in the end; later, it may indeed be gone.
+                if self.gone > 0 {
+                    self.ec2.forget_template(region, mode).await;
+                }
+                self.gone += 1;
                 sleep(GONE_WAIT).await;
                 Ok(Found::TryOthers)
             }
+            Some(Class::Gone | Class::Fatal) => Err(first(region, refused)),
             _ if self.full.len() > known => Ok(Found::TryOthers),
             _ => Ok(Found::Nothing),
         }
     }
 
     /// No answer came, so nobody knows whether there is a machine: it is looked for by its tags.
-    async fn unknown(&mut self, plan: &RegionPlan, mode: Mode, failure: Failure) -> Result<Found> {
-        self.unanswered.insert(plan.region.clone());
+    async fn unknown(&mut self, plan: &RegionPlan, mode: Mode, failure: Failure) -> Result<Found, Failure> {
         for line in self.refusals.add(&plan.region, mode, &[Refusal { pool: None, failure }]) {
             warn!("{line}");
         }
-        for wait in LOOKS {
-            sleep(wait).await;
-            if let Some(machine) = self.adopt(&plan.region).await? {
-                return Ok(Found::Machine(machine));
-            }
-        }
-        Ok(Found::Nothing)
+        Ok(self.adopt(&plan.region).await?.map_or(Found::Nothing, Found::Machine))
     }
 
     /// The machine that this process launched without knowing it. Its host key tells it from those of earlier tries.
-    async fn adopt(&self, region: &str) -> Result<Option<Machine>> {
-        let found = match machines::of_run(&self.ec2.cloud, region, &self.order.run, &ALIVE).await {
-            Err(failure) if failure.class() == Class::Passing => return Ok(None),
-            found => found?,
-        };
+    async fn adopt(&self, region: &str) -> Result<Option<Machine>, Failure> {
         let mut made = self.ec2.made.lock().await;
-        let is_new = |seen: &&Seen| !made.iter().any(|(_, launched)| launched.id == seen.id);
-        let ours = |seen: &&Seen| seen.tag(HOST_KEY) == Some(&self.ec2.host_key);
-        let Some(seen) = found.iter().find(|seen| ours(seen) && is_new(seen)) else { return Ok(None) };
-        made.push((self.order.run.clone(), Launched { id: seen.id.clone(), pool: seen.pool.clone() }));
-        Ok(Some(Ec2::machine(seen)))
+        let (run, is_new) = (&self.order.run, |seen: &Seen| !made.knows(&seen.id));
+        let seen = machines::of_key(&self.ec2.cloud, region, run, &self.ec2.host_key, is_new).await?;
+        if let Some(seen) = &seen {
+            made.add(run, seen);
+        }
+        Ok(seen.as_ref().map(Ec2::machine))
     }
 
-    fn with_leftovers(&self, error: Error) -> Error {
-        let run = &self.order.run;
-        self.unanswered.iter().fold(error, |error, region| {
+    async fn with_leftovers(&self, error: Error) -> Error {
+        let (run, made) = (&self.order.run, self.ec2.made.lock().await);
+        made.unanswered.iter().fold(error, |error, region| {
             error.leaves(format!(
                 "perhaps a machine in {region}, as AWS did not answer; it ends itself within BOOT_TIMEOUT: \
                  aws ec2 describe-instances --region {region} --filters Name=tag:{RUN},Values={run}"
@@ -208,46 +234,11 @@ impl Search<'_> {
     }
 }
 
-impl Ec2 {
-    /// The run's template in a region for one way to pay, and the group that it names; made once by a process, as they hold its keys.
-    async fn template(&self, plan: &RegionPlan, mode: Mode, order: &Order) -> Result<String> {
-        let mut templates = self.templates.lock().await;
-        let place = (plan.region.clone(), mode);
-        if let Some((_, template)) = templates.get(&place).filter(|(run, _)| *run == order.run) {
-            return Ok(template.clone());
-        }
-        let (cloud, tags) = (&self.cloud, self.tags(&order.run));
-        let lease = Lease {
-            boot: self.aws.boot_timeout,
-            grace: order.orphan_grace,
-            life: order.max_runtime + self.aws.boot_timeout + order.orphan_grace + TRANSFERS,
-        };
-        let text = user_data(&self.host, &self.client, lease)?;
-        let (group, from) = match &plan.network.security_group {
-            Some(group) => (group.clone(), &[][..]),
-            None => (group::group(cloud, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
-        };
-        let data = template::data(&self.aws, plan, mode, &group, &text, &tags);
-        let name = template::name(&order.run, mode);
-        let ((), id) = tokio::try_join!(
-            group::let_in(cloud, &plan.region, &group, from),
-            template::template(cloud, &plan.region, &name, data, &tags)
-        )?;
-        templates.insert(place, (order.run.clone(), id.clone()));
-        Ok(id)
-    }
-
-    async fn forget_template(&self, region: &str, mode: Mode) {
-        self.templates.lock().await.remove(&(region.to_owned(), mode));
-    }
-}
-
-fn hopeless(region: &str, refused: Vec<Refusal>) -> Error {
-    let what = format!("cannot get a machine in {region}");
-    match refused.into_iter().next() {
-        Some(refusal) => refusal.failure.during("ec2:CreateFleet", &what).into(),
-        None => Error::new(what).kind(Kind::Machine),
-    }
+fn first(region: &str, refused: Vec<Refusal>) -> Failure {
+    let first = refused.into_iter().next().map(|refusal| refusal.failure);
+    first
+        .unwrap_or_else(|| Failure::incomplete("machine"))
+        .or_during("ec2:CreateFleet", &format!("cannot get a machine in {region}"))
 }
 
 /// What refusals mean together: there is hope as long as one of them leaves some.
@@ -261,8 +252,11 @@ fn verdict(refused: &[Refusal]) -> Option<Class> {
 }
 
 /// The families whose quota is used up; all that were asked for, where AWS does not say which.
-fn used_up(refused: &[Refusal], asked: &[Place]) -> impl Iterator<Item = Family> {
-    let quota = refused.iter().filter(|refusal| refusal.failure.class() == Class::OtherFamily);
+fn used_up<'a>(
+    refused: impl IntoIterator<Item = &'a Refusal>,
+    asked: &[Place],
+) -> impl Iterator<Item = Family> {
+    let quota = refused.into_iter().filter(|refusal| refusal.failure.class() == Class::OtherFamily);
     quota.flat_map(|refusal| match &refusal.pool {
         Some(pool) => vec![family(&pool.instance_type)],
         None => asked.iter().flat_map(|place| place.types.iter().map(|name| family(name))).collect(),

@@ -4,9 +4,10 @@ use super::failure::call;
 use super::machines::Seen;
 use super::tags::{HOST_KEY, RUN, tagged};
 use super::{Ec2, group};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::link::ssh::SshLink;
 use std::time::Duration;
+use tracing::warn;
 
 /// EC2 Instance Connect shows the machine a key for 60 s.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -22,7 +23,9 @@ impl Ec2 {
         if !door.user.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter)) {
             return Err(missing(seen, "its tag names no user"));
         }
-        self.admit(seen).await?;
+        if let Err(error) = self.admit(seen).await {
+            warn!("{}; it may still let us in", chain(&error));
+        }
         let ours = self.client.public_openssh()?;
         self.show_key(seen, &door.user, &ours).await?;
         let user = door.user.clone();
@@ -35,8 +38,8 @@ impl Ec2 {
 
     /// Lets this pipe in, whose address may not be that of the earlier try.
     async fn admit(&self, seen: &Seen) -> Result<()> {
-        let plan = self.plan().await?.regions.iter().find(|plan| plan.region == seen.region);
-        let (Some(run), Some(plan)) = (seen.tag(RUN), plan) else { return Ok(()) };
+        self.plan().await?;
+        let (Some(run), Some(plan)) = (seen.tag(RUN), self.planned(&seen.region)) else { return Ok(()) };
         for group in group::tagged_with(&self.cloud, &seen.region, tagged(RUN, run)).await? {
             let id = group.group_id().unwrap_or_default();
             group::let_in(&self.cloud, &seen.region, id, &plan.network.inbound).await?;

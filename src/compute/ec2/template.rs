@@ -5,9 +5,10 @@ use super::failure::{Class, Failure, call};
 use super::plan::RegionPlan;
 use super::pools::Mode;
 use super::tags::Tags;
-use crate::compute::RunId;
+use super::user_data::{Lease, user_data};
+use super::{Ec2, group};
+use crate::compute::{Order, RunId};
 use crate::config::aws::Aws;
-use crate::error::Result;
 use aws_sdk_ec2::types::{
     Filter, LaunchTemplate, LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
     LaunchTemplateHttpTokensState, LaunchTemplateIamInstanceProfileSpecificationRequest,
@@ -17,6 +18,11 @@ use aws_sdk_ec2::types::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::time::Duration;
+
+/// What the files of a run take on their way, at most: the machine must not end while its outputs are being fetched.
+/// The supervisor's grace ends it much earlier when nobody fetches them.
+const TRANSFERS: Duration = Duration::from_hours(1);
 
 /// A container on the machine is one hop further from the metadata.
 const METADATA_HOPS: i32 = 2;
@@ -27,24 +33,64 @@ pub(super) fn name(run: &RunId, mode: Mode) -> String {
         Mode::Spot => "spot",
         Mode::OnDemand => "on-demand",
     };
-    format!("{}-{way}", super::group::name(run))
+    format!("{}-{way}", group::name(run))
+}
+
+impl Ec2 {
+    /// The run's template in a region for one way to pay, and the group that it names; made once by a process, as they hold its keys.
+    pub(super) async fn template(
+        &self,
+        plan: &RegionPlan,
+        mode: Mode,
+        order: &Order,
+    ) -> Result<String, Failure> {
+        let mut templates = self.templates.lock().await;
+        let place = (plan.region.clone(), mode);
+        if let Some((_, template)) = templates.get(&place).filter(|(run, _)| *run == order.run) {
+            return Ok(template.clone());
+        }
+        let (cloud, tags) = (&self.cloud, self.tags(&order.run));
+        let lease = Lease {
+            boot: self.aws.boot_timeout,
+            grace: order.orphan_grace,
+            life: order.max_runtime + self.aws.boot_timeout + order.orphan_grace + TRANSFERS,
+        };
+        let text = user_data(&self.host, &self.client, lease)?;
+        let (group, from) = match &plan.network.security_group {
+            Some(group) => (group.clone(), &[][..]),
+            None => (group::group(cloud, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
+        };
+        let data = data(&self.aws, plan, mode, &group, &text, &tags);
+        let name = name(&order.run, mode);
+        let ((), id) = tokio::try_join!(
+            group::let_in(cloud, &plan.region, &group, from),
+            template(cloud, &plan.region, &name, data, &tags)
+        )?;
+        templates.insert(place, (order.run.clone(), id.clone()));
+        Ok(id)
+    }
+
+    /// Has it made anew when it is next asked for.
+    pub(super) async fn forget_template(&self, region: &str, mode: Mode) {
+        self.templates.lock().await.remove(&(region.to_owned(), mode));
+    }
 }
 
 /// Makes the template, in the place of one that an earlier try of the step left: that one holds its keys.
-pub(super) async fn template(
+async fn template(
     cloud: &Cloud,
     region: &str,
     name: &str,
     data: RequestLaunchTemplateData,
     tags: &Tags,
-) -> Result<String> {
+) -> Result<String, Failure> {
     let mut made = create(cloud, region, name, &data, tags).await;
     // Also what a call made whose answer was lost: it cannot be told from one of an earlier try.
     if made.as_ref().is_err_and(|failure| failure.is(&["InvalidLaunchTemplateName.AlreadyExistsException"])) {
-        remove_named(cloud, region, name).await?;
+        remove(cloud, region, Which::Name(name)).await?;
         made = create(cloud, region, name, &data, tags).await;
     }
-    Ok(made?)
+    made
 }
 
 async fn create(
@@ -66,29 +112,31 @@ async fn create(
     .await
 }
 
-async fn remove_named(cloud: &Cloud, region: &str, name: &str) -> Result<(), Failure> {
-    let client = cloud.ec2(region);
-    let what = format!("cannot remove the launch template {name} in {region}");
-    let removed = call("ec2:DeleteLaunchTemplate", &what, async || {
-        client.delete_launch_template().launch_template_name(name).send().await?;
-        Ok(())
-    });
-    unless_gone(removed.await)
+/// How a template is known.
+#[derive(Clone, Copy)]
+pub(super) enum Which<'a> {
+    Id(&'a str),
+    Name(&'a str),
 }
 
 /// Removes a template. One that is gone already is no error.
-pub(super) async fn remove(cloud: &Cloud, region: &str, id: &str) -> Result<(), Failure> {
+pub(super) async fn remove(cloud: &Cloud, region: &str, which: Which<'_>) -> Result<(), Failure> {
     let client = cloud.ec2(region);
-    let what = format!("cannot remove the launch template {id} in {region}");
+    let (Which::Id(known) | Which::Name(known)) = which;
+    let what = format!("cannot remove the launch template {known} in {region}");
     let removed = call("ec2:DeleteLaunchTemplate", &what, async || {
-        client.delete_launch_template().launch_template_id(id).send().await?;
+        let request = client.delete_launch_template();
+        let request = match which {
+            Which::Id(id) => request.launch_template_id(id),
+            Which::Name(name) => request.launch_template_name(name),
+        };
+        request.send().await?;
         Ok(())
     });
-    unless_gone(removed.await)
-}
-
-fn unless_gone(removed: Result<(), Failure>) -> Result<(), Failure> {
-    removed.or_else(|failure| if failure.class() == Class::Gone { Ok(()) } else { Err(failure) })
+    match removed.await {
+        Err(failure) if failure.class() == Class::Gone => Ok(()),
+        removed => removed,
+    }
 }
 
 /// The templates with a tag.
@@ -107,7 +155,7 @@ pub(super) async fn tagged_with(
 }
 
 /// What a machine is made of, but for its type, zone and price, which the fleet chooses.
-pub(super) fn data(
+fn data(
     aws: &Aws,
     plan: &RegionPlan,
     mode: Mode,
@@ -135,7 +183,7 @@ pub(super) fn data(
         .build();
     RequestLaunchTemplateData::builder()
         .image_id(&plan.image.id)
-        .block_device_mappings(root(aws, plan))
+        .set_block_device_mappings(Some(disks(aws, plan)))
         .network_interfaces(interface)
         .metadata_options(metadata)
         // A machine that powers itself off is gone for good.
@@ -146,19 +194,41 @@ pub(super) fn data(
         .build()
 }
 
-fn root(aws: &Aws, plan: &RegionPlan) -> LaunchTemplateBlockDeviceMappingRequest {
+/// The root volume as ordered, and the image's further ones: all of them go with the machine, whatever the image says.
+fn disks(aws: &Aws, plan: &RegionPlan) -> Vec<LaunchTemplateBlockDeviceMappingRequest> {
     let size = aws.disk_size.unwrap_or(0).max(plan.image.least_disk);
     let size = i32::try_from(size).unwrap_or(i32::MAX);
-    let disk = LaunchTemplateEbsBlockDeviceRequest::builder()
-        .volume_size(size)
-        .volume_type(VolumeType::from(aws.disk_type.as_str()))
-        .encrypted(true)
-        .delete_on_termination(true);
-    let root = LaunchTemplateBlockDeviceMappingRequest::builder().device_name(&plan.image.root_device);
-    root.ebs(disk.build()).build()
+    let disk = || LaunchTemplateEbsBlockDeviceRequest::builder().encrypted(true).delete_on_termination(true);
+    let at = |device: &str, disk: LaunchTemplateEbsBlockDeviceRequest| {
+        LaunchTemplateBlockDeviceMappingRequest::builder().device_name(device).ebs(disk).build()
+    };
+    let root = disk().volume_size(size).volume_type(VolumeType::from(aws.disk_type.as_str())).build();
+    let further = plan.image.further_devices.iter().map(|device| at(device, disk().build()));
+    std::iter::once(at(&plan.image.root_device, root)).chain(further).collect()
 }
 
 fn profile(profile: &str) -> LaunchTemplateIamInstanceProfileSpecificationRequest {
     let request = LaunchTemplateIamInstanceProfileSpecificationRequest::builder();
     if profile.starts_with("arn:") { request.arn(profile) } else { request.name(profile) }.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::sample;
+    use super::*;
+
+    #[test]
+    fn every_disk_of_the_image_ends_with_the_machine() {
+        let mut plan = sample::region();
+        plan.image.least_disk = 75;
+        plan.image.further_devices = vec!["/dev/sdb".to_owned()];
+        let disks = disks(&sample::aws(), &plan);
+        let disk = |number: usize| (disks[number].device_name().unwrap(), disks[number].ebs().unwrap());
+        assert_eq!((disk(0).0, disk(0).1.volume_size()), ("/dev/sda1", Some(75)));
+        // The size is the snapshot's, which the image names.
+        assert_eq!((disk(1).0, disk(1).1.volume_size()), ("/dev/sdb", None));
+        for (_, ebs) in [disk(0), disk(1)] {
+            assert_eq!((ebs.encrypted(), ebs.delete_on_termination()), (Some(true), Some(true)));
+        }
+    }
 }

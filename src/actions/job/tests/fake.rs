@@ -22,6 +22,8 @@ pub(super) enum Fate {
     GoesOn,
     /// Nobody gets in.
     NeverBoots,
+    /// Its provider takes it after 10 s, without a notice.
+    IsReclaimed,
     /// Another pipe holds it.
     IsHeld,
 }
@@ -33,6 +35,8 @@ pub(super) struct Server {
     leaving: bool,
     pub(super) resumed: bool,
     ended: bool,
+    /// Signs of life before its training was started.
+    pub(super) idle_beats: u32,
 }
 
 #[derive(Default)]
@@ -75,10 +79,10 @@ impl Fake {
         self.world.lock().unwrap().done.push(what);
     }
 
-    fn answer(&self, request: Request) -> Option<Reply> {
+    fn answer(&self, request: &Request) -> Option<Reply> {
         let mut world = self.world.lock().unwrap();
         let server = &mut world.servers[self.number];
-        match request.wish {
+        match &request.wish {
             Wish::Start(spec) => (server.started, server.resumed) = (Some(Instant::now()), spec.resume),
             Wish::Leave(_) => server.leaving = true,
             Wish::End => {
@@ -92,7 +96,8 @@ impl Fake {
             return Some(Reply::Refused("another run of this step is using the machine".to_owned()));
         }
         let age = server.started.map_or(0, |started| started.elapsed().as_secs());
-        if matches!(server.fate, Fate::Vanishes(_)) && age >= 10 || server.ended {
+        server.idle_beats += u32::from(server.started.is_none() && matches!(request.wish, Wish::Beat));
+        if matches!(server.fate, Fate::Vanishes(_) | Fate::IsReclaimed) && age >= 10 || server.ended {
             return None;
         }
         let (how, seconds) = match server.fate {
@@ -123,7 +128,7 @@ impl Fake {
             "ask" => {
                 let mut request = Vec::new();
                 input.read_to_end(&mut request).await.unwrap();
-                let reply = self.answer(serde_json::from_slice(&request).unwrap());
+                let reply = self.answer(&serde_json::from_slice(&request).unwrap());
                 if let Some(reply) = reply {
                     output.write_all(&serde_json::to_vec(&reply).unwrap()).await.ok();
                 }
@@ -182,6 +187,7 @@ pub(super) fn machine(number: usize) -> Machine {
         pool: Some(pool),
         spot: true,
         rate: Some(rate),
+        age: Duration::ZERO,
     }
 }
 
@@ -189,9 +195,11 @@ impl Server {
     /// Whether its provider took it.
     fn is_gone(&self) -> bool {
         self.ended
-            || self
-                .started
-                .is_some_and(|started| self.fate == Fate::IsTaken && started.elapsed().as_secs() >= 30)
+            || self.started.is_some_and(|started| match self.fate {
+                Fate::IsTaken => started.elapsed().as_secs() >= 30,
+                Fate::IsReclaimed => started.elapsed().as_secs() >= 10,
+                _ => false,
+            })
     }
 }
 
@@ -212,13 +220,26 @@ impl Compute for Fake {
             return Err(Error::new("the quota is used up"));
         }
         let Some(&fate) = world.fates.get(number) else { return Err(Error::new("no capacity")) };
-        world.servers.push(Server { fate, started: None, leaving: false, resumed: false, ended: false });
+        world.servers.push(Server {
+            fate,
+            started: None,
+            leaving: false,
+            resumed: false,
+            ended: false,
+            idle_beats: 0,
+        });
         Ok(machine(number))
     }
 
     async fn find(&self, _: &RunId) -> Result<Vec<Machine>> {
         let world = self.world.lock().unwrap();
         Ok((0..world.servers.len()).filter(|number| !world.servers[*number].ended).map(machine).collect())
+    }
+
+    async fn made(&self, run: &RunId) -> Result<Vec<Machine>> {
+        let found = self.find(run).await?;
+        let world = self.world.lock().unwrap();
+        Ok(found.into_iter().filter(|found| world.servers[number(found)].fate != Fate::IsHeld).collect())
     }
 
     async fn connect(&self, machine: &Machine, _: &Order) -> Result<Self> {
@@ -230,6 +251,7 @@ impl Compute for Fake {
     async fn look(&self, machine: &Machine) -> Result<Sight> {
         let server = self.world.lock().unwrap().servers[number(machine)].clone();
         Ok(match server.fate {
+            Fate::IsReclaimed if server.is_gone() => Sight::Reclaimed("no spot capacity".to_owned()),
             Fate::Vanishes(why)
                 if !why.is_empty() && server.started.is_some_and(|at| at.elapsed().as_secs() >= 10) =>
             {

@@ -9,6 +9,7 @@ fn the_code_decides_before_the_status() {
     for (code, status, class) in [
         ("InsufficientInstanceCapacity", 500, Class::Elsewhere),
         ("SpotMaxPriceTooLow", 400, Class::Elsewhere),
+        ("InvalidFleetConfiguration", 400, Class::Elsewhere),
         ("MaxSpotInstanceCountExceeded", 400, Class::OtherFamily),
         ("RequestLimitExceeded", 503, Class::Passing),
         ("IncorrectState", 400, Class::Passing),
@@ -105,4 +106,22 @@ async fn a_call_that_hangs_is_cut_off_and_tried_again() {
     });
     assert_eq!(result.await.unwrap(), 2);
     assert!(start.elapsed() >= DEADLINE);
+}
+
+#[test]
+fn an_error_of_our_own_is_the_same_after_the_way_through_a_failure() {
+    let ours = Error::new("the group has the name, but not the tag").hint("remove it").kind(Kind::Machine);
+    let shown = ours.render();
+    let error = Error::from(Failure::from(ours));
+    assert_eq!((error.render(), error.exit_kind()), (shown, Kind::Machine));
+}
+
+#[test]
+fn a_quota_of_nothing_is_told_from_one_that_is_used_up() {
+    let text = |limit| {
+        format!("You have requested more vCPU capacity than your current vCPU limit of {limit} allows for")
+    };
+    assert!(Failure::told("VcpuLimitExceeded", &text(0)).is_quota_of_none());
+    assert!(!Failure::told("VcpuLimitExceeded", &text(10)).is_quota_of_none());
+    assert!(!Failure::told("InsufficientInstanceCapacity", &text(0)).is_quota_of_none());
 }

@@ -179,6 +179,7 @@ fn check(image: sdk::Image, wanted: &str) -> Result<Image, Problem> {
     Ok(Image {
         user: user(wanted, &image),
         least_disk: least_disk(&image, &root_device),
+        further_devices: further_devices(&image, &root_device),
         name: image.name.unwrap_or_else(|| wanted.to_owned()),
         root_device,
         id,
@@ -200,6 +201,16 @@ fn user(wanted: &str, image: &sdk::Image) -> String {
         );
     }
     user.to_owned()
+}
+
+/// Its other EBS volumes, which it may say outlive the machine.
+fn further_devices(image: &sdk::Image, root_device: &str) -> Vec<String> {
+    let volumes = image.block_device_mappings().iter().filter(|device| device.ebs().is_some());
+    volumes
+        .filter_map(|device| device.device_name())
+        .filter(|name| *name != root_device)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The size of the root volume's snapshot, in GiB: a volume cannot be smaller.
@@ -262,7 +273,8 @@ mod tests {
         };
         let image = image("x").block_device_mappings(device("/dev/sdb", 500));
         let image = image.block_device_mappings(device("/dev/xvda", 75)).build();
-        assert_eq!(check(image, "ami-1").unwrap().least_disk, 75);
+        let image = check(image, "ami-1").unwrap();
+        assert_eq!((image.least_disk, image.further_devices), (75, vec!["/dev/sdb".to_owned()]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod prices;
 mod print;
 mod problem;
 #[cfg(test)]
-mod sample;
+pub(super) mod sample;
 
 pub(super) use instances::requirements;
 pub(super) use prices::{Bought, rate};
@@ -215,6 +215,8 @@ pub struct Image {
     pub root_device: String,
     /// The least size of the root volume, in GiB.
     pub least_disk: u32,
+    /// The names of the further volumes that it comes with.
+    pub further_devices: Vec<String>,
 }
 
 /// Where in a region.

@@ -1,9 +1,10 @@
 //! What the tests of this room ask for, where they do not say otherwise.
 
+use super::{Choice, Image, Network, RegionPlan};
 use crate::config::aws::{Account, Aws, Purchase, SshAddress, Wanted};
 use std::time::Duration;
 
-pub(super) fn aws() -> Aws {
+pub(in crate::compute::ec2) fn aws() -> Aws {
     Aws {
         account: Account { regions: vec!["eu-west-1".to_owned()], oidc: None },
         machine: Wanted::Types(vec![]),
@@ -24,5 +25,30 @@ pub(super) fn aws() -> Aws {
         public_ip_url: String::new(),
         boot_timeout: Duration::ZERO,
         dry_run: false,
+    }
+}
+
+pub(in crate::compute::ec2) fn region() -> RegionPlan {
+    RegionPlan {
+        region: "eu-west-1".to_owned(),
+        machine: Choice { types: vec![], by_attributes: false },
+        image: Image {
+            id: "ami-1".to_owned(),
+            name: "ubuntu-noble".to_owned(),
+            user: "ubuntu".to_owned(),
+            root_device: "/dev/sda1".to_owned(),
+            least_disk: 8,
+            further_devices: vec![],
+        },
+        disk_price: None,
+        network: Network {
+            vpc: "vpc-1".to_owned(),
+            cidrs: vec!["172.31.0.0/16".to_owned()],
+            subnets: vec![],
+            security_group: None,
+            public: true,
+            by_private: false,
+            inbound: vec!["203.0.113.7/32".to_owned()],
+        },
     }
 }

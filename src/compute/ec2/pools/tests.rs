@@ -1,5 +1,5 @@
 use super::*;
-use crate::compute::ec2::plan::{Image, Subnet};
+use crate::compute::ec2::plan::{Subnet, sample};
 
 fn offer(name: &str, zones: &[&str]) -> Offer {
     Offer {
@@ -15,27 +15,9 @@ fn offer(name: &str, zones: &[&str]) -> Offer {
 
 fn plan(types: Vec<Offer>, zones: &[&str]) -> RegionPlan {
     let subnet = |&zone: &&str| Subnet { id: format!("subnet-{zone}"), zone: zone.to_owned() };
-    RegionPlan {
-        region: "eu-west-1".to_owned(),
-        machine: Choice { types, by_attributes: false },
-        image: Image {
-            id: "ami-1".to_owned(),
-            name: "x".to_owned(),
-            user: "ubuntu".to_owned(),
-            root_device: "/dev/sda1".to_owned(),
-            least_disk: 8,
-        },
-        network: Network {
-            vpc: "vpc-1".to_owned(),
-            cidrs: Vec::new(),
-            subnets: zones.iter().map(subnet).collect(),
-            security_group: None,
-            public: true,
-            by_private: false,
-            inbound: Vec::new(),
-        },
-        disk_price: None,
-    }
+    let region = sample::region();
+    let network = Network { subnets: zones.iter().map(subnet).collect(), ..region.network };
+    RegionPlan { machine: Choice { types, by_attributes: false }, network, ..region }
 }
 
 fn pools(places: &[Place]) -> Vec<String> {

@@ -1,5 +1,5 @@
-use super::super::sample::aws;
-use super::super::{Choice, Image, Subnet};
+use super::super::sample::{self, aws};
+use super::super::{Choice, Network, Subnet};
 use super::*;
 
 fn offer(name: &str, gpus: u32, spot: &[(&str, Option<f64>)], on_demand: Option<f64>) -> Offer {
@@ -16,27 +16,11 @@ fn offer(name: &str, gpus: u32, spot: &[(&str, Option<f64>)], on_demand: Option<
 
 fn plan(types: Vec<Offer>) -> Plan {
     let subnet = |id: &str, zone: &str| Subnet { id: id.to_owned(), zone: zone.to_owned() };
-    let region = RegionPlan {
-        region: "eu-west-1".to_owned(),
-        machine: Choice { types, by_attributes: false },
-        image: Image {
-            id: "ami-1".to_owned(),
-            name: "ubuntu-noble".to_owned(),
-            user: "ubuntu".to_owned(),
-            root_device: "/dev/sda1".to_owned(),
-            least_disk: 8,
-        },
-        disk_price: Some(0.006),
-        network: Network {
-            vpc: "vpc-1".to_owned(),
-            cidrs: vec!["172.31.0.0/16".to_owned()],
-            subnets: vec![subnet("subnet-1", "eu-west-1a"), subnet("subnet-2", "eu-west-1b")],
-            security_group: None,
-            public: true,
-            by_private: false,
-            inbound: vec!["203.0.113.7/32".to_owned()],
-        },
-    };
+    let region = sample::region();
+    let subnets = vec![subnet("subnet-1", "eu-west-1a"), subnet("subnet-2", "eu-west-1b")];
+    let network = Network { subnets, ..region.network };
+    let machine = Choice { types, by_attributes: false };
+    let region = RegionPlan { machine, network, disk_price: Some(0.006), ..region };
     Plan { regions: vec![region], own_address: None }
 }
 
