@@ -12,6 +12,7 @@ mod leaving;
 mod metadata;
 pub mod protocol;
 mod requests;
+pub mod runner_log;
 mod saving;
 mod supervise;
 mod verbs;
