@@ -1,15 +1,20 @@
 //! The one comment on a pull request that is ours, kept up to date.
 
-use super::Client;
 use super::failure::Failure;
 use super::http::Scope;
 use super::pull_requests::Links;
-use crate::error::Result;
+use super::{Client, Level};
+use crate::error::{Kind, Result};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-const SCOPE: Scope = Scope { access: "pullrequest", api: "read:pullrequest:bitbucket" };
+const SCOPE: Scope = Scope {
+    access: "pullrequest",
+    api: "read:pullrequest:bitbucket",
+    level: Level::Repository,
+    kind: Kind::Publication,
+};
 
 /// A comment as Bitbucket sends it, as far as it is of use here.
 #[derive(Deserialize)]

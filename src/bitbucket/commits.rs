@@ -1,13 +1,18 @@
 //! What is shown beside a commit: build statuses, and Code Insights reports.
 
-use super::Client;
 use super::http::Scope;
-use crate::error::Result;
+use super::{Client, Level, fitting};
+use crate::error::{Kind, Result};
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-const SCOPE: Scope = Scope { access: "repository", api: "read:repository:bitbucket" };
+const SCOPE: Scope = Scope {
+    access: "repository",
+    api: "read:repository:bitbucket",
+    level: Level::Repository,
+    kind: Kind::Publication,
+};
 
 /// Bitbucket refuses longer keys, in characters.
 const LONGEST_KEY: usize = 40;
@@ -52,7 +57,7 @@ impl Client {
     pub async fn set_build_status(&self, commit: &str, status: &BuildStatus) -> Result<()> {
         let what = format!("set the build status {} of commit {commit}", status.key);
         let body = json!(BuildStatus {
-            key: short_key(&status.key),
+            key: fitting(&status.key, LONGEST_KEY),
             description: cut(&status.description, LONGEST_DESCRIPTION),
             ..status.clone()
         });
@@ -74,17 +79,6 @@ impl Client {
     }
 }
 
-/// The key itself if it fits, else as much of it as leaves room for a hash of the whole: two long keys that start
-/// alike must not replace each other.
-fn short_key(key: &str) -> String {
-    if key.chars().count() <= LONGEST_KEY {
-        return key.to_owned();
-    }
-    let hash = blake3::hash(key.as_bytes()).to_hex();
-    let start: String = key.chars().take(LONGEST_KEY - 9).collect();
-    format!("{start}-{}", &hash[..8])
-}
-
 /// The first characters of a text, with an ellipsis where there are more.
 fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -96,16 +90,6 @@ fn cut(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_that_are_too_long_stay_apart() {
-        let fits = "k".repeat(40);
-        assert_eq!(short_key(&fits), fits);
-        let (one, other) = (short_key(&format!("{fits}1")), short_key(&format!("{fits}2")));
-        assert_ne!(one, other);
-        assert_eq!([one.len(), other.len()], [40, 40]);
-        assert_eq!(short_key(&"é".repeat(50)).chars().count(), 40);
-    }
 
     #[test]
     fn descriptions_are_cut_at_a_character() {

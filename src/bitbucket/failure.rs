@@ -96,6 +96,10 @@ fn said(body: &[u8]) -> String {
     for text in [&error["message"], &error["detail"]].into_iter().filter_map(Value::as_str) {
         parts.push(quote(text.as_bytes()));
     }
+    // Where a token's scopes do not suffice, they and those that would.
+    for (name, scopes) in error["detail"].as_object().into_iter().flatten() {
+        parts.push(format!("{name}: {}", texts(scopes)));
+    }
     for (field, complaints) in error["fields"].as_object().into_iter().flatten() {
         parts.push(format!("{field}: {}", texts(complaints)));
     }
@@ -148,6 +152,10 @@ mod tests {
             (
                 r#"{"type":"error","error":{"message":"Bad","fields":{"key":["too long","odd"],"a":"b"}}}"#,
                 "Bad; key: too long odd; a: b",
+            ),
+            (
+                r#"{"type":"error","error":{"message":"Bad","detail":{"required":["a:b","c"],"granted":["d"]}}}"#,
+                "Bad; required: a:b c; granted: d",
             ),
             (r#"{"type":"error","error":{"message":"Bad","data":{"x":1}}}"#, r#"Bad; {"x":1}"#),
             (r#"{"error":"text"}"#, "text"),

@@ -1,10 +1,11 @@
 //! Requests: authorisation, deadlines, retries, pages, and what to advise where they are refused.
 
 use super::failure::Failure;
-use super::{Client, Credential};
+use super::{Client, Credential, Level};
 use crate::error::{Error, Kind, Result};
 use crate::retry::{Attempt, retry};
-use reqwest::{Method, Proxy, redirect};
+use bytes::Bytes;
+use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,13 +17,17 @@ const MOST_PAGES: usize = 100;
 /// A host that does not take connections within this time is down; waiting longer only delays the next attempt.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What a token must be allowed to do for a call, by the names that Bitbucket gives it.
+/// What a token must be allowed to do for a call, by the names that Bitbucket gives it, and on what.
 #[derive(Clone, Copy)]
 pub(super) struct Scope {
     /// As an access token's settings name it.
     pub(super) access: &'static str,
     /// As an API token's settings name it.
     pub(super) api: &'static str,
+    /// On the repository, or on its whole workspace.
+    pub(super) level: Level,
+    /// Which part of a run fails with the call.
+    pub(super) kind: Kind,
 }
 
 /// One page of a list.
@@ -80,24 +85,41 @@ impl Client {
         url: Url,
         body: Option<&Value>,
     ) -> Result<T, Failure> {
-        let request = self.http.request(method, url).timeout(self.patience.request);
-        let request = match &self.credential {
-            Credential::AccessToken(token) => request.bearer_auth(token),
-            Credential::ApiToken { email, token } => request.basic_auth(email, Some(token)),
-            Credential::PipelinesProxy { .. } => request,
-        };
+        let body = self.exchange(method, url, body).await?;
+        let unreadable = |error| Failure::last(format!("Bitbucket's answer cannot be understood: {error}"));
+        serde_json::from_slice(&body).map_err(unreadable)
+    }
+
+    /// One request, and the body of its answer, which may be empty.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> Result<Bytes, Failure> {
+        let request = self.authorised(self.request(method, url));
         let request = match body {
             Some(body) => request.json(body),
             None => request,
         };
         let response = request.send().await.map_err(Failure::of_transport)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(Failure::of_transport)?;
-        if !status.is_success() {
-            return Err(Failure::of_answer(status, &headers, &body));
+        if !response.status().is_success() {
+            return Err(refusal(response).await?);
         }
-        let unreadable = |error| Failure::last(format!("Bitbucket's answer cannot be understood: {error}"));
-        serde_json::from_slice(&body).map_err(unreadable)
+        response.bytes().await.map_err(Failure::of_transport)
+    }
+
+    /// A request to anywhere, with its deadline and without authorisation.
+    pub(super) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.http.request(method, url).timeout(self.patience.request)
+    }
+
+    pub(super) fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.credential {
+            Credential::AccessToken(token) => request.bearer_auth(token),
+            Credential::ApiToken { email, token } => request.basic_auth(email, Some(token)),
+            Credential::PipelinesProxy { .. } => request,
+        }
     }
 
     /// Every value of a list, page by page.
@@ -116,9 +138,14 @@ impl Client {
         Err(Failure::last(format!("Bitbucket's list has more than {MOST_PAGES} pages")))
     }
 
+    /// The values of a list's first page.
+    pub(super) async fn page<T: DeserializeOwned>(&self, url: Url) -> Result<Vec<T>, Failure> {
+        self.send::<Page<T>>(Method::GET, url, None).await.map(|page| page.values)
+    }
+
     fn explain(&self, what: &str, scope: Scope, failure: Failure) -> Error {
         let advice = self.advice(scope, &failure);
-        let error = Error::new(format!("cannot {what} in {}", self.repository())).kind(Kind::Publication);
+        let error = Error::new(format!("cannot {what} in {}", self.place(scope.level))).kind(scope.kind);
         match advice {
             Some(advice) => error.source(failure).hint(advice),
             None => error.source(failure),
@@ -126,6 +153,7 @@ impl Client {
     }
 
     fn advice(&self, scope: Scope, failure: &Failure) -> Option<String> {
+        let level = scope.level;
         let (variable, scope) = match &self.credential {
             Credential::AccessToken(_) => ("BITBUCKET_ACCESS_TOKEN", scope.access),
             Credential::ApiToken { .. } => ("ATLASSIAN_ACCOUNT_EMAIL and ATLASSIAN_API_TOKEN", scope.api),
@@ -140,13 +168,20 @@ impl Client {
             401 => format!(
                 "check {variable}: Bitbucket does not accept it; it may be mistyped, revoked or expired"
             ),
-            403 => format!("check {variable}: the token needs the scope {scope} on {}", self.repository()),
+            403 => format!("check {variable}: the token needs the scope {scope} on {}", self.place(level)),
             404 => format!(
                 "check that {} exists under this name, and that the token in {variable} may read it",
-                self.repository()
+                self.place(level)
             ),
             429 => "run fewer pipelines at a time, or give this one a token of its own".to_owned(),
             _ => return None,
         })
     }
+}
+
+/// Why an answer is not one of success.
+pub(super) async fn refusal(response: Response) -> Result<Failure, Failure> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.bytes().await.map_err(Failure::of_transport)?;
+    Ok(Failure::of_answer(status, &headers, &body))
 }

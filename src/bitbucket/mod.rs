@@ -1,5 +1,5 @@
-//! Bitbucket Cloud's REST API 2.0: pull requests and their comments, build statuses, Code Insights reports, the
-//! states of steps.
+//! Bitbucket Cloud's REST API 2.0: pull requests and their comments, build statuses, Code Insights reports,
+//! pipelines with their steps and logs, self-hosted runners.
 //!
 //! Every call may be made again: what it creates it first looks for, so that a lost answer, a repeated step or two
 //! runs at once do not leave two of it.
@@ -10,6 +10,7 @@ mod failure;
 mod http;
 mod pipelines;
 mod pull_requests;
+mod runners;
 
 use crate::error::{Context as _, Error, Result};
 use crate::retry::Policy;
@@ -19,7 +20,9 @@ use url::Url;
 
 pub use commits::{BuildState, BuildStatus};
 pub use failure::{Failure, status_of};
+pub use pipelines::{Outcome, Pipeline, Progress, Run, Step, Tail, Variable};
 pub use pull_requests::{NewPullRequest, PullRequest};
+pub use runners::{NewRunner, OauthClient, OauthSecret, Platform, Registered, Runner, RunnerStatus};
 
 /// Who calls. App passwords are not among them: Bitbucket removed them in July 2026.
 #[derive(Clone)]
@@ -48,6 +51,15 @@ impl fmt::Debug for Credential {
             Self::PipelinesProxy { .. } => "PipelinesProxy",
         })
     }
+}
+
+/// What a runner, or what a token may do, belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The client's repository.
+    Repository,
+    /// The whole workspace that it is in.
+    Workspace,
 }
 
 /// How long to wait for Bitbucket, and how often to try.
@@ -130,19 +142,57 @@ impl Client {
         format!("{}/{}", self.workspace, self.repo_slug)
     }
 
+    /// What a call is about, as messages name it.
+    fn place(&self, level: Level) -> String {
+        match level {
+            Level::Repository => self.repository(),
+            Level::Workspace => format!("the workspace {}", self.workspace),
+        }
+    }
+
     /// The URL below the repository's own, each segment percent-encoded.
     fn url(&self, segments: &[&str]) -> Url {
+        self.url_of(Level::Repository, segments)
+    }
+
+    /// The URL below the repository's or the workspace's own.
+    fn url_of(&self, level: Level, segments: &[&str]) -> Url {
+        let owner: &[&str] = match level {
+            Level::Repository => &["repositories", &self.workspace, &self.repo_slug],
+            Level::Workspace => &["workspaces", &self.workspace],
+        };
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["repositories", &self.workspace, &self.repo_slug]).extend(segments);
+            path.pop_if_empty().extend(owner).extend(segments);
         }
         url
     }
 }
 
+/// The text itself if it fits, else as much of it as leaves room for a hash of the whole: two long ones that start
+/// alike must stay apart. Lengths are in characters.
+fn fitting(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let hash = blake3::hash(text.as_bytes()).to_hex();
+    let start: String = text.chars().take(most - 9).collect();
+    format!("{start}-{}", &hash[..8])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_are_too_long_stay_apart() {
+        let fits = "k".repeat(40);
+        assert_eq!(fitting(&fits, 40), fits);
+        let (one, other) = (fitting(&format!("{fits}1"), 40), fitting(&format!("{fits}2"), 40));
+        assert_ne!(one, other);
+        assert_eq!([one.len(), other.len()], [40, 40]);
+        assert_eq!(fitting(&"é".repeat(50), 40).chars().count(), 40);
+    }
 
     fn client(credential: Credential) -> Client {
         Client::new("https://api.example.org/2.0/", "{a-b}", "c d/e", credential).unwrap()

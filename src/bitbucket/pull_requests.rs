@@ -1,9 +1,9 @@
 //! Pull requests: found, or else opened.
 
-use super::Client;
 use super::failure::Failure;
 use super::http::Scope;
-use crate::error::Result;
+use super::{Client, Level};
+use crate::error::{Kind, Result};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -11,6 +11,8 @@ use serde_json::json;
 pub(super) const SCOPE: Scope = Scope {
     access: "pullrequest:write",
     api: "write:pullrequest:bitbucket (with read:pullrequest:bitbucket)",
+    level: Level::Repository,
+    kind: Kind::Publication,
 };
 
 /// What to open.
