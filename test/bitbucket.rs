@@ -1,5 +1,8 @@
 //! The REST client against the fake, which holds every request to Bitbucket's contract when it is dropped.
 
+mod pipelines;
+mod runners;
+
 use fake_bitbucket::{ACCESS_TOKEN, API_EMAIL, API_TOKEN, FakeBitbucket, Fault};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};

@@ -8,10 +8,12 @@
 mod auth;
 mod body;
 mod contract;
+mod control;
 mod fault;
 mod git;
 mod repository;
 mod rest;
+mod runner_door;
 mod server;
 mod state;
 
@@ -20,13 +22,17 @@ use server::Door;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 pub use auth::{ACCESS_TOKEN, API_EMAIL, API_TOKEN};
 pub use fault::Fault;
 pub use repository::BareRepository;
-pub use state::{BuildStatus, Comment, PullRequest, Recorded, Report, Step};
+pub use runner_door::{ACCOUNT_UUID, REPOSITORY_UUID};
+pub use state::{
+    BuildStatus, Comment, Pipeline, PullRequest, Recorded, Report, Runner, Step, StepDefinition, Variable,
+};
 
 /// What a fake is started with.
 #[derive(Clone, Debug)]
@@ -39,11 +45,22 @@ pub struct Options {
     pub repository: Option<PathBuf>,
     /// The most values on one page of a list: small, so that tests meet the second page.
     pub page_length: usize,
+    /// A runner that has not been heard of for this long is offline, and its step has failed.
+    pub silence: Duration,
+    /// Whether a runner can be disabled; else Bitbucket takes the request and leaves the runner as it is.
+    pub disables: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workspace: "acme".into(), slug: "forest".into(), repository: None, page_length: 2 }
+        Self {
+            workspace: "acme".into(),
+            slug: "forest".into(),
+            repository: None,
+            page_length: 2,
+            silence: Duration::from_secs(10),
+            disables: true,
+        }
     }
 }
 
@@ -179,13 +196,6 @@ impl FakeBitbucket {
         let mut state = lock(&self.shared.state);
         state.comments.iter_mut().find(|comment| comment.id == id).expect("the comment to delete").deleted =
             true;
-    }
-
-    /// Lets Pipelines have a step in this state, by the ids of its pipeline and its own, in braces.
-    pub fn set_step(&self, pipeline: &str, id: &str, state: &str) {
-        let mut known = lock(&self.shared.state);
-        known.steps.retain(|step| step.pipeline != pipeline || step.id != id);
-        known.steps.push(Step { pipeline: pipeline.into(), id: id.into(), state: state.into() });
     }
 
     /// Every build status, the latest word of each key.

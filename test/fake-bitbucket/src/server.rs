@@ -3,7 +3,7 @@
 use crate::body::{self, Body, Error, Stream};
 use crate::fault::{End, Fault};
 use crate::state::Recorded;
-use crate::{Shared, git, lock, rest};
+use crate::{Shared, git, lock, rest, runner_door};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use hyper::body::Incoming;
@@ -55,6 +55,13 @@ async fn answer(
             }
             rest::answer(&shared, door, &head, &base, &body)
         }
+        Target::Runner => {
+            let body = collect(incoming).await?;
+            if let Some(early) = early(&fault) {
+                return early;
+            }
+            runner_door::answer(&shared, &head, &body)
+        }
         Target::Git => {
             shared.record(door, &head, None);
             if let Some(early) = early(&fault) {
@@ -100,14 +107,20 @@ enum Target {
     /// The API, under the base URL that its links must carry.
     Rest(String),
     Git,
+    /// What is neither public nor ours to call: a runner's own traffic, and where logs are stored.
+    Runner,
     Refused(u16, &'static str),
 }
 
 impl Target {
     fn of(shared: &Shared, door: Door, head: &Parts) -> Self {
-        let api = head.uri.path().starts_with("/2.0/");
+        let path = head.uri.path();
+        let api = path.starts_with("/2.0/");
         match (door, head.uri.host()) {
             (Door::Direct, _) if api => Self::Rest(format!("http://{}/2.0", shared.address)),
+            (Door::Direct, _) if ["/runner/", "/storage/"].iter().any(|start| path.starts_with(start)) => {
+                Self::Runner
+            }
             (Door::Direct, _) | (Door::Proxy, Some("bitbucket.org")) => Self::Git,
             (Door::Proxy, Some("api.bitbucket.org")) if api => {
                 Self::Rest("http://api.bitbucket.org/2.0".into())

@@ -3,13 +3,14 @@
 mod commits;
 mod pipelines;
 mod pull_requests;
+mod runners;
 
 use crate::body::{self, Body};
 use crate::server::Door;
-use crate::{Shared, auth, lock};
+use crate::{Shared, auth, lock, runner_door};
 use bytes::Bytes;
 use hyper::Response;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
@@ -22,12 +23,19 @@ struct Call<'a> {
     path: &'a str,
     query: Vec<(String, String)>,
     body: Value,
+    accept: Option<&'a str>,
 }
 
 enum Reply {
     Json(u16, Value),
     /// What the service in front of Bitbucket says when it refuses a request by itself.
     Html(u16, &'static str),
+    /// Success, without a word.
+    Empty(u16),
+    /// It is at another address.
+    Moved(String),
+    /// A log, whole: what was asked of it is cut out later.
+    Log(Vec<u8>),
 }
 
 pub(crate) fn answer(shared: &Shared, door: Door, head: &Parts, base: &str, body: &Bytes) -> Response<Body> {
@@ -35,25 +43,41 @@ pub(crate) fn answer(shared: &Shared, door: Door, head: &Parts, base: &str, body
     let reply = if auth::rest(&head.headers, door, path) {
         let query = query(head.uri.query().unwrap_or_default());
         let body = serde_json::from_slice(body).unwrap_or_default();
-        Call { shared, base, path, query, body }.route(head.method.as_str())
+        let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+        Call { shared, base, path, query, body, accept }.route(head.method.as_str())
     } else {
         error(401, "Token is invalid, expired, or not supported for this endpoint.")
     };
-    let (status, kind, text) = match reply {
-        Reply::Html(status, text) => (status, "text/html", text.to_owned()),
-        Reply::Json(status, value) => {
-            if let Some(contract) = shared.contract {
-                let found = contract.answer(head.method.as_str(), path, status, &value);
-                lock(&shared.violations).extend(found.into_iter().map(|found| format!("the fake: {found}")));
-            }
-            (status, "application/json", value.to_string())
+    let check = |status, value: &Value| {
+        if let Some(contract) = shared.contract {
+            let found = contract.answer(head.method.as_str(), path, status, value);
+            lock(&shared.violations).extend(found.into_iter().map(|found| format!("the fake: {found}")));
         }
     };
-    Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, kind)
-        .body(body::full(text))
-        .expect("a valid answer of the fake")
+    let (status, header, text) = match reply {
+        Reply::Html(status, text) => (status, (CONTENT_TYPE, "text/html".to_owned()), text.to_owned()),
+        Reply::Json(status, value) => {
+            check(status, &value);
+            (status, (CONTENT_TYPE, "application/json".to_owned()), value.to_string())
+        }
+        Reply::Empty(status) => {
+            check(status, &Value::Null);
+            return Response::builder()
+                .status(status)
+                .body(body::full(""))
+                .expect("an answer without a body");
+        }
+        Reply::Moved(place) => {
+            check(307, &Value::Null);
+            (307, (LOCATION, place), String::new())
+        }
+        Reply::Log(log) => {
+            check(200, &Value::Null);
+            return runner_door::ranged(&log, head);
+        }
+    };
+    let response = Response::builder().status(status).header(header.0, header.1);
+    response.body(body::full(text)).expect("a valid answer of the fake")
 }
 
 impl Call<'_> {
@@ -71,9 +95,15 @@ impl Call<'_> {
             ["repositories", workspace, slug, ..] => {
                 return error(404, &format!("Repository {workspace}/{slug} not found"));
             }
+            ["workspaces", workspace, "pipelines-config", "runners", rest @ ..]
+                if *workspace == options.workspace =>
+            {
+                return self.runners(method, true, rest);
+            }
             _ => return error(404, "Resource not found"),
         };
         match (method, rest) {
+            (_, ["pipelines-config", "runners", rest @ ..]) => self.runners(method, false, rest),
             ("GET", ["pullrequests"]) => self.list_pull_requests(),
             ("POST", ["pullrequests"]) => self.open_pull_request(),
             ("GET", ["pullrequests", id]) => self.get_pull_request(id),
@@ -83,7 +113,24 @@ impl Call<'_> {
             ("PUT", ["pullrequests", _, "comments", id]) => self.update_comment(id),
             ("POST", ["commit", commit, "statuses", "build"]) => self.set_status(commit),
             ("PUT", ["commit", commit, "reports", id]) => self.put_report(commit, id),
+            ("GET", ["pipelines"]) => self.list_pipelines(),
+            ("POST", ["pipelines"]) => self.run_pipeline(),
+            ("GET", ["pipelines", pipeline]) => self.get_pipeline(pipeline),
+            ("POST", ["pipelines", pipeline, "stopPipeline"]) => self.stop_pipeline(pipeline),
+            ("GET", ["pipelines", pipeline, "steps"]) => self.list_steps(pipeline),
             ("GET", ["pipelines", pipeline, "steps", step]) => self.get_step(pipeline, step),
+            ("GET", ["pipelines", pipeline, "steps", step, "log"]) => self.get_log(pipeline, step),
+            _ => error(404, "Resource not found"),
+        }
+    }
+
+    fn runners(&self, method: &str, of_workspace: bool, rest: &[&str]) -> Reply {
+        match (method, rest) {
+            ("GET", []) => self.list_runners(of_workspace),
+            ("POST", []) => self.register_runner(of_workspace),
+            ("GET", [uuid]) => self.get_runner(of_workspace, uuid),
+            ("PUT", [uuid]) => self.update_runner(of_workspace, uuid),
+            ("DELETE", [uuid]) => self.delete_runner(of_workspace, uuid),
             _ => error(404, "Resource not found"),
         }
     }

@@ -1,6 +1,13 @@
 //! What Bitbucket remembers, and what it saw.
 
+mod pipelines;
+mod runners;
+
 use serde_json::Value;
+use std::collections::BTreeMap;
+
+pub use pipelines::{Pipeline, Step, StepDefinition, Variable};
+pub use runners::Runner;
 
 /// A pull request.
 #[derive(Clone, Debug)]
@@ -32,17 +39,6 @@ pub struct Comment {
     pub body: String,
     /// Whether somebody deleted it; Bitbucket still lists it then.
     pub deleted: bool,
-}
-
-/// A step of a pipeline.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// The pipeline's id, in braces.
-    pub pipeline: String,
-    /// Its own id, in braces.
-    pub id: String,
-    /// `PENDING`, `IN_PROGRESS` or `COMPLETED`.
-    pub state: String,
 }
 
 /// A build status as it was posted.
@@ -97,6 +93,12 @@ pub(crate) struct State {
     pub(crate) statuses: Vec<BuildStatus>,
     pub(crate) reports: Vec<Report>,
     pub(crate) steps: Vec<Step>,
+    pub(crate) pipelines: Vec<Pipeline>,
+    /// The custom pipelines of `bitbucket-pipelines.yml`, by name.
+    pub(crate) definitions: BTreeMap<String, Vec<StepDefinition>>,
+    pub(crate) runners: Vec<Runner>,
+    /// How many runners were ever registered.
+    pub(crate) registered: usize,
 }
 
 impl State {
