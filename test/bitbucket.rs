@@ -30,7 +30,7 @@ fn client_with(fake: &FakeBitbucket, credential: Credential) -> Client {
     client.expect("a client").with_patience(PATIENCE)
 }
 
-fn client(fake: &FakeBitbucket) -> Client {
+pub(crate) fn client(fake: &FakeBitbucket) -> Client {
     client_with(fake, Credential::AccessToken(ACCESS_TOKEN.into()))
 }
 

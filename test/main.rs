@@ -16,6 +16,7 @@ mod kills;
 mod link;
 mod local_machine;
 mod repo;
+mod runner;
 mod ssh_server;
 mod support;
 mod train;

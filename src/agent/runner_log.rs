@@ -258,14 +258,13 @@ impl Watch {
         let leave = match self.phase {
             Phase::Busy(_) if lasted >= LONGEST_STEP => Why::Lost,
             Phase::Busy(_) if used_up || single => return Verdict::LastStep,
-            Phase::Busy(_) => return Verdict::Stay,
             Phase::Gone(_) => Why::Exited,
             Phase::Idle | Phase::Starting if single => return self.once_settled(Why::Single, now),
             Phase::Idle | Phase::Starting if used_up => return self.once_settled(Why::MaxRuntime, now),
             Phase::Unhealthy => Why::Unhealthy,
             Phase::Starting if lasted >= STARTUP => Why::NeverOnline,
             Phase::Idle if self.idle_for(now) >= self.limits.idle => Why::Idle,
-            Phase::Starting | Phase::Idle => return Verdict::Stay,
+            Phase::Busy(_) | Phase::Starting | Phase::Idle => return Verdict::Stay,
         };
         Verdict::Leave(leave)
     }

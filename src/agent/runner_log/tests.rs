@@ -1,3 +1,5 @@
+#![allow(clippy::unchecked_time_subtraction, reason = "constants")]
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -59,14 +59,14 @@ struct Complaint {
 }
 
 impl From<&State> for Progress {
-    fn from(state: &State) -> Self {
-        match (&*state.name, &state.stage, &state.result) {
+    fn from(sent: &State) -> Self {
+        match (&*sent.name, &sent.stage, &sent.result) {
             ("COMPLETED", _, result) => Self::Over(result.as_ref().map_or_else(unknown, Outcome::from)),
             ("PENDING" | "READY" | "PARSING", ..) => Self::Pending,
             ("PAUSED" | "HALTED", ..) => Self::Paused,
             ("IN_PROGRESS", Some(stage), _) if matches!(&*stage.name, "PAUSED" | "HALTED") => Self::Paused,
             ("IN_PROGRESS", ..) => Self::Running,
-            _ => Self::Other(state.name.clone()),
+            _ => Self::Other(sent.name.clone()),
         }
     }
 }

@@ -7,6 +7,7 @@ mod runners;
 
 use crate::body::{self, Body};
 use crate::server::Door;
+use crate::state::State;
 use crate::{Shared, auth, lock, runner_door};
 use bytes::Bytes;
 use hyper::Response;
@@ -14,6 +15,7 @@ use hyper::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
+use std::sync::MutexGuard;
 
 /// A call on its way through the routes.
 struct Call<'a> {
@@ -133,6 +135,13 @@ impl Call<'_> {
             ("DELETE", [uuid]) => self.delete_runner(of_workspace, uuid),
             _ => error(404, "Resource not found"),
         }
+    }
+
+    /// What Bitbucket knows, with what time has done to runners and pipelines since it was last asked.
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.shared.state);
+        state.advance(self.shared.options.silence);
+        state
     }
 
     /// The repository's URL, which all links are below.

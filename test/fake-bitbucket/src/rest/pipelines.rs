@@ -1,8 +1,8 @@
 //! Pipelines, their steps, and their logs.
 
 use super::{Call, Reply, error};
+use crate::BareRepository;
 use crate::state::{Pipeline, State, Step, Variable};
-use crate::{BareRepository, lock};
 use serde_json::{Value, json};
 
 const TIME: &str = "2026-01-02T03:04:05.678Z";
@@ -102,12 +102,6 @@ impl Call<'_> {
             }
             Some(step) => Reply::Log(step.log.clone()),
         }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        let mut state = lock(&self.shared.state);
-        state.advance(self.shared.options.silence);
-        state
     }
 }
 

@@ -3,7 +3,6 @@
 //! Bitbucket's document describes no request bodies. Names need not be unique, and the secret is told once.
 
 use super::{Call, Reply, bad_field, error, not_found};
-use crate::lock;
 use crate::state::{Runner, State};
 use serde_json::{Value, json};
 
@@ -27,8 +26,7 @@ impl State {
 
 impl Call<'_> {
     pub(super) fn list_runners(&self, of_workspace: bool) -> Reply {
-        let values: Vec<Value> =
-            lock(&self.shared.state).of(of_workspace).map(|runner| show(runner)).collect();
+        let values: Vec<Value> = self.state().of(of_workspace).map(|runner| show(runner)).collect();
         self.page(&values)
     }
 
@@ -43,7 +41,7 @@ impl Call<'_> {
         if let Some(complaint) = complaint(&labels) {
             return bad_field("labels", complaint);
         }
-        let mut state = lock(&self.shared.state);
+        let mut state = self.state();
         if state.of(of_workspace).count() >= MOST_RUNNERS {
             return error(400, "The maximum number of runners has been reached.");
         }
@@ -54,13 +52,13 @@ impl Call<'_> {
     }
 
     pub(super) fn get_runner(&self, of_workspace: bool, uuid: &str) -> Reply {
-        let mut state = lock(&self.shared.state);
+        let mut state = self.state();
         let found = state.of(of_workspace).find(|runner| runner.uuid == uuid);
         found.map_or_else(not_found, |runner| Reply::Json(200, show(runner)))
     }
 
     pub(super) fn update_runner(&self, of_workspace: bool, uuid: &str) -> Reply {
-        let mut state = lock(&self.shared.state);
+        let mut state = self.state();
         let Some(runner) = state.of(of_workspace).find(|runner| runner.uuid == uuid) else {
             return not_found();
         };
@@ -74,7 +72,7 @@ impl Call<'_> {
     }
 
     pub(super) fn delete_runner(&self, of_workspace: bool, uuid: &str) -> Reply {
-        let mut state = lock(&self.shared.state);
+        let mut state = self.state();
         let before = state.runners.len();
         state.runners.retain(|runner| runner.of_workspace != of_workspace || runner.uuid != uuid);
         if state.runners.len() == before { not_found() } else { Reply::Empty(204) }
