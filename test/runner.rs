@@ -2,6 +2,7 @@
 //! agent's watch makes of the log.
 
 use crate::bitbucket::client;
+use crate::support::say;
 use fake_bitbucket::{ACCOUNT_UUID, FakeBitbucket, Options, REPOSITORY_UUID, StepDefinition};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use trainspot::bitbucket::{
 
 const LABELS: [&str; 3] = ["self.hosted", "linux.shell", "gpu.train"];
 const LIMITS: Limits =
-    Limits { idle: Duration::from_secs(300), single: true, max_runtime: Duration::from_hours(1) };
+    Limits { idle: Duration::from_mins(5), single: true, max_runtime: Duration::from_hours(1) };
 
 /// A fake, the stand-in's files on a "machine", and a runner that is registered for it.
 struct Scene {
@@ -31,7 +32,7 @@ impl Scene {
     async fn new(level: Level, behaviour: &str) -> Option<Self> {
         let python = Command::new("python3").arg("-V").stdout(Stdio::null()).status();
         if !python.is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: there is no python3 for the stand-in runner");
+            say("SKIPPED: there is no python3 for the stand-in runner");
             return None;
         }
         let fake =

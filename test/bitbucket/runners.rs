@@ -81,6 +81,40 @@ async fn a_lost_answer_leaves_one_runner_whose_secret_is_known() {
 }
 
 #[tokio::test]
+async fn what_was_never_answered_is_taken_back_or_else_named() {
+    let fake = FakeBitbucket::start();
+    fake.next(Fault::on("POST", RUNNERS).drop_after_acting().times(4));
+    let error = client(&fake).register_runner(Level::Repository, &new("t-0")).await.unwrap_err();
+    assert_eq!((error.leftovers().count(), fake.count("POST", RUNNERS)), (0, 4));
+    assert!(fake.runners().is_empty());
+    // An answer that is not understood is as good as none.
+    fake.next(Fault::on("POST", RUNNERS).answer(200, r#"{"uuid":"{x}","name":"t-0"}"#));
+    client(&fake).register_runner(Level::Repository, &new("t-0")).await.unwrap_err();
+    // Each attempt takes back what the one before it may have made; here none can.
+    fake.next(Fault::on("POST", RUNNERS).drop_after_acting());
+    fake.next(Fault::on("DELETE", RUNNERS).answer(503, "down").times(9));
+    let error = client(&fake).register_runner(Level::Repository, &new("t-0")).await.unwrap_err();
+    assert_eq!(error.leftovers().collect::<Vec<_>>(), ["perhaps a runner t-0 of acme/forest, never used"]);
+    assert_eq!(fake.runners().len(), 1);
+}
+
+#[tokio::test]
+async fn a_runner_that_is_made_late_is_taken_back() {
+    let fake = FakeBitbucket::start();
+    // Bitbucket goes on with what its front end gave up on: the runner appears after the second attempt looked.
+    fake.next(Fault::on("POST", RUNNERS).answer(504, "Gateway Time-out"));
+    fake.next(Fault::on("POST", RUNNERS).delay(std::time::Duration::from_millis(300)));
+    let client = client(&fake);
+    let late = async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        fake.add_runner("t-1", &["self.hosted", "linux.shell"], false)
+    };
+    let new = new("t-1");
+    let (registered, _) = tokio::join!(client.register_runner(Level::Repository, &new), late);
+    assert_only(&fake, &registered.unwrap());
+}
+
+#[tokio::test]
 async fn a_runner_that_died_before_it_was_used_is_replaced() {
     let fake = FakeBitbucket::start();
     fake.add_runner("t-3", &["self.hosted", "linux.shell"], false);

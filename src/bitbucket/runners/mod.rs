@@ -136,23 +136,36 @@ impl Client {
     pub async fn register_runner(&self, level: Level, new: &NewRunner) -> Result<Registered> {
         let what = format!("register the runner {}", new.name());
         let body = json!({ "name": new.name(), "labels": new.labels() });
-        // An earlier attempt may be acted upon only after this one looked for what it made.
-        let mut tried = false;
+        // Whether there may be one whose secret nobody heard.
+        let mut lost = false;
         let registered = self.call(&what, write(level), async || {
             self.forget_unused(level, new.name(), None).await?;
-            let again = std::mem::replace(&mut tried, true);
-            let sent: Sent = self.send(Method::POST, self.runners(level), Some(&body)).await?;
-            if again {
-                self.forget_unused(level, new.name(), Some(&sent.runner.uuid)).await?;
+            let earlier = std::mem::replace(&mut lost, true);
+            match self.send::<Sent>(Method::POST, self.runners(level), Some(&body)).await {
+                Ok(sent) => {
+                    // An earlier attempt may have been acted upon after this one looked for what it made.
+                    if earlier {
+                        self.forget_unused(level, new.name(), Some(&sent.runner.uuid)).await?;
+                    }
+                    Ok(sent)
+                }
+                Err(failure) => {
+                    lost = earlier || failure.status().is_none_or(|status| status >= 500);
+                    Err(failure)
+                }
             }
-            Ok(Registered { runner: sent.runner, oauth: sent.oauth_client })
         });
-        registered.await.map_err(|error| match status_of(&error) {
-            Some(400) => error.hint(
+        match registered.await {
+            Ok(sent) => Ok(Registered { runner: sent.runner, oauth: sent.oauth_client }),
+            Err(error) if lost && self.forget_unused(level, new.name(), None).await.is_err() => {
+                let place = self.place(level);
+                Err(error.leaves(format!("perhaps a runner {} of {place}, never used", new.name())))
+            }
+            Err(error) if status_of(&error) == Some(400) => Err(error.hint(
                 "see which rule Bitbucket names; a repository and a workspace may have 100 runners each",
-            ),
-            _ => error,
-        })
+            )),
+            Err(error) => Err(error),
+        }
     }
 
     /// Every runner of the repository (not of its workspace), or of the workspace.
