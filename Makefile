@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo demo-aws test kills endings interruptions faults check docs image bench deps clean
+.PHONY: demo demo-aws test kills endings interruptions faults dvc check docs image bench deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
@@ -28,6 +28,9 @@ interruptions: deps  ## spot interruptions at random times: TRAINSPOT_INTERRUPTI
 
 faults: deps  ## every kind of failure at every call that a run makes to AWS
 	TRAINSPOT_ALL_FAULTS=1 $(TRIALS) ec2::faults
+
+dvc: deps  ## what we write beside what the real DVC writes, over DVC_TREES repositories; every fault at every call to a remote
+	DVC_TREES=$${DVC_TREES:-500} TRAINSPOT_ALL_FAULTS=1 $(TRIALS) dvc::
 
 check: deps docs  ## format, lints, licences, documentation
 	cargo fmt --all --check

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod bitbucket;
 pub mod compute;
 pub mod config;
+pub mod dvc;
 pub mod error;
 pub mod link;
 pub mod log;

@@ -11,6 +11,7 @@ mod bitbucket;
 mod config;
 mod container;
 mod docs;
+mod dvc;
 mod ec2;
 mod kills;
 mod link;

@@ -44,6 +44,18 @@ impl Place {
         entries.iter().try_for_each(|entry| check(&entry.path))
     }
 
+    /// Writes a small file, or replaces one.
+    ///
+    /// # Errors
+    /// The path leads outside or into git's own folder, or the file cannot be written.
+    pub fn write(&self, path: &str, content: &[u8]) -> Result<()> {
+        let name = Name::Text(path.to_owned());
+        check(&name)?;
+        self.file(&name, false, |out| {
+            out.write_all(content).with_context(|| format!("cannot write '{path}'"))
+        })
+    }
+
     /// Writes one file by `fill`, and puts it in its place if `fill` says that it is good.
     pub(super) fn file(
         &self,

@@ -1,0 +1,27 @@
+//! What DVC does for a run's outputs, without DVC: pointers byte for byte, and objects in every kind of remote.
+
+mod config;
+mod dir;
+mod gitignore;
+mod hash;
+mod init;
+mod object;
+mod outs;
+mod pipelines;
+mod pointer;
+mod push;
+pub mod remote;
+mod rules;
+mod store;
+mod track;
+mod yaml;
+
+pub use config::Remotes;
+pub use dir::Listed;
+pub use hash::Md5;
+pub use object::{Content, Object, Oid, Stamp};
+pub use pipelines::{Cached, cached};
+pub use pointer::Pointer;
+pub use push::{Pushed, push};
+pub use store::{Order, Sent, Stored, store};
+pub use track::{Change, Shipment, Tracked, Tracking, track, write};

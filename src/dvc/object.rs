@@ -1,0 +1,129 @@
+//! An object of a DVC remote: content under the name of its MD5.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// The name of an object: the MD5 of its content in lower-case hexadecimal, and `.dir` if it lists a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Oid(String);
+
+impl Oid {
+    /// The name, if `text` is one: 32 lower-case hexadecimal digits, then nothing or `.dir`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let md5 = text.strip_suffix(".dir").unwrap_or(text);
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (md5.len() == 32 && md5.bytes().all(digit)).then(|| Self(text.to_owned()))
+    }
+
+    /// The name of what has this MD5, which is all of it.
+    pub(super) fn of_digits(digits: String) -> Self {
+        Self(digits)
+    }
+
+    /// The name of the list of a directory whose bytes would be called `content`.
+    pub(super) fn listing(content: &Self) -> Self {
+        Self(format!("{}.dir", content.md5()))
+    }
+
+    /// The MD5 without `.dir`.
+    #[must_use]
+    pub fn md5(&self) -> &str {
+        &self.0[..32]
+    }
+
+    /// Whether the object lists a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.0.len() > 32
+    }
+
+    /// The folder of the object, below a remote's root: `files/md5/ab`, with `/` as separator.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        format!("files/md5/{}", &self.0[..2])
+    }
+
+    /// Where the object is, below a remote's root: `files/md5/ab/cdef…`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.folder(), &self.0[2..])
+    }
+}
+
+impl Display for Oid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// An object that is here and belongs in a remote.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its name.
+    pub oid: Oid,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where its content is.
+    pub content: Content,
+}
+
+/// Where an object's content is.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In a file, which may have been changed since it was hashed, and is hashed again when it is sent.
+    File(PathBuf),
+    /// In a file that is hashed again only if its stamp does not hold any more.
+    Hashed(PathBuf, Stamp),
+    /// In memory: the list of a directory.
+    Bytes(Bytes),
+}
+
+/// A file as it was when it was hashed. As long as that holds, hashing it again would say the same: sending a gigabyte costs
+/// its MD5 once and not twice, which is most of the time that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// A file's clock ticks this seldom, with room to spare: two writes in one tick leave the same times.
+    const TICK: Duration = Duration::from_millis(50);
+
+    /// The stamp of a file that is going to be hashed: it counts if it still holds after that. None for a file that was
+    /// changed so shortly before that another change could not be told from it.
+    #[must_use]
+    pub fn before_hashing(file: &File) -> Option<Self> {
+        let stamp = Self::of(&file.metadata().ok()?);
+        let changed =
+            Duration::new(u64::try_from(stamp.changed.0).ok()?, u32::try_from(stamp.changed.1).ok()?);
+        let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed).ok()?;
+        (age > Self::TICK).then_some(stamp)
+    }
+
+    /// Whether the file still is as it was.
+    #[must_use]
+    pub fn holds(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|metadata| *self == Self::of(&metadata))
+    }
+
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            // No program can set this one back.
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! How a request gets to an object store: with the MD5 of its body, signed, within a deadline, and again if it has to be.
+//!
+//! It is here that requests are tried again, and not by asking opendal again: its writers lose a part on the way if
+//! they are.
+
+use super::super::AGAIN;
+use super::super::options::Options;
+use super::super::web::client::{self, Client};
+use super::proof::{self, MD5};
+use crate::error::{Error, Result, chain};
+use crate::retry::Tries;
+use bytes::Bytes;
+use futures_util::stream;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
+use reqsign_core::{BoxedFuture, Context, HttpSend, Signer, SigningCredential, StaticEnv};
+use reqsign_file_read_tokio::TokioFileRead;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The slowest link that is waited for, in bytes a second.
+const SLOWEST: u64 = 32 << 10;
+/// A metadata service that is there answers in milliseconds; where there is none, the address often is silent.
+const METADATA: Duration = Duration::from_secs(5);
+
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// What sends requests.
+pub(super) struct Transport {
+    client: Client,
+    /// None for anonymous requests.
+    signing: Option<Box<dyn Signing>>,
+    /// What a request that makes an object says beside what it has to.
+    making: HeaderMap,
+    /// Whether an entity tag of 32 digits is the content's MD5. That of an encrypted object is not.
+    pub(super) tagged: bool,
+    /// How long an answer may take, without the time that the body takes to get there.
+    patience: Duration,
+}
+
+/// Signs requests with some kind of credential.
+pub(super) trait Signing: Send + Sync + Unpin + 'static {
+    fn sign<'a>(&'a self, parts: &'a mut Parts) -> BoxedFuture<'a, reqsign_core::Result<()>>;
+}
+
+impl<K: SigningCredential> Signing for Signer<K> {
+    fn sign<'a>(&'a self, parts: &'a mut Parts) -> BoxedFuture<'a, reqsign_core::Result<()>> {
+        Box::pin(Signer::sign(self, parts, None))
+    }
+}
+
+impl Transport {
+    /// A way to the store. The keys `ssl_verify`, `connect_timeout` and `read_timeout` say how.
+    pub(super) fn new(options: &Options<'_>, signing: Option<Box<dyn Signing>>) -> Result<Self> {
+        let patience = options.seconds("read_timeout", client::SILENCE)?;
+        Ok(Self {
+            client: client::plain(options)?,
+            signing,
+            making: HeaderMap::new(),
+            tagged: false,
+            patience,
+        })
+    }
+
+    /// Adds what goes with each request that makes an object.
+    pub(super) fn making(mut self, name: HeaderName, value: &str) -> Result<Self> {
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| Error::new(format!("{name} cannot be sent as it is")))?;
+        self.making.insert(name, value);
+        Ok(self)
+    }
+
+    /// One try, within its deadline.
+    async fn once(&self, parts: Parts, body: Bytes) -> opendal::Result<Response<Bytes>> {
+        let deadline = self.patience + Duration::from_secs(body.len() as u64 / SLOWEST);
+        let late = |_| unanswered(&format!("within {} s", deadline.as_secs()));
+        timeout(deadline, self.exchange(parts, body)).await.map_err(late)?
+    }
+
+    async fn exchange(&self, mut parts: Parts, body: Bytes) -> opendal::Result<Response<Bytes>> {
+        proof::prove(&mut parts, &body).await;
+        if !body.is_empty() {
+            parts.headers.entry(header::CONTENT_TYPE).or_insert(BYTES);
+        }
+        if proof::makes(&parts) {
+            parts.headers.extend(self.making.clone());
+        }
+        if let Some(signing) = &self.signing {
+            signing.sign(&mut parts).await.map_err(|error| unsigned(&error))?;
+        }
+        let sent = parts.headers.get(MD5).cloned();
+        let answer = send(&self.client, parts, body).await.map_err(|error| unanswered(&error))?;
+        match sent {
+            // Not all that speak like S3 look at the MD5 that they are given.
+            Some(sent) if self.tagged && proof::tagged(&answer).is_some_and(|arrived| sent != arrived) => {
+                Err(opendal::Error::new(ErrorKind::Unexpected, "what arrived is not what was sent")
+                    .set_temporary())
+            }
+            _ => Ok(answer),
+        }
+    }
+}
+
+impl HttpTransport for Transport {
+    async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
+        let uri = request.uri().clone();
+        let (parts, body) = request.into_parts();
+        let body = body.to_bytes();
+        let mut tries = Tries::new(AGAIN);
+        let answer = loop {
+            let answer = self.once(parts.clone(), body.clone()).await;
+            let (passing, wait) = match &answer {
+                Ok(answer) => (passing(&parts.method, answer), client::asked_wait(answer.headers())),
+                Err(error) => (error.is_temporary(), None),
+            };
+            if !(passing && tries.again(wait).await) {
+                break answer?;
+            }
+        };
+        let (mut parts, body) = answer.into_parts();
+        parts.extensions.insert(uri);
+        let length = body.len() as u64;
+        // The length that a HEAD's answer tells is the object's.
+        let body = HttpBody::new(stream::iter([Ok(Buffer::from(body))]), Some(length));
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+fn unanswered(why: &str) -> opendal::Error {
+    opendal::Error::new(ErrorKind::Unexpected, format!("no answer: {why}")).set_temporary()
+}
+
+/// Refusals that pass, whatever status comes with them: the services' words for "slower", "we failed", and "what arrived
+/// is not what you say it is".
+const PASSING: [&str; 8] = [
+    "RequestTimeout",
+    "SlowDown",
+    "InternalError",
+    "BadDigest",
+    "InvalidDigest",
+    "Md5Mismatch",
+    "rateLimitExceeded",
+    "userRateLimitExceeded",
+];
+
+/// Whether trying again may help. S3 may find out that it failed only after it has said 200.
+fn passing(method: &Method, answer: &Response<Bytes>) -> bool {
+    let (status, body) = (answer.status(), String::from_utf8_lossy(answer.body()));
+    if status.is_success() && !(method == Method::POST && body.contains("<Error>")) {
+        return false;
+    }
+    let passes = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
+    passes || PASSING.iter().any(|code| body.contains(code))
+}
+
+async fn send(client: &Client, parts: Parts, body: Bytes) -> Result<Response<Bytes>, String> {
+    let told = |error: reqwest::Error| chain(&error.without_url());
+    let request = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
+    let answer = request.send().await.map_err(told)?;
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let body = answer.bytes().await.map_err(told)?;
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    Ok(answer)
+}
+
+/// Keys that are wrong or missing. What the signer says may quote a file, so only its kind of failure is told.
+fn unsigned(error: &reqsign_core::Error) -> opendal::Error {
+    let why = match error.kind() {
+        reqsign_core::ErrorKind::CredentialInvalid => "no credential was found, or it has expired",
+        reqsign_core::ErrorKind::PermissionDenied => "the credential may not be used",
+        _ => "the request cannot be signed with this credential",
+    };
+    opendal::Error::new(ErrorKind::PermissionDenied, format!("NoCredential: {why}"))
+}
+
+/// What credentials are found with: these variables, the files that they name, and the metadata services.
+pub(super) fn context(options: &Options<'_>, variables: &[(&str, &str)], names: &[&str]) -> Result<Context> {
+    let found =
+        names.iter().filter_map(|name| Some(((*name).to_owned(), options.environment(name)?.to_owned())));
+    let given = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let envs: HashMap<_, _> = found.chain(given).collect();
+    let home_dir = options.environment("HOME").map(Into::into);
+    let asking = Asking(client::asking()?);
+    Ok(Context::new()
+        .with_file_read(TokioFileRead)
+        .with_http_send(asking)
+        .with_env(StaticEnv { home_dir, envs }))
+}
+
+/// Asks for credentials.
+#[derive(Debug)]
+struct Asking(Client);
+
+impl HttpSend for Asking {
+    async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let sent = timeout(METADATA, send(&self.0, parts, body))
+            .await
+            .unwrap_or_else(|_| Err("no answer".to_owned()));
+        sent.map_err(reqsign_core::Error::unexpected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_known_by_status_and_code() {
+        let said = |method: Method, status: u16, body: &'static str| {
+            let answer = Response::builder().status(status).body(Bytes::from_static(body.as_bytes()));
+            passing(&method, &answer.unwrap())
+        };
+        assert!(said(Method::PUT, 503, "") && said(Method::HEAD, 429, ""));
+        assert!(said(Method::PUT, 400, "<Error><Code>BadDigest</Code></Error>"));
+        assert!(said(Method::POST, 403, r#"{"error": {"errors": [{"reason": "rateLimitExceeded"}]}}"#));
+        assert!(said(Method::POST, 200, "<Error><Code>InternalError</Code></Error>"));
+        assert!(!said(Method::GET, 200, "<Key>SlowDown</Key>"));
+        assert!(!said(Method::PUT, 403, "<Error><Code>AccessDenied</Code></Error>"));
+        assert!(!said(Method::PUT, 507, "") && !said(Method::PUT, 404, ""));
+    }
+}

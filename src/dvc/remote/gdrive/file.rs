@@ -1,0 +1,80 @@
+//! A file or folder as Drive tells it, and questions about files.
+
+use super::Object;
+use serde::Deserialize;
+
+/// What is asked of a file.
+pub(super) const FIELDS: &str = "id,name,size,md5Checksum,parents";
+
+pub(super) const FOLDER: &str = "application/vnd.google-apps.folder";
+
+/// A file or folder.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct File {
+    pub(super) id: String,
+    pub(super) name: String,
+    /// In decimal digits. None for a folder, or for a document of Google's own.
+    size: Option<String>,
+    md5_checksum: Option<String>,
+    /// The folders that hold it: one today, several in old ones.
+    #[serde(default)]
+    pub(super) parents: Vec<String>,
+}
+
+impl File {
+    /// Whether it is the object, and whole.
+    pub(super) fn holds(&self, object: &Object) -> bool {
+        let size = self.size.as_deref().and_then(|digits| digits.parse().ok());
+        size == Some(object.size) && self.md5_checksum.as_deref() == Some(object.oid.md5())
+    }
+
+    /// What it holds, for messages.
+    pub(super) fn content(&self) -> String {
+        let size = self.size.as_deref().unwrap_or("no");
+        format!("{size} bytes with the MD5 {}", self.md5_checksum.as_deref().unwrap_or("of nothing"))
+    }
+}
+
+/// A page of a listing.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Page {
+    #[serde(default)]
+    pub(super) files: Vec<File>,
+    pub(super) next_page_token: Option<String>,
+}
+
+/// The folder that the remote names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Root {
+    pub(super) id: String,
+    /// The Shared Drive that it is in.
+    pub(super) drive_id: Option<String>,
+    pub(super) mime_type: String,
+    #[serde(default)]
+    pub(super) trashed: bool,
+}
+
+/// The query for what is in any of these folders.
+pub(super) fn either(folders: &[String]) -> String {
+    let each: Vec<_> = folders.iter().map(|id| format!("'{id}' in parents")).collect();
+    format!("({})", each.join(" or "))
+}
+
+/// A text in a query.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_takes_any_name() {
+        assert_eq!(quoted(r"it's a \ path"), r"'it\'s a \\ path'");
+        assert_eq!(either(&["a".to_owned(), "b".to_owned()]), "('a' in parents or 'b' in parents)");
+    }
+}

@@ -1,0 +1,184 @@
+//! An object's content, read in parts, and proven to be what the object is named after.
+
+use super::{Object, Place};
+use crate::dvc::object::{Content, Stamp};
+use crate::error::{Context as _, Error, Result};
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// The MD5 of `bytes`.
+pub(super) fn md5(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
+}
+
+/// An object's file, open, or its bytes; reading it feeds the proof.
+pub(super) struct Reader {
+    from: From,
+    hash: Option<Md5>,
+    left: u64,
+    changed: String,
+}
+
+enum From {
+    File { file: File, what: String, stamp: Option<Stamp> },
+    Bytes(Bytes),
+}
+
+impl Reader {
+    /// Opens the content. A file that still is as it was when it was hashed is not hashed again.
+    pub(super) fn open(object: &Object) -> Result<Self> {
+        let changed = format!("{} is not what it was when it was hashed as {}", subject(object), object.oid);
+        let (from, hash) = match &object.content {
+            Content::Bytes(bytes) => (From::Bytes(bytes.clone()), true),
+            Content::File(path) | Content::Hashed(path, _) => {
+                let what = format!("cannot read {}", path.display());
+                let file = File::open(path).map_err(|error| unreadable(&what, error))?;
+                let stamp = match &object.content {
+                    Content::Hashed(_, stamp) => Some(*stamp).filter(|stamp| stamp.holds(&file)),
+                    _ => None,
+                };
+                (From::File { file, what, stamp }, stamp.is_none())
+            }
+        };
+        Ok(Self { from, hash: hash.then(Md5::new), left: object.size, changed })
+    }
+
+    /// The file, where the content needs no more proof than its stamp; to copy it by the kernel.
+    pub(super) fn stamped(&self) -> Option<&File> {
+        match &self.from {
+            From::File { file, stamp: Some(_), .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Reads until the buffer is full or the object is over, and returns how much.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        match &mut self.from {
+            From::Bytes(bytes) if bytes.len() < length => return Err(self.changed()),
+            From::Bytes(bytes) => buffer[..length].copy_from_slice(&bytes.split_to(length)),
+            From::File { file, what, .. } => match file.read_exact(&mut buffer[..length]) {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(self.changed()),
+                read => read.map_err(|error| unreadable(what, error))?,
+            },
+        }
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..length]);
+        }
+        self.left -= length as u64;
+        Ok(length)
+    }
+
+    /// Notes that so much was read past us.
+    pub(super) fn skip(&mut self, length: u64) -> Result<()> {
+        self.left = self.left.checked_sub(length).ok_or_else(|| self.changed())?;
+        Ok(())
+    }
+
+    /// Whether all that was read is what the object is named after.
+    pub(super) fn prove(mut self, object: &Object) -> Result<()> {
+        let more = match &mut self.from {
+            From::Bytes(bytes) => !bytes.is_empty(),
+            From::File { file, what, .. } => {
+                file.read(&mut [0]).map_err(|error| unreadable(what, error))? > 0
+            }
+        };
+        let same = self.left == 0
+            && match (self.hash.take(), &self.from) {
+                (Some(hash), _) => hex(&hash.finalize()) == object.oid.md5(),
+                (None, From::File { file, stamp: Some(stamp), .. }) => stamp.holds(file),
+                (None, _) => false,
+            };
+        if more || !same { Err(self.changed()) } else { Ok(()) }
+    }
+
+    fn changed(&self) -> Error {
+        Error::new(self.changed.clone()).hint("end whatever still writes to it, then run again")
+    }
+}
+
+fn unreadable(what: &str, error: std::io::Error) -> Error {
+    let missing = error.kind() == ErrorKind::NotFound;
+    let error = Error::new(what).source(error);
+    if missing { error.hint("it was removed before it was sent; run what makes it again") } else { error }
+}
+
+fn subject(object: &Object) -> String {
+    match &object.content {
+        Content::File(path) | Content::Hashed(path, _) => path.display().to_string(),
+        Content::Bytes(_) => "the list of a directory".to_owned(),
+    }
+}
+
+/// Lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The whole of an object that fits into memory, proven.
+pub(super) async fn whole(object: &Object) -> Result<Bytes> {
+    let object = object.clone();
+    let read = move || {
+        let mut reader = Reader::open(&object)?;
+        let mut buffer =
+            vec![0; usize::try_from(object.size).context("an object that large is not read at once")?];
+        reader.read(&mut buffer)?;
+        reader.prove(&object)?;
+        Ok(Bytes::from(buffer))
+    };
+    spawn_blocking(read).await.context("cannot read an object")?
+}
+
+/// An object in parts, read ahead of who sends them by a thread of its own: one part in its hands, one waiting.
+pub(super) struct Parts {
+    parts: mpsc::Receiver<Bytes>,
+    reading: JoinHandle<Result<()>>,
+}
+
+impl Parts {
+    /// Begins to read. Each part but the last has `length` bytes.
+    pub(super) fn of(object: &Object, length: usize) -> Self {
+        let (sender, parts) = mpsc::channel(1);
+        let object = object.clone();
+        let reading = spawn_blocking(move || {
+            let mut reader = Reader::open(&object)?;
+            loop {
+                let most = usize::try_from(reader.left).unwrap_or(usize::MAX).min(length);
+                let mut buffer = vec![0; most];
+                let read = reader.read(&mut buffer)?;
+                if reader.left == 0 {
+                    // The last part only goes with the proof: what takes a request by its length never has a whole one.
+                    reader.prove(&object)?;
+                    // Who gave up receives no more.
+                    sender.blocking_send(buffer.into()).ok();
+                    return Ok(());
+                }
+                if read == 0 || sender.blocking_send(buffer.into()).is_err() {
+                    return Ok(());
+                }
+            }
+        });
+        Self { parts, reading }
+    }
+
+    /// The next part; none after the last, which comes only if all of them are what the object is named after.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self.parts.recv().await {
+            Some(part) => Ok(Some(part)),
+            None => (&mut self.reading).await.context("cannot read an object")?.map(|()| None),
+        }
+    }
+}
+
+/// What failed, on which object and remote.
+pub(super) fn cannot_send(object: &Object, place: &Place) -> String {
+    format!("cannot send {} as {} to {place}", subject(object), object.oid.key())
+}

@@ -1,0 +1,77 @@
+//! The HTTP client of a remote.
+
+use super::super::options::Options;
+use crate::error::{Context as _, Result};
+pub(in super::super) use reqwest::Client;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Certificate, ClientBuilder, Identity, redirect};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a server may be silent.
+pub(in super::super) const SILENCE: Duration = Duration::from_mins(1);
+/// A host that does not take a connection within this time is down.
+const CONNECT: Duration = Duration::from_secs(20);
+/// A metadata service is on the same machine.
+const NEAR: Duration = Duration::from_secs(2);
+const REDIRECTS: usize = 5;
+
+/// A client without a credential.
+pub(in super::super) fn plain(options: &Options<'_>) -> Result<Client> {
+    build(options, HeaderMap::new())
+}
+
+/// A client whose every request carries these headers.
+pub(super) fn build(options: &Options<'_>, headers: HeaderMap) -> Result<Client> {
+    let connect = options.seconds("connect_timeout", CONNECT)?;
+    let mut builder = builder().connect_timeout(connect).default_headers(headers);
+    let verify = options.text("ssl_verify").or_else(|| options.environment("AWS_CA_BUNDLE"));
+    match verify {
+        None => {}
+        Some(_) if options.flag("ssl_verify", true).is_ok_and(|verify| !verify) => {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        Some(_) if options.text("ssl_verify").is_some() && options.flag("ssl_verify", true).is_ok() => {}
+        Some(path) => {
+            let authorities = Certificate::from_pem_bundle(&read(&options.resolve(path))?);
+            builder = builder
+                .tls_certs_merge(authorities.with_context(|| format!("{path} holds no certificates"))?);
+        }
+    }
+    if let Some(path) = options.path("cert_path") {
+        let mut pem = read(&path)?;
+        if let Some(path) = options.path("key_path") {
+            pem.extend(read(&path)?);
+        }
+        let identity = Identity::from_pem(&pem)
+            .map_err(|error| options.wrong("cert_path", "is no certificate with its key").source(error))?;
+        builder = builder.identity(identity);
+    }
+    builder.build().context("cannot set up HTTP")
+}
+
+/// A client for credentials: what it asks is near or absent.
+pub(in super::super) fn asking() -> Result<Client> {
+    builder().connect_timeout(NEAR).timeout(CONNECT).build().context("cannot set up HTTP")
+}
+
+/// How long an answer asks to stay away. A date is not understood, and the usual backoff applies.
+pub(in super::super) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("trainspot/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::custom(follow))
+}
+
+/// Only within the same origin: the credential is for that one. Others end up as the answer.
+fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let same = attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
+    if same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,14 @@
+//! DVC without DVC, beside the real one.
+
+mod config;
+mod edits;
+mod files;
+mod flow;
+mod formats;
+mod gdrive;
+mod oracle;
+mod pipelines;
+mod push;
+mod refusals;
+mod remotes;
+mod trees;
