@@ -56,7 +56,7 @@ async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
             let mut offset = 0;
             // Any of these may fail: what it talks to is killed.
             agent.send(&clone, entries.clone(), "").await.ok();
-            let wanted = Wanted { required: vec!["sent".to_owned()], optional: vec![] };
+            let wanted = Wanted { required: vec!["sent".to_owned()], ..Wanted::default() };
             agent.fetch(&wanted, &target, "").await.ok();
             let patience = Duration::from_millis(50);
             let _ = tokio::time::timeout(patience, agent.follow(&mut offset, &mut |_: &[u8]| {})).await;

@@ -2,6 +2,7 @@
 
 mod announce;
 mod job;
+mod kept;
 mod publish;
 mod reporting;
 mod sweep;

@@ -1,9 +1,12 @@
 //! What comes after the training, and all of `ACTION: publish`: commit, push, pull request, report.
 
 use super::announce::{self, Bitbucket, Pushed};
+use super::kept;
 use super::reporting::{self, Facts};
+use crate::agent::Wanted;
 use crate::bitbucket::Credential;
 use crate::config::{Config, PublishMode};
+use crate::dvc::store;
 use crate::error::{Error, Kind, Result};
 use crate::log::progress::{in_words, while_waiting};
 use crate::repo::{Access, Checkout, Destination, Publication, Published, Remote};
@@ -38,8 +41,9 @@ pub(super) struct Training {
 pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
     let clone = checkout(config)?;
+    let order = kept::order(config, &clone, true)?;
     check_access(config, &clone).await?;
-    let matches = find(&config.clone_dir, &config.outputs)?;
+    let mut matches = find(&config.clone_dir, &config.outputs)?;
     if !matches.unmatched.is_empty() {
         return Err(Error::new(format!(
             "nothing in the clone matches '{}' of OUTPUTS",
@@ -48,7 +52,24 @@ pub(super) async fn run(config: &Config) -> Result<String> {
         .kind(Kind::Publication)
         .hint("pass the files on from the step that makes them, with its artifacts"));
     }
+    if !order.is_empty() {
+        let without = Wanted { without: order.outputs.clone(), ..Wanted::default() };
+        matches.files.retain(|entry| !without.leaves_out(&entry.path.to_path()));
+        let stored = while_waiting("sending to DVC's remote", store(&config.clone_dir, &order)).await;
+        let stored = stored.map_err(|error| match error.exit_kind() {
+            Kind::Unexpected => error.kind(Kind::Publication),
+            _ => error,
+        })?;
+        add(&mut matches.files, kept::take(config, &stored)?);
+    }
     publish(config, &clone, Made { outputs: matches.files, training: None, total: start.elapsed() }).await
+}
+
+/// Adds files to commit, each once.
+pub(super) fn add(outputs: &mut Vec<Entry>, more: Vec<Entry>) {
+    let known = |entry: &Entry| more.iter().any(|other| other.path == entry.path);
+    outputs.retain(|entry| !known(entry));
+    outputs.extend(more);
 }
 
 /// The clone, with the commit that this pipeline runs for.

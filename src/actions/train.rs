@@ -1,6 +1,7 @@
 //! `ACTION: train`: a machine, the training on it, its outputs home, then published.
 
 use super::job::{self, Checkpoints, Job, Trained};
+use super::kept;
 use super::publish::{self, Made, Training};
 use super::unless_stopped;
 use crate::agent::Wanted;
@@ -9,9 +10,10 @@ use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::local::Local;
 use crate::compute::{Compute, Order, RunId};
 use crate::config::{Cloud, Config, Train};
+use crate::dvc::{Order as Keep, Stored};
 use crate::error::{Error, Kind, Result};
 use crate::link::Agent;
-use crate::log::progress::in_words;
+use crate::log::progress::{in_words, while_waiting};
 use crate::repo::Checkout;
 use crate::transfer::{Entry, Header};
 use std::path::PathBuf;
@@ -64,6 +66,7 @@ async fn run_on<C: Compute>(
 ) -> Result<String> {
     let start = Instant::now();
     let clone = publish::checkout(config)?;
+    let order = kept::order(config, &clone, matches!(train.cloud, Cloud::Local))?;
     let run = run_id(config);
     let checked = async {
         let checks = (publish::check_access(config, &clone), compute.prepare(), compute.find(&run));
@@ -90,15 +93,15 @@ async fn run_on<C: Compute>(
         shutdown,
         state: job::State::default(),
     };
-    let trained = trained(&job, config).await;
-    let (trained, header) = match trained {
+    let trained = trained(&job, config, &order).await;
+    let (trained, home) = match trained {
         Ok(trained) => trained,
         Err(error) => {
             publish::report_failure(config, &clone, &error, &[], start.elapsed()).await;
             return Err(error);
         }
     };
-    let published = published(config, &job, train, (&clone, &trained, &header), start).await;
+    let published = published(config, &job, train, (&clone, &trained, &home), start).await;
     // It costs nothing, and a later run's sweep finds it: no reason to fail.
     if let Err(error) = job.clean().await {
         warn!("{}", error.render());
@@ -112,7 +115,7 @@ async fn published<C: Compute>(
     config: &Config,
     job: &Job<'_, C>,
     train: &Train,
-    (clone, trained, header): (&Checkout, &Trained, &Header),
+    (clone, trained, home): (&Checkout, &Trained, &Home),
     start: Instant,
 ) -> Result<String> {
     if let Err(error) = verdict(trained, train.max_runtime) {
@@ -121,8 +124,10 @@ async fn published<C: Compute>(
         last_words(&trained.tail);
         return Err(error);
     }
+    let mut outputs = outputs(&home.header, config)?;
+    publish::add(&mut outputs, kept::take(config, &home.stored)?);
     let made = Made {
-        outputs: outputs(header, config)?,
+        outputs,
         training: Some(Training {
             machine: trained.machine.description.clone(),
             took: trained.took,
@@ -136,21 +141,50 @@ async fn published<C: Compute>(
     unless_stopped(job.shutdown, "publishing; the outputs are in the clone", published).await
 }
 
-async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config) -> Result<(Trained, Header)> {
+/// What is safe of a training's outputs.
+#[derive(Default)]
+struct Home {
+    /// The files that came.
+    header: Header,
+    /// What DVC keeps.
+    stored: Stored,
+}
+
+async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config, order: &Keep) -> Result<(Trained, Home)> {
     job.run(async |agent, trained| {
         if trained.exit.how != How::Exited(0) {
-            return Ok(Header::default());
+            return Ok(Home::default());
         }
         info!("training done ({})", in_words(trained.took));
-        harvest(agent, config).await
+        // First what is small, and surely comes.
+        let header = harvest(agent, config).await?;
+        let stored = if order.is_empty() { Stored::default() } else { keep(agent, config, order).await? };
+        Ok(Home { header, stored })
     })
     .await
+}
+
+/// Has the machine send what DVC keeps. If it cannot, the outputs come here, as the machine is about to end.
+async fn keep<L: crate::link::Link>(agent: &Agent<L>, config: &Config, order: &Keep) -> Result<Stored> {
+    let storing = agent.store(order);
+    let error = match while_waiting("sending to DVC's remote", storing).await {
+        Err(error) if error.exit_kind() == Kind::Publication => error,
+        stored => return stored,
+    };
+    let wanted = Wanted { optional: order.outputs.clone(), ..Wanted::default() };
+    Err(match agent.fetch(&wanted, &config.clone_dir, "rescuing the outputs").await {
+        Ok(saved) => {
+            error.leaves(format!("{} outputs, in the clone; nothing was committed", saved.entries.len()))
+        }
+        Err(failed) => error.leaves(format!("no output: {}", crate::error::chain(&failed))),
+    })
 }
 
 /// Brings the outputs into the clone, each at the place where the training wrote it.
 async fn harvest<L: crate::link::Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
     let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
-    let wanted = Wanted { required: config.outputs.clone(), optional };
+    let without = config.dvc.outputs.clone();
+    let wanted = Wanted { required: config.outputs.clone(), optional, without };
     let what = "fetching the outputs";
     let header = agent.fetch(&wanted, &config.clone_dir, what).await?;
     if header.unmatched.is_empty() {
@@ -161,6 +195,7 @@ async fn harvest<L: crate::link::Link>(agent: &Agent<L>, config: &Config) -> Res
     let all = Wanted {
         required: Vec::new(),
         optional: wanted.required.into_iter().chain(wanted.optional).collect(),
+        without: wanted.without,
     };
     let saved = agent.fetch(&all, &config.clone_dir, what).await?;
     let unmatched = header.unmatched.join("', '");
@@ -226,7 +261,7 @@ fn spec(config: &Config, train: &Train, commit: &str) -> Spec {
         checkpoint_interval: train.checkpoint_interval,
         resume: false,
     };
-    let parts = format!("{commit} {spec:?} {:?}", config.outputs);
+    let parts = format!("{commit} {spec:?} {:?} {:?}", config.outputs, config.dvc);
     spec.fingerprint = blake3::hash(parts.as_bytes()).to_hex().to_string();
     spec
 }

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod command;
+mod dvc;
 mod guard;
 mod home;
 mod leaving;
@@ -60,6 +61,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "pack-checkpoint" => {
             verbs::pack_checkpoint(&home, flags.get("--number")?.parse().context("agent: --number")?)
         }
+        "dvc" => dvc::run(&home),
         "follow" => verbs::follow(&home, flags.get("--offset")?.parse().context("agent: --offset")?),
         _ => Err(Error::new(format!("agent: no verb '{verb}'"))),
     }

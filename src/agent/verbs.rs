@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// How often the log is looked at.
@@ -21,6 +22,16 @@ pub struct Wanted {
     pub required: Vec<String>,
     /// Patterns that may match none.
     pub optional: Vec<String>,
+    /// Files and folders that are not sent, whatever matches them.
+    pub without: Vec<String>,
+}
+
+impl Wanted {
+    /// Whether a path is one of those that are not sent, or below one.
+    #[must_use]
+    pub fn leaves_out(&self, path: &Path) -> bool {
+        self.without.iter().any(|folder| path.starts_with(folder))
+    }
 }
 
 /// Hands one request from standard input to the supervisor, and its reply to standard output.
@@ -54,6 +65,7 @@ pub(super) fn pack(home: &Home) -> Result<()> {
     } else {
         header.entries.clear();
     }
+    header.entries.retain(|entry| !wanted.leaves_out(&entry.path.to_path()));
     Sender { root: &home.work(), progress: &mut |_| {} }.send(&header, std::io::stdout().lock())
 }
 

@@ -15,6 +15,7 @@ pub mod variables;
 pub use problems::Problems;
 
 use crate::bitbucket::Credential;
+use crate::dvc::Order;
 use reader::Reader;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub struct Config {
     pub clone_dir: PathBuf,
     /// Patterns of the files to commit, relative to the clone.
     pub outputs: Vec<String>,
+    /// What DVC keeps of the outputs.
+    pub dvc: Order,
     /// How to train; present for [`Action::Train`].
     pub train: Option<Train>,
     /// What to remove; present for [`Action::Sweep`].

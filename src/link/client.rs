@@ -4,7 +4,8 @@ use super::stall::Meter;
 use super::{Link, Session};
 use crate::agent::Wanted;
 use crate::agent::protocol::{Reply, Request, Status, Wish};
-use crate::error::{Context as _, Error, Result};
+use crate::dvc;
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::log::progress::Progress;
 use crate::transfer::{Entry, Header, Place, Sender, receive};
 use std::path::{Path, PathBuf};
@@ -107,6 +108,34 @@ impl<L: Link> Agent<L> {
     pub async fn fetch_checkpoint(&self, number: u64, folder: &Path) -> Result<Header> {
         let flags = [("--number", number.to_string())];
         self.bring("pack-checkpoint", &flags, &[], folder.to_owned(), "saving a checkpoint").await
+    }
+
+    /// Has the machine keep outputs in DVC's remotes. The order's credentials stay in the agent's memory.
+    ///
+    /// # Errors
+    /// They could not be kept, or the link broke: asked again, the machine sends only what is missing.
+    pub async fn store(&self, order: &dvc::Order) -> Result<dvc::Stored> {
+        const WHAT: &str = "cannot keep the outputs of DVC_OUTPUTS";
+        let Session { input, output, finished } = self.link.agent("dvc", &[]).await?;
+        let order = serde_json::to_vec(order).context(WHAT)?;
+        let meter = Meter::default();
+        let mut answer = Vec::new();
+        let talk = async {
+            if let Some(mut input) = input {
+                input.write_all(&order).await?;
+                input.shutdown().await?;
+            }
+            if let Some(output) = output {
+                meter.count(output).read_to_end(&mut answer).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        let ended = meter.watch(async { Ok(tokio::join!(talk, finished)) }).await;
+        let (talked, finished) = ended.context(WHAT)?;
+        // The verb's own words are final: it has tried again itself. A link that broke is not.
+        finished?.check(WHAT).map_err(|error| error.kind(Kind::Publication))?;
+        talked.context(WHAT)?;
+        serde_json::from_slice(answer.trim_ascii()).context(WHAT)
     }
 
     async fn bring(

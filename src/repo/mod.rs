@@ -98,6 +98,15 @@ impl Checkout {
         workspace::list(&open(&self.root)?, &self.root, include)
     }
 
+    /// The files that git tracks at or below one of these paths.
+    ///
+    /// # Errors
+    /// The clone cannot be read.
+    pub fn tracked(&self, paths: &[String]) -> Result<Vec<PathBuf>> {
+        let all = workspace::tracked(&open(&self.root)?).context("cannot list the files that git tracks")?;
+        Ok(all.into_iter().filter(|file| paths.iter().any(|path| file.starts_with(path))).collect())
+    }
+
     /// The content of the file `path` at `commit`, or `None` where there is no such file.
     ///
     /// A file of more than 1 MiB is an error: it is not what this is for.

@@ -37,7 +37,7 @@ pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> 
 }
 
 /// What `HEAD` and the index name: an earlier step may have added files without committing them.
-fn tracked(repository: &Repository) -> Result<BTreeSet<PathBuf>, git2::Error> {
+pub(super) fn tracked(repository: &Repository) -> Result<BTreeSet<PathBuf>, git2::Error> {
     let mut paths = BTreeSet::new();
     repository.head()?.peel_to_tree()?.walk(TreeWalkMode::PreOrder, |directory, entry| {
         if entry.kind() != Some(ObjectType::Tree) {

@@ -8,17 +8,17 @@ pub(super) const CASES: &[Case] = &[
         "TRAIN_COMMAND is missing: The training's commands, run by the machine's shell in the repository's folder. The first that fails ends the training.",
     ]),
     (&[("OUTPUTS", "")], &[
-        "OUTPUTS is missing: The files to commit: paths or globs, '**' included. Each must match something.",
+        "OUTPUTS is missing: name the files to commit, or in DVC_OUTPUTS those that DVC is to keep",
     ]),
     (&[("TRAIN_COMMAND", ""), ("OUTPUTS", "")], &[
         "TRAIN_COMMAND is missing: The training's commands, run by the machine's shell in the repository's folder. The first that fails ends the training.",
-        "OUTPUTS is missing: The files to commit: paths or globs, '**' included. Each must match something.",
+        "OUTPUTS is missing: name the files to commit, or in DVC_OUTPUTS those that DVC is to keep",
     ]),
     (&[("TRAIN_COMMAND", "  ")], &[
         "TRAIN_COMMAND is missing: The training's commands, run by the machine's shell in the repository's folder. The first that fails ends the training.",
     ]),
     (&[("ACTION", "publish"), ("OUTPUTS", "")], &[
-        "OUTPUTS is missing: The files to commit: paths or globs, '**' included. Each must match something.",
+        "OUTPUTS is missing: name the files to commit, or in DVC_OUTPUTS those that DVC is to keep",
     ]),
     (&[("ACTION", "runn")], &[
         "ACTION 'runn' is not known; it can be 'train', 'publish' or 'sweep'",
@@ -123,7 +123,7 @@ pub(super) const CASES: &[Case] = &[
         "OUTPUTS is a list, but OUTPUTS_COUNT is '999999', not the number of OUTPUTS_0, OUTPUTS_1, …",
     ]),
     (&[("OUTPUTS", ""), ("OUTPUTS_COUNT", "1"), ("OUTPUTS_0", "")], &[
-        "OUTPUTS is missing: The files to commit: paths or globs, '**' included. Each must match something.",
+        "OUTPUTS is missing: name the files to commit, or in DVC_OUTPUTS those that DVC is to keep",
     ]),
     (&[("OUTPUTS", ""), ("OUTPUTS_COUNT", "2"), ("OUTPUTS_0", "ok.bin"), ("OUTPUTS_1", "/etc/passwd")], &[
         "OUTPUTS '/etc/passwd' is an absolute path; give it relative to the repository's folder",

@@ -12,7 +12,7 @@ use trainspot::link::local::LocalLink;
 use trainspot::transfer::{Entry, EntryKind, Header, Name, Sender};
 
 fn wanted(patterns: &[&str]) -> Wanted {
-    Wanted { required: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), optional: vec![] }
+    Wanted { required: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), ..Wanted::default() }
 }
 
 #[tokio::test]

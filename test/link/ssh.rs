@@ -152,7 +152,7 @@ async fn odd_names_arrive_and_failures_come_with_their_words() {
     agent.send(&clone, entries(&clone), "sending").await.unwrap();
     assert_eq!(tree(&server.home().work()), tree(&clone));
 
-    let wanted = Wanted { required: vec!["../run/log".to_owned()], optional: vec![] };
+    let wanted = Wanted { required: vec!["../run/log".to_owned()], ..Wanted::default() };
     let error = agent.fetch(&wanted, &clone, "").await.unwrap_err().render();
     assert!(error.contains("the pattern '../run/log' leads out of the folder"), "{error}");
     let error = agent.fetch_checkpoint(7, &clone).await.unwrap_err().render();
@@ -207,8 +207,10 @@ async fn files_on_a_connection_that_is_killed_fail_and_go_over_the_next() {
     assert_eq!(tree(&server.home().work()).len(), 0);
     agent.send(&clone, entries(&clone), "").await.unwrap();
 
-    let (back, wanted) =
-        (server.folder.path().join("back"), Wanted { required: vec!["large".to_owned()], optional: vec![] });
+    let (back, wanted) = (
+        server.folder.path().join("back"),
+        Wanted { required: vec!["large".to_owned()], ..Wanted::default() },
+    );
     fs::create_dir(&back).unwrap();
     let (fetched, killed) = tokio::join!(agent.fetch(&wanted, &back, ""), killing());
     let error = fetched.unwrap_err().render();
@@ -372,7 +374,7 @@ async fn alone() {
 
     let clone = server.folder.path().join("clone");
     fs::create_dir(&clone).unwrap();
-    let wanted = Wanted { required: vec!["model".to_owned()], optional: vec![] };
+    let wanted = Wanted { required: vec!["model".to_owned()], ..Wanted::default() };
     let before = memory("VmRSS:");
     agent.fetch(&wanted, &clone, "fetching").await.unwrap();
     let took = memory("VmHWM:").saturating_sub(before);

@@ -86,7 +86,7 @@ async fn thousands_of_files_and_a_large_one_go_both_ways_and_take_no_memory() {
     assert!(0 < peak && peak < 30 << 10, "taking files took {peak} KiB");
     assert!(tree(&rig.home().work()) == sent, "not everything arrived as it was");
     let back = rig.aside("back");
-    let wanted = Wanted { required: vec!["data".to_owned(), "large".to_owned()], optional: vec![] };
+    let wanted = Wanted { required: vec!["data".to_owned(), "large".to_owned()], ..Wanted::default() };
     let (header, peak) = with_peak(&rig, "pack", agent.fetch(&wanted, &back, "fetching")).await;
     assert_eq!(header.unwrap().entries.len(), 5001);
     assert!(0 < peak && peak < 30 << 10, "sending files took {peak} KiB");

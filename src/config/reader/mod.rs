@@ -1,6 +1,7 @@
 //! The table applied to an environment: values, mistakes and warnings.
 
 mod aws;
+mod dvc;
 mod publish;
 mod train;
 
@@ -10,6 +11,7 @@ use super::spelling;
 use super::values::{self, Value};
 use super::variables::{Action, Presence, Provider, VARIABLES, Variable, find};
 use super::{Config, Pipeline, Secret, Train};
+use crate::dvc::Order;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -108,6 +110,7 @@ impl Reader {
         let train = (self.action == Action::Train).then(|| self.train());
         let sweep = (self.action == Action::Sweep).then(|| self.sweep());
         let bitbucket = self.bitbucket(&pipeline);
+        let dvc = self.dvc();
         self.unknown(train.as_ref());
         let clone_dir = pipeline.clone_dir.clone().unwrap_or_else(|| PathBuf::from("."));
         Config {
@@ -116,7 +119,8 @@ impl Reader {
             clone_dir,
             outputs: self.list("OUTPUTS"),
             publish: self.publish(),
-            secrets: self.secrets(train.as_ref()),
+            secrets: self.secrets(train.as_ref(), &dvc),
+            dvc,
             warnings: std::mem::take(&mut self.warnings),
             pipeline,
             train,
@@ -164,14 +168,11 @@ impl Reader {
     }
 
     /// The values to hide: our own secrets, and those of the training whose names say that they are secret.
-    fn secrets(&self, train: Option<&Train>) -> Vec<Secret> {
-        const TELLING: [&str; 9] =
-            ["TOKEN", "SECRET", "PASS", "PWD", "KEY", "CREDENTIAL", "AUTH", "JWT", "DSN"];
+    fn secrets(&self, train: Option<&Train>, dvc: &Order) -> Vec<Secret> {
         let own = VARIABLES.iter().filter(|variable| variable.secret);
         let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());
-        let training =
-            training.filter(|(name, _)| TELLING.iter().any(|word| name.to_ascii_uppercase().contains(word)));
+        let training = training.filter(|(name, _)| tells(name));
         let of_the_step = OF_THE_STEP
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.to_owned())));
@@ -179,7 +180,13 @@ impl Reader {
             .chain(of_the_step)
             .filter(|(_, value)| value.len() >= SHORTEST_SECRET)
             .map(|(name, value)| Secret { name, value })
+            .chain(dvc::secrets(dvc).filter(|secret| secret.value.len() >= SHORTEST_SECRET))
             .collect()
+    }
+
+    /// Whether outputs are brought home and published.
+    fn publishes(&self) -> bool {
+        self.action != Action::Sweep
     }
 
     /// Whether a value was given that is not the default.
@@ -238,6 +245,14 @@ impl Reader {
             _ => Duration::ZERO,
         }
     }
+}
+
+/// Whether a variable's name says that its value is secret.
+fn tells(name: &str) -> bool {
+    const TELLING: [&str; 10] =
+        ["TOKEN", "SECRET", "PASS", "PWD", "KEY", "CREDENTIAL", "AUTH", "JWT", "DSN", "CONNECTION_STRING"];
+    let name = name.to_ascii_uppercase();
+    TELLING.iter().any(|word| name.contains(word))
 }
 
 /// The checked value of a variable, or what is wrong with it, without a secret's value.

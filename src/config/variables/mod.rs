@@ -1,6 +1,7 @@
 //! The one table of variables. Parser, `--help`, the README's tables, `pipe.yml` and the tests all read it.
 
 mod aws;
+mod dvc;
 mod publish;
 mod train;
 
@@ -195,8 +196,8 @@ const fn seconds(least: u64, most: u64) -> Kind {
 /// Every variable, in the order in which the documentation lists them.
 pub const VARIABLES: &[Variable] = &joined::<{ COUNT }>();
 
-const PARTS: [&[Variable]; 3] = [train::TABLE, aws::TABLE, publish::TABLE];
-const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len();
+const PARTS: [&[Variable]; 4] = [train::TABLE, aws::TABLE, dvc::TABLE, publish::TABLE];
+const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len();
 
 const fn joined<const LENGTH: usize>() -> [Variable; LENGTH] {
     let mut all = [PARTS[0][0]; LENGTH];

@@ -37,9 +37,9 @@ pub(super) const TABLE: &[Variable] = &[
     variable(
         "OUTPUTS",
         Patterns,
-        Required,
+        Optional,
         BOTH,
-        "The files to commit: paths or globs, `**` included. Each must match something.",
+        "The files to commit: paths or globs, `**` included. Each must match something. Needed unless DVC keeps all outputs.",
     ),
     variable(
         "CHECKPOINTS",

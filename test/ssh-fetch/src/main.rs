@@ -63,7 +63,7 @@ async fn fetch(door: Door, program: &str, file: &str) -> Result<()> {
     while !matches!(ask(&agent, Wish::Beat).await?, State::Ended(_)) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let wanted = Wanted { required: vec!["model/big.bin".to_owned()], optional: vec![] };
+    let wanted = Wanted { required: vec!["model/big.bin".to_owned()], ..Wanted::default() };
     for folder in std::io::stdin().lock().lines() {
         let start = Instant::now();
         agent.fetch(&wanted, Path::new(&folder?), "fetching").await?;

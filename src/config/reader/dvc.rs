@@ -1,0 +1,62 @@
+//! What DVC keeps, and the credentials of its remotes.
+
+use super::super::Secret;
+use super::Reader;
+use crate::dvc::Order;
+use std::collections::BTreeMap;
+
+/// The variables from which DVC's remotes and their SDKs take credentials and settings.
+const FAMILIES: [&str; 6] = ["AWS_", "AZURE_", "GDRIVE_", "GOOGLE_", "OSS_", "SSH_"];
+const NAMES: [&str; 3] = ["STORAGE_EMULATOR_HOST", "HOME", "USER"];
+/// Those among them that are for other things.
+const OTHERS: [&str; 3] = ["AWS_OIDC_ROLE_ARN", "SSH_CIDR", "SSH_ADDRESS"];
+
+impl Reader {
+    pub(super) fn dvc(&mut self) -> Order {
+        let (outputs, push) = (self.list("DVC_OUTPUTS"), self.switch("DVC_PUSH"));
+        if self.missing("OUTPUTS") && outputs.is_empty() && !push && self.publishes() {
+            self.problems.add(
+                "OUTPUTS",
+                "is missing: name the files to commit, or in DVC_OUTPUTS those that DVC is to keep",
+            );
+        }
+        if let Some(glob) = outputs.iter().find(|output| output.contains(['*', '?'])) {
+            self.problems.add(
+                "DVC_OUTPUTS",
+                format!("has the glob '{glob}', but DVC tracks each output by its path; name the files or their folder"),
+            );
+        }
+        let plain = |output: &String| output.trim_start_matches("./").trim_end_matches('/').to_owned();
+        let outputs: Vec<String> = outputs.iter().map(plain).collect();
+        if let Some(both) = self.list("OUTPUTS").iter().map(plain).find(|output| outputs.contains(output)) {
+            self.problems.add(
+                "DVC_OUTPUTS",
+                format!("and OUTPUTS both name '{both}'; git or DVC can have it, not both"),
+            );
+        }
+        if outputs.is_empty() && !push && self.some("DVC_REMOTE").is_some() {
+            self.warnings.push("DVC_REMOTE has no effect without DVC_OUTPUTS or DVC_PUSH".to_owned());
+        }
+        let used = !outputs.is_empty() || push;
+        let environment = if used { self.of_remotes() } else { BTreeMap::new() };
+        Order { outputs, push, remote: self.some("DVC_REMOTE"), environment, in_git: Vec::new() }
+    }
+
+    fn of_remotes(&self) -> BTreeMap<String, String> {
+        let wanted = |name: &str| {
+            (FAMILIES.iter().any(|family| name.starts_with(family)) || NAMES.contains(&name))
+                && !OTHERS.contains(&name)
+        };
+        let all = self.environment.0.iter().filter(|(name, value)| wanted(name) && !value.is_empty());
+        all.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+}
+
+/// The credentials among them, which are hidden.
+pub(super) fn secrets(order: &Order) -> impl Iterator<Item = Secret> {
+    const NO_SECRETS: [&str; 7] =
+        ["REGION", "ENDPOINT", "PROFILE", "_FILE", "HOME", "USER", "SSH_KNOWN_HOSTS"];
+    let secret = |name: &str| !NO_SECRETS.iter().any(|word| name.contains(word)) && super::tells(name);
+    let found = order.environment.iter().filter(move |(name, _)| secret(name));
+    found.map(|(name, value)| Secret { name: name.clone(), value: value.clone() })
+}

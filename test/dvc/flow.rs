@@ -1,0 +1,138 @@
+//! A whole run whose outputs DVC keeps, from the step's environment to what a teammate pulls.
+
+use crate::support::{Access, Scene};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TRAIN: &str = "mkdir -p model data; printf weights > model/m.bin; echo 1 > data/one; echo 2 > data/two; \
+    echo '{\"accuracy\": 0.91}' > model/metrics.json";
+
+fn scene(remote: &Path) -> Scene {
+    let mut scene = Scene::new(Access::Token, &[("train.sh", "echo hi\n")]);
+    scene.set("TRAIN_COMMAND", TRAIN).set("OUTPUTS", "model/*.json").set("DVC_OUTPUTS", "model/m.bin, data/");
+    scene.set("DVC_REMOTE", remote.to_str().unwrap());
+    scene
+}
+
+/// The objects of a remote that is a folder: names relative to it.
+fn objects(remote: &Path) -> Vec<PathBuf> {
+    let files = walkdir::WalkDir::new(remote).sort_by_file_name().into_iter().filter_map(Result::ok);
+    let files = files.filter(|entry| entry.file_type().is_file());
+    files.map(|entry| entry.path().strip_prefix(remote).unwrap().to_owned()).collect()
+}
+
+fn file(scene: &Scene, path: &str) -> String {
+    String::from_utf8(scene.remote.file(&scene.branch(), path).unwrap_or_default()).unwrap()
+}
+
+#[test]
+fn pointers_are_committed_and_their_objects_are_in_the_remote() {
+    let remote = tempfile::tempdir().unwrap();
+    let scene = scene(remote.path());
+    let run = scene.run().expect(0);
+    assert!(run.log.contains("DVC keeps model/m.bin (7 B) as "), "{}", run.log);
+    assert!(run.log.contains("sent 4 objects"), "{}", run.log);
+    let changed = scene.remote.git(&["diff", "--name-only", "main", &scene.branch()]);
+    assert_eq!(
+        changed.lines().collect::<Vec<_>>(),
+        [
+            ".dvc/.gitignore",
+            ".dvc/config",
+            ".dvcignore",
+            ".gitignore",
+            "data.dvc",
+            "model/.gitignore",
+            "model/m.bin.dvc",
+            "model/metrics.json"
+        ]
+    );
+    assert_eq!(
+        file(&scene, "model/m.bin.dvc"),
+        "outs:\n- md5: 20a8bd1bd1a24dbf5a98b0b1ac43ec23\n  size: 7\n  hash: md5\n  path: m.bin\n"
+            .replace("20a8bd1bd1a24dbf5a98b0b1ac43ec23", &md5("weights"))
+    );
+    assert_eq!(objects(remote.path()).len(), 4);
+    // Once more: nothing is sent, and nothing is new.
+    let run = scene.run().expect(0);
+    assert!(run.log.contains("sent 0 objects (0 B)") && run.log.contains("4 were there"), "{}", run.log);
+    scene.assert_nothing_left();
+    pulls(&scene, "model/m.bin", "weights");
+}
+
+fn md5(text: &str) -> String {
+    trainspot::dvc::Md5::of(text.as_bytes()).to_string()
+}
+
+/// A teammate's `dvc pull`, with the real one.
+fn pulls(scene: &Scene, path: &str, content: &str) {
+    let bin = match super::oracle::venv() {
+        Ok(bin) => bin,
+        Err(reason) => return crate::support::say(&format!("skipped: {reason}")),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let clone = folder.path().join("clone");
+    let run = |program: &str, arguments: &[&str], within: &Path| {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(within).env("HOME", folder.path()).env("DVC_NO_ANALYTICS", "1");
+        let output =
+            command.env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap())).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let branch = scene.branch();
+    run(
+        "git",
+        &["clone", "-q", "-b", &branch, &scene.remote.path().display().to_string(), "clone"],
+        folder.path(),
+    );
+    run(&format!("{bin}/dvc"), &["pull", "-q"], &clone);
+    assert_eq!(std::fs::read_to_string(clone.join(path)).unwrap(), content);
+    assert!(run(&format!("{bin}/dvc"), &["status", "-c"], &clone).contains("in sync"));
+}
+
+#[test]
+fn outputs_that_were_left_in_the_clone_are_kept_too() {
+    let remote = tempfile::tempdir().unwrap();
+    let mut scene = scene(remote.path());
+    scene.set("ACTION", "publish").set("OUTPUTS", "");
+    std::fs::create_dir_all(scene.clone().join("model")).unwrap();
+    std::fs::create_dir_all(scene.clone().join("data")).unwrap();
+    std::fs::write(scene.clone().join("model/m.bin"), "weights").unwrap();
+    std::fs::write(scene.clone().join("data/one"), "1").unwrap();
+    scene.run().expect(0);
+    assert_eq!(objects(remote.path()).len(), 3);
+    assert!(file(&scene, "data.dvc").contains(".dir"));
+}
+
+/// A remote that takes nothing ends the run before anything is committed, and the outputs are not lost with the machine.
+#[test]
+fn what_could_not_be_sent_is_brought_home_and_nothing_is_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let remote = folder.path().join("a-file");
+    std::fs::write(&remote, "no folder").unwrap();
+    let scene = scene(&remote);
+    let run = scene.run().expect(5);
+    assert!(run.out.contains("cannot keep the outputs of DVC_OUTPUTS"), "{}", run.out);
+    assert!(run.out.contains("Still there: 3 outputs, in the clone"), "{}", run.out);
+    assert_eq!(std::fs::read_to_string(scene.clone().join("model/m.bin")).unwrap(), "weights");
+    assert_eq!(scene.remote.head(&scene.branch()), None);
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn what_is_wrong_is_said_before_the_training() {
+    let remote = tempfile::tempdir().unwrap();
+    let cases = [
+        ("DVC_OUTPUTS", "train.sh", "git tracks 'train.sh' of DVC_OUTPUTS"),
+        ("DVC_REMOTE", "storage", "there is no DVC remote 'storage'"),
+        ("DVC_REMOTE", "hdfs://host/path", "hdfs://"),
+        ("DVC_OUTPUTS", "model/*.bin", "has the glob 'model/*.bin'"),
+        ("DVC_OUTPUTS", "model/*.json", "has the glob"),
+    ];
+    for (name, value, words) in cases {
+        let mut scene = scene(remote.path());
+        let run = scene.set(name, value).run().expect(2);
+        assert!(run.out.contains(words), "{name}={value}: {}", run.out);
+        assert!(!run.log.contains("training started"), "{}", run.log);
+    }
+}
