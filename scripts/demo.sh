@@ -92,14 +92,20 @@ pipe() (
 if [ "$cloud" = local ]; then
     say "The pipe"
     pipe TRAIN_ENV_COUNT=1 TRAIN_ENV_0="PATH=$python:$PATH"
+    say "The same again, with the model in a DVC remote, here a folder, and its pointer in git"
+    pipe TRAIN_ENV_COUNT=1 TRAIN_ENV_0="PATH=$python:$PATH" BITBUCKET_STEP_UUID='{33333333-3333-3333-3333-333333333333}' \
+        OUTPUTS_COUNT=2 OUTPUTS_0=model/metrics.json OUTPUTS_1=model/confusion_matrix.png \
+        DVC_OUTPUTS=model/random_forest.joblib DVC_REMOTE="$scene/storage" BRANCH=trainspot/with-dvc
+    find "$scene/storage" -type f -size +0 -printf '%s bytes: %P\n'
 else
     train_on_aws
 fi
 
 say "What it pushed"
-branch=$(git -C "$scene/forest.git" for-each-ref --format='%(refname:short)' 'refs/heads/trainspot/')
 git -C "$scene/forest.git" branch --list
-git -C "$scene/forest.git" log --stat "main..$branch"
+for branch in $(git -C "$scene/forest.git" for-each-ref --format='%(refname:short)' 'refs/heads/trainspot/'); do
+    git -C "$scene/forest.git" log --stat "main..$branch"
+done
 
 say "The pull request and its report, as Bitbucket has them"
 inside python3 scripts/show_pull_requests.py "$(value FAKE_API_URL)/repositories/demo/forest" "$(value FAKE_ACCESS_TOKEN)"

@@ -1,0 +1,127 @@
+"""Measure what the pipe does for DVC's remotes, beside DVC itself.
+
+usage: bench_dvc.py PROGRAM
+
+PROGRAM is a release build of trainspot. The pipe hashes an output, sends it and writes its pointer (`ACTION: publish` without a
+commit); DVC does the same by `dvc add` and `dvc push`. They run in turns on the same machine, each in a new repository and to a new
+place in the remote. The S3 is moto's, which both wait for. See bench.py for how times, ratios and memory are taken.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from bench import HEADER, MIB, ROW, ratio, replace, repository, row, run_peer, run_pipe, write_noise
+
+ROOT = Path(__file__).parent.parent
+BIG = 1024 * MIB
+FILES, FILE_BYTES = 10_000, 20 * 1024
+TURNS = {"a path": 3, "S3": 1}
+KEYS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def venv():
+    """The folder of DVC's and moto's programs."""
+    command = [ROOT / "scripts/venv.sh", "dvc-remotes", "test/dvc/remotes.txt"]
+    return Path(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+
+
+class Moto:
+    """An S3 with a bucket, on this machine."""
+
+    def __init__(self, programs):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.url, null = f"http://127.0.0.1:{port}", subprocess.DEVNULL
+        self.process = subprocess.Popen([programs / "moto_server", "-p", str(port)], stdout=null, stderr=null)
+        make = urllib.request.Request(f"{self.url}/models", method="PUT")
+        for _ in range(200):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(make, timeout=5).close()
+                return
+            time.sleep(0.1)
+        raise SystemExit("error: moto does not answer")
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def work(folder, data):
+    """A new repository with a copy of the data in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    repository(folder)
+    (replace if data.is_dir() else shutil.copy)(data, folder / "data")
+    os.sync()
+    return folder
+
+
+def ours(program, folder, data, remote, endpoint):
+    clone = work(folder / "ours", data)
+    variables = {"ACTION": "publish", "PUBLISH": "none", "DVC_OUTPUTS": "data", "DVC_REMOTE": remote}
+    run = run_pipe(program, clone, variables | KEYS | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {}))
+    if not (clone / "data.dvc").exists():
+        raise SystemExit("error: the pipe wrote no pointer")
+    return run.seconds, run.peak / MIB
+
+
+def theirs(programs, folder, data, remote, endpoint):
+    clone = work(folder / "theirs", data)
+    dvc = str(programs / "dvc")
+    settings = {"endpointurl": endpoint, "access_key_id": "id", "secret_access_key": "secret", "region": "us-east-1"}
+    prepare = [[dvc, "init", "-q"], [dvc, "remote", "add", "-q", "-d", "store", remote]]
+    prepare += [[dvc, "remote", "modify", "-q", "store", *each] for each in settings.items() if endpoint]
+    prepare.append([dvc, "config", "core.analytics", "false"])
+    for command in prepare:
+        subprocess.run(command, cwd=clone, check=True)
+    seconds, peak = run_peer([dvc, "add", "-q", "data"], [dvc, "push", "-q"], cwd=clone)
+    return sum(seconds), peak / MIB
+
+
+def compare(what, goal, data, program, programs, folder, moto):
+    for where, turns in TURNS.items():
+        runs, peers, floors = [], [], []
+        for turn in range(turns):
+            name = f"{what[:4].strip().replace(',', '')}-{turn}"
+            place = (lambda who: f"s3://models/{who}-{name}") if where == "S3" else (lambda who: str(folder / f"{who}-{name}"))
+            endpoint = moto.url if where == "S3" else None
+            runs.append(ours(program, folder, data, place("ours"), endpoint))
+            peers.append(theirs(programs, folder, data, place("theirs"), endpoint))
+            if data.is_file():
+                floors.append(run_peer(["md5sum", str(data)], cwd=folder)[0][0])
+        seconds, slower = [run[0] for run in runs], [peer[0] for peer in peers]
+        times = 1 / ratio(seconds, slower)
+        yield row(f"{what} to {where}, beside dvc", "{:.2f} s", seconds, slower, f"{goal} × as fast", times >= goal)
+        peak = max(run[1] for run in runs)
+        yield row("… peak memory", "{:.1f} MiB", [peak], [max(peer[1] for peer in peers)], "< 64 MiB", peak < 64)
+        if floors and where != "S3":
+            yield row("… beside md5sum", "{:.2f} s", seconds, floors, "≤ 1.5", ratio(seconds, floors) <= 1.5)
+
+
+def main():
+    program, programs = Path(sys.argv[1]).resolve(), venv()
+    print(ROW.format(*HEADER), flush=True)
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Moto(programs)) as moto:
+        folder = Path(folder)
+        big, many = folder / "big.bin", folder / "many"
+        write_noise(big, BIG)
+        many.mkdir()
+        for number in range(FILES):
+            (many / f"{number}.bin").write_bytes(os.urandom(FILE_BYTES))
+        for figures in (
+            compare("1 GiB", 3, big, program, programs, folder, moto),
+            compare("10,000 × 20 KiB", 5, many, program, programs, folder, moto),
+        ):
+            for figure in figures:
+                print(ROW.format(*figure), flush=True)
+
+
+if __name__ == "__main__":
+    main()
