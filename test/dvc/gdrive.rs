@@ -9,6 +9,7 @@ mod contract;
 mod credentials;
 mod fake;
 mod faults;
+mod files;
 mod http;
 mod others;
 mod query;

@@ -6,7 +6,7 @@ use trainspot::dvc::remote::Remote as _;
 use trainspot::dvc::{Content, Object};
 
 /// Nothing, little, the largest of one request, one more, and three pieces.
-const LENGTHS: [usize; 6] = [0, 20, 70_000, 4 << 20, (4 << 20) + 1, 17 << 20];
+const LENGTHS: [usize; 6] = [0, 20, 70_000, 2 << 20, (2 << 20) + 1, 17 << 20];
 
 /// Sends what is missing, finds what is there, replaces what is wrong, and refuses what changed.
 async fn story(place: Place, lengths: &[usize]) {

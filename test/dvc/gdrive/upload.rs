@@ -56,7 +56,7 @@ impl State {
         };
         let parent = metadata["parents"][0].as_str().unwrap_or_default();
         if !self.nodes.contains_key(parent) {
-            return super::fake::not_found(parent);
+            return super::files::not_found(parent);
         }
         if let Some(refusal) = self.refusal(parent, caller, length) {
             return refusal;

@@ -1,7 +1,8 @@
 //! Version 2 of the API, over the same files, as far as DVC uses it.
 
 use super::auth::Token;
-use super::fake::{FOLDER, State, not_found};
+use super::fake::{FOLDER, State};
+use super::files::not_found;
 use super::http::{Answer, Request};
 use serde_json::{Value, json};
 

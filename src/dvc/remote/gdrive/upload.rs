@@ -12,17 +12,21 @@ use super::{Drive, Object};
 use crate::error::{Error, Result};
 use bytes::{Buf as _, Bytes};
 use futures_util::stream;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Body, Method, RequestBuilder, StatusCode};
 use serde_json::json;
+use std::convert::Infallible;
+use std::iter;
 use std::time::Duration;
 
-/// Google asks to send no more than 5 MB in one request.
-const SMALL: u64 = 4 << 20;
+/// Google asks to send no more than 5 MB in one request; several of them at a time have to fit into the memory.
+const SMALL: u64 = 2 << 20;
 /// A multiple of 256 KiB, as Drive demands.
 const PIECE: usize = 8 << 20;
-/// A piece that leaves, one that waits, and one that is read.
-const HELD: u64 = 3 * PIECE as u64;
+/// A piece that leaves, one that waits, and one that is read; and what the allocator keeps of those before.
+const HELD: u64 = 4 * PIECE as u64;
+/// What the connection gets at once: under TLS it copies that.
+const SLICE: usize = 256 << 10;
 /// The slowest link that is waited for, in bytes a second.
 const SLOWEST: u64 = 32 << 10;
 /// How often an upload is begun whose session Drive lost: each time all of it goes again.
@@ -46,10 +50,10 @@ impl Drive {
     pub(super) async fn send(&self, what: &str, object: &Object) -> Result<()> {
         let folder = self.folders.make(&self.api, what, &object.oid.folder()).await?;
         let file = if object.size <= SMALL {
-            let _held = self.budget.take(object.size).await?;
+            let _held = self.budget.take(2 * object.size).await?;
             self.send_whole(what, object, &folder).await?
         } else {
-            let _held = self.budget.take(HELD.min(object.size)).await?;
+            let _held = self.budget.take(HELD.min(4 * object.size)).await?;
             self.send_pieces(what, object, &folder).await?
         };
         if file.holds(object) {
@@ -168,7 +172,7 @@ impl Drive {
         let (mut again, mut asking) = (Again::new(), false);
         loop {
             let (range, body) = if asking { &question } else { &here };
-            let request = || self.api.put(session).header(CONTENT_RANGE, range).body(body.clone());
+            let request = || with(self.api.put(session).header(CONTENT_RANGE, range), vec![body.clone()]);
             let failure = match step(self.api.once(patience(body.len() as u64), &request).await) {
                 Ok(Step::Has(has)) if has == sent && asking => {
                     asking = false;
@@ -238,11 +242,17 @@ impl Multipart {
     }
 
     fn apply(&self, request: RequestBuilder) -> RequestBuilder {
-        let length: usize = self.parts.iter().map(Bytes::len).sum();
-        let parts = self.parts.clone().map(Ok::<_, std::convert::Infallible>);
-        request
-            .header(CONTENT_TYPE, format!("multipart/related; boundary={}", self.boundary))
-            .header("content-length", length)
-            .body(Body::wrap_stream(stream::iter(parts)))
+        let kind = format!("multipart/related; boundary={}", self.boundary);
+        with(request.header(CONTENT_TYPE, kind), self.parts.to_vec())
     }
+}
+
+/// The request with these bytes as its body.
+fn with(request: RequestBuilder, parts: Vec<Bytes>) -> RequestBuilder {
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    let slices = parts.into_iter().flat_map(|mut rest| {
+        iter::from_fn(move || (!rest.is_empty()).then(|| rest.split_to(SLICE.min(rest.len()))))
+    });
+    let body = Body::wrap_stream(stream::iter(slices.map(Ok::<_, Infallible>)));
+    request.header(CONTENT_LENGTH, length).body(body)
 }
