@@ -8,6 +8,7 @@ mod reporting;
 mod sweep;
 mod train;
 
+use crate::compute::RunId;
 use crate::config::Config;
 use crate::config::variables::Action;
 use crate::error::{Error, Kind, Result};
@@ -32,4 +33,20 @@ async fn unless_stopped<T>(
         done = work => done,
         () = shutdown.cancelled() => Err(Error::new(format!("stopped while {what}")).kind(Kind::Stopped)),
     }
+}
+
+/// Repository, pipeline and step; outside Pipelines, the host and the clone's folder.
+fn run_id(config: &Config) -> RunId {
+    let pipeline = &config.pipeline;
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let folder = std::fs::canonicalize(&config.clone_dir).unwrap_or_default();
+    let parts = [
+        part(&pipeline.workspace),
+        part(&pipeline.repo_slug),
+        part(&pipeline.pipeline_uuid),
+        part(&pipeline.step_uuid),
+        if pipeline.step_uuid.is_some() { String::new() } else { format!("{host} {}", folder.display()) },
+    ];
+    RunId::new(&parts.each_ref().map(String::as_str))
 }

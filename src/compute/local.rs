@@ -131,6 +131,10 @@ impl Compute for Local {
         removed.and_then(|()| home.remove()).map_err(|error| error.leaves(home.path().display().to_string()))
     }
 
+    async fn hand_over(&self, _: &Machine, _: &RunId) -> Result<()> {
+        Ok(())
+    }
+
     async fn clean(&self, _: &RunId) -> Result<()> {
         Ok(())
     }

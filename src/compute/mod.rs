@@ -140,6 +140,13 @@ pub trait Compute: Send + Sync {
     /// Ends a machine, and returns when it is gone. A machine that is gone already is no error.
     fn terminate(&self, machine: &Machine) -> impl Future<Output = Result<()>> + Send;
 
+    /// Leaves a machine to itself: it lives until it ends itself, and [`Self::made`] does not tell of it any more. What it does
+    /// not need of what was made for the run is removed; what it needs is left.
+    ///
+    /// # Errors
+    /// Names each thing that could not be removed, with the command that removes it.
+    fn hand_over(&self, machine: &Machine, run: &RunId) -> impl Future<Output = Result<()>> + Send;
+
     /// Removes what was made for a run as a whole, once its machines are gone. Where another process has launched one for the
     /// run since, it is that one's now.
     ///

@@ -1,6 +1,6 @@
 //! Signs of life to the machine, and what it and its provider tell in return.
 
-use super::checkpoints::Checkpoints;
+use super::Work;
 use crate::agent::protocol::{Notice, Status, Wish};
 use crate::compute::{Compute, Machine, Sight};
 use crate::error::{Error, chain};
@@ -35,16 +35,16 @@ pub(super) enum Loss {
 }
 
 /// The beat that keeps a machine alive, brings the checkpoints that it tells of, and passes its notice on.
-pub(super) struct Heart<'a, C: Compute> {
+pub(super) struct Heart<'a, C: Compute, W> {
     pub(super) compute: &'a C,
     pub(super) machine: &'a Machine,
     pub(super) agent: &'a Agent<C::Link>,
     pub(super) grace: Duration,
-    pub(super) checkpoints: &'a Checkpoints,
+    pub(super) work: &'a W,
     pub(super) notice: watch::Sender<Option<Notice>>,
 }
 
-impl<C: Compute> Heart<'_, C> {
+impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
     /// Beats until the machine is lost, and returns why.
     pub(super) async fn beat(&self) -> Loss {
         let (announce, announced) = watch::channel(None);
@@ -157,7 +157,7 @@ impl<C: Compute> Heart<'_, C> {
     async fn keep(&self, mut announced: watch::Receiver<Option<u64>>) {
         while announced.changed().await.is_ok() {
             let Some(number) = *announced.borrow_and_update() else { continue };
-            match self.checkpoints.keep(self.agent, &self.machine.id, number).await {
+            match self.work.keep(self.agent, self.machine, number).await {
                 Ok(true) => info!("checkpoint saved"),
                 Ok(false) => {}
                 Err(error) => warn!("a checkpoint could not be saved: {}", chain(&error)),

@@ -23,18 +23,18 @@ const AGAIN: Duration = Duration::from_secs(2);
 const BOOTS: u32 = 2;
 
 /// A machine with an agent that answers.
-pub(super) struct Reached<C: Compute> {
-    pub(super) machine: Machine,
-    pub(super) agent: Agent<C::Link>,
+pub(in crate::actions) struct Reached<C: Compute> {
+    pub(in crate::actions) machine: Machine,
+    pub(in crate::actions) agent: Agent<C::Link>,
 }
 
 impl<C: Compute> Job<'_, C> {
     /// The machine of this very run, if a pipe that was killed left it; else a new one.
-    pub(super) async fn obtain(&self) -> Result<Reached<C>> {
+    pub(super) async fn obtain(&self, fingerprint: &str) -> Result<Reached<C>> {
         let mut usable = None;
         for machine in self.found.clone() {
             info!("found a machine that an earlier try of this step left: {}", machine.description);
-            let agent = if usable.is_none() { self.usable(&machine).await? } else { None };
+            let agent = if usable.is_none() { self.usable(&machine, fingerprint).await? } else { None };
             match agent {
                 Some(agent) => {
                     self.open_account(&machine);
@@ -49,8 +49,8 @@ impl<C: Compute> Job<'_, C> {
         }
     }
 
-    /// The agent on a machine that was found, if that runs, or has run, the training that this step wants.
-    async fn usable(&self, machine: &Machine) -> Result<Option<Agent<C::Link>>> {
+    /// The agent on a machine that was found, if that does, or has done, the work that this step wants.
+    async fn usable(&self, machine: &Machine, fingerprint: &str) -> Result<Option<Agent<C::Link>>> {
         let give_up = Instant::now() + HOLD;
         // Its checkpoints end with it: an error that may pass is not enough.
         let link = loop {
@@ -71,10 +71,14 @@ impl<C: Compute> Job<'_, C> {
             match agent.ask(Wish::Beat).await {
                 Ok(status) => {
                     self.state.theirs.set(false);
-                    let same = status.fingerprint.as_ref() == Some(&self.spec.fingerprint);
+                    let same = status.fingerprint.as_deref() == Some(fingerprint);
                     info!(
                         "{}",
-                        if same { "taking it over" } else { "its training is another one; ending it" }
+                        if same {
+                            "taking it over"
+                        } else {
+                            "what it does is not what is wanted now; ending it"
+                        }
                     );
                     return Ok(same.then_some(agent));
                 }
@@ -173,6 +177,16 @@ impl<C: Compute> Job<'_, C> {
     /// Removes what the machines shared, once they are ended: that costs nothing, so the outputs go first.
     pub(in crate::actions) async fn clean(&self) -> Result<()> {
         if self.state.theirs.get() { Ok(()) } else { self.compute.clean(&self.order.run).await }
+    }
+
+    /// Leaves a machine to itself, and ends the others.
+    pub(super) async fn hand_over(&self, machine: &Machine, others: &[Machine]) -> Result<()> {
+        let left = self.compute.hand_over(machine, &self.order.run).await;
+        let finished = self.finish(others).await;
+        Error::all(
+            "not everything could be removed",
+            [left, finished].into_iter().filter_map(Result::err).collect(),
+        )
     }
 
     async fn end_all(&self, machines: &[Machine]) -> Vec<Error> {

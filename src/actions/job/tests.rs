@@ -3,9 +3,12 @@
 mod fake;
 
 use super::*;
+use crate::actions::train::{Checkpoints, Trained, Training};
+use crate::agent::protocol::Spec;
 use crate::compute::RunId;
 use fake::{Fake, Fate};
 use std::sync::Mutex;
+use tokio::time::Instant;
 
 /// A clone, and the job in it.
 struct Scene {
@@ -21,16 +24,17 @@ impl Scene {
         Self { folder, fake: Fake::new(fates, failing), max_restarts: 3, max_cost: None }
     }
 
-    async fn run(&self, harvest: impl AsyncFn() -> Result<()>) -> Result<Trained> {
+    async fn run(&self, harvest: impl AsyncFn() -> Result<()>) -> Result<Finished<Trained>> {
         let run = RunId::new(&["r"]);
         let max_runtime = Duration::from_mins(10);
         let clone_dir = self.folder.path().join("clone");
         std::fs::create_dir_all(&clone_dir).unwrap();
-        let job = Job {
-            compute: &self.fake,
+        let training = Training {
             checkpoints: Checkpoints::new(self.folder.path(), &run).unwrap(),
-            order: Order { run, orphan_grace: Duration::from_mins(10), max_runtime, avoid: Vec::new() },
-            owner: owner(),
+            clone_dir: &clone_dir,
+            workspace: Vec::new(),
+            harvest: async |_: &Agent<Fake>, _: &Trained| harvest().await,
+            clock: RefCell::default(),
             spec: Spec {
                 fingerprint: String::new(),
                 command: String::new(),
@@ -40,20 +44,23 @@ impl Scene {
                 checkpoint_interval: Duration::from_mins(1),
                 resume: false,
             },
+        };
+        let job = Job {
+            compute: &self.fake,
+            order: Order { run, orphan_grace: Duration::from_mins(10), max_runtime, avoid: Vec::new() },
+            owner: owner(),
             found: self.fake.find(&RunId::new(&[])).await.unwrap(),
-            clone_dir: &clone_dir,
-            workspace: Vec::new(),
             max_restarts: self.max_restarts,
             max_cost: self.max_cost,
             shutdown: &CancellationToken::new(),
             state: State::default(),
         };
-        let (trained, ()) = job.run(async |_, _| harvest().await).await?;
+        let finished = job.run(&training).await?;
         job.clean().await?;
-        Ok(trained)
+        Ok(finished)
     }
 
-    async fn train(&self) -> Result<Trained> {
+    async fn train(&self) -> Result<Finished<Trained>> {
         self.run(async || Ok(())).await
     }
 
@@ -148,7 +155,7 @@ async fn the_next_machine_is_asked_for_before_the_old_one_is_gone() {
     let waited = scene.fake.world.lock().unwrap().servers[1].idle_beats;
     assert!(waited >= 8, "{waited} signs of life to the machine that waits for the present one's end");
     assert_eq!(trained.restarts, 2);
-    assert!(trained.lost < Duration::from_secs(5), "{:?}", trained.lost);
+    assert!(trained.done.lost < Duration::from_secs(5), "{:?}", trained.done.lost);
     // One minute at a dollar, and the machine's own boot.
     assert!((0.9..1.5).contains(&trained.cost.unwrap().total()), "{:?}", trained.cost);
 }

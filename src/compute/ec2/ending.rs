@@ -145,6 +145,13 @@ impl Whose<'_> {
     }
 }
 
+/// Removes a run's launch templates in every region: a machine that is there does not need its own.
+pub(super) async fn remove_all_templates(cloud: &Cloud, run: &RunId) -> Result<()> {
+    let removed = join_all(cloud.regions().map(|region| remove_templates(cloud, region, run))).await;
+    Error::all("cannot remove the run's launch templates", removed.into_iter().flatten().collect())
+        .map_err(|error| error.kind(Kind::Machine))
+}
+
 async fn remove_templates(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error> {
     let way = |how: &str| format!("aws ec2 delete-launch-template --region {region} --launch-template-{how}");
     let found = match template::tagged_with(cloud, region, tagged(RUN, &run.to_string())).await {

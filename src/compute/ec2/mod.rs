@@ -258,6 +258,11 @@ impl Compute for Ec2 {
         Ok(())
     }
 
+    async fn hand_over(&self, machine: &Machine, run: &RunId) -> Result<()> {
+        self.made.lock().await.launched.retain(|(_, launched)| launched.id != machine.id);
+        ending::remove_all_templates(&self.cloud, run).await
+    }
+
     async fn clean(&self, run: &RunId) -> Result<()> {
         ending::clean(&self.cloud, run, Whose::Ours(&self.host_key)).await
     }

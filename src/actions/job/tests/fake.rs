@@ -1,13 +1,14 @@
 //! Machines that are no more than their answers.
 
 use super::super::*;
-use crate::agent::protocol::{How, Notice, Reply, Request, State as Training, Status, Wish};
+use crate::agent::protocol::{Exit, How, Notice, Reply, Request, State as Training, Status, Wish};
 use crate::compute::{Pool, Rate, RunId, Sight};
 use crate::link::{Finished, Link, Session};
 use crate::transfer::{Header, Sender, find};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 
 /// What a machine does when its training is started.
 #[derive(Clone, Copy, PartialEq)]
@@ -268,6 +269,11 @@ impl Compute for Fake {
         let mut world = self.world.lock().unwrap();
         world.servers[number(machine)].ended = true;
         world.done.push(format!("terminate {}", number(machine)));
+        Ok(())
+    }
+
+    async fn hand_over(&self, machine: &Machine, _: &RunId) -> Result<()> {
+        self.note(format!("hand over {}", number(machine)));
         Ok(())
     }
 

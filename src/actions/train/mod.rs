@@ -1,21 +1,28 @@
 //! `ACTION: train`: a machine, the training on it, its outputs home, then published.
 
-use super::job::{self, Checkpoints, Job, Trained};
-use super::kept;
-use super::publish::{self, Made, Training};
-use super::unless_stopped;
+mod checkpoints;
+mod screen;
+mod training;
+
+pub(super) use checkpoints::Checkpoints;
+pub(super) use training::{Trained, Training};
+
+use super::job::{self, Finished, Job, Work};
+use super::publish::{self, Made};
+use super::{kept, run_id, unless_stopped};
 use crate::agent::Wanted;
 use crate::agent::protocol::{How, Spec};
 use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::local::Local;
-use crate::compute::{Compute, Order, RunId};
+use crate::compute::{Compute, Order};
 use crate::config::{Cloud, Config, Train};
 use crate::dvc::{Order as Keep, Stored};
 use crate::error::{Error, Kind, Result};
-use crate::link::Agent;
+use crate::link::{Agent, Link};
 use crate::log::progress::{in_words, while_waiting};
 use crate::repo::Checkout;
 use crate::transfer::{Entry, Header};
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +80,18 @@ async fn run_on<C: Compute>(
         tokio::try_join!(checks.0, checks.1, checks.2).map(|((), (), found)| found)
     };
     let found = unless_stopped(shutdown, "looking at the remote", checked).await?;
-    let checkpoints = Checkpoints::new(&train.scratch, &run)?;
+    let home = RefCell::default();
+    let training = Training {
+        spec: spec(config, train, clone.commit()),
+        clone_dir: &config.clone_dir,
+        workspace: workspace(&clone, config, train)?,
+        checkpoints: Checkpoints::new(&train.scratch, &run)?,
+        harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
+            *home.borrow_mut() = bring(agent, trained, config, &order).await?;
+            Ok(())
+        },
+        clock: RefCell::default(),
+    };
     let job = Job {
         compute,
         found,
@@ -83,62 +101,60 @@ async fn run_on<C: Compute>(
             max_runtime: train.max_runtime,
             avoid: Vec::new(),
         },
-        spec: spec(config, train, clone.commit()),
-        clone_dir: &config.clone_dir,
-        workspace: workspace(&clone, config, train)?,
-        checkpoints,
         owner: job::owner(),
         max_restarts: train.max_restarts,
         max_cost,
         shutdown,
         state: job::State::default(),
     };
-    let trained = trained(&job, config, &order).await;
-    let (trained, home) = match trained {
-        Ok(trained) => trained,
+    let finished = match job.run(&training).await {
+        Ok(finished) => finished,
         Err(error) => {
             publish::report_failure(config, &clone, &error, &[], start.elapsed()).await;
             return Err(error);
         }
     };
-    let published = published(config, &job, train, (&clone, &trained, &home), start).await;
+    let published = if let Err(error) = verdict(&finished.done, train.max_runtime) {
+        let error = Work::<C>::rescue(&training, error);
+        let tail = &finished.done.tail;
+        publish::report_failure(config, &clone, &error, tail, start.elapsed()).await;
+        last_words(tail);
+        Err(error)
+    } else {
+        let home = home.borrow();
+        let published = published(config, &clone, &finished, &home, start);
+        unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
+    };
     // It costs nothing, and a later run's sweep finds it: no reason to fail.
     if let Err(error) = job.clean().await {
         warn!("{}", error.render());
     }
     let done = published?;
     // The outputs are safe; that a machine may still cost money is then the more important news.
-    trained.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
+    finished.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
 }
 
-async fn published<C: Compute>(
+async fn published(
     config: &Config,
-    job: &Job<'_, C>,
-    train: &Train,
-    (clone, trained, home): (&Checkout, &Trained, &Home),
+    clone: &Checkout,
+    finished: &Finished<Trained>,
+    home: &Home,
     start: Instant,
 ) -> Result<String> {
-    if let Err(error) = verdict(trained, train.max_runtime) {
-        let error = job.rescue(error);
-        publish::report_failure(config, clone, &error, &trained.tail, start.elapsed()).await;
-        last_words(&trained.tail);
-        return Err(error);
-    }
     let mut outputs = outputs(&home.header, config)?;
     publish::add(&mut outputs, kept::take(config, &home.stored)?);
     let made = Made {
         outputs,
-        training: Some(Training {
-            machine: trained.machine.description.clone(),
-            took: trained.took,
-            restarts: trained.restarts,
-            lost: trained.lost,
-            cost: trained.cost.map(|cost| cost.in_words()),
+        training: Some(publish::Training {
+            machine: finished.machine.description.clone(),
+            took: finished.done.took,
+            restarts: finished.restarts,
+            lost: finished.done.lost,
+            cost: finished.cost.map(|cost| cost.in_words()),
         }),
         total: start.elapsed(),
     };
-    let published = publish::publish(config, clone, made);
-    unless_stopped(job.shutdown, "publishing; the outputs are in the clone", published).await
+    publish::publish(config, clone, made).await
 }
 
 /// What is safe of a training's outputs.
@@ -150,22 +166,20 @@ struct Home {
     stored: Stored,
 }
 
-async fn trained<C: Compute>(job: &Job<'_, C>, config: &Config, order: &Keep) -> Result<(Trained, Home)> {
-    job.run(async |agent, trained| {
-        if trained.exit.how != How::Exited(0) {
-            return Ok(Home::default());
-        }
-        info!("training done ({})", in_words(trained.took));
-        // First what is small, and surely comes.
-        let header = harvest(agent, config).await?;
-        let stored = if order.is_empty() { Stored::default() } else { keep(agent, config, order).await? };
-        Ok(Home { header, stored })
-    })
-    .await
+/// Brings home what a training made, unless it failed.
+async fn bring<L: Link>(agent: &Agent<L>, trained: &Trained, config: &Config, order: &Keep) -> Result<Home> {
+    if trained.exit.how != How::Exited(0) {
+        return Ok(Home::default());
+    }
+    info!("training done ({})", in_words(trained.took));
+    // First what is small, and surely comes.
+    let header = harvest(agent, config).await?;
+    let stored = if order.is_empty() { Stored::default() } else { keep(agent, config, order).await? };
+    Ok(Home { header, stored })
 }
 
 /// Has the machine send what DVC keeps. If it cannot, the outputs come here, as the machine is about to end.
-async fn keep<L: crate::link::Link>(agent: &Agent<L>, config: &Config, order: &Keep) -> Result<Stored> {
+async fn keep<L: Link>(agent: &Agent<L>, config: &Config, order: &Keep) -> Result<Stored> {
     let storing = agent.store(order);
     let error = match while_waiting("sending to DVC's remote", storing).await {
         Err(error) if error.exit_kind() == Kind::Publication => error,
@@ -181,7 +195,7 @@ async fn keep<L: crate::link::Link>(agent: &Agent<L>, config: &Config, order: &K
 }
 
 /// Brings the outputs into the clone, each at the place where the training wrote it.
-async fn harvest<L: crate::link::Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
+async fn harvest<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
     let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
     let without = config.dvc.outputs.clone();
     let wanted = Wanted { required: config.outputs.clone(), optional, without };
@@ -264,20 +278,4 @@ fn spec(config: &Config, train: &Train, commit: &str) -> Spec {
     let parts = format!("{commit} {spec:?} {:?} {:?}", config.outputs, config.dvc);
     spec.fingerprint = blake3::hash(parts.as_bytes()).to_hex().to_string();
     spec
-}
-
-/// Repository, pipeline and step; outside Pipelines, the host and the clone's folder.
-fn run_id(config: &Config) -> RunId {
-    let pipeline = &config.pipeline;
-    let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let folder = std::fs::canonicalize(&config.clone_dir).unwrap_or_default();
-    let parts = [
-        part(&pipeline.workspace),
-        part(&pipeline.repo_slug),
-        part(&pipeline.pipeline_uuid),
-        part(&pipeline.step_uuid),
-        if pipeline.step_uuid.is_some() { String::new() } else { format!("{host} {}", folder.display()) },
-    ];
-    RunId::new(&parts.each_ref().map(String::as_str))
 }

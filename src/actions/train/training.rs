@@ -1,0 +1,179 @@
+//! The training as the work of machines: started on each, watched, and brought to the next with its newest checkpoint.
+
+use super::checkpoints::Checkpoints;
+use super::screen;
+use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again};
+use crate::agent::protocol::{Exit, How, Spec, State, Wish};
+use crate::compute::{Compute, Machine};
+use crate::error::{Error, Result, chain};
+use crate::link::Agent;
+use crate::log::progress::in_words;
+use crate::retry::retry;
+use crate::transfer::{Entry, find};
+use std::cell::{RefCell, RefMut};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// A training, and what brings its outputs home from the machine where it ended: `harvest`.
+pub(in crate::actions) struct Training<'a, H> {
+    pub(in crate::actions) spec: Spec,
+    /// The clone, and what of it goes along.
+    pub(in crate::actions) clone_dir: &'a Path,
+    pub(in crate::actions) workspace: Vec<Entry>,
+    pub(in crate::actions) checkpoints: Checkpoints,
+    pub(in crate::actions) harvest: H,
+    pub(in crate::actions) clock: RefCell<Clock>,
+}
+
+/// The time spent training.
+#[derive(Default)]
+pub(in crate::actions) struct Clock {
+    /// On machines that are lost.
+    before: Duration,
+    /// Since when on this one.
+    started: Option<Instant>,
+    /// Until when what was trained is safe, while there is no machine that trains.
+    safe_until: Option<Instant>,
+    /// Between what was safe and the next start, over all interruptions.
+    lost: Duration,
+}
+
+/// A training that came to its end.
+pub(in crate::actions) struct Trained {
+    pub(in crate::actions) exit: Exit,
+    /// The last lines of its output.
+    pub(in crate::actions) tail: Vec<String>,
+    /// How long it trained, on all machines.
+    pub(in crate::actions) took: Duration,
+    /// How long the training stood still, or did again what was lost.
+    pub(in crate::actions) lost: Duration,
+}
+
+impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> for Training<'_, H> {
+    type Done = Trained;
+
+    const STOPPED: &'static str = "stopped before the training's outputs were safe";
+    const ADVICE: &'static str = ", or set CHECKPOINTS so that a restart goes on where it was";
+
+    fn fingerprint(&self) -> &str {
+        &self.spec.fingerprint
+    }
+
+    async fn part(&self, job: &Job<'_, C>, reached: &Reached<C>) -> Result<Turn<Trained>> {
+        let agent = &reached.agent;
+        self.start(agent).await?;
+        let (exit, tail) = screen::until_the_end(agent, self.spec.max_runtime).await?;
+        if exit.how == How::Interrupted {
+            return self.interrupted(job, reached, &exit).await;
+        }
+        let took = self.clock().before + Duration::from_secs_f64(exit.seconds);
+        let trained = Trained { exit, tail, took, lost: self.clock().lost };
+        retry(TRANSFER, async |number| again((self.harvest)(agent, &trained).await, number)).await?;
+        Ok(Turn::Done(trained))
+    }
+
+    async fn keep(&self, agent: &Agent<C::Link>, machine: &Machine, number: u64) -> Result<bool> {
+        self.checkpoints.keep(agent, &machine.id, number).await
+    }
+
+    fn lose(&self, cost: Option<Cost>) {
+        let Some(started) = self.clock().started.take() else { return };
+        let arrived = self.checkpoints.arrived();
+        let safe_until = arrived.map_or(started, |arrived| arrived.max(started));
+        {
+            let mut clock = self.clock();
+            clock.before += started.elapsed();
+            clock.safe_until = Some(safe_until);
+        }
+        if arrived.is_some() {
+            let again = safe_until.elapsed();
+            info!("the newest checkpoint is {} old: so much has to be trained again", in_words(again));
+        } else {
+            let cost = cost.map_or_else(String::new, |cost| format!(", {}", cost.in_words()));
+            let trained = in_words(started.elapsed());
+            warn!("{trained} of training is lost{cost}: it starts from zero, as there is no checkpoint");
+        }
+    }
+
+    fn time_left(&self) -> Duration {
+        self.spec.max_runtime.saturating_sub(self.clock().before)
+    }
+
+    /// Puts the newest checkpoint where the step's artifacts can keep it.
+    fn rescue(&self, error: Error) -> Error {
+        match self.checkpoints.rescue(self.clone_dir) {
+            Ok(0) => error,
+            Ok(count) => error.leaves(format!(
+                "the newest checkpoint ({count} files), in the clone; the step's artifacts can keep it for the next run"
+            )),
+            Err(failed) => error.leaves(format!("no checkpoint: {}", chain(&failed))),
+        }
+    }
+}
+
+impl<H> Training<'_, H> {
+    /// Brings the last checkpoint home, which the machine made after the training.
+    async fn interrupted<C: Compute>(
+        &self,
+        job: &Job<'_, C>,
+        reached: &Reached<C>,
+        exit: &Exit,
+    ) -> Result<Turn<Trained>> {
+        let Reached { machine, agent } = reached;
+        let status = agent.ask(Wish::Beat).await?;
+        if let Some(number) = status.checkpoint {
+            let keep =
+                async |attempt| again(self.checkpoints.keep(agent, &machine.id, number).await, attempt);
+            // An earlier one is there, perhaps, and so is the next machine.
+            if let Err(error) = retry(TRANSFER, keep).await {
+                warn!("the last checkpoint could not be brought home: {}", chain(&error));
+            }
+        }
+        if job.is_too_dear() {
+            return Ok(Turn::Failed(job.too_dear()));
+        }
+        let why = status.notice.map_or_else(|| "its provider takes it away".to_owned(), |notice| notice.why);
+        Ok(Turn::Interrupted(format!(
+            "{why}, after {} of training",
+            in_words(Duration::from_secs_f64(exit.seconds))
+        )))
+    }
+
+    /// Sends the workspace and the newest checkpoint, and starts the training, unless it was started before.
+    async fn start<L: crate::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
+        retry(TRANSFER, async |number| again(self.start_once(agent).await, number)).await
+    }
+
+    async fn start_once<L: crate::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
+        if agent.ask(Wish::Beat).await?.state != State::Idle {
+            self.clock().started.get_or_insert_with(Instant::now);
+            return Ok(());
+        }
+        let start = Instant::now();
+        agent.send(self.clone_dir, self.workspace.clone(), "sending the workspace").await?;
+        let seconds = start.elapsed().as_secs_f64();
+        info!("sent the workspace: {} files ({seconds:.1} s)", self.workspace.len());
+        let mut spec = self.spec.clone();
+        if let Some(folder) = self.checkpoints.newest() {
+            let entries = find(&folder, &["**".to_owned()])?.files;
+            agent.send(&folder, entries, "restoring the checkpoint").await?;
+            spec.resume = true;
+            info!("restored the newest checkpoint; the training goes on with TRAINSPOT_RESUME=1");
+        }
+        spec.max_runtime = self.spec.max_runtime.saturating_sub(self.clock().before);
+        agent.ask(Wish::Start(Box::new(spec))).await?;
+        let mut clock = self.clock();
+        clock.started = Some(Instant::now());
+        if let Some(safe) = clock.safe_until.take() {
+            clock.lost += safe.elapsed();
+        }
+        info!("training started");
+        Ok(())
+    }
+
+    fn clock(&self) -> RefMut<'_, Clock> {
+        self.clock.borrow_mut()
+    }
+}
