@@ -7,3 +7,4 @@ mod guard;
 mod imds;
 mod interruption;
 mod log;
+mod runner;

@@ -187,6 +187,7 @@ pub(crate) fn spec(command: &str) -> Spec {
         checkpoints: Vec::new(),
         checkpoint_interval: Duration::from_hours(1),
         resume: false,
+        runner: None,
     }
 }
 

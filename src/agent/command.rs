@@ -70,6 +70,10 @@ impl Training {
         }
     }
 
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     /// How it ended, if it did. Everything that it left running is ended too.
     pub(super) fn reap(&mut self) -> Option<How> {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {

@@ -1,7 +1,7 @@
 //! What runs on the machine: the same binary, started as `trainspot agent VERB --home DIR`.
 //!
 //! `supervise` is the machine's watch: it runs the training, takes checkpoints, and ends the machine when the pipe falls
-//! silent. The other verbs are short-lived; the pipe starts one for each thing that it wants, and its streams are its
+//! silent, or when a runner of Bitbucket's that it runs is not needed any more. The other verbs are short-lived; the pipe starts one for each thing that it wants, and its streams are its
 //! standard input and output. Nothing secret is in an argument or a file.
 
 mod checkpoint;
@@ -12,10 +12,13 @@ mod home;
 mod leaving;
 mod metadata;
 pub mod protocol;
+mod registrar;
 mod requests;
+mod runner;
 pub mod runner_log;
 mod saving;
 mod supervise;
+mod tail;
 mod verbs;
 
 pub use checkpoint::Manifest;

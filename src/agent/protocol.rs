@@ -1,7 +1,9 @@
 //! What pipe and supervisor say to each other: one line of JSON each way, over a socket in the machine's home.
 
+use super::runner_log::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 /// A pipe's word to the supervisor. Each is also a sign of life, and renews the pipe's hold on the machine.
@@ -27,6 +29,14 @@ pub enum Wish {
     Leave(Notice),
     /// To end the machine.
     End,
+    /// To leave the runner to itself: this pipe goes, and its silence means nothing any more.
+    Release,
+    /// To end the machine once its runner has no step.
+    Retire,
+    /// To know that Bitbucket sees the runner online.
+    Online,
+    /// To know that Bitbucket sees the step of this id, in braces, as over.
+    StepOver(String),
 }
 
 /// A training. The values of `environment` may be secret: they live in memory, and in the training's environment.
@@ -46,6 +56,45 @@ pub struct Spec {
     pub checkpoint_interval: Duration,
     /// Whether a checkpoint was restored.
     pub resume: bool,
+    /// Present if the command is a runner of Bitbucket's: then the machine lives as that runner does.
+    pub runner: Option<Box<Runner>>,
+}
+
+/// A runner of Bitbucket's, and how long its machine lives: while a pipe holds it, as that pipe wants; after that, until
+/// these limits or [`Spec::max_runtime`] are reached and no step runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runner {
+    /// Its id, in braces.
+    pub uuid: String,
+    /// Its name.
+    pub name: String,
+    /// It goes after this much time without a step.
+    pub idle: Duration,
+    /// It goes after one step.
+    pub single: bool,
+    /// How the machine can take it off Bitbucket's list.
+    pub registry: Option<Registry>,
+}
+
+/// Where a runner is registered, and a token that may change that.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registry {
+    /// The API's base.
+    pub api_url: String,
+    /// The workspace's short name.
+    pub workspace: String,
+    /// The repository's short name.
+    pub repo_slug: String,
+    /// Whether the runner is the workspace's.
+    pub of_workspace: bool,
+    /// The token. It is in memory only.
+    pub token: String,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Registry({}/{})", self.workspace, self.repo_slug)
+    }
 }
 
 /// The supervisor's answer.
@@ -71,6 +120,21 @@ pub struct Status {
     pub unsaved: Option<String>,
     /// Present once the machine is about to be taken away.
     pub notice: Option<Notice>,
+    /// Present if the command is a runner.
+    pub runner: Option<RunnerStatus>,
+}
+
+/// How a runner is, by its log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerStatus {
+    /// Its id, in braces.
+    pub uuid: String,
+    /// What it is doing.
+    pub phase: Phase,
+    /// The last thing that went wrong, in its own words.
+    pub complaint: Option<String>,
+    /// Whether the machine ends as soon as no step runs.
+    pub retiring: bool,
 }
 
 /// The machine is about to be taken away.

@@ -8,13 +8,14 @@
 //!
 //! Nothing here reads a clock or a file: the caller gives lines and instants.
 
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// A runner that is not online after this much time will not be. A download of its image or archive is counted in.
-const STARTUP: Duration = Duration::from_mins(15);
+pub const STARTUP: Duration = Duration::from_mins(15);
 /// Bitbucket ends every step after at most twelve hours; the rest is for what the runner does around it. A step that
 /// seems to run for longer is one whose end was not logged.
-const LONGEST_STEP: Duration = Duration::from_hours(13);
+pub const LONGEST_STEP: Duration = Duration::from_hours(13);
 /// A runner says that a step is complete before it has cleaned up.
 const SETTLING: Duration = Duration::from_secs(10);
 /// The longest complaint that is kept, in characters.
@@ -44,7 +45,7 @@ pub enum Event {
 }
 
 /// A step by its ids, in braces; empty where the log does not tell.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepId {
     /// The id of its pipeline.
     pub pipeline: String,
@@ -113,7 +114,8 @@ pub struct Limits {
 }
 
 /// What the runner is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// It is not online yet, or not again.
     Starting,
@@ -147,6 +149,8 @@ pub enum Why {
     Single,
     /// It reached its longest run time.
     MaxRuntime,
+    /// Somebody said that it is not needed any more.
+    Retired,
     /// Its runner did not come online.
     NeverOnline,
     /// Its runner takes no steps any more.
@@ -157,10 +161,28 @@ pub enum Why {
     Lost,
 }
 
+impl Why {
+    /// The reason in words, to follow "the runner goes: ".
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Idle => "it had no step for RUNNER_IDLE_TIMEOUT",
+            Self::Single => "it ran the one step that it was for",
+            Self::MaxRuntime => "it reached MAX_RUNTIME",
+            Self::Retired => "it is not needed any more",
+            Self::NeverOnline => "it did not come online",
+            Self::Unhealthy => "it takes no steps any more",
+            Self::Exited => "its program ended",
+            Self::Lost => "a step seems to run for longer than Bitbucket lets any",
+        }
+    }
+}
+
 /// A runner, watched through its log.
 #[derive(Clone, Debug)]
 pub struct Watch {
     limits: Limits,
+    retired: bool,
     began: Instant,
     phase: Phase,
     /// When that phase began.
@@ -176,7 +198,7 @@ impl Watch {
     #[must_use]
     pub fn new(limits: Limits, now: Instant) -> Self {
         let (phase, complaint) = (Phase::Starting, None);
-        Self { limits, began: now, phase, since: now, idle_since: None, steps: 0, complaint }
+        Self { limits, retired: false, began: now, phase, since: now, idle_since: None, steps: 0, complaint }
     }
 
     /// What the runner is doing.
@@ -240,6 +262,11 @@ impl Watch {
         }
     }
 
+    /// Lets it go once it has no step.
+    pub fn retire(&mut self) {
+        self.retired = true;
+    }
+
     fn end_step(&mut self, now: Instant) {
         self.idle_since = Some(now);
         self.enter(Phase::Idle, now);
@@ -257,9 +284,10 @@ impl Watch {
         let single = self.limits.single && self.steps > 0;
         let leave = match self.phase {
             Phase::Busy(_) if lasted >= LONGEST_STEP => Why::Lost,
-            Phase::Busy(_) if used_up || single => return Verdict::LastStep,
+            Phase::Busy(_) if used_up || single || self.retired => return Verdict::LastStep,
             Phase::Gone(_) => Why::Exited,
             Phase::Idle | Phase::Starting if single => return self.once_settled(Why::Single, now),
+            Phase::Idle | Phase::Starting if self.retired => return self.once_settled(Why::Retired, now),
             Phase::Idle | Phase::Starting if used_up => return self.once_settled(Why::MaxRuntime, now),
             Phase::Unhealthy => Why::Unhealthy,
             Phase::Starting if lasted >= STARTUP => Why::NeverOnline,

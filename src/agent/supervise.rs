@@ -9,6 +9,7 @@ use super::leaving::Leaving;
 use super::metadata::{self, News};
 use super::protocol::{Exit, How, Notice, Reply, Request, Spec, State, Status, Wish};
 use super::requests::{self, Question};
+use super::runner::{Next, Runner};
 use super::saving::Saver;
 use crate::error::{Context as _, Error, Result};
 use std::fs::File;
@@ -76,6 +77,8 @@ struct Supervisor {
     spec: Option<Spec>,
     training: Option<Training>,
     saver: Option<Saver>,
+    /// The command, if it is a runner.
+    runner: Option<Runner>,
     /// The end of a training whose last checkpoint is being taken: until that is there, it counts as running.
     unsaved: Option<Exit>,
     exit: Option<Exit>,
@@ -94,6 +97,7 @@ impl Supervisor {
             spec: None,
             training: None,
             saver: None,
+            runner: None,
             unsaved: None,
             exit: None,
             leaving: None,
@@ -117,10 +121,8 @@ impl Supervisor {
             self.mind_the_notice();
             self.mind_the_training();
             self.mind_the_last_checkpoint();
-            if self.heard.elapsed() > self.grace {
-                self.stop(How::Orphaned);
-                self.ending = true;
-            }
+            self.mind_the_runner();
+            self.mind_the_silence();
             if self.ending && self.training.is_none() {
                 return self.saver.take().and_then(Saver::end);
             }
@@ -129,6 +131,7 @@ impl Supervisor {
 
     fn answer(&mut self, request: Request) -> Reply {
         let held = self.owner.as_ref().is_some_and(|owner| *owner != request.owner);
+        let held = held && self.runner.as_ref().is_none_or(Runner::is_held);
         if held && self.heard.elapsed() < HOLD.min(self.grace / 2) {
             return Reply::Refused("another run of this step is using the machine".to_owned());
         }
@@ -138,6 +141,10 @@ impl Supervisor {
             Wish::Beat => {}
             Wish::Stop => self.stop(How::Stopped),
             Wish::Leave(notice) => self.leave(notice),
+            Wish::Release => self.runner.iter_mut().for_each(Runner::release),
+            Wish::Retire => self.runner.iter_mut().for_each(Runner::retire),
+            Wish::Online => self.runner.iter_mut().for_each(Runner::is_online),
+            Wish::StepOver(step) => self.runner.iter_mut().for_each(|runner| runner.step_is_over(&step)),
             Wish::End => {
                 self.stop(How::Stopped);
                 self.ending = true;
@@ -160,7 +167,8 @@ impl Supervisor {
         let fingerprint = self.spec.as_ref().map(|spec| spec.fingerprint.clone());
         let notice = self.leaving.as_ref().map(|leaving| leaving.notice().clone());
         let unsaved = self.saver.as_ref().and_then(|saver| saver.problem().map(str::to_owned));
-        Status { state, fingerprint, checkpoint: newest(&self.home), unsaved, notice }
+        let runner = self.runner.as_ref().map(Runner::status);
+        Status { state, fingerprint, checkpoint: newest(&self.home), unsaved, notice, runner }
     }
 
     fn start(&mut self, spec: Spec) -> Result<()> {
@@ -171,6 +179,7 @@ impl Supervisor {
         reserve(&self.home.notice())?;
         let saver = (!spec.checkpoints.is_empty()).then(|| Saver::new(&self.home, &spec));
         self.training = Some(Training::start(&self.home, &spec)?);
+        self.runner = spec.runner.as_ref().map(|runner| Runner::new(&self.home, runner, spec.max_runtime));
         (self.saver, self.spec) = (saver, Some(spec));
         Ok(())
     }
@@ -208,13 +217,18 @@ impl Supervisor {
         write_whole(&self.home.notice(), leaving.for_training().as_bytes())
             .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
         self.saver.iter_mut().for_each(Saver::hurry);
+        // A runner that nobody replaces takes no step that would be cut off.
+        self.runner.iter_mut().filter(|runner| !runner.is_held()).for_each(Runner::retire);
     }
 
     /// Ends the training at the last moment that leaves time for its checkpoint.
     fn mind_the_notice(&mut self) {
         let (now, term_grace) = (Instant::now(), self.term_grace());
         let longest = self.saver.as_ref().map(Saver::longest).unwrap_or_default();
-        let (Some(leaving), Some(training)) = (&self.leaving, &mut self.training) else { return };
+        let (Some(leaving), Some(training), None) = (&self.leaving, &mut self.training, &self.runner) else {
+            // A runner has nothing to save: its step may still come to its end.
+            return;
+        };
         if leaving.is_last_moment(now, longest) {
             training.stop(How::Interrupted, leaving.patience(now, term_grace));
         }
@@ -224,7 +238,7 @@ impl Supervisor {
         self.record();
         let term_grace = self.term_grace();
         let (Some(training), Some(spec)) = (&mut self.training, &self.spec) else { return };
-        if training.started.elapsed() > spec.max_runtime {
+        if training.started.elapsed() > spec.max_runtime && self.runner.is_none() {
             training.stop(How::TimedOut, term_grace);
         }
         let Some(how) = training.reap() else { return self.saver.iter_mut().for_each(Saver::mind) };
@@ -233,8 +247,40 @@ impl Supervisor {
             How::Exited(1..) | How::Signalled(_) if self.leaving.is_some() => How::Interrupted,
             how => how,
         };
+        let code = if let How::Exited(code) = how { Some(code) } else { None };
+        self.runner.iter_mut().for_each(|runner| runner.exited(code));
         self.unsaved = Some(Exit { how, seconds: training.started.elapsed().as_secs_f64() });
         self.training = None;
+    }
+
+    /// Ends the runner, and then the machine, when they are not needed any more.
+    fn mind_the_runner(&mut self) {
+        let Some(runner) = &mut self.runner else { return };
+        match runner.mind(Instant::now()) {
+            Next::Stay => {}
+            Next::Stop(why) => {
+                if self.training.as_ref().is_some_and(|training| !training.is_stopping()) {
+                    tracing::info!("the runner goes: {}", why.in_words());
+                }
+                self.stop(How::Stopped);
+            }
+            Next::End => self.ending = true,
+        }
+    }
+
+    /// Ends a machine that no pipe needs: at once, or with its runner once that has no step.
+    fn mind_the_silence(&mut self) {
+        if self.heard.elapsed() <= self.grace {
+            return;
+        }
+        match &mut self.runner {
+            Some(runner) if runner.is_held() => runner.retire(),
+            Some(_) => {}
+            None => {
+                self.stop(How::Orphaned);
+                self.ending = true;
+            }
+        }
     }
 
     /// Tells of the training's end, once the last checkpoint of one that is to go on elsewhere is there.

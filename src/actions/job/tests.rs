@@ -43,6 +43,7 @@ impl Scene {
                 checkpoints: Vec::new(),
                 checkpoint_interval: Duration::from_mins(1),
                 resume: false,
+                runner: None,
             },
         };
         let job = Job {

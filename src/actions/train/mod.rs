@@ -274,6 +274,7 @@ fn spec(config: &Config, train: &Train, commit: &str) -> Spec {
         checkpoints: train.checkpoints.clone(),
         checkpoint_interval: train.checkpoint_interval,
         resume: false,
+        runner: None,
     };
     let parts = format!("{commit} {spec:?} {:?} {:?}", config.outputs, config.dvc);
     spec.fingerprint = blake3::hash(parts.as_bytes()).to_hex().to_string();

@@ -177,6 +177,20 @@ fn a_step_that_never_ends_does_not_keep_the_machine_for_ever() {
 }
 
 #[test]
+fn a_runner_that_is_retired_goes_after_its_step() {
+    let mut scene = Scene::new(LIMITS);
+    scene.reads(&[ONLINE_1, STEP]);
+    scene.watch.retire();
+    assert_eq!(scene.after(HOUR), Verdict::LastStep);
+    scene.reads(&[PASSED]);
+    assert_eq!(scene.after(SECOND), Verdict::Stay);
+    assert_eq!(scene.after(10 * SECOND), Verdict::Leave(Why::Retired));
+    let mut scene = Scene::new(LIMITS);
+    scene.watch.retire();
+    assert_eq!(scene.after(SECOND), Verdict::Leave(Why::Retired), "it has not begun");
+}
+
+#[test]
 fn whatever_is_logged_no_running_step_is_killed_and_every_machine_goes() {
     let noise = [
         ONLINE_1,

@@ -58,6 +58,7 @@ async fn fetch(door: Door, program: &str, file: &str) -> Result<()> {
         checkpoints: Vec::new(),
         checkpoint_interval: Duration::from_hours(1),
         resume: false,
+        runner: None,
     };
     ask(&agent, Wish::Start(Box::new(spec))).await?;
     while !matches!(ask(&agent, Wish::Beat).await?, State::Ended(_)) {
