@@ -1,6 +1,6 @@
 //! A scene for whole runs: a fake Bitbucket, a clone as Pipelines makes it, and the pipe run in it.
 
-use fake_bitbucket::{ACCESS_TOKEN, BareRepository, FakeBitbucket, Recorded};
+use fake_bitbucket::{ACCESS_TOKEN, BareRepository, FakeBitbucket, Options, Recorded};
 use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -30,13 +30,19 @@ pub(crate) struct Scene {
 impl Scene {
     /// A repository with some history and these files, cloned for a step that has this access.
     pub(crate) fn new(access: Access, files: &[(&str, &str)]) -> Self {
+        Self::with(access, files, Options::default())
+    }
+
+    /// The same, with another kind of Bitbucket.
+    pub(crate) fn with(access: Access, files: &[(&str, &str)], options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let remote = BareRepository::create(&folder.path().join("forest.git"), 60);
         if !files.is_empty() {
             let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
             remote.commit("main", "add the training", &files);
         }
-        let bitbucket = FakeBitbucket::serving(&remote);
+        let repository = Some(remote.path().to_owned());
+        let bitbucket = FakeBitbucket::start_with(Options { repository, ..options });
         let mut scene = Self { folder, remote, bitbucket, variables: BTreeMap::new(), before: 0 };
         std::fs::create_dir(scene.scratch()).unwrap();
         scene.bitbucket.clone_as_pipelines("main", &scene.clone());

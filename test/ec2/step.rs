@@ -2,6 +2,7 @@
 
 use super::lab::Lab;
 use crate::support::{Access, Run, Scene};
+use fake_bitbucket::Options;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read};
@@ -31,7 +32,13 @@ impl Step {
     pub(crate) fn new(lab: &Lab, steps: u32, seconds: f64) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("22222222-2222-2222-2222-{:012}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut scene = Scene::new(Access::Token, &[("steps.py", TRAINING)]);
+        // Where machines reach it, too.
+        let options = Options {
+            address: lab.address().parse().unwrap(),
+            silence: Duration::from_secs(3),
+            ..Options::default()
+        };
+        let mut scene = Scene::with(Access::Token, &[("steps.py", TRAINING)], options);
         scene.set("CLOUD", "aws").set("BITBUCKET_STEP_UUID", &format!("{{{id}}}"));
         scene.set("BITBUCKET_PIPELINE_UUID", PIPELINE);
         for name in ["ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"] {

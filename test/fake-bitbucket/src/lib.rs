@@ -19,7 +19,7 @@ mod state;
 
 use contract::Contract;
 use server::Door;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub use state::{
 /// What a fake is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The address that it listens on.
+    pub address: IpAddr,
     /// The workspace's name in every URL.
     pub workspace: String,
     /// The repository's slug in every URL.
@@ -54,6 +56,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            address: Ipv4Addr::LOCALHOST.into(),
             workspace: "acme".into(),
             slug: "forest".into(),
             repository: None,
@@ -100,7 +103,7 @@ impl FakeBitbucket {
             .enable_all()
             .build()
             .expect("a runtime for the fake");
-        let bind = || listener(&runtime);
+        let bind = || listener(&runtime, options.address);
         let (direct, proxy) = (bind(), bind());
         let shared = Arc::new(Shared {
             options,
@@ -117,7 +120,7 @@ impl FakeBitbucket {
         Self { shared, runtime: Some(runtime) }
     }
 
-    /// The REST API's base, `http://127.0.0.1:<port>/2.0`.
+    /// The REST API's base, `http://127.0.0.1:<port>/2.0` by default.
     pub fn api_url(&self) -> String {
         format!("http://{}/2.0", self.shared.address)
     }
@@ -243,8 +246,8 @@ impl Drop for FakeBitbucket {
 }
 
 /// A port that the system picks. Bound without the runtime: a test may already run inside another one.
-fn listener(runtime: &Runtime) -> TcpListener {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+fn listener(runtime: &Runtime, address: IpAddr) -> TcpListener {
+    let listener = std::net::TcpListener::bind((address, 0)).expect("a port on this machine");
     listener.set_nonblocking(true).expect("a non-blocking listener");
     let _inside = runtime.enter();
     TcpListener::from_std(listener).expect("the listener joins the runtime")
