@@ -1,6 +1,7 @@
 //! Wrong environments, and the exact words that a user reads for each.
 
 mod aws;
+mod runner;
 mod wrong;
 
 use std::process::Command;

@@ -10,11 +10,13 @@ use trainspot::error::Kind;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is written for people.
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "docs/aws.md",
+    "docs/coming-from-cml.md",
+    "docs/runner.md",
     "examples/random-forest/README.md",
     "test/rig/README.md",
 ];
@@ -42,12 +44,14 @@ const FOREIGN: &[&str] = &[
     "NAME_0",
     "NAME_1",
     "NAME_COUNT",
+    "OFFLINE",
     "O_TMPFILE",
     "PASS",
     "PASSWD",
     "PASSWORD",
     "PATH",
     "POST",
+    "REPO_TOKEN",
     "PWD",
     "PYTHONUNBUFFERED",
     "SECRET",
@@ -141,7 +145,7 @@ fn every_document_is_of_this_version() {
 
 #[test]
 fn names_of_variables_exist() {
-    let agent = read("src/agent/command.rs");
+    let sources = read("src/agent/command.rs") + &read("src/bitbucket/pipelines/run.rs");
     for file in DOCUMENTS {
         // A code that holds a backtick itself stands between two of them.
         let text = prose(&read(file)).replace("`` ` ``", "");
@@ -157,7 +161,7 @@ fn names_of_variables_exist() {
                 continue;
             }
             let ours = VARIABLES.iter().any(|variable| variable.name == name);
-            let set_by_us = name.starts_with("TRAINSPOT_") && agent.contains(&format!("\"{name}\""));
+            let set_by_us = name.starts_with("TRAINSPOT_") && sources.contains(&format!("\"{name}\""));
             assert!(ours || set_by_us || FOREIGN.contains(&name), "{file}: `{code}` is no variable");
         }
     }
@@ -179,19 +183,28 @@ fn the_definition_shows_every_variable() {
 /// What a pipe in an example says must be a configuration that the program takes without a word.
 #[test]
 fn examples_are_good_configurations() {
-    let readme = read("README.md");
     let mut pipes = Vec::new();
-    for example in fenced(&readme, "yaml") {
-        let example: Value =
-            serde_saphyr::from_str(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
-        find_pipes(&example, false, &mut pipes);
+    for document in DOCUMENTS.map(read) {
+        for example in fenced(&document, "yaml") {
+            let example: Value =
+                serde_saphyr::from_str(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+            find_pipes(&example, false, &mut pipes);
+        }
     }
     let example = read("examples/random-forest/bitbucket-pipelines.yml");
     find_pipes(&serde_saphyr::from_str(&example).unwrap(), false, &mut pipes);
     assert!(pipes.len() >= 7, "{} pipes", pipes.len());
     for (pipe, oidc) in pipes {
         let token = oidc.then(|| ("BITBUCKET_STEP_OIDC_TOKEN".to_owned(), "a-token".to_owned()));
-        let loaded = Config::load(environment(&pipe["variables"]).into_iter().chain(token));
+        let step = [
+            ("WORKSPACE", "acme"),
+            ("REPO_SLUG", "forest"),
+            ("REPO_OWNER_UUID", "{a}"),
+            ("REPO_UUID", "{b}"),
+            ("BRANCH", "main"),
+        ];
+        let step = step.map(|(name, value)| (format!("BITBUCKET_{name}"), value.to_owned()));
+        let loaded = Config::load(environment(&pipe["variables"]).into_iter().chain(token).chain(step));
         let config = loaded.unwrap_or_else(|problems| panic!("{problems}\n{pipe:#}"));
         assert!(config.warnings.is_empty(), "{:?}\n{pipe:#}", config.warnings);
     }
@@ -220,6 +233,17 @@ fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
         ] as &[_],
         &[("TRAIN_COMMAND", "true"), ("OUTPUTS", "x"), ("CLOUD", "local")],
         &[("ACTION", "publish"), ("OUTPUTS", "x")],
+        &[
+            ("ACTION", "runner"),
+            ("INSTANCE_TYPE", "m5.large"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("BITBUCKET_ACCESS_TOKEN", "a-token"),
+            ("BITBUCKET_WORKSPACE", "acme"),
+            ("BITBUCKET_REPO_SLUG", "forest"),
+            ("BITBUCKET_REPO_OWNER_UUID", "{a}"),
+            ("BITBUCKET_REPO_UUID", "{b}"),
+        ],
+        &[("ACTION", "sweep"), ("AWS_DEFAULT_REGION", "eu-west-1")],
     ] {
         let own = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let config = Config::load(defaults.iter().cloned().chain(own)).unwrap();

@@ -12,4 +12,5 @@ mod moto;
 mod permissions;
 mod plan;
 mod rent;
+mod runner;
 mod step;

@@ -5,6 +5,7 @@ mod job;
 mod kept;
 mod publish;
 mod reporting;
+mod runner;
 mod sweep;
 mod train;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     match config.action {
         Action::Train => train::run(config, shutdown).await,
+        Action::Runner => runner::run(config, shutdown).await,
         Action::Sweep => unless_stopped(shutdown, "sweeping", sweep::run(config)).await,
         Action::Publish => unless_stopped(shutdown, "publishing", publish::run(config)).await,
     }

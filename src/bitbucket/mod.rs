@@ -22,7 +22,9 @@ pub use commits::{BuildState, BuildStatus};
 pub use failure::{Failure, status_of};
 pub use pipelines::{Outcome, Pipeline, Progress, Run, Step, Tail, Variable};
 pub use pull_requests::{NewPullRequest, PullRequest};
-pub use runners::{NewRunner, OauthClient, OauthSecret, Platform, Registered, Runner, RunnerStatus};
+pub use runners::{
+    NewRunner, OauthClient, OauthSecret, Platform, Registered, Runner, RunnerStatus, label_fault,
+};
 
 /// Who calls. App passwords are not among them: Bitbucket removed them in July 2026.
 #[derive(Clone)]
@@ -130,7 +132,7 @@ impl Client {
         })
     }
 
-    /// The same client with other deadlines, for tests.
+    /// The same client with other deadlines.
     #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;

@@ -21,6 +21,8 @@ pub struct Account {
 pub struct Sweep {
     /// Where, and as whom.
     pub account: Account,
+    /// Where the pipe's own public address is asked for.
+    pub public_ip_url: String,
     /// Only say what would be removed.
     pub dry_run: bool,
 }

@@ -30,15 +30,7 @@ pub fn readme_table() -> String {
     let mut table = String::from("| Variable | Usage |\n| --- | --- |\n");
     for variable in VARIABLES {
         let star = if variable.presence == Presence::Required { " (*)" } else { "" };
-        let only = match variable.providers {
-            [provider] if variable.actions.contains(&Action::Sweep) => {
-                format!(" _({}, sweep)_", provider.name())
-            }
-            [provider] => format!(" _({})_", provider.name()),
-            _ if for_every_action(variable) => " _(sweep)_".to_owned(),
-            _ if variable.actions.contains(&Action::Publish) => String::new(),
-            _ => " _(train)_".to_owned(),
-        };
+        let only = only(variable);
         let _ = writeln!(
             table,
             "| `{}`{star} | {}{}{only} |",
@@ -47,8 +39,21 @@ pub fn readme_table() -> String {
             presence(variable, "`")
         );
     }
-    table.push_str("\n_(*) = required variable. (train) = read by `ACTION: train` only. (aws) = read by `ACTION: train` with `CLOUD: aws` only. (sweep) = read by `ACTION: sweep` too, which reads no others._\n");
+    table.push_str("\n_(*) = required variable. In parentheses: the actions that read it, all where there are none; (aws) = `ACTION: train` with `CLOUD: aws`._\n");
     table
+}
+
+/// Which actions read a variable, unless all do.
+fn only(variable: &Variable) -> String {
+    if for_every_action(variable) && variable.providers.len() == Provider::ALL.len() {
+        return String::new();
+    }
+    let aws = variable.providers.len() < Provider::ALL.len();
+    let names = variable.actions.iter().map(|action| match action {
+        Action::Train if aws => Provider::Aws.name(),
+        action => action.name(),
+    });
+    format!(" _({})_", names.collect::<Vec<_>>().join(", "))
 }
 
 /// The README's table of exit codes.

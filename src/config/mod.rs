@@ -7,6 +7,7 @@ mod environment;
 pub mod help;
 mod problems;
 mod reader;
+pub mod runner;
 mod shapes;
 mod spelling;
 mod values;
@@ -41,6 +42,8 @@ pub struct Config {
     pub dvc: Order,
     /// How to train; present for [`Action::Train`].
     pub train: Option<Train>,
+    /// What to rent as which runner; present for [`Action::Runner`].
+    pub runner: Option<runner::Runner>,
     /// What to remove; present for [`Action::Sweep`].
     pub sweep: Option<aws::Sweep>,
     /// How to publish.
@@ -164,6 +167,10 @@ pub struct Pipeline {
     pub workspace: Option<String>,
     /// The repository's short name.
     pub repo_slug: Option<String>,
+    /// The workspace's id, in braces.
+    pub repo_owner_uuid: Option<String>,
+    /// The repository's id, in braces.
+    pub repo_uuid: Option<String>,
     /// The pipeline's number.
     pub build_number: Option<String>,
     /// The pipeline's id, in braces.
@@ -174,6 +181,12 @@ pub struct Pipeline {
     pub git_http_origin: Option<String>,
     /// The pull request's number, in a pipeline for one.
     pub pr_id: Option<String>,
+}
+
+/// Whether a variable's name says that its value is secret.
+#[must_use]
+pub fn tells(name: &str) -> bool {
+    reader::tells(name)
 }
 
 impl Pipeline {

@@ -2,6 +2,7 @@
 
 use super::aws::IMAGES;
 use super::spelling::alternatives;
+use crate::bitbucket::label_fault;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -26,6 +27,8 @@ pub enum Shape {
     Tag,
     /// An address, or a range of them.
     Cidr,
+    /// A runner's label.
+    Label,
 }
 
 impl Shape {
@@ -41,6 +44,7 @@ impl Shape {
             Self::InstanceProfile => "name or ARN",
             Self::Tag => "KEY=VALUE",
             Self::Cidr => "address range",
+            Self::Label => "label",
         }
     }
 
@@ -53,6 +57,7 @@ impl Shape {
             Self::Subnet | Self::SecurityGroup => "list of ids",
             Self::Tag => "list of KEY=VALUE",
             Self::Cidr => "list of address ranges",
+            Self::Label => "list of labels",
             _ => "list of names",
         }
     }
@@ -71,6 +76,7 @@ impl Shape {
             Self::InstanceProfile => instance_profile(text),
             Self::Tag => tag(text),
             Self::Cidr => return cidr(text),
+            Self::Label => label_fault(text).map_or(Ok(()), Err),
         }?;
         Ok(text.to_owned())
     }

@@ -21,10 +21,10 @@ pub(super) const CASES: &[Case] = &[
         "OUTPUTS is missing: name the files to commit, or in DVC_OUTPUTS those that DVC is to keep",
     ]),
     (&[("ACTION", "runn")], &[
-        "ACTION 'runn' is not known; it can be 'train', 'publish' or 'sweep'",
+        "ACTION 'runn' is not known; it can be 'train', 'publish', 'runner' or 'sweep'",
     ]),
     (&[("ACTION", "Train it")], &[
-        "ACTION 'Train it' is not known; it can be 'train', 'publish' or 'sweep'",
+        "ACTION 'Train it' is not known; it can be 'train', 'publish', 'runner' or 'sweep'",
     ]),
     (&[("CLOUD", "aws-eu")], &[
         "CLOUD 'aws-eu' is not known; it can be 'aws' or 'local'",

@@ -7,7 +7,7 @@ mod turn;
 
 pub(super) use bill::Cost;
 pub(super) use machines::Reached;
-pub(super) use turn::{TRANSFER, Turn, again};
+pub(super) use turn::{TRANSFER, Turn, again, insist};
 
 use crate::compute::{Compute, Machine, Order};
 use crate::error::{Error, Kind, Result, chain};
@@ -128,6 +128,7 @@ impl<C: Compute> Job<'_, C> {
                     {
                         warn!("{}", error.render());
                     }
+                    self.state.theirs.set(true);
                     return Err(taken_over(why));
                 }
                 Turn::Failed(error) => {
@@ -217,6 +218,11 @@ impl<C: Compute> Job<'_, C> {
                 .hint(format!("raise MAX_RUNTIME{}", W::ADVICE)));
         }
         if self.is_too_dear() { Err(self.too_dear()) } else { Ok(()) }
+    }
+
+    /// Whether another pipe has the run's machine: nothing of the run is ours to end.
+    pub(super) fn is_theirs(&self) -> bool {
+        self.state.theirs.get()
     }
 
     pub(super) fn is_too_dear(&self) -> bool {

@@ -3,10 +3,10 @@
 use super::heart::{Heart, Loss};
 use super::machines::{Reached, Successor};
 use super::{Job, Work, stopped};
-use crate::agent::protocol::{Notice, Wish};
+use crate::agent::protocol::{Notice, Status, Wish};
 use crate::compute::Compute;
 use crate::error::{Error, Kind, Result, chain};
-use crate::link::{Agent, AskError};
+use crate::link::{Agent, AskError, Link};
 use crate::log::progress::in_words;
 use crate::retry::{Attempt, Policy};
 use std::time::{Duration, UNIX_EPOCH};
@@ -20,6 +20,8 @@ pub(in crate::actions) const TRANSFER: Policy = Policy {
     longest_wait: Duration::from_secs(5),
     total: Duration::from_hours(24),
 };
+/// Before a question that was not answered is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How often the run's cost is added up.
 const ACCOUNT: Duration = Duration::from_secs(5);
 
@@ -116,6 +118,18 @@ pub(in crate::actions) fn again<T>(done: Result<T>, number: u32) -> Attempt<T, E
             Attempt::Passing(error, None)
         }
         done => Attempt::Final(done),
+    }
+}
+
+/// Asks until the machine answers. One that does not for long is lost, which ends whoever waits for this.
+pub(in crate::actions) async fn insist<L: Link>(agent: &Agent<L>, wish: Wish) -> Result<Status> {
+    loop {
+        match agent.ask(wish.clone()).await {
+            Ok(status) => return Ok(status),
+            Err(AskError::Refused(why)) => return Err(Error::new(why).kind(Kind::Machine)),
+            Err(AskError::Lost(error)) => debug!("asking again: {}", chain(&error)),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

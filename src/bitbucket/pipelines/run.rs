@@ -1,6 +1,6 @@
 //! Starting a custom pipeline, once.
 
-use super::{Pipeline, SentPipeline, WRITE};
+use super::{Pipeline, READ, SentPipeline, WRITE};
 use crate::bitbucket::{Client, Failure};
 use crate::error::Result;
 use reqwest::Method;
@@ -53,7 +53,7 @@ impl Client {
         // The newest run's number before the first attempt.
         let mut before = None;
         self.call(&what, WRITE, async || {
-            let newest = self.newest_runs(&run.pipeline).await?;
+            let newest = self.newest_runs(Some(&run.pipeline)).await?;
             if let Some(found) = newest.iter().find(|sent| sent.is(&run.id)) {
                 return Ok(self.shown(found));
             }
@@ -72,14 +72,22 @@ impl Client {
         .await
     }
 
-    /// The newest runs of a custom pipeline.
-    async fn newest_runs(&self, pipeline: &str) -> Result<Vec<SentPipeline>, Failure> {
+    /// The newest runs, of one custom pipeline or of all, whose id is this one, or this one with more after a `-`; the
+    /// newest first.
+    pub async fn runs_of(&self, pipeline: Option<&str>, id: &str) -> Result<Vec<Pipeline>> {
+        let what = format!("look for runs of the pipeline {}", pipeline.unwrap_or("of any name"));
+        let newest = self.call(&what, READ, async || self.newest_runs(pipeline).await).await?;
+        Ok(newest.iter().filter(|sent| sent.is_of(id)).map(|sent| self.shown(sent)).collect())
+    }
+
+    async fn newest_runs(&self, pipeline: Option<&str>) -> Result<Vec<SentPipeline>, Failure> {
         let mut url = self.url(&["pipelines"]);
-        url.query_pairs_mut()
-            .append_pair("target.selector.type", "custom")
-            .append_pair("target.selector.pattern", pipeline)
-            .append_pair("sort", "-created_on")
-            .append_pair("pagelen", "100");
+        if let Some(pipeline) = pipeline {
+            url.query_pairs_mut()
+                .append_pair("target.selector.type", "custom")
+                .append_pair("target.selector.pattern", pipeline);
+        }
+        url.query_pairs_mut().append_pair("sort", "-created_on").append_pair("pagelen", "100");
         // The first page alone: what a lost answer was about is among the newest, and a list may be years long.
         self.page(url).await
     }
@@ -110,7 +118,16 @@ impl Variable {
 
 impl SentPipeline {
     fn is(&self, id: &str) -> bool {
-        self.variables.iter().any(|variable| variable.key == RUN_ID && variable.value.as_deref() == Some(id))
+        self.id() == Some(id)
+    }
+
+    fn is_of(&self, id: &str) -> bool {
+        let rest = self.id().and_then(|own| own.strip_prefix(id));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.variables.iter().find(|variable| variable.key == RUN_ID)?.value.as_deref()
     }
 }
 

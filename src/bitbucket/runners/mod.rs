@@ -13,8 +13,9 @@ use reqwest::Method;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::fmt;
+use std::time::SystemTime;
 
-pub use rules::{NewRunner, Platform};
+pub use rules::{NewRunner, Platform, label_fault};
 
 /// A runner as Bitbucket knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Runner {
     /// How it is.
     #[serde(default = "untold", rename = "state", deserialize_with = "status")]
     pub status: RunnerStatus,
+    /// When it was registered, if Bitbucket says so.
+    #[serde(default, rename = "created_on", deserialize_with = "time")]
+    pub since: Option<SystemTime>,
 }
 
 /// How a runner is, as Bitbucket sees it. None of these tells whether it runs a step: the public API does not say.
@@ -69,6 +73,11 @@ fn untold() -> RunnerStatus {
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RunnerStatus, D::Error> {
     let state = Value::deserialize(deserializer)?;
     Ok(RunnerStatus::of(state["status"].as_str().unwrap_or_default()))
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(humantime::parse_rfc3339(&text.replace("+00:00", "Z")).ok())
 }
 
 /// A runner that was just registered, and what its program needs to act as it.

@@ -50,29 +50,28 @@ impl NewRunner {
     /// # Errors
     /// Every label against the rules is named, with the rule.
     pub fn new(name: &str, platform: Platform, labels: &[String]) -> Result<Self> {
-        let system = [SELF_HOSTED, platform.label()];
-        let mut all: Vec<String> = system.map(str::to_owned).into();
-        let mut wrong: Vec<String> = Vec::new();
-        for label in labels {
-            wrong.extend(fault(label, platform));
-            if !all.contains(label) {
-                all.push(label.clone());
-            }
-        }
-        let own = all.len() - system.len();
-        if own > MOST_LABELS {
-            wrong.push(format!("{own} are too many: Bitbucket takes {MOST_LABELS}"));
-        }
+        let mut wrong = Self::faults(platform, labels);
         if name.is_empty() || name.chars().any(char::is_control) {
             wrong.push(format!("{name:?} is no name for a runner"));
         }
         if wrong.is_empty() {
-            return Ok(Self { name: fitting(name, LONGEST), labels: all });
+            return Ok(Self { name: fitting(name, LONGEST), labels: all(platform, labels) });
         }
         let message = format!("the runner's labels are not what Bitbucket takes: {}", wrong.join("; "));
         Err(Error::new(message).kind(Kind::Configuration).hint(
             "RUNNER_LABELS are the labels of the step's runs-on: lower-case letters, digits and dots, such as gpu.train",
         ))
+    }
+
+    /// What is wrong with labels, in words for each.
+    #[must_use]
+    pub fn faults(platform: Platform, labels: &[String]) -> Vec<String> {
+        let mut wrong: Vec<String> = labels.iter().filter_map(|label| fault(label, platform)).collect();
+        let own = all(platform, labels).len() - system(platform).len();
+        if own > MOST_LABELS {
+            wrong.push(format!("{own} are too many: Bitbucket takes {MOST_LABELS}"));
+        }
+        wrong
     }
 
     /// Its name, as Bitbucket will list it.
@@ -88,20 +87,42 @@ impl NewRunner {
     }
 }
 
+fn system(platform: Platform) -> [&'static str; 2] {
+    [SELF_HOSTED, platform.label()]
+}
+
+/// Each label once, Bitbucket's own first.
+fn all(platform: Platform, labels: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = system(platform).map(str::to_owned).into();
+    for label in labels {
+        if !all.contains(label) {
+            all.push(label.clone());
+        }
+    }
+    all
+}
+
 /// What is wrong with a label.
 fn fault(label: &str, platform: Platform) -> Option<String> {
+    if let Some(fault) = label_fault(label) {
+        return Some(if label.is_empty() { fault } else { format!("{label:?} {fault}") });
+    }
+    let other = PLATFORMS.contains(&label) && label != platform.label();
+    other.then(|| format!("{label} is the label of another kind of runner: this one is {}", platform.label()))
+}
+
+/// What is wrong with a label on any runner.
+#[must_use]
+pub fn label_fault(label: &str) -> Option<String> {
     let fits = |character: char| matches!(character, 'a'..='z' | '0'..='9' | '.');
     if label.is_empty() {
         return Some("one is empty".to_owned());
     }
     if !label.chars().all(fits) {
-        return Some(format!("{label:?} may hold only lower-case letters, digits and dots"));
+        return Some("may hold only lower-case letters, digits and dots".to_owned());
     }
-    if label.len() > LONGEST {
-        return Some(format!("{label} has {} characters, {LONGEST} are allowed", label.len()));
-    }
-    let other = PLATFORMS.contains(&label) && label != platform.label();
-    other.then(|| format!("{label} is the label of another kind of runner: this one is {}", platform.label()))
+    let length = label.len();
+    (length > LONGEST).then(|| format!("has {length} characters, {LONGEST} are allowed"))
 }
 
 #[cfg(test)]

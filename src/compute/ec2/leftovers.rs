@@ -4,7 +4,7 @@ use super::client::Cloud;
 use super::ending::{self, Whose};
 use super::failure::Failure;
 use super::machines::{self, LEFT};
-use super::tags::{NUMBER, PIPELINE, REPOSITORY, RUN, STEP, tagged, value};
+use super::tags::{FOLLOWED, NUMBER, PIPELINE, REPOSITORY, RUN, RUNNER, STEP, tagged, value};
 use super::{group, template};
 use crate::compute::RunId;
 use crate::error::Result;
@@ -38,6 +38,10 @@ pub struct Leftover {
     pub number: Option<String>,
     /// The ids of the pipeline and its step, without braces, if Pipelines ran it.
     pub step: Option<(String, String)>,
+    /// The name of the runner that its run was for.
+    pub runner: Option<String>,
+    /// Whether a pipe was to stay with that runner.
+    pub followed: bool,
     /// When it was made; EC2 does not say of a group.
     pub since: Option<SystemTime>,
 }
@@ -58,6 +62,8 @@ impl Leftover {
             run: RunId::named(value(tags, RUN)?),
             number: text(NUMBER),
             step: text(PIPELINE).zip(text(STEP)),
+            runner: text(RUNNER),
+            followed: text(FOLLOWED).is_some(),
             since,
         })
     }

@@ -111,6 +111,12 @@ impl Ec2 {
         self.plan.get_or_try_init(|| Plan::make(&self.cloud, &self.aws)).await
     }
 
+    /// The account, for what is not this run's alone.
+    #[must_use]
+    pub fn cloud(&self) -> &Cloud {
+        &self.cloud
+    }
+
     fn planned(&self, region: &str) -> Option<&RegionPlan> {
         self.plan.get()?.regions.iter().find(|plan| plan.region == region)
     }

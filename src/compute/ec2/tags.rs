@@ -21,6 +21,11 @@ pub(super) const HOST_KEY: &str = "trainspot:host-key";
 /// Who logs in there, for the same.
 pub(super) const USER: &str = "trainspot:user";
 
+/// The name of the runner that the machine is, at Bitbucket.
+pub(super) const RUNNER: &str = "trainspot:runner";
+/// There if a pipe stays with the runner, to follow what it runs there.
+pub(super) const FOLLOWED: &str = "trainspot:followed";
+
 /// Whose a run is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -29,9 +34,23 @@ pub struct Owner {
     number: Option<String>,
     pipeline: Option<String>,
     step: Option<String>,
+    runner: Option<String>,
+    followed: bool,
 }
 
 impl Owner {
+    /// The same, of machines that are Bitbucket's runner of this name; whether a pipe stays to follow what runs there.
+    #[must_use]
+    pub fn with_runner(self, name: &str, followed: bool) -> Self {
+        Self { runner: Some(name.to_owned()), followed, ..self }
+    }
+
+    /// The pipeline's id, without braces.
+    #[must_use]
+    pub fn pipeline(&self) -> Option<&str> {
+        self.pipeline.as_deref()
+    }
+
     /// `workspace/slug`.
     #[must_use]
     pub fn repository(&self) -> &str {
@@ -57,6 +76,8 @@ impl From<&Pipeline> for Owner {
             number: pipeline.build_number.clone(),
             pipeline: plain(&pipeline.pipeline_uuid),
             step: plain(&pipeline.step_uuid),
+            runner: None,
+            followed: false,
         }
     }
 }
@@ -73,7 +94,14 @@ impl Tags {
             (REPOSITORY.to_owned(), owner.repository.clone()),
             ("Name".to_owned(), owner.name.clone()),
         ];
-        let known = [(NUMBER, &owner.number), (PIPELINE, &owner.pipeline), (STEP, &owner.step)];
+        let followed = owner.followed.then(|| "true".to_owned());
+        let known = [
+            (NUMBER, &owner.number),
+            (PIPELINE, &owner.pipeline),
+            (STEP, &owner.step),
+            (RUNNER, &owner.runner),
+            (FOLLOWED, &followed),
+        ];
         tags.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
         let mut tags = Self(tags);
         for (key, value) in users {

@@ -41,7 +41,11 @@ impl Reader {
     }
 
     pub(super) fn sweep(&mut self) -> Sweep {
-        Sweep { account: self.account(), dry_run: self.switch("DRY_RUN") }
+        Sweep {
+            account: self.account(),
+            public_ip_url: self.text("PUBLIC_IP_URL"),
+            dry_run: self.switch("DRY_RUN"),
+        }
     }
 
     fn account(&mut self) -> Account {

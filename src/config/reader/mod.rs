@@ -3,10 +3,12 @@
 mod aws;
 mod dvc;
 mod publish;
+mod runner;
 mod train;
 
 use super::environment::Environment;
 use super::problems::Problems;
+use super::runner::Runner;
 use super::spelling;
 use super::values::{self, Value};
 use super::variables::{Action, Presence, Provider, VARIABLES, Variable, find};
@@ -53,7 +55,9 @@ impl Reader {
                     reader.action = action.unwrap_or(Action::Train);
                 }
                 // Nothing else is rented.
-                "CLOUD" if reader.action == Action::Sweep => reader.provider = Some(Provider::Aws),
+                "CLOUD" if matches!(reader.action, Action::Runner | Action::Sweep) => {
+                    reader.provider = Some(Provider::Aws)
+                }
                 "CLOUD" => {
                     let name = reader.text("CLOUD");
                     reader.provider = Provider::ALL.into_iter().find(|provider| provider.name() == name);
@@ -110,8 +114,9 @@ impl Reader {
         let train = (self.action == Action::Train).then(|| self.train());
         let sweep = (self.action == Action::Sweep).then(|| self.sweep());
         let bitbucket = self.bitbucket(&pipeline);
+        let runner = (self.action == Action::Runner).then(|| self.runner(&pipeline, &bitbucket));
         let dvc = self.dvc();
-        self.unknown(train.as_ref());
+        self.unknown(train.as_ref(), runner.as_ref());
         let clone_dir = pipeline.clone_dir.clone().unwrap_or_else(|| PathBuf::from("."));
         Config {
             action: self.action,
@@ -119,11 +124,12 @@ impl Reader {
             clone_dir,
             outputs: self.list("OUTPUTS"),
             publish: self.publish(),
-            secrets: self.secrets(train.as_ref(), &dvc),
+            secrets: self.secrets(train.as_ref(), runner.as_ref(), &dvc),
             dvc,
             warnings: std::mem::take(&mut self.warnings),
             pipeline,
             train,
+            runner,
             sweep,
             bitbucket,
         }
@@ -146,10 +152,11 @@ impl Reader {
     }
 
     /// Finds names that look like slips of ours.
-    fn unknown(&mut self, train: Option<&Train>) {
-        let known = |name: &str| {
-            find(name).is_some() || train.is_some_and(|train| train.environment.contains_key(name))
-        };
+    fn unknown(&mut self, train: Option<&Train>, runner: Option<&Runner>) {
+        let trains = |name: &str| train.is_some_and(|train| train.environment.contains_key(name));
+        let run = runner.and_then(|runner| runner.run.as_ref());
+        let passed = |name: &str| run.is_some_and(|run| run.variables.contains_key(name));
+        let known = |name: &str| find(name).is_some() || trains(name) || passed(name);
         let slips: Vec<(String, &str)> = self
             .environment
             .0
@@ -168,7 +175,7 @@ impl Reader {
     }
 
     /// The values to hide: our own secrets, and those of the training whose names say that they are secret.
-    fn secrets(&self, train: Option<&Train>, dvc: &Order) -> Vec<Secret> {
+    fn secrets(&self, train: Option<&Train>, runner: Option<&Runner>, dvc: &Order) -> Vec<Secret> {
         let own = VARIABLES.iter().filter(|variable| variable.secret);
         let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());
@@ -178,15 +185,16 @@ impl Reader {
             .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.to_owned())));
         own.chain(training)
             .chain(of_the_step)
-            .filter(|(_, value)| value.len() >= SHORTEST_SECRET)
             .map(|(name, value)| Secret { name, value })
-            .chain(dvc::secrets(dvc).filter(|secret| secret.value.len() >= SHORTEST_SECRET))
+            .chain(dvc::secrets(dvc))
+            .chain(runner.into_iter().flat_map(runner::secrets))
+            .filter(|secret| secret.value.len() >= SHORTEST_SECRET)
             .collect()
     }
 
     /// Whether outputs are brought home and published.
     fn publishes(&self) -> bool {
-        self.action != Action::Sweep
+        matches!(self.action, Action::Train | Action::Publish)
     }
 
     /// Whether a value was given that is not the default.
@@ -248,7 +256,7 @@ impl Reader {
 }
 
 /// Whether a variable's name says that its value is secret.
-fn tells(name: &str) -> bool {
+pub(in crate::config) fn tells(name: &str) -> bool {
     const TELLING: [&str; 10] =
         ["TOKEN", "SECRET", "PASS", "PWD", "KEY", "CREDENTIAL", "AUTH", "JWT", "DSN", "CONNECTION_STRING"];
     let name = name.to_ascii_uppercase();

@@ -16,7 +16,7 @@ impl Reader {
         let train = Train {
             cloud: self.cloud(),
             command: self.text("TRAIN_COMMAND"),
-            environment: self.training_environment(),
+            environment: self.passed_on("TRAIN_ENV"),
             include: self.list("INCLUDE"),
             checkpoints: self.list("CHECKPOINTS"),
             checkpoint_interval: self.duration("CHECKPOINT_INTERVAL"),
@@ -44,7 +44,7 @@ impl Reader {
     }
 
     /// Never longer than `MAX_RUNTIME`: what nobody watches must not outlive what somebody does.
-    fn orphan_grace(&mut self) -> Duration {
+    pub(super) fn orphan_grace(&mut self) -> Duration {
         let (grace, most) = (self.duration("ORPHAN_GRACE"), self.duration("MAX_RUNTIME").max(LEAST_GRACE));
         if grace > most && self.chosen("ORPHAN_GRACE") {
             let most = humantime::format_duration(most);
@@ -53,9 +53,10 @@ impl Reader {
         grace.min(most)
     }
 
-    fn training_environment(&mut self) -> BTreeMap<String, String> {
+    /// The variables that a list of `NAME` and `NAME=value` stands for.
+    pub(super) fn passed_on(&mut self, list: &'static str) -> BTreeMap<String, String> {
         let mut environment = BTreeMap::new();
-        for item in self.list("TRAIN_ENV") {
+        for item in self.list(list) {
             if let Some((name, value)) = item.split_once('=') {
                 environment.insert(name.to_owned(), value.to_owned());
             } else if self.environment.get(&item).is_some() {
@@ -63,12 +64,12 @@ impl Reader {
                 environment.insert(item.clone(), self.environment.0[&item].clone());
             } else if !values::is_no_secret(&item) {
                 self.problems.add(
-                    "TRAIN_ENV",
+                    list,
                     "has an item that is no variable of the pipe (not shown, because it may be the value of one); write NAME, not $NAME",
                 );
             } else {
                 self.problems.add(
-                    "TRAIN_ENV",
+                    list,
                     format!("names '{item}', which the pipe does not have; map it, as in {item}: ${item}, or write {item}=value"),
                 );
             }

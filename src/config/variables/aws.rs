@@ -2,11 +2,11 @@
 
 use super::Kind::{Choice, Count, Duration, Each, Gib, Money, One, Script, Switch, Url};
 use super::Presence::{Default, Optional, Required};
-use super::{AT_AWS, HOUR, Kind, Presence, Provider, Shape, TRAIN, Variable, inherited, seconds, variable};
+use super::{AT_AWS, HOUR, Kind, Presence, Provider, RENT, Shape, Variable, inherited, seconds, variable};
 use std::time::Duration as Time;
 
 const fn aws(name: &'static str, kind: Kind, presence: Presence, help: &'static str) -> Variable {
-    Variable { providers: &[Provider::Aws], ..variable(name, kind, presence, TRAIN, help) }
+    Variable { providers: &[Provider::Aws], ..variable(name, kind, presence, RENT, help) }
 }
 
 const fn swept(variable: Variable) -> Variable {
@@ -78,7 +78,7 @@ pub(super) const TABLE: &[Variable] = &[
         "MAX_COST",
         Money,
         Optional,
-        "The run is ended when its machines have cost this much, in dollars; a last checkpoint is taken first.",
+        "The run is ended when its machines have cost this much, in dollars; a last checkpoint is taken first. For a runner it holds with `RUN_PIPELINE` only, while the pipe is there.",
     ),
     aws(
         "CAPACITY_WAIT",
@@ -103,7 +103,7 @@ pub(super) const TABLE: &[Variable] = &[
         "INSTANCE_PROFILE",
         One(Shape::InstanceProfile),
         Optional,
-        "The name or ARN of an instance profile, for a training that calls AWS itself.",
+        "The name or ARN of an instance profile, for a training, or steps of a runner, that call AWS themselves.",
     ),
     aws(
         "SUBNET",
@@ -127,7 +127,7 @@ pub(super) const TABLE: &[Variable] = &[
         "STARTUP_SCRIPT",
         Script,
         Optional,
-        "Commands that run on the machine as root before the training, such as `apt-get install`.",
+        "Commands that run on the machine as root before the training or the runner, such as `apt-get install`.",
     ),
     aws(
         "SSH_CIDR",
@@ -141,17 +141,17 @@ pub(super) const TABLE: &[Variable] = &[
         Default("auto"),
         "The machine's address to use: `auto` is the private one if the pipe runs in the same VPC, else the public one; with `private` the machine gets no public one.",
     ),
-    aws(
+    swept(aws(
         "PUBLIC_IP_URL",
         Url,
         Default("https://checkip.amazonaws.com"),
         "Answers with the pipe's own public address.",
-    ),
+    )),
     aws(
         "BOOT_TIMEOUT",
         seconds(5, HOUR),
         Default("10m"),
-        "A machine that is not ready after this time is given up, and another one is tried.",
+        "A machine that is not ready after this time is given up, and another one is tried. A runner has as long again to come online.",
     ),
     swept(aws(
         "DRY_RUN",

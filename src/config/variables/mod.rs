@@ -3,6 +3,7 @@
 mod aws;
 mod dvc;
 mod publish;
+mod runner;
 mod train;
 
 pub use super::shapes::Shape;
@@ -16,13 +17,15 @@ pub enum Action {
     Train,
     /// Commit outputs that are in the clone already.
     Publish,
+    /// Rent a machine as a runner of Bitbucket's.
+    Runner,
     /// Remove what earlier runs left at AWS.
     Sweep,
 }
 
 impl Action {
     /// Every action, in the order in which the documentation lists them.
-    pub const ALL: [Self; 3] = [Self::Train, Self::Publish, Self::Sweep];
+    pub const ALL: [Self; 4] = [Self::Train, Self::Publish, Self::Runner, Self::Sweep];
 
     /// The action's name as a value of `ACTION`.
     #[must_use]
@@ -30,6 +33,7 @@ impl Action {
         match self {
             Self::Train => "train",
             Self::Publish => "publish",
+            Self::Runner => "runner",
             Self::Sweep => "sweep",
         }
     }
@@ -168,7 +172,8 @@ const HOUR: u64 = 60 * MINUTE;
 const EACH: &[Action] = &Action::ALL;
 const BOTH: &[Action] = &[Action::Train, Action::Publish];
 const TRAIN: &[Action] = &[Action::Train];
-const AT_AWS: &[Action] = &[Action::Train, Action::Sweep];
+const RENT: &[Action] = &[Action::Train, Action::Runner];
+const AT_AWS: &[Action] = &[Action::Train, Action::Runner, Action::Sweep];
 
 const fn variable(
     name: &'static str,
@@ -196,8 +201,8 @@ const fn seconds(least: u64, most: u64) -> Kind {
 /// Every variable, in the order in which the documentation lists them.
 pub const VARIABLES: &[Variable] = &joined::<{ COUNT }>();
 
-const PARTS: [&[Variable]; 4] = [train::TABLE, aws::TABLE, dvc::TABLE, publish::TABLE];
-const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len();
+const PARTS: [&[Variable]; 5] = [train::TABLE, aws::TABLE, runner::TABLE, dvc::TABLE, publish::TABLE];
+const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len() + PARTS[4].len();
 
 const fn joined<const LENGTH: usize>() -> [Variable; LENGTH] {
     let mut all = [PARTS[0][0]; LENGTH];

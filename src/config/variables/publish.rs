@@ -59,7 +59,7 @@ pub(super) const TABLE: &[Variable] = &[
     ),
     secret(
         "BITBUCKET_ACCESS_TOKEN",
-        "A repository, project or workspace access token with the scopes `repository:write` and `pullrequest:write`. Without any credential the branch is still pushed, but no pull request is opened. `ACTION: sweep` needs `pipeline`.",
+        "A repository, project or workspace access token with the scopes `repository:write` and `pullrequest:write`. Without any credential the branch is still pushed, but no pull request is opened. `ACTION: runner` needs `runner:write`, with `RUN_PIPELINE` also `pipeline:write`; `ACTION: sweep` needs `runner:write` and `pipeline:write`.",
     ),
     inherited(variable(
         "ATLASSIAN_ACCOUNT_EMAIL",

@@ -2,15 +2,15 @@
 
 use super::Kind::{Choice, Count, Environment, Patterns, Script};
 use super::Presence::{Default, Optional, Required};
-use super::{BOTH, EACH, HOUR, TRAIN, Variable, seconds, variable};
+use super::{BOTH, EACH, HOUR, RENT, TRAIN, Variable, seconds, variable};
 
 pub(super) const TABLE: &[Variable] = &[
     variable(
         "ACTION",
-        Choice(&["train", "publish", "sweep"]),
+        Choice(&["train", "publish", "runner", "sweep"]),
         Default("train"),
         EACH,
-        "`train` runs the training and publishes its outputs; `publish` commits outputs that an earlier step left in the clone; `sweep` removes what runs that are over left at AWS.",
+        "`train` runs the training and publishes its outputs; `publish` commits outputs that an earlier step left in the clone; `runner` rents a machine as a self-hosted runner for later steps; `sweep` removes what runs that are over left at AWS and in Bitbucket's list of runners.",
     ),
     variable(
         "CLOUD",
@@ -59,21 +59,21 @@ pub(super) const TABLE: &[Variable] = &[
         "MAX_RUNTIME",
         seconds(1, 30 * 24 * HOUR),
         Default("12h"),
-        TRAIN,
-        "The training is ended after this time.",
+        RENT,
+        "The training is ended after this time; a runner takes no step after it, and goes once it has none.",
     ),
     variable(
         "MAX_RESTARTS",
         Count(0, 100),
         Default("3"),
-        TRAIN,
-        "How often the training is started again when its machine is lost.",
+        RENT,
+        "How often the training, or `RUN_PIPELINE`, is started again when its machine is lost.",
     ),
     variable(
         "ORPHAN_GRACE",
         seconds(2, 24 * HOUR),
         Default("10m"),
-        TRAIN,
-        "A machine that has not heard from the pipe for this time ends itself. Never longer than `MAX_RUNTIME`.",
+        RENT,
+        "A machine that has not heard from the pipe for this time ends itself, unless it is a runner with a step or was left to itself. Never longer than `MAX_RUNTIME`.",
     ),
 ];

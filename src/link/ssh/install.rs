@@ -145,6 +145,29 @@ impl SshLink {
         Ok(())
     }
 
+    /// Takes the agent that another pipe has put on the machine: the one that was started last, if there are several.
+    pub async fn find_agent(&self) -> Result<()> {
+        let what = "cannot find the machine's agent";
+        let script = posix(&format!("cd {BASE} && ls -t | grep '^agent-[0-9a-f]*$' | head -n 1"));
+        let Session { output, finished, .. } = self.run(&self.0.questions, &script, None).await?;
+        let mut name = String::new();
+        let read = async {
+            match output {
+                Some(output) => output.take(64).read_to_string(&mut name).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let (read, finished) = tokio::join!(read, finished);
+        finished?.check(what)?;
+        read.context(what)?;
+        let name = name.trim();
+        if name.is_empty() {
+            return Err(Error::new(what).source("there is none"));
+        }
+        self.0.agent.set(name.to_owned()).ok();
+        Ok(())
+    }
+
     async fn send_program(&self, agent: &Packed) -> Result<()> {
         let script = posix(&receiving(&agent.file_name()));
         let Session { input, output, finished } = self.run(&self.0.streams, &script, None).await?;

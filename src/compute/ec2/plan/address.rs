@@ -12,7 +12,7 @@ const SOMEWHERE: &str = "192.0.2.1:9";
 /// The address by which the world sees us, as a service tells it.
 ///
 /// Asked over IPv4, as the machine is reached over IPv4.
-pub(super) async fn public(url: &str) -> Result<IpAddr> {
+pub(in crate::compute::ec2) async fn public(url: &str) -> Result<IpAddr> {
     let what = || format!("cannot learn the pipe's own public address from {url} (PUBLIC_IP_URL)");
     let client = reqwest::Client::builder()
         .local_address(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
@@ -29,7 +29,7 @@ fn parse(text: &str) -> Option<IpAddr> {
 }
 
 /// The address that we would send from. A UDP socket that is connected sends nothing.
-pub(super) fn local() -> Option<Ipv4Addr> {
+pub(in crate::compute::ec2) fn local() -> Option<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect(SOMEWHERE).ok()?;
     match socket.local_addr().ok()?.ip() {

@@ -13,6 +13,8 @@ pub(super) mod sample;
 pub(super) use instances::requirements;
 pub(super) use prices::{Bought, rate};
 
+pub(super) use address::{local as local_address, public as public_address};
+
 use super::client::Cloud;
 use crate::config::aws::{Aws, SshAddress};
 use crate::error::{Error, Result};

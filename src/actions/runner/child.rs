@@ -1,0 +1,225 @@
+//! `RUN_PIPELINE`: a custom pipeline run on the runner, its steps' logs shown, and its end.
+
+use crate::bitbucket::{Client, Outcome, Pipeline, Progress, Run, Step, Variable, status_of};
+use crate::compute::RunId;
+use crate::config::runner::RunPipeline;
+use crate::config::tells;
+use crate::error::{Error, Kind, Result, chain};
+use crate::log::lines::Lines;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// Between two looks at its steps, which are two calls each: a minute after its start, and from the fifth on. Bitbucket
+/// allows a thousand calls an hour.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+const LONGEST_LOOK: Duration = Duration::from_secs(15);
+
+/// The pipeline, of which each machine gets a run of its own.
+pub(super) struct Child<'a> {
+    bitbucket: &'a Client,
+    pipeline: &'a RunPipeline,
+    commit: Option<String>,
+    /// By which its runs are known.
+    run: RunId,
+    /// The one that is followed.
+    now: RefCell<Option<Pipeline>>,
+}
+
+/// What is known of a step, and was shown of its log.
+struct Shown {
+    lines: Lines,
+    offset: u64,
+    progress: Progress,
+    over: bool,
+}
+
+impl<'a> Child<'a> {
+    pub(super) fn new(
+        bitbucket: &'a Client,
+        pipeline: &'a RunPipeline,
+        commit: Option<String>,
+        run: &RunId,
+    ) -> Self {
+        Self { bitbucket, pipeline, commit, run: run.clone(), now: RefCell::default() }
+    }
+
+    /// As people know it.
+    pub(super) fn name(&self) -> String {
+        let number = self.now.borrow().as_ref().map(|now| format!(" #{}", now.number));
+        format!("{}{}", self.pipeline.name, number.unwrap_or_default())
+    }
+
+    /// Stops what runs of it: nobody follows it, or its runner is gone.
+    pub(super) async fn stop(&self) -> Result<()> {
+        self.now.borrow_mut().take();
+        let runs = self.bitbucket.runs_of(Some(&self.pipeline.name), self.run.as_str()).await?;
+        for run in runs.iter().filter(|run| !matches!(run.progress, Progress::Over(_))) {
+            info!("stopping the pipeline {} #{}", self.pipeline.name, run.number);
+            self.bitbucket.stop_pipeline(&run.uuid).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts it, unless a run of it is there that a killed pipe began, and that goes on or has succeeded unseen.
+    pub(super) async fn start(&self) -> Result<()> {
+        let name = &self.pipeline.name;
+        let runs = self.bitbucket.runs_of(Some(name), self.run.as_str()).await?;
+        let good = |run: &Pipeline| match &run.progress {
+            Progress::Over(outcome) => *outcome == Outcome::Successful,
+            _ => true,
+        };
+        let there = runs.into_iter().find(good);
+        let now = if let Some(there) = there {
+            info!("the pipeline {name} is there already: #{}, {}", there.number, there.url);
+            there
+        } else {
+            let started = self.bitbucket.run_pipeline(&self.order()).await?;
+            info!(
+                "started the pipeline {name} on {}: #{}, {}",
+                self.pipeline.branch, started.number, started.url
+            );
+            started
+        };
+        *self.now.borrow_mut() = Some(now);
+        Ok(())
+    }
+
+    fn order(&self) -> Run {
+        let variables = self.pipeline.variables.iter();
+        Run {
+            pipeline: self.pipeline.name.clone(),
+            branch: self.pipeline.branch.clone(),
+            commit: self.commit.clone().filter(|_| self.pipeline.own_commit),
+            variables: variables
+                .map(|(key, value)| Variable { key: key.clone(), value: value.clone(), secured: tells(key) })
+                .collect(),
+            id: format!("{}-{:08x}", self.run, fastrand::u32(..)),
+        }
+    }
+
+    /// Shows its steps' logs until it is over. `is_over` gets the id of each step that is; `stop` may end it early.
+    pub(super) async fn follow(
+        &self,
+        is_over: impl AsyncFn(&str),
+        stop: impl Fn() -> Option<Error>,
+    ) -> Result<Outcome> {
+        let Some(Pipeline { uuid, .. }) = self.now.borrow().clone() else {
+            return Err(Error::new("no pipeline was started"));
+        };
+        let (start, mut shown) = (Instant::now(), BTreeMap::new());
+        loop {
+            if let Some(error) = stop() {
+                self.stop().await?;
+                return Err(error);
+            }
+            match self.look(&uuid, &mut shown, &is_over).await {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                // The pipeline goes on whether Bitbucket tells or not.
+                Err(error) if status_of(&error).is_none_or(|status| status == 429 || status >= 500) => {
+                    warn!("{}; looking again", chain(&error));
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep((start.elapsed() / 20).clamp(SHORTEST_LOOK, LONGEST_LOOK)).await;
+        }
+    }
+
+    async fn look(
+        &self,
+        uuid: &str,
+        shown: &mut BTreeMap<String, Shown>,
+        is_over: &impl AsyncFn(&str),
+    ) -> Result<Option<Outcome>> {
+        let steps = self.bitbucket.steps(uuid).await?;
+        for (number, step) in steps.iter().enumerate() {
+            let seen = shown.entry(step.uuid.clone()).or_insert_with(Shown::new);
+            self.show(uuid, (number, step), seen, is_over).await?;
+        }
+        if !steps.iter().all(|step| matches!(step.progress, Progress::Over(_))) {
+            return Ok(None);
+        }
+        match self.bitbucket.pipeline(uuid).await?.progress {
+            Progress::Over(outcome) => Ok(Some(outcome)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn show(
+        &self,
+        pipeline: &str,
+        (number, step): (usize, &Step),
+        seen: &mut Shown,
+        is_over: &impl AsyncFn(&str),
+    ) -> Result<()> {
+        if seen.over {
+            return Ok(());
+        }
+        let name = if step.name.is_empty() { format!("step {}", number + 1) } else { step.name.clone() };
+        if seen.progress != step.progress && step.progress != Progress::Pending {
+            info!("{name}: {}", in_words(&step.progress));
+            seen.progress = step.progress.clone();
+        }
+        let over = matches!(step.progress, Progress::Over(_));
+        if over || step.progress == Progress::Running {
+            loop {
+                let tail = self.bitbucket.log_from(pipeline, &step.uuid, seen.offset).await?;
+                seen.offset += tail.bytes.len() as u64;
+                seen.lines.feed(&tail.bytes, Instant::now(), &mut crate::log::training);
+                if !tail.more {
+                    break;
+                }
+            }
+        }
+        if over {
+            seen.over = true;
+            seen.lines.finish(Instant::now(), &mut crate::log::training);
+            is_over(&step.uuid).await;
+        }
+        Ok(())
+    }
+
+    /// The last words of a run that succeeds, or the error that an outcome is.
+    pub(super) fn verdict(&self, outcome: &Outcome) -> Result<String> {
+        let url = self.now.borrow().as_ref().map_or_else(String::new, |now| now.url.clone());
+        let name = self.name();
+        if *outcome == Outcome::Successful {
+            return Ok(format!("the pipeline {name} succeeded: {url}"));
+        }
+        let how = outcome_in_words(outcome);
+        Err(Error::new(format!("the pipeline {name} {how}"))
+            .kind(if *outcome == Outcome::Stopped { Kind::Stopped } else { Kind::Training })
+            .hint(format!("see {url}")))
+    }
+}
+
+impl Shown {
+    fn new() -> Self {
+        Self { lines: Lines::new(Instant::now()), offset: 0, progress: Progress::Pending, over: false }
+    }
+}
+
+fn in_words(progress: &Progress) -> String {
+    match progress {
+        Progress::Pending => "waits".to_owned(),
+        Progress::Running => "runs".to_owned(),
+        Progress::Paused => "waits for somebody to go on with it by hand".to_owned(),
+        Progress::Over(outcome) => outcome_in_words(outcome),
+        Progress::Other(state) => format!("is in a state that is not known: {state}"),
+    }
+}
+
+fn outcome_in_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Successful => "succeeded".to_owned(),
+        Outcome::Failed => "failed".to_owned(),
+        Outcome::Error(why) if why.is_empty() => "could not be run".to_owned(),
+        Outcome::Error(why) => format!("could not be run: {why}"),
+        Outcome::Stopped => "was stopped".to_owned(),
+        Outcome::Expired => "expired".to_owned(),
+        Outcome::NotRun => "was not run".to_owned(),
+        Outcome::Other(result) => format!("ended in a way that is not known: {result}"),
+    }
+}

@@ -1,0 +1,141 @@
+//! `ACTION: runner`: a machine as a runner of Bitbucket's, left to itself or with a pipeline run on it.
+
+mod child;
+mod name;
+mod reuse;
+mod serving;
+
+pub(super) use name::{name, run_of};
+
+use super::job::{self, Finished, Job};
+use super::{publish, run_id, unless_stopped};
+use crate::agent::runner_log::{LONGEST_STEP, STARTUP};
+use crate::bitbucket::{Client, NewRunner};
+use crate::compute::ec2::{Ec2, Owner};
+use crate::compute::{Compute, Order};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use child::Child;
+use serving::{Served, Serving, spec};
+use std::cell::RefCell;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
+    let runner = config.runner.as_ref().ok_or_else(|| Error::new("there is no runner to rent"))?;
+    let run = run_id(config);
+    let slug = config.pipeline.repo_slug.as_deref().unwrap_or_default();
+    let new = NewRunner::new(&name(slug, &run), runner.program.platform(), &runner.labels)?;
+    let owner = Owner::from(&config.pipeline).with_runner(new.name(), runner.run.is_some());
+    let ec2 =
+        unless_stopped(shutdown, "looking for AWS credentials", Ec2::new(runner.aws.clone(), owner)).await?;
+    if runner.aws.dry_run {
+        let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
+        crate::log::text(&plan.text(&runner.aws, runner.max_runtime));
+        return Ok("DRY_RUN: nothing was rented".to_owned());
+    }
+    let bitbucket = client(config)?;
+    let commit = publish::checkout(config).ok().map(|clone| clone.commit().to_owned());
+    let commit = commit.or_else(|| config.pipeline.commit.clone());
+    let child = runner.run.as_ref().map(|pipeline| Child::new(&bitbucket, pipeline, commit, &run));
+    let look = async { tokio::try_join!(ec2.prepare(), ec2.find(&run), bitbucket.runners_of(runner.level)) };
+    let ((), found, there) = unless_stopped(shutdown, "looking at AWS and Bitbucket", look).await?;
+    if found.is_empty() {
+        let account = (ec2.cloud(), runner.aws.public_ip_url.as_str());
+        let reused = reuse::find(runner.reuse, &there, &new, account);
+        if let Some(name) = unless_stopped(shutdown, "looking for a runner to use", reused).await? {
+            return use_it(&name, child.as_ref(), shutdown).await;
+        }
+    }
+    let spec = spec(config, runner, new.labels());
+    let began = Instant::now();
+    let serving =
+        Serving { config, runner, bitbucket: &bitbucket, new, spec, child, began, uuid: RefCell::default() };
+    let job = Job {
+        compute: &ec2,
+        found,
+        order: Order {
+            run,
+            orphan_grace: runner.orphan_grace,
+            max_runtime: STARTUP + runner.max_runtime + LONGEST_STEP,
+            avoid: Vec::new(),
+        },
+        owner: job::owner(),
+        max_restarts: runner.max_restarts,
+        max_cost: runner.aws.max_cost,
+        shutdown,
+        state: job::State::default(),
+    };
+    Box::pin(serve(&job, &serving)).await
+}
+
+/// Bitbucket's API, for which the configuration has a token.
+fn client(config: &Config) -> Result<Client> {
+    let pipeline = &config.pipeline;
+    let (workspace, slug) = (pipeline.workspace.as_deref(), pipeline.repo_slug.as_deref());
+    let credential = config.bitbucket.credential.clone();
+    let (Some(workspace), Some(slug), Some(credential)) = (workspace, slug, credential) else {
+        return Err(Error::new("Bitbucket cannot be reached without a repository and a token"));
+    };
+    Client::new(&config.bitbucket.api_url, workspace, slug, credential)
+}
+
+/// A runner that is there, in the place of one of our own.
+async fn use_it(name: &str, child: Option<&Child<'_>>, shutdown: &CancellationToken) -> Result<String> {
+    info!("using the runner {name}, which is online with these labels");
+    let Some(child) = child else { return Ok(format!("the runner {name} is online")) };
+    child.start().await?;
+    let followed = unless_stopped(shutdown, "a pipeline ran", child.follow(async |_| (), || None)).await;
+    if followed.is_err()
+        && let Err(error) = child.stop().await
+    {
+        warn!("{}", error.render());
+    }
+    child.verdict(&followed?)
+}
+
+async fn serve<C: Compute>(job: &Job<'_, C>, serving: &Serving<'_>) -> Result<String> {
+    // At once: the job's own end may take minutes.
+    let stop = async {
+        job.shutdown.cancelled().await;
+        serving.stop_child().await;
+        std::future::pending().await
+    };
+    let ran = tokio::select! {
+        ran = job.run(serving) => ran,
+        never = stop => never,
+    };
+    match ran {
+        Ok(finished) if serving.child.is_none() => said(finished),
+        Ok(finished) => {
+            let (unregistered, cleaned) = tokio::join!(serving.unregister(), job.clean());
+            for error in [unregistered, cleaned].into_iter().filter_map(Result::err) {
+                warn!("{}", error.render());
+            }
+            said(finished)
+        }
+        Err(error) if job.is_theirs() => Err(error),
+        Err(error) => {
+            serving.stop_child().await;
+            match serving.unregister().await {
+                Ok(()) => Err(error),
+                Err(left) => {
+                    warn!("{}", left.render());
+                    Err(error.leaves(format!(
+                        "the runner {} in Bitbucket's list; ACTION: sweep removes it",
+                        serving.new.name()
+                    )))
+                }
+            }
+        }
+    }
+}
+
+fn said(finished: Finished<Served>) -> Result<String> {
+    if let Some(leftover) = finished.leftover {
+        return Err(leftover.kind(Kind::Machine));
+    }
+    let cost = finished.cost.map(|cost| cost.in_words()).filter(|_| finished.done.is_over);
+    Ok(cost.map_or(finished.done.words.clone(), |cost| format!("{}; {cost}", finished.done.words)))
+}

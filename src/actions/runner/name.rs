@@ -1,0 +1,43 @@
+//! Names of runners, by which those of a repository, and of a run, are known.
+
+use crate::compute::RunId;
+
+/// Bitbucket takes 50 characters in all.
+const LONGEST_SLUG: usize = 22;
+
+/// The name of a run's runner: `trainspot-forest-0123456789abcdef`.
+pub(in crate::actions) fn name(slug: &str, run: &RunId) -> String {
+    format!("{}{run}", prefix(slug))
+}
+
+/// The run whose runner has this name; none of one that is not of this repository, or not ours.
+pub(in crate::actions) fn run_of(slug: &str, name: &str) -> Option<RunId> {
+    let run = name.strip_prefix(&prefix(slug))?;
+    let ours = run.len() == 16 && run.chars().all(|digit| matches!(digit, '0'..='9' | 'a'..='f'));
+    ours.then(|| RunId::named(run))
+}
+
+fn prefix(slug: &str) -> String {
+    let slug: String = slug.chars().take(LONGEST_SLUG).collect();
+    format!("trainspot-{slug}-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_back_to_its_run() {
+        let run = RunId::new(&["a"]);
+        for slug in ["forest", "a-very-long-name-of-a-repository-indeed", ""] {
+            let name = name(slug, &run);
+            assert!(name.len() <= 50, "{name}");
+            assert_eq!(run_of(slug, &name), Some(run.clone()));
+            assert_eq!(run_of("other", &name), None);
+        }
+        for other in ["trainspot-forest-", "trainspot-forest-0123456789ABCDEF", "gpu-forest-0123456789abcdef"]
+        {
+            assert_eq!(run_of("forest", other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! A runner as the work of machines: registered, started on each, online, and what is run on it.
+
+use super::child::Child;
+use crate::actions::job::{Cost, Job, Reached, Turn, Work, insist};
+use crate::agent::protocol::{self, Registry, RunnerStatus, Spec, State, Wish};
+use crate::agent::runner_log::Phase;
+use crate::bitbucket::{Client, Level, NewRunner, RunnerStatus as AtBitbucket};
+use crate::compute::{Compute, Machine};
+use crate::config::runner::{Program, Runner};
+use crate::config::{Config, Secret};
+use crate::error::{Error, Kind, Result, chain};
+use crate::link::{Agent, AskError, Link};
+use crate::log::lines::Lines;
+use crate::log::progress::in_words;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{debug, info, warn};
+
+const DOCKER: &str = include_str!("docker.sh");
+const SHELL: &str = include_str!("shell.sh");
+
+/// Between two questions to the machine, which is near and costs nothing to ask.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two questions to Bitbucket, once the runner's log says that it is online, and before that.
+const SOON: Duration = Duration::from_secs(2);
+const LATER: Duration = Duration::from_secs(15);
+/// Of the runner's own log, in an error.
+const LAST_LINES: usize = 10;
+
+/// A runner that machines are rented for.
+pub(super) struct Serving<'a> {
+    pub(super) config: &'a Config,
+    pub(super) runner: &'a Runner,
+    pub(super) bitbucket: &'a Client,
+    pub(super) new: NewRunner,
+    pub(super) spec: Spec,
+    /// What is run on it.
+    pub(super) child: Option<Child<'a>>,
+    pub(super) began: Instant,
+    /// The id of the runner that is registered now.
+    pub(super) uuid: RefCell<Option<String>>,
+}
+
+/// What came of it.
+pub(super) struct Served {
+    /// The last words of a run that succeeds.
+    pub(super) words: String,
+    /// Whether all of it is over, and so its cost known.
+    pub(super) is_over: bool,
+}
+
+impl<C: Compute> Work<C> for Serving<'_> {
+    type Done = Served;
+
+    const STOPPED: &'static str = "stopped while a machine was rented as a runner, or a pipeline ran on it";
+    const ADVICE: &'static str = "";
+
+    fn fingerprint(&self) -> &str {
+        &self.spec.fingerprint
+    }
+
+    async fn part(&self, job: &Job<'_, C>, reached: &Reached<C>) -> Result<Turn<Served>> {
+        let agent = &reached.agent;
+        let status = insist(agent, Wish::Beat).await?;
+        match (status.state, status.runner) {
+            (State::Idle, _) => {
+                // What an earlier machine had: it is gone, and so is its runner.
+                if let Some(child) = &self.child {
+                    child.stop().await?;
+                }
+                self.start(agent).await?;
+            }
+            (_, Some(runner)) => *self.uuid.borrow_mut() = Some(runner.uuid),
+            (_, None) => return Err(Error::new("the machine has no runner").kind(Kind::Machine)),
+        }
+        self.online(agent).await?;
+        let name = self.new.name();
+        let Some(child) = &self.child else {
+            insist(agent, Wish::Release).await?;
+            let idle = in_words(self.runner.idle);
+            info!("the machine ends itself {idle} after the runner's last step");
+            let words = format!("the runner {name} is online");
+            return Ok(Turn::HandedOver(Served { words, is_over: false }));
+        };
+        child.start().await?;
+        let outcome = child
+            .follow(
+                async |step| drop(agent.ask(Wish::StepOver(step.to_owned())).await),
+                || job.is_too_dear().then(|| job.too_dear()),
+            )
+            .await?;
+        // A machine that is gone does not answer; that it is lost, its provider tells.
+        let notice = insist(agent, Wish::Beat).await?.notice;
+        match (child.verdict(&outcome), notice) {
+            (Ok(words), _) => Ok(Turn::Done(Served { words, is_over: true })),
+            (Err(error), Some(notice)) => {
+                warn!("{}", error.render());
+                Ok(Turn::Interrupted(notice.why))
+            }
+            (Err(error), None) => Ok(Turn::Failed(error)),
+        }
+    }
+
+    async fn keep(&self, _: &Agent<C::Link>, _: &Machine, _: u64) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn lose(&self, cost: Option<Cost>) {
+        let cost = cost.map_or_else(String::new, |cost| format!(" (so far {})", cost.in_words()));
+        match &self.child {
+            Some(child) => warn!("the pipeline {} begins again{cost}", child.name()),
+            None => warn!("the runner starts again{cost}"),
+        }
+    }
+
+    fn time_left(&self) -> Duration {
+        self.runner.max_runtime.saturating_sub(self.began.elapsed())
+    }
+
+    fn rescue(&self, error: Error) -> Error {
+        error
+    }
+}
+
+impl Serving<'_> {
+    /// Registers the runner, and starts its program on the machine.
+    async fn start<L: Link>(&self, agent: &Agent<L>) -> Result<()> {
+        let level = self.runner.level;
+        self.unregister().await?;
+        let registered = self.bitbucket.register_runner(level, &self.new).await?;
+        let (runner, oauth) = (registered.runner, registered.oauth);
+        *self.uuid.borrow_mut() = Some(runner.uuid.clone());
+        let secret =
+            Secret { name: "OAUTH_CLIENT_SECRET".to_owned(), value: oauth.secret.reveal().to_owned() };
+        crate::log::hide(&[&self.config.secrets[..], &[secret]].concat());
+        info!("registered the runner {} with the labels {}", runner.name, self.new.labels().join(", "));
+        let mut spec = self.spec.clone();
+        let pipeline = &self.config.pipeline;
+        let account = pipeline.repo_owner_uuid.clone();
+        let repository = pipeline.repo_uuid.clone().filter(|_| level == Level::Repository);
+        let variables = [
+            ("ACCOUNT_UUID", account),
+            ("REPOSITORY_UUID", repository),
+            ("RUNNER_UUID", Some(runner.uuid.clone())),
+            ("OAUTH_CLIENT_ID", Some(oauth.id)),
+            ("OAUTH_CLIENT_SECRET", Some(oauth.secret.reveal().to_owned())),
+        ];
+        let given = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        spec.environment.extend(given);
+        spec.runner = Some(Box::new(protocol::Runner {
+            uuid: runner.uuid,
+            name: runner.name,
+            idle: self.runner.idle,
+            single: self.runner.single,
+            registry: self.registry(),
+        }));
+        loop {
+            match agent.ask(Wish::Start(Box::new(spec.clone()))).await {
+                Ok(_) => return Ok(()),
+                Err(AskError::Refused(why)) => return Err(Error::new(why).kind(Kind::Machine)),
+                Err(AskError::Lost(error)) => debug!("starting the runner again: {}", chain(&error)),
+            }
+            // The answer alone may have been lost.
+            if insist(agent, Wish::Beat).await?.state != State::Idle {
+                return Ok(());
+            }
+        }
+    }
+
+    fn registry(&self) -> Option<Registry> {
+        let (config, token) = (self.config, self.runner.token.clone()?);
+        Some(Registry {
+            api_url: config.bitbucket.api_url.clone(),
+            workspace: config.pipeline.workspace.clone()?,
+            repo_slug: config.pipeline.repo_slug.clone()?,
+            of_workspace: self.runner.level == Level::Workspace,
+            token,
+        })
+    }
+
+    /// Returns once Bitbucket says that the runner is online: until then a step that is for it fails at once.
+    async fn online<L: Link>(&self, agent: &Agent<L>) -> Result<()> {
+        let log = Mutex::new(Lines::new(Instant::now()));
+        let mut show = |line: &str| info!("runner: {line}");
+        let showing = async {
+            let mut offset = 0;
+            loop {
+                let take = &mut |bytes: &[u8]| locked(&log).feed(bytes, Instant::now(), &mut show);
+                if let Err(error) = agent.follow(&mut offset, take).await {
+                    debug!("following the runner's log again: {}", chain(&error));
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let waited = tokio::select! {
+            never = showing => never,
+            waited = self.until_online(agent) => waited,
+        };
+        waited.map_err(|error| {
+            let mut log = locked(&log);
+            log.finish(Instant::now(), &mut show);
+            let tail = log.tail();
+            let last = &tail[tail.len().saturating_sub(LAST_LINES)..];
+            if last.is_empty() || error.exit_kind() != Kind::Machine {
+                error
+            } else {
+                error.source(format!("\n{}", last.join("\n")))
+            }
+        })
+    }
+
+    async fn until_online<L: Link>(&self, agent: &Agent<L>) -> Result<()> {
+        let start = Instant::now();
+        let mut asked: Option<Instant> = None;
+        loop {
+            let status = insist(agent, Wish::Beat).await?;
+            let ended = matches!(status.state, State::Ended(_));
+            let runner = status.runner.ok_or_else(|| Error::new("the machine has no runner"))?;
+            if ended || matches!(runner.phase, Phase::Gone(_) | Phase::Unhealthy) {
+                // Its last words may be on their way.
+                tokio::time::sleep(LOOK).await;
+                return Err(never_online("its program ended", &runner));
+            }
+            let wait = if matches!(runner.phase, Phase::Starting) { LATER } else { SOON };
+            if asked.is_none_or(|asked| asked.elapsed() >= wait) {
+                asked = Some(Instant::now());
+                match self.bitbucket.runner(self.runner.level, &runner.uuid).await? {
+                    Some(seen) if seen.status == AtBitbucket::Online => {
+                        insist(agent, Wish::Online).await?;
+                        let seconds = start.elapsed().as_secs_f64();
+                        info!("the runner is online ({seconds:.1} s)");
+                        return Ok(());
+                    }
+                    Some(seen) => debug!("Bitbucket says of the runner: {:?}", seen.status),
+                    None => return Err(never_online("Bitbucket does not know it any more", &runner)),
+                }
+            }
+            let patience = self.runner.aws.boot_timeout;
+            if start.elapsed() >= patience {
+                let why = format!("Bitbucket did not see it within BOOT_TIMEOUT ({})", in_words(patience));
+                return Err(never_online(&why, &runner));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Stops the pipeline, if one runs. That it cannot be stopped is told.
+    pub(super) async fn stop_child(&self) {
+        if let Some(child) = &self.child
+            && let Err(error) = child.stop().await
+        {
+            warn!("{}", error.render());
+        }
+    }
+
+    /// Takes the runner of this name off Bitbucket's list. Its machine, if it had one, is gone.
+    pub(super) async fn unregister(&self) -> Result<()> {
+        let level = self.runner.level;
+        let named = self.bitbucket.runners_of(level).await?.into_iter();
+        for runner in named.filter(|runner| runner.name == self.new.name()) {
+            self.bitbucket.delete_runner(level, &runner.uuid).await?;
+        }
+        *self.uuid.borrow_mut() = None;
+        Ok(())
+    }
+}
+
+/// The lock is never held across a wait, so only a panic could poison it, which ends the run anyway.
+fn locked(log: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn never_online(why: &str, runner: &RunnerStatus) -> Error {
+    let error = Error::new(format!("the runner did not come online: {why}")).kind(Kind::Machine);
+    let error = error.hint(
+        "see the runner's own words; it needs a way out to Bitbucket, and to where its program comes from",
+    );
+    match &runner.complaint {
+        Some(complaint) => error.source(complaint.clone()),
+        None => error,
+    }
+}
+
+/// What machines run for a runner. The fingerprint tells this runner from another one that the step once wanted.
+pub(super) fn spec(config: &Config, runner: &Runner, labels: &[String]) -> Spec {
+    let (command, environment) = match &runner.program {
+        Program::Docker { image } => (DOCKER, ("RUNNER_IMAGE".to_owned(), image.clone())),
+        Program::Shell { archive } => (SHELL, ("RUNNER_ARCHIVE".to_owned(), archive.clone())),
+    };
+    let environment = BTreeMap::from([environment]);
+    let parts = format!(
+        "{command} {environment:?} {labels:?} {:?} {:?} {} {:?} {:?}",
+        runner.level, runner.idle, runner.single, runner.max_runtime, config.pipeline.repo_uuid
+    );
+    Spec {
+        fingerprint: blake3::hash(parts.as_bytes()).to_hex().to_string(),
+        command: command.to_owned(),
+        environment,
+        max_runtime: runner.max_runtime,
+        checkpoints: Vec::new(),
+        checkpoint_interval: Duration::ZERO,
+        resume: false,
+        runner: None,
+    }
+}

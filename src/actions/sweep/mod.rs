@@ -1,0 +1,137 @@
+//! `ACTION: sweep`: what runs of this repository left at AWS and in Bitbucket's lists, removed where they are over.
+
+mod life;
+mod runners;
+
+use super::runner::run_of;
+use crate::bitbucket::{Client, Credential, Progress};
+use crate::compute::RunId;
+use crate::compute::ec2::{Cloud, Left, Leftover, Owner};
+use crate::config::{Config, Pipeline};
+use crate::error::{Error, Kind, Result, chain};
+use life::Life;
+use runners::Registered;
+use std::collections::BTreeMap;
+use tracing::{info, warn};
+
+/// What there is, and who can be asked about it.
+struct Sweep<'a> {
+    cloud: &'a Cloud,
+    owner: &'a Owner,
+    /// None without a credential: the proxy of Pipelines does not open this part of the API.
+    bitbucket: Option<&'a Client>,
+    /// Runners of this repository that are ours.
+    runners: Vec<Registered>,
+    public_ip_url: &'a str,
+    dry_run: bool,
+}
+
+/// How many things are removed and left alone.
+#[derive(Default)]
+struct Count {
+    removed: usize,
+    alone: usize,
+}
+
+impl Count {
+    fn add(&mut self, is_over: bool, things: usize) {
+        *(if is_over { &mut self.removed } else { &mut self.alone }) += things;
+    }
+}
+
+pub(super) async fn run(config: &Config) -> Result<String> {
+    let settings = config.sweep.as_ref().ok_or_else(|| Error::new("there is nothing to sweep"))?;
+    let owner = Owner::from(&config.pipeline);
+    let cloud = Cloud::new(&settings.account).await?;
+    let bitbucket = bitbucket(config)?;
+    let slug = config.pipeline.repo_slug.as_deref().unwrap_or_default();
+    let runners = runners::list(bitbucket.as_ref(), slug);
+    let (left, runners) = tokio::try_join!(cloud.leftovers(owner.repository()), runners)?;
+    let sweep = Sweep {
+        cloud: &cloud,
+        owner: &owner,
+        bitbucket: bitbucket.as_ref(),
+        runners,
+        public_ip_url: &settings.public_ip_url,
+        dry_run: settings.dry_run,
+    };
+    sweep.run(&left).await
+}
+
+impl Sweep<'_> {
+    async fn run(&self, left: &[Leftover]) -> Result<String> {
+        let (mut count, mut errors, mut runs) = (Count::default(), Vec::new(), BTreeMap::new());
+        for (run, things) in by_run(left) {
+            let life = self.life(&things).await;
+            for thing in &things {
+                info!("{}: {}", in_words(thing), life.in_words());
+            }
+            let over = matches!(life, Life::Over);
+            let ended = if over { self.end(&things[0].run).await } else { Ok(()) };
+            count.add(over, things.len());
+            runs.insert(run, over && ended.is_ok());
+            errors.extend(ended.err());
+        }
+        errors.extend(self.sweep_runners(&runs, &mut count).await);
+        let Count { removed, alone } = count;
+        if self.dry_run {
+            return Ok(format!("DRY_RUN: {removed} would be removed, {alone} left alone; nothing was"));
+        }
+        Error::all("not everything could be removed", errors).map_err(|error| error.kind(Kind::Machine))?;
+        Ok(format!("{removed} removed, {alone} left alone"))
+    }
+
+    /// Ends what is there of a run at AWS, and first what still runs of it at Bitbucket.
+    async fn end(&self, run: &RunId) -> Result<()> {
+        if self.dry_run {
+            return Ok(());
+        }
+        if let Err(error) = self.stop_pipelines(run).await {
+            warn!("{}", chain(&error));
+        }
+        self.cloud.clean(run).await
+    }
+
+    /// Stops pipelines that a pipe ran on the run's machine: nobody follows them any more.
+    async fn stop_pipelines(&self, run: &RunId) -> Result<()> {
+        let Some(bitbucket) = self.bitbucket else { return Ok(()) };
+        for pipeline in bitbucket.runs_of(None, run.as_str()).await? {
+            if !matches!(pipeline.progress, Progress::Over(_)) {
+                info!(
+                    "stopping the pipeline #{}, which ran on a machine of a run that is over",
+                    pipeline.number
+                );
+                bitbucket.stop_pipeline(&pipeline.uuid).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn by_run(left: &[Leftover]) -> BTreeMap<&str, Vec<&Leftover>> {
+    let mut runs = BTreeMap::<&str, Vec<&Leftover>>::new();
+    for thing in left {
+        runs.entry(thing.run.as_str()).or_default().push(thing);
+    }
+    runs
+}
+
+fn bitbucket(config: &Config) -> Result<Option<Client>> {
+    let Pipeline { workspace: Some(workspace), repo_slug: Some(slug), .. } = &config.pipeline else {
+        return Ok(None);
+    };
+    match config.bitbucket.credential.clone() {
+        None | Some(Credential::PipelinesProxy { .. }) => Ok(None),
+        Some(credential) => Client::new(&config.bitbucket.api_url, workspace, slug, credential).map(Some),
+    }
+}
+
+fn in_words(thing: &Leftover) -> String {
+    let what = match thing.what {
+        Left::Machine => "machine",
+        Left::Template => "launch template",
+        Left::Group => "security group",
+    };
+    let number = thing.number.as_ref().map_or_else(String::new, |number| format!(" of pipeline #{number}"));
+    format!("{what} {} in {}{number}", thing.id, thing.region)
+}

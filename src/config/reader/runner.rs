@@ -1,0 +1,115 @@
+//! A machine as a runner of Bitbucket's.
+
+use super::super::runner::{Program, Reuse, RunPipeline, Runner};
+use super::super::{Bitbucket, Pipeline, Secret};
+use super::Reader;
+use crate::bitbucket::{Credential, Level, NewRunner, Platform};
+
+impl Reader {
+    pub(super) fn runner(&mut self, pipeline: &Pipeline, bitbucket: &Bitbucket) -> Runner {
+        let aws = self.aws();
+        let program = self.program();
+        self.check_labels(program.platform());
+        self.check_access(pipeline, bitbucket);
+        Runner {
+            aws,
+            program,
+            labels: self.list("RUNNER_LABELS"),
+            level: if self.text("RUNNER_SCOPE") == "workspace" {
+                Level::Workspace
+            } else {
+                Level::Repository
+            },
+            idle: self.duration("RUNNER_IDLE_TIMEOUT"),
+            single: self.switch("RUNNER_SINGLE"),
+            reuse: match self.text("RUNNER_REUSE").as_str() {
+                "idle" => Reuse::Idle,
+                "any" => Reuse::Any,
+                _ => Reuse::Never,
+            },
+            token: self.some("RUNNER_ACCESS_TOKEN"),
+            max_runtime: self.duration("MAX_RUNTIME"),
+            max_restarts: self.count("MAX_RESTARTS"),
+            orphan_grace: self.orphan_grace(),
+            run: self.run_pipeline(pipeline),
+        }
+    }
+
+    fn program(&mut self) -> Program {
+        let shell = self.text("RUNNER_TYPE") == "shell";
+        let other = if shell { "RUNNER_IMAGE" } else { "RUNNER_ARCHIVE" };
+        if self.chosen(other) {
+            self.warnings
+                .push(format!("{other} has no effect with RUNNER_TYPE '{}'", self.text("RUNNER_TYPE")));
+        }
+        if shell {
+            Program::Shell { archive: self.text("RUNNER_ARCHIVE") }
+        } else {
+            Program::Docker { image: self.text("RUNNER_IMAGE") }
+        }
+    }
+
+    fn check_labels(&mut self, platform: Platform) {
+        let wrong = NewRunner::faults(platform, &self.list("RUNNER_LABELS"));
+        if !wrong.is_empty() {
+            self.problems.add("RUNNER_LABELS", format!("are not what Bitbucket takes: {}", wrong.join("; ")));
+        }
+    }
+
+    fn check_access(&mut self, pipeline: &Pipeline, bitbucket: &Bitbucket) {
+        let parts = [
+            ("BITBUCKET_WORKSPACE", pipeline.workspace.is_some()),
+            ("BITBUCKET_REPO_SLUG", pipeline.repo_slug.is_some()),
+            ("BITBUCKET_REPO_OWNER_UUID", pipeline.repo_owner_uuid.is_some()),
+            ("BITBUCKET_REPO_UUID", pipeline.repo_uuid.is_some()),
+        ];
+        for (name, _) in parts.into_iter().filter(|(_, given)| !given) {
+            self.problems
+                .add(name, "is missing: Pipelines sets it; set it yourself to try the pipe elsewhere");
+        }
+        if !matches!(bitbucket.credential, Some(Credential::AccessToken(_) | Credential::ApiToken { .. }))
+            && self.missing("BITBUCKET_ACCESS_TOKEN")
+        {
+            let scopes = if self.missing("RUN_PIPELINE") {
+                "the scope runner:write"
+            } else {
+                "the scopes runner:write and pipeline:write"
+            };
+            self.problems.add(
+                "BITBUCKET_ACCESS_TOKEN",
+                format!("is missing: a runner is registered with an access token that has {scopes}"),
+            );
+        }
+    }
+
+    fn run_pipeline(&mut self, pipeline: &Pipeline) -> Option<RunPipeline> {
+        let Some(name) = self.some("RUN_PIPELINE") else {
+            for name in ["RUN_BRANCH", "RUN_VARIABLES"] {
+                if self.chosen(name) || self.chosen(&format!("{name}_COUNT")) {
+                    self.warnings.push(format!("{name} has no effect without RUN_PIPELINE"));
+                }
+            }
+            return None;
+        };
+        let branch = self.some("RUN_BRANCH");
+        let own = branch.is_none() || branch == pipeline.branch;
+        let Some(branch) = branch.or_else(|| pipeline.branch.clone()) else {
+            if self.missing("RUN_BRANCH") {
+                self.problems.add(
+                    "RUN_BRANCH",
+                    "is missing: this pipeline is on no branch that RUN_PIPELINE could run on",
+                );
+            }
+            return None;
+        };
+        let variables = self.passed_on("RUN_VARIABLES");
+        Some(RunPipeline { name, branch, own_commit: own, variables })
+    }
+}
+
+/// The variables of the other pipeline whose names say that they are secret.
+pub(super) fn secrets(runner: &Runner) -> impl Iterator<Item = Secret> {
+    let variables = runner.run.iter().flat_map(|run| &run.variables);
+    let secret = variables.filter(|(name, _)| super::tells(name));
+    secret.map(|(name, value)| Secret { name: name.clone(), value: value.clone() })
+}

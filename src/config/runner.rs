@@ -1,0 +1,91 @@
+//! A machine as a runner of Bitbucket's.
+
+use super::aws::Aws;
+use crate::bitbucket::{Level, Platform};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// What machine to rent as which runner.
+pub struct Runner {
+    /// The machine.
+    pub aws: Aws,
+    /// What runs on it.
+    pub program: Program,
+    /// The labels of the steps that it is for, besides Bitbucket's own.
+    pub labels: Vec<String>,
+    /// Whose steps it takes.
+    pub level: Level,
+    /// It goes after this much time without a step.
+    pub idle: Duration,
+    /// It goes after one step.
+    pub single: bool,
+    /// When a runner that is there will do.
+    pub reuse: Reuse,
+    /// The machine's own token.
+    pub token: Option<String>,
+    /// It gets no step after this time.
+    pub max_runtime: Duration,
+    /// How often a lost machine is replaced, where a pipeline is run.
+    pub max_restarts: u32,
+    /// A machine without a runner ends itself after this long without a word from the pipe.
+    pub orphan_grace: Duration,
+    /// What to run on it.
+    pub run: Option<RunPipeline>,
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Runner({:?}, {:?})", self.program, self.labels)
+    }
+}
+
+/// Which of Atlassian's programs the runner is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Steps run in containers; the image of the runner itself.
+    Docker {
+        /// Its name, with a tag.
+        image: String,
+    },
+    /// Steps run on the machine; the archive of the runner.
+    Shell {
+        /// Its address.
+        archive: String,
+    },
+}
+
+impl Program {
+    /// What it is to Bitbucket, on a machine of this program's own architecture.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        match self {
+            Self::Shell { .. } => Platform::LinuxShell,
+            Self::Docker { .. } if std::env::consts::ARCH == "aarch64" => Platform::LinuxDockerArm,
+            Self::Docker { .. } => Platform::LinuxDocker,
+        }
+    }
+}
+
+/// When a runner that is there will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Never.
+    Never,
+    /// If it is online and has no step.
+    Idle,
+    /// If it is online.
+    Any,
+}
+
+/// A custom pipeline to run.
+pub struct RunPipeline {
+    /// Its name below `custom:`.
+    pub name: String,
+    /// On which branch.
+    pub branch: String,
+    /// Whether at the pipeline's own commit; else at the branch's newest.
+    pub own_commit: bool,
+    /// Its variables, values included.
+    pub variables: BTreeMap<String, String>,
+}

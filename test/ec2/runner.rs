@@ -1,0 +1,380 @@
+//! `ACTION: runner` and the sweep after it, with the stand-in for Atlassian's runner on the rig's machines.
+
+use super::lab::{Lab, in_lab};
+use super::step::{PIPELINE, Pipe, Step};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use fake_bitbucket::{ACCESS_TOKEN, ACCOUNT_UUID, REPOSITORY_UUID, StepDefinition};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use trainspot::bitbucket::{Client, Credential, Run};
+
+/// No step, machine or runner takes as long for anything.
+const LONG: Duration = Duration::from_mins(1);
+const ARCHIVE: &str = "https://example.com/runner.tar.gz";
+
+const RUNNER: &str = include_str!("../fake-runner/runner.py");
+const START: &str = include_str!("../fake-runner/start.sh");
+const DOCKER: &str = include_str!("../fake-runner/docker");
+
+/// What a machine lacks for Atlassian's runner: Docker, Java, git and curl, and the runner itself. Its behaviour as there.
+fn stand_in(step: &Step, behaviour: &Value) -> String {
+    let address = step.scene.bitbucket.api_url().replace("/2.0", "");
+    let file = |name: &str, text: &str| {
+        format!("echo {} | base64 -d >{name} && chmod +x {name}\n", BASE64_STANDARD.encode(text))
+    };
+    let curl =
+        format!("#!/bin/sh\ncase $* in *{ARCHIVE}) exec cat /opt/runner/archive ;; *) exit 22 ;; esac\n");
+    [
+        "mkdir -p /opt/runner/bin && cd /opt/runner\n".to_owned(),
+        file("runner.py", RUNNER),
+        file("bin/start.sh", START),
+        file("address", &address),
+        file("behaviour.json", &behaviour.to_string()),
+        "tar -czf archive bin runner.py address behaviour.json\n".to_owned(),
+        file("docker", DOCKER),
+        "ln -s /opt/runner/docker /usr/local/bin/docker\n".to_owned(),
+        file("/usr/local/bin/java", "#!/bin/sh\n"),
+        file("/usr/local/bin/git", "#!/bin/sh\necho git version 2.43.0\n"),
+        file("/usr/local/bin/curl", &curl),
+    ]
+    .concat()
+}
+
+/// A step that rents a runner of this type.
+fn rental(lab: &Lab, kind: &str, behaviour: &Value) -> Step {
+    let mut step = Step::new(lab, 0, 0.0);
+    let script = stand_in(&step, behaviour);
+    step.scene.set("ACTION", "runner").set("STARTUP_SCRIPT", &script);
+    step.scene.set("RUNNER_TYPE", kind).set("RUNNER_LABELS", "gpu.train").set("RUNNER_IDLE_TIMEOUT", "3s");
+    step.scene.set("BITBUCKET_REPO_OWNER_UUID", ACCOUNT_UUID).set("BITBUCKET_REPO_UUID", REPOSITORY_UUID);
+    if kind == "shell" {
+        step.scene.set("RUNNER_ARCHIVE", ARCHIVE);
+    }
+    step.scene.bitbucket.set_step(PIPELINE, &step.uuid(), "IN_PROGRESS");
+    step
+}
+
+fn labels(kind: &str) -> [&str; 3] {
+    ["self.hosted", if kind == "shell" { "linux.shell" } else { "linux" }, "gpu.train"]
+}
+
+impl Step {
+    fn define(&self, kind: &str, scripts: &[&str]) {
+        let steps = scripts.iter().enumerate();
+        let steps =
+            steps.map(|(n, script)| StepDefinition::new(&format!("Train {n}"), &labels(kind), &[script]));
+        self.scene.bitbucket.define_pipeline("train", &steps.collect::<Vec<_>>());
+    }
+
+    /// Runs the custom pipeline as somebody else would.
+    async fn trigger(&self, id: &str) -> String {
+        let (bitbucket, token) = (&self.scene.bitbucket, Credential::AccessToken(ACCESS_TOKEN.into()));
+        let client =
+            Client::new(&bitbucket.api_url(), bitbucket.workspace(), bitbucket.slug(), token).unwrap();
+        let (pipeline, branch, id) = ("train".into(), "main".into(), id.into());
+        client
+            .run_pipeline(&Run { pipeline, branch, commit: None, variables: Vec::new(), id })
+            .await
+            .unwrap()
+            .uuid
+    }
+
+    /// The results of a pipeline's steps so far, as `SUCCESSFUL`, or their states.
+    fn results(&self, pipeline: &str) -> Vec<String> {
+        let steps = self.scene.bitbucket.steps().into_iter();
+        let steps = steps.filter(|step| step.pipeline == pipeline);
+        steps.map(|step| step.result.unwrap_or(step.state)).collect()
+    }
+
+    async fn comes(&self, pipeline: &str, results: &[&str]) {
+        let what = format!("{results:?}");
+        until(&what, async || self.results(pipeline) == results).await;
+    }
+
+    /// What is left at EC2 of this step, and how many runners at Bitbucket.
+    async fn left(&self, lab: &Lab) -> (usize, usize) {
+        (self.leftovers(lab).await.len(), self.scene.bitbucket.runners().len())
+    }
+
+    /// Sweeps as the `final` step of the pipeline that rents, or as another one's.
+    async fn sweep(&mut self, pipeline: &str) -> Pipe {
+        let bitbucket = &self.scene.bitbucket;
+        let (renting, sweeping) = (self.uuid(), "{33333333-3333-3333-3333-333333333333}");
+        bitbucket.set_step(PIPELINE, &renting, "COMPLETED");
+        bitbucket.set_step(pipeline, sweeping, "IN_PROGRESS");
+        self.scene.set("ACTION", "sweep").set("BITBUCKET_PIPELINE_UUID", pipeline);
+        self.scene.set("BITBUCKET_STEP_UUID", sweeping);
+        let mut pipe = self.run().await;
+        pipe.expect(0, "a sweep").await;
+        let step = self.uuid();
+        self.scene.set("ACTION", "runner").set("BITBUCKET_PIPELINE_UUID", PIPELINE);
+        self.scene.set("BITBUCKET_STEP_UUID", &step);
+        pipe
+    }
+}
+
+async fn until(what: &str, happens: impl AsyncFn() -> bool) {
+    let start = Instant::now();
+    while !happens().await {
+        assert!(start.elapsed() < LONG, "this did not come: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The pipeline of another step, which rents nothing.
+const ANOTHER: &str = "{44444444-4444-4444-4444-444444444444}";
+
+#[test]
+fn a_runner_serves_its_steps_and_goes_when_it_is_idle() {
+    for kind in ["shell", "docker"] {
+        in_lab(async |lab: &Lab| {
+            let mut step = rental(lab, kind, &json!({}));
+            let mut pipe = step.run().await;
+            pipe.expect(0, "a runner").await;
+            assert!(pipe.text().contains("the runner trainspot-forest-"), "{}", pipe.text());
+            assert_eq!(step.scene.bitbucket.runners()[0].labels, labels(kind));
+            // Longer than the idle timeout, and twice.
+            step.define(kind, &["echo begun; sleep 5; echo done", "sleep 1"]);
+            let pipeline = step.trigger("one").await;
+            step.comes(&pipeline, &["SUCCESSFUL", "SUCCESSFUL"]).await;
+            let secret = step.scene.bitbucket.runners()[0].oauth_secret.clone();
+            let found = lab.post("grep", json!({"needles": [secret]})).await;
+            let known = ["environment", "arguments"];
+            let elsewhere =
+                found.as_array().unwrap().iter().find(|hit| !known.contains(&hit["what"].as_str().unwrap()));
+            assert!(elsewhere.is_none(), "{found:#}");
+            step.assert_alone_within(lab, LONG, "an idle runner").await;
+            until("OFFLINE", async || step.scene.bitbucket.runners()[0].status == "OFFLINE").await;
+            let pipe = step.sweep(ANOTHER).await;
+            assert!(pipe.text().contains("2 removed, 0 left alone"), "{}", pipe.text());
+            assert_eq!(step.left(lab).await, (0, 0));
+            lab.assert_nothing_left().await;
+        });
+    }
+}
+
+/// With a token of its own the machine leaves nothing at Bitbucket, and its runner gets no second step.
+#[test]
+fn a_single_runner_with_a_token_runs_one_step_and_takes_itself_off_the_list() {
+    for kind in ["shell", "docker"] {
+        in_lab(async |lab: &Lab| {
+            let mut step = rental(lab, kind, &json!({}));
+            step.scene.set("RUNNER_SINGLE", "true").set("RUNNER_ACCESS_TOKEN", ACCESS_TOKEN);
+            let mut pipe = step.run().await;
+            pipe.expect(0, "a single runner").await;
+            step.define(kind, &["sleep 2", "echo never"]);
+            let pipeline = step.trigger("one").await;
+            step.comes(&pipeline, &["SUCCESSFUL", "ERROR"]).await;
+            step.assert_alone_within(lab, LONG, "a single runner").await;
+            assert!(step.scene.bitbucket.runners().is_empty());
+            let found = lab.post("grep", json!({"needles": [ACCESS_TOKEN]})).await;
+            assert_eq!(found, json!([]), "the token is in memory only");
+            step.sweep(ANOTHER).await;
+            lab.assert_nothing_left().await;
+        });
+    }
+}
+
+/// Another step rents a runner with the same labels.
+async fn rent_again(step: &mut Step, reuse: &str, words: &str) {
+    let own = step.uuid();
+    step.scene
+        .set("BITBUCKET_STEP_UUID", "{55555555-5555-5555-5555-555555555555}")
+        .set("RUNNER_REUSE", reuse);
+    let mut pipe = step.run().await;
+    assert!(pipe.text().contains(words), "{reuse}:\n{}", pipe.text());
+    pipe.expect(0, reuse).await;
+    step.scene.set("BITBUCKET_STEP_UUID", &own);
+}
+
+#[test]
+fn a_runner_that_is_there_is_used_again() {
+    in_lab(async |lab: &Lab| {
+        let mut step = rental(lab, "shell", &json!({}));
+        step.scene.set("RUNNER_IDLE_TIMEOUT", "20s").set("RUNNER_REUSE", "idle");
+        let mut pipe = step.run().await;
+        pipe.expect(0, "the first").await;
+        rent_again(&mut step, "idle", "using the runner trainspot-forest-").await;
+        assert_eq!(step.scene.bitbucket.runners().len(), 1);
+        step.define("shell", &["sleep 30"]);
+        let pipeline = step.trigger("busy").await;
+        step.comes(&pipeline, &["IN_PROGRESS"]).await;
+        rent_again(&mut step, "any", "using the runner trainspot-forest-").await;
+        rent_again(&mut step, "idle", "is online, but not known to be idle").await;
+        assert_eq!(step.scene.bitbucket.runners().len(), 2);
+    });
+}
+
+#[test]
+fn a_pipeline_is_run_and_followed_to_its_end() {
+    for kind in ["shell", "docker"] {
+        in_lab(async |lab: &Lab| {
+            for (script, code, words) in [
+                ("echo epoch $EPOCHS $TOKEN", 0, "the pipeline train #1 succeeded"),
+                ("echo last words; exit 3", 4, "the pipeline train #1 failed"),
+            ] {
+                let mut step = rental(lab, kind, &json!({}));
+                step.scene.set("RUN_PIPELINE", "train").set("RUN_VARIABLES", "EPOCHS=10,TOKEN");
+                step.scene.set("TOKEN", "s3cret-of-the-child");
+                step.define(kind, &[script]);
+                let mut pipe = step.run().await;
+                assert!(pipe.text().contains(words), "{}", pipe.text());
+                assert!(
+                    pipe.text().contains("epoch 10 $TOKEN") || pipe.text().contains("last words"),
+                    "{}",
+                    pipe.text()
+                );
+                pipe.expect(code, words).await;
+                let variables = step.scene.bitbucket.pipelines()[0].variables.clone();
+                assert!(variables.iter().any(|variable| variable.key == "TOKEN" && variable.secured));
+                // Nothing waits for a sweep.
+                assert_eq!(step.left(lab).await, (0, 0));
+            }
+            lab.assert_nothing_left().await;
+        });
+    }
+}
+
+#[test]
+fn a_pipeline_whose_machine_is_taken_away_runs_again_on_another() {
+    in_lab(async |lab: &Lab| {
+        for how in ["interrupt", "crash"] {
+            let mut step = rental(lab, "docker", &json!({}));
+            step.scene.set("RUN_PIPELINE", "train");
+            // The first try is too long for its machine.
+            let script = "echo begun; [ \"$BITBUCKET_PIPELINE_UUID\" = '{00000000-0000-4000-9000-000000000002}' ] || sleep 60";
+            step.define("docker", &[script]);
+            let mut pipe = step.start();
+            pipe.line("begun").await;
+            let machine = step.machines(lab).await[0].clone();
+            lab.post(&format!("instances/{machine}/{how}"), json!({})).await;
+            pipe.expect(0, how).await;
+            assert!(pipe.text().contains("the pipeline train #2 succeeded"), "{}", pipe.text());
+            let results: Vec<_> =
+                step.scene.bitbucket.steps().into_iter().filter_map(|step| step.result).collect();
+            assert_eq!(results[1], "SUCCESSFUL", "{results:?}");
+            assert_eq!(step.left(lab).await, (0, 0), "{how}");
+        }
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_pipeline_that_is_stopped_is_the_end_and_so_is_the_order_to_stop() {
+    in_lab(async |lab: &Lab| {
+        for stopped_by in ["somebody", "signal"] {
+            let mut step = rental(lab, "shell", &json!({}));
+            step.scene.set("RUN_PIPELINE", "train");
+            step.define("shell", &["echo begun; sleep 60"]);
+            let mut pipe = step.start();
+            pipe.line("begun").await;
+            let child = step.scene.bitbucket.pipelines()[0].uuid.clone();
+            if stopped_by == "signal" {
+                pipe.signal(Signal::TERM);
+            } else {
+                let token = Credential::AccessToken(ACCESS_TOKEN.into());
+                let bitbucket = &step.scene.bitbucket;
+                let client =
+                    Client::new(&bitbucket.api_url(), bitbucket.workspace(), bitbucket.slug(), token);
+                client.unwrap().stop_pipeline(&child).await.unwrap();
+            }
+            pipe.expect(6, stopped_by).await;
+            assert_eq!(step.results(&child), ["STOPPED"], "{}", pipe.text());
+            assert_eq!(step.left(lab).await, (0, 0), "{stopped_by}");
+        }
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_runner_that_cannot_be_had_says_why_and_leaves_nothing() {
+    in_lab(async |lab: &Lab| {
+        for kind in ["shell", "docker"] {
+            let mut never = rental(lab, kind, &json!({"never_online": true}));
+            never.scene.set("BOOT_TIMEOUT", "15s");
+            let mut ends = rental(lab, kind, &json!({"exit_after_online": 3}));
+            ends.scene.set("RUN_PIPELINE", "train");
+            let refused = rental(lab, kind, &json!({}));
+            let fault = fake_bitbucket::Fault::on("POST", "/pipelines-config/runners");
+            refused.scene.bitbucket.next(fault.answer(403, r#"{"error": {"message": "no"}}"#));
+            for (step, words) in [
+                (&never, "Bitbucket did not see it within BOOT_TIMEOUT (15s)"),
+                (&never, "UnknownHostException"),
+                (&refused, "the token needs the scope runner:write"),
+            ] {
+                let mut pipe = step.run().await;
+                assert!(pipe.text().contains(words), "{words}:\n{}", pipe.text());
+                assert_eq!(pipe.end().await, Some(3), "{}", pipe.text());
+                assert_eq!(step.left(lab).await, (0, 0), "{words}");
+            }
+            ends.define(kind, &["echo never"]);
+            let mut pipe = ends.run().await;
+            let code = pipe.end().await;
+            assert!(matches!(code, Some(3 | 4)), "{}", pipe.text());
+            assert_eq!(ends.left(lab).await, (0, 0));
+        }
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// What a pipe was killed over: its machine and its pipeline are found by the next run of the step, or by a sweep.
+#[test]
+fn killed_it_leaves_nothing_that_the_next_run_or_a_sweep_does_not_find() {
+    in_lab(async |lab: &Lab| {
+        let mut step = rental(lab, "shell", &json!({}));
+        step.scene.set("RUN_PIPELINE", "train").set("ORPHAN_GRACE", "30s");
+        step.define("shell", &["echo begun; sleep 8; echo over"]);
+        let mut killed = step.start();
+        killed.line("begun").await;
+        killed.signal(Signal::KILL);
+        killed.end().await;
+        let mut again = step.run().await;
+        again.expect(0, "again").await;
+        assert!(again.text().contains("the pipeline train is there already: #1"), "{}", again.text());
+        assert_eq!(step.scene.bitbucket.pipelines().len(), 1);
+        assert_eq!(step.left(lab).await, (0, 0));
+
+        let mut step = rental(lab, "shell", &json!({}));
+        step.scene.set("RUN_PIPELINE", "train");
+        step.define("shell", &["echo begun; sleep 100"]);
+        let mut killed = step.start();
+        killed.line("begun").await;
+        killed.signal(Signal::KILL);
+        killed.end().await;
+        let pipe = step.sweep(ANOTHER).await;
+        assert!(pipe.text().contains("stopping the pipeline #1"), "{}", pipe.text());
+        assert_eq!(step.results(&step.scene.bitbucket.pipelines()[0].uuid), ["STOPPED"]);
+        assert_eq!(step.left(lab).await, (0, 0));
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// Nothing ends a machine whose runner has a step; the last step of its pipeline ends one that has none.
+#[test]
+fn a_sweep_is_safe_beside_a_runner() {
+    in_lab(async |lab: &Lab| {
+        let mut step = rental(lab, "docker", &json!({}));
+        step.scene.set("RUNNER_IDLE_TIMEOUT", "5m");
+        let mut pipe = step.run().await;
+        pipe.expect(0, "a runner").await;
+        let pipe = step.sweep(ANOTHER).await;
+        assert!(pipe.text().contains("its runner is online"), "{}", pipe.text());
+        step.define("docker", &["echo begun; sleep 6"]);
+        let busy = step.trigger("busy").await;
+        step.comes(&busy, &["IN_PROGRESS"]).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let pipe = step.sweep(PIPELINE).await;
+        assert!(pipe.text().contains("its runner has a step; it goes after it"), "{}", pipe.text());
+        step.comes(&busy, &["SUCCESSFUL"]).await;
+        step.assert_alone_within(lab, LONG, "a runner that was told to go").await;
+
+        let mut step = rental(lab, "docker", &json!({}));
+        step.scene.set("RUNNER_IDLE_TIMEOUT", "5m");
+        let mut pipe = step.run().await;
+        pipe.expect(0, "a runner").await;
+        let pipe = step.sweep(PIPELINE).await;
+        assert_eq!(step.left(lab).await, (0, 0), "{}", pipe.text());
+    });
+}
