@@ -26,7 +26,7 @@ pub(super) trait Work<C: Compute> {
 
     /// What it is to be stopped before it is done.
     const STOPPED: &'static str;
-    /// What to do about lost machines, after "raise MAX_RESTARTS".
+    /// What to do about lost machines, after the advice to raise `MAX_RESTARTS`.
     const ADVICE: &'static str;
 
     /// Tells whether what a machine does that was found is this work.

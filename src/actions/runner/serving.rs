@@ -109,10 +109,8 @@ impl<C: Compute> Work<C> for Serving<'_> {
 
     fn lose(&self, cost: Option<Cost>) {
         let cost = cost.map_or_else(String::new, |cost| format!(" (so far {})", cost.in_words()));
-        match &self.child {
-            Some(child) => warn!("the pipeline {} begins again{cost}", child.name()),
-            None => warn!("the runner starts again{cost}"),
-        }
+        let what = self.child.as_ref().map(|child| format!("pipeline {}", child.name()));
+        warn!("the {} begins again{cost}", what.unwrap_or_else(|| "runner".to_owned()));
     }
 
     fn time_left(&self) -> Duration {

@@ -121,7 +121,7 @@ async fn run_on<C: Compute>(
         last_words(tail);
         Err(error)
     } else {
-        let home = home.borrow();
+        let home = home.take();
         let published = published(config, &clone, &finished, &home, start);
         unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
     };

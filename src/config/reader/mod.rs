@@ -56,7 +56,7 @@ impl Reader {
                 }
                 // Nothing else is rented.
                 "CLOUD" if matches!(reader.action, Action::Runner | Action::Sweep) => {
-                    reader.provider = Some(Provider::Aws)
+                    reader.provider = Some(Provider::Aws);
                 }
                 "CLOUD" => {
                     let name = reader.text("CLOUD");
