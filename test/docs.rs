@@ -29,6 +29,7 @@ const FOREIGN: &[&str] = &[
     "BITBUCKET_REPO_SLUG",
     "BITBUCKET_STEP_OIDC_TOKEN",
     "BITBUCKET_WORKSPACE",
+    "CONNECTION_STRING",
     "CREDENTIAL",
     "DSN",
     "ERROR:",

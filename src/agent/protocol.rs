@@ -19,8 +19,10 @@ pub struct Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wish {
-    /// To be told how things are.
+    /// To be told how things are, and to hold the machine.
     Beat,
+    /// To be told how things are, as somebody who only looks in.
+    Look,
     /// To start the training.
     Start(Box<Spec>),
     /// To end the training.
@@ -31,8 +33,12 @@ pub enum Wish {
     End,
     /// To leave the runner to itself: this pipe goes, and its silence means nothing any more.
     Release,
-    /// To end the machine once its runner has no step.
+    /// To hold the machine of a runner again that was left to itself.
+    Hold,
+    /// To end the machine once its runner has no step. Refused to others while a pipe holds it.
     Retire,
+    /// To have the runner wait for a step anew: one is coming. Refused to others while a pipe holds it.
+    Expect,
     /// To know that Bitbucket sees the runner online.
     Online,
     /// To know that Bitbucket sees the step of this id, in braces, as over.

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 /// How often Bitbucket is asked about a step that runs. Its answers are for one whose end the log did not tell.
 const ASK: Duration = Duration::from_mins(1);
-/// Between the word that a runner is to get no step any more, and its end: one may be on its way.
-const SETTLING: Duration = Duration::from_secs(5);
+/// Between the word that a runner is to get no step any more, and its end: one may be on its way, as runners of old versions
+/// ask for steps every 30 s only. Never longer than its idle timeout, but for [`LEAST_SETTLING`].
+const SETTLING: Duration = Duration::from_secs(35);
+const LEAST_SETTLING: Duration = Duration::from_secs(5);
 
 /// A runner that is watched.
 pub(super) struct Runner {
@@ -80,16 +82,32 @@ impl Runner {
         self.held
     }
 
-    /// From now on its limits hold.
+    /// From now on its limits hold, and its idle time begins.
     pub(super) fn release(&mut self) {
         self.held = false;
+        self.expect();
+    }
+
+    /// From now on a pipe decides again, unless the runner is on its way off the list.
+    pub(super) fn hold(&mut self) -> bool {
+        let stays = matches!(self.departure, Departure::No);
+        if stays {
+            (self.held, self.retiring) = (true, false);
+            self.watch.retire(false);
+        }
+        stays
     }
 
     /// Lets the machine go once no step runs.
     pub(super) fn retire(&mut self) {
         self.held = false;
         self.retiring = true;
-        self.watch.retire();
+        self.watch.retire(true);
+    }
+
+    /// Lets it wait for a step anew.
+    pub(super) fn expect(&mut self) {
+        self.watch.expect(Instant::now());
     }
 
     pub(super) fn is_online(&mut self) {
@@ -104,7 +122,7 @@ impl Runner {
     pub(super) fn exited(&mut self, code: Option<i32>) {
         let now = Instant::now();
         let watch = &mut self.watch;
-        self.log.lines(|line| watch.read(line, now));
+        while self.log.lines(|line| watch.read(line, now)) {}
         self.watch.hear(Event::Exited(code), now);
     }
 
@@ -117,12 +135,15 @@ impl Runner {
             return Next::Stay;
         }
         let verdict = self.watch.verdict(now);
+        let settling = SETTLING.min(self.told.idle).max(LEAST_SETTLING);
         match &mut self.departure {
             Departure::No => match (verdict, &self.registrar) {
                 (Verdict::Stay, _) | (Verdict::LastStep, None) => Next::Stay,
                 (Verdict::Leave(Why::Exited), _) => self.delete(),
                 (Verdict::LastStep | Verdict::Leave(_), Some(registrar)) => {
                     self.departure = Departure::Disabling(registrar.disable());
+                    // It gets no more, whatever comes of the step that it has.
+                    self.retire();
                     Next::Stay
                 }
                 (Verdict::Leave(why), None) => Next::Stop(why),
@@ -135,7 +156,7 @@ impl Runner {
             }
             Departure::Disabled(since) => match verdict {
                 Verdict::Leave(Why::Exited) => self.delete(),
-                Verdict::Leave(why) if now.duration_since(*since) >= SETTLING => Next::Stop(why),
+                Verdict::Leave(why) if now.duration_since(*since) >= settling => Next::Stop(why),
                 // A step that came meanwhile is run.
                 Verdict::Stay | Verdict::LastStep | Verdict::Leave(_) => Next::Stay,
             },

@@ -231,7 +231,7 @@ impl Watch {
         match (event, &self.phase) {
             (Event::Complaint(complaint), _) => self.complaint = Some(complaint),
             // Online says no more than that a program is there: it ends no step, and mends no health.
-            (Event::Online, Phase::Starting | Phase::Gone(_)) => {
+            (Event::Online, Phase::Starting) => {
                 self.idle_since.get_or_insert(now);
                 self.enter(Phase::Idle, now);
             }
@@ -251,6 +251,7 @@ impl Watch {
             (Event::Unhealthy, Phase::Starting | Phase::Idle) => self.enter(Phase::Unhealthy, now),
             // Nothing but its end, or that of the program, ends a step: a machine must not go because a line was
             // misunderstood. A program that says that it goes offline goes on until it exits.
+            // A program that is gone is back only when it begins again.
             (Event::Online | Event::Offline | Event::Unhealthy | Event::Starting | Event::Updating, _) => {}
         }
     }
@@ -262,9 +263,16 @@ impl Watch {
         }
     }
 
-    /// Lets it go once it has no step.
-    pub fn retire(&mut self) {
-        self.retired = true;
+    /// Lets its idle time begin now.
+    pub fn expect(&mut self, now: Instant) {
+        if self.phase == Phase::Idle {
+            self.idle_since = Some(now);
+        }
+    }
+
+    /// Lets it go once it has no step, or not for that reason any more.
+    pub fn retire(&mut self, retired: bool) {
+        self.retired = retired;
     }
 
     fn end_step(&mut self, now: Instant) {

@@ -130,6 +130,11 @@ impl Supervisor {
     }
 
     fn answer(&mut self, request: Request) -> Reply {
+        if matches!(request.wish, Wish::Look | Wish::Retire | Wish::Expect)
+            && self.owner.as_ref() != Some(&request.owner)
+        {
+            return self.answer_visitor(&request.wish);
+        }
         let held = self.owner.as_ref().is_some_and(|owner| *owner != request.owner);
         let held = held && self.runner.as_ref().is_none_or(Runner::is_held);
         if held && self.heard.elapsed() < HOLD.min(self.grace / 2) {
@@ -138,11 +143,17 @@ impl Supervisor {
         self.owner = Some(request.owner);
         self.heard = Instant::now();
         match request.wish {
-            Wish::Beat => {}
+            Wish::Beat | Wish::Look => {}
             Wish::Stop => self.stop(How::Stopped),
             Wish::Leave(notice) => self.leave(notice),
+            Wish::Hold => {
+                if !self.runner.as_mut().is_some_and(Runner::hold) {
+                    return Reply::Refused("the machine's runner is about to go".to_owned());
+                }
+            }
             Wish::Release => self.runner.iter_mut().for_each(Runner::release),
             Wish::Retire => self.runner.iter_mut().for_each(Runner::retire),
+            Wish::Expect => self.runner.iter_mut().for_each(Runner::expect),
             Wish::Online => self.runner.iter_mut().for_each(Runner::is_online),
             Wish::StepOver(step) => self.runner.iter_mut().for_each(|runner| runner.step_is_over(&step)),
             Wish::End => {
@@ -154,6 +165,18 @@ impl Supervisor {
                     return Reply::Refused(error.render());
                 }
             }
+        }
+        Reply::Status(self.status())
+    }
+
+    /// What somebody asks for who does not want the machine: nobody's hold is touched.
+    fn answer_visitor(&mut self, wish: &Wish) -> Reply {
+        let runner = self.runner.as_mut().filter(|runner| !runner.is_held());
+        match (wish, runner) {
+            (Wish::Look, _) => {}
+            (Wish::Retire, Some(runner)) => runner.retire(),
+            (Wish::Expect, Some(runner)) => runner.expect(),
+            _ => return Reply::Refused("a pipe holds the machine".to_owned()),
         }
         Reply::Status(self.status())
     }
@@ -259,8 +282,11 @@ impl Supervisor {
         match runner.mind(Instant::now()) {
             Next::Stay => {}
             Next::Stop(why) => {
-                if self.training.as_ref().is_some_and(|training| !training.is_stopping()) {
-                    tracing::info!("the runner goes: {}", why.in_words());
+                match &self.training {
+                    Some(training) if training.is_stopping() => {}
+                    Some(_) => tracing::info!("the runner goes: {}", why.in_words()),
+                    // Its program is gone, whatever the log says.
+                    None => runner.exited(None),
                 }
                 self.stop(How::Stopped);
             }
@@ -268,13 +294,13 @@ impl Supervisor {
         }
     }
 
-    /// Ends a machine that no pipe needs: at once, or with its runner once that has no step.
+    /// Ends a machine that no pipe needs; one with a runner is left to that.
     fn mind_the_silence(&mut self) {
         if self.heard.elapsed() <= self.grace {
             return;
         }
         match &mut self.runner {
-            Some(runner) if runner.is_held() => runner.retire(),
+            Some(runner) if runner.is_held() => runner.release(),
             Some(_) => {}
             None => {
                 self.stop(How::Orphaned);

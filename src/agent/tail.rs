@@ -24,13 +24,13 @@ impl Tail {
         Self { path, file: None, line: Vec::new(), buffer: vec![0; PIECE] }
     }
 
-    /// Hands over the whole lines that came since the last call, a piece of the log at most.
-    pub(super) fn lines(&mut self, mut each: impl FnMut(&str)) {
+    /// Hands over the whole lines that came since the last call, a piece of the log at most. Tells whether there was any.
+    pub(super) fn lines(&mut self, mut each: impl FnMut(&str)) -> bool {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
         }
-        let Some(file) = &mut self.file else { return };
-        let Ok(count @ 1..) = file.read(&mut self.buffer) else { return };
+        let Some(file) = &mut self.file else { return false };
+        let Ok(count @ 1..) = file.read(&mut self.buffer) else { return false };
         for byte in &self.buffer[..count] {
             match byte {
                 b'\n' => {
@@ -41,6 +41,7 @@ impl Tail {
                 _ => {}
             }
         }
+        true
     }
 }
 

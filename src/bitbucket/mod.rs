@@ -64,6 +64,20 @@ pub enum Level {
     Workspace,
 }
 
+impl Level {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Repository, Self::Workspace];
+
+    /// Its name, as people give it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Repository => "repository",
+            Self::Workspace => "workspace",
+        }
+    }
+}
+
 /// How long to wait for Bitbucket, and how often to try.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {

@@ -103,7 +103,7 @@ async fn a_machine_with_a_token_takes_its_runner_off_the_list() {
         assert!(!format!("{spec:?}").contains(ACCESS_TOKEN));
         let (rig, agent) = Rig::training(30, spec).await;
         agent.ask(Wish::Release).await.unwrap();
-        rig.assert_gone_within(Duration::from_secs(15), &[]).await;
+        rig.assert_gone_within(Duration::from_secs(20), &[]).await;
         assert_eq!(fake.runners().len(), 0);
         let disabled = fake.requests().iter().any(|request| request.method == "PUT");
         assert_eq!(disabled, script[1] == STAYS, "one that is idle is disabled first");

@@ -101,6 +101,10 @@ fn what_is_odd_is_told() {
             "RUNNER_IMAGE has no effect with RUNNER_TYPE 'shell'",
         ),
         (&[("RUN_BRANCH", "main")], "RUN_BRANCH has no effect without RUN_PIPELINE"),
+        (
+            &[("RUN_PIPELINE", "train"), ("RUNNER_SINGLE", "true")],
+            "RUNNER_SINGLE has no effect with RUN_PIPELINE, which ends the machine itself",
+        ),
         (&[("CLOUD", "local")], "CLOUD has no effect with ACTION 'runner'"),
         (&[("OUTPUTS", "model.bin")], "OUTPUTS has no effect with ACTION 'runner'"),
     ] {

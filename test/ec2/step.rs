@@ -30,14 +30,13 @@ pub(crate) struct Step {
 impl Step {
     /// A training of this many steps of so many seconds each, with checkpoints.
     pub(crate) fn new(lab: &Lab, steps: u32, seconds: f64) -> Self {
+        Self::with(lab, steps, seconds, Options::default())
+    }
+
+    /// The same, with another kind of Bitbucket.
+    pub(crate) fn with(lab: &Lab, steps: u32, seconds: f64, options: Options) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("22222222-2222-2222-2222-{:012}", COUNT.fetch_add(1, Ordering::Relaxed));
-        // Where machines reach it, too.
-        let options = Options {
-            address: lab.address().parse().unwrap(),
-            silence: Duration::from_secs(3),
-            ..Options::default()
-        };
         let mut scene = Scene::with(Access::Token, &[("steps.py", TRAINING)], options);
         scene.set("CLOUD", "aws").set("BITBUCKET_STEP_UUID", &format!("{{{id}}}"));
         scene.set("BITBUCKET_PIPELINE_UUID", PIPELINE);

@@ -1,8 +1,8 @@
 //! Machines for a job: found again, launched, asked for ahead of time, and ended.
 
-use super::Job;
 use super::heart::BEAT;
-use crate::agent::protocol::{Notice, Wish};
+use super::{Job, Work};
+use crate::agent::protocol::{Notice, Status, Wish};
 use crate::compute::{Compute, Machine, Order, Pool};
 use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::link::{Agent, AskError};
@@ -30,11 +30,11 @@ pub(in crate::actions) struct Reached<C: Compute> {
 
 impl<C: Compute> Job<'_, C> {
     /// The machine of this very run, if a pipe that was killed left it; else a new one.
-    pub(super) async fn obtain(&self, fingerprint: &str) -> Result<Reached<C>> {
+    pub(super) async fn obtain<W: Work<C>>(&self, work: &W) -> Result<Reached<C>> {
         let mut usable = None;
         for machine in self.found.clone() {
             info!("found a machine that an earlier try of this step left: {}", machine.description);
-            let agent = if usable.is_none() { self.usable(&machine, fingerprint).await? } else { None };
+            let agent = if usable.is_none() { self.usable(&machine, work).await? } else { None };
             match agent {
                 Some(agent) => {
                     self.open_account(&machine);
@@ -50,7 +50,10 @@ impl<C: Compute> Job<'_, C> {
     }
 
     /// The agent on a machine that was found, if that does, or has done, the work that this step wants.
-    async fn usable(&self, machine: &Machine, fingerprint: &str) -> Result<Option<Agent<C::Link>>> {
+    ///
+    /// # Errors
+    /// It is another pipe's, or must not be ended.
+    async fn usable<W: Work<C>>(&self, machine: &Machine, work: &W) -> Result<Option<Agent<C::Link>>> {
         let give_up = Instant::now() + HOLD;
         // Its checkpoints end with it: an error that may pass is not enough.
         let link = loop {
@@ -62,7 +65,7 @@ impl<C: Compute> Job<'_, C> {
                 }
                 Err(error) => {
                     info!("it cannot be taken over: {}", chain(&error));
-                    return Ok(None);
+                    return self.unless_spared(work, None);
                 }
             }
         };
@@ -71,7 +74,7 @@ impl<C: Compute> Job<'_, C> {
             match agent.ask(Wish::Beat).await {
                 Ok(status) => {
                     self.state.theirs.set(false);
-                    let same = status.fingerprint.as_deref() == Some(fingerprint);
+                    let same = status.fingerprint.as_deref() == Some(work.fingerprint());
                     info!(
                         "{}",
                         if same {
@@ -80,7 +83,7 @@ impl<C: Compute> Job<'_, C> {
                             "what it does is not what is wanted now; ending it"
                         }
                     );
-                    return Ok(same.then_some(agent));
+                    return if same { Ok(Some(agent)) } else { self.unless_spared(work, Some(&status)) };
                 }
                 Err(AskError::Refused(_)) if Instant::now() < give_up => {
                     self.state.theirs.set(true);
@@ -98,10 +101,17 @@ impl<C: Compute> Job<'_, C> {
                 }
                 Err(AskError::Lost(error)) => {
                     debug!("it does not answer: {}", error.render());
-                    return Ok(None);
+                    return self.unless_spared(work, None);
                 }
             }
         }
+    }
+
+    /// No use of a machine that was found, which is to be ended then.
+    fn unless_spared<W: Work<C>, T>(&self, work: &W, status: Option<&Status>) -> Result<Option<T>> {
+        let Some(why) = work.spares(status) else { return Ok(None) };
+        self.state.theirs.set(true);
+        Err(why)
     }
 
     /// A new machine, not from the pools in `avoid` unless nowhere else. One that does not come up is ended and replaced.
@@ -181,12 +191,11 @@ impl<C: Compute> Job<'_, C> {
 
     /// Leaves a machine to itself, and ends the others.
     pub(super) async fn hand_over(&self, machine: &Machine, others: &[Machine]) -> Result<()> {
-        let left = self.compute.hand_over(machine, &self.order.run).await;
-        let finished = self.finish(others).await;
-        Error::all(
-            "not everything could be removed",
-            [left, finished].into_iter().filter_map(Result::err).collect(),
-        )
+        // What it leaves costs nothing, and a later run's sweep finds it.
+        if let Err(error) = self.compute.hand_over(machine, &self.order.run).await {
+            warn!("{}", error.render());
+        }
+        self.finish(others).await
     }
 
     async fn end_all(&self, machines: &[Machine]) -> Vec<Error> {

@@ -9,6 +9,7 @@ pub(super) use bill::Cost;
 pub(super) use machines::Reached;
 pub(super) use turn::{TRANSFER, Turn, again, insist};
 
+use crate::agent::protocol::Status;
 use crate::compute::{Compute, Machine, Order};
 use crate::error::{Error, Kind, Result, chain};
 use crate::link::Agent;
@@ -31,6 +32,9 @@ pub(super) trait Work<C: Compute> {
 
     /// Tells whether what a machine does that was found is this work.
     fn fingerprint(&self) -> &str;
+
+    /// Why a machine that was found, but does not do this work, must not be ended; `status` is none where it does not answer.
+    fn spares(&self, status: Option<&Status>) -> Option<Error>;
 
     /// One machine's part in it, to its end. The next machine gets its own part, if this one is lost.
     async fn part(&self, job: &Job<'_, C>, reached: &Reached<C>) -> Result<Turn<Self::Done>>;
@@ -94,7 +98,7 @@ impl<C: Compute> Job<'_, C> {
     pub(super) async fn run<W: Work<C>>(&self, work: &W) -> Result<Finished<W::Done>> {
         let mut restarts = 0;
         let mut taken = self.found.clone();
-        let mut next = self.unless_stopped::<W>(self.obtain(work.fingerprint())).await;
+        let mut next = self.unless_stopped::<W>(self.obtain(work)).await;
         loop {
             let reached = match next {
                 Ok(reached) => reached,

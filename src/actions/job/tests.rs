@@ -79,6 +79,75 @@ fn order() -> Order {
     }
 }
 
+/// Work after which its machine stays.
+struct Stays {
+    spares: bool,
+}
+
+impl Work<Fake> for Stays {
+    type Done = ();
+
+    const STOPPED: &'static str = "stopped";
+    const ADVICE: &'static str = "";
+
+    fn fingerprint(&self) -> &'static str {
+        "this"
+    }
+
+    fn spares(&self, _: Option<&Status>) -> Option<Error> {
+        self.spares.then(|| Error::new("it has a step"))
+    }
+
+    async fn part(&self, _: &Job<'_, Fake>, _: &Reached<Fake>) -> Result<Turn<()>> {
+        Ok(Turn::HandedOver(()))
+    }
+
+    async fn keep(&self, _: &Agent<Fake>, _: &Machine, _: u64) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn lose(&self, _: Option<Cost>) {}
+
+    fn time_left(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn rescue(&self, error: Error) -> Error {
+        error
+    }
+}
+
+async fn stays(fake: &Fake, spares: bool) -> Result<Finished<()>> {
+    let job = Job {
+        compute: fake,
+        order: order(),
+        owner: owner(),
+        found: fake.find(&RunId::new(&[])).await.unwrap(),
+        max_restarts: 0,
+        max_cost: None,
+        shutdown: &CancellationToken::new(),
+        state: State::default(),
+    };
+    job.run(&Stays { spares }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_handed_over_stays() {
+    let fake = Fake::new(&[Fate::GoesOn], &[]);
+    assert!(stays(&fake, false).await.unwrap().leftover.is_none());
+    assert_eq!(fake.done(), ["launch 0 not []", "hand over 0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_must_not_be_ended_is_left_and_no_other_one_is_launched() {
+    let fake = Fake::new(&[Fate::GoesOn, Fate::GoesOn], &[]);
+    fake.launch(&order()).await.unwrap();
+    assert_eq!(stays(&fake, true).await.err().unwrap().render(), "it has a step");
+    assert_eq!(fake.done(), ["launch 0 not []"]);
+    assert!(stays(&fake, false).await.is_ok());
+    assert_eq!(fake.done()[1..], ["terminate 0", "launch 1 not []", "hand over 1"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_link_that_breaks_once_is_opened_again() {
     for failing in [vec!["follow"], vec!["follow", "ask"], vec!["unpack"], vec!["unpack", "ask", "follow"]] {

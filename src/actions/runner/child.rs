@@ -15,6 +15,8 @@ use tracing::{info, warn};
 /// allows a thousand calls an hour.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
+/// How often in a row Bitbucket may say that there is no such pipeline, or that the token may not see it.
+const MOST_REFUSALS: u32 = 5;
 
 /// The pipeline, of which each machine gets a run of its own.
 pub(super) struct Child<'a> {
@@ -51,9 +53,26 @@ impl<'a> Child<'a> {
         format!("{}{}", self.pipeline.name, number.unwrap_or_default())
     }
 
+    /// Whether it is this one that is followed, by its id in braces.
+    pub(super) fn is(&self, uuid: &str) -> bool {
+        self.now.borrow().as_ref().is_some_and(|now| now.uuid == uuid)
+    }
+
+    /// Its last words, if a run of it has succeeded that a killed pipe began.
+    pub(super) async fn has_succeeded(&self) -> Result<Option<String>> {
+        let runs = self.bitbucket.runs_of(Some(&self.pipeline.name), self.run.as_str()).await?;
+        let good = Progress::Over(Outcome::Successful);
+        let Some(run) = runs.into_iter().find(|run| run.progress == good) else { return Ok(None) };
+        *self.now.borrow_mut() = Some(run);
+        self.verdict(&Outcome::Successful).map(Some)
+    }
+
     /// Stops what runs of it: nobody follows it, or its runner is gone.
     pub(super) async fn stop(&self) -> Result<()> {
-        self.now.borrow_mut().take();
+        // What is known surely; the list may tell of others.
+        if let Some(now) = self.now.take() {
+            self.bitbucket.stop_pipeline(&now.uuid).await?;
+        }
         let runs = self.bitbucket.runs_of(Some(&self.pipeline.name), self.run.as_str()).await?;
         for run in runs.iter().filter(|run| !matches!(run.progress, Progress::Over(_))) {
             info!("stopping the pipeline {} #{}", self.pipeline.name, run.number);
@@ -108,7 +127,7 @@ impl<'a> Child<'a> {
         let Some(Pipeline { uuid, .. }) = self.now.borrow().clone() else {
             return Err(Error::new("no pipeline was started"));
         };
-        let (start, mut shown) = (Instant::now(), BTreeMap::new());
+        let (start, mut shown, mut refused) = (Instant::now(), BTreeMap::new(), 0);
         loop {
             if let Some(error) = stop() {
                 self.stop().await?;
@@ -116,14 +135,22 @@ impl<'a> Child<'a> {
             }
             match self.look(&uuid, &mut shown, &is_over).await {
                 Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => {}
-                // The pipeline goes on whether Bitbucket tells or not.
-                Err(error) if status_of(&error).is_none_or(|status| status == 429 || status >= 500) => {
+                Ok(None) => refused = 0,
+                Err(error) => {
+                    // The pipeline goes on whether Bitbucket tells or not.
+                    let passing = status_of(&error).is_none_or(|status| status == 429 || status >= 500);
+                    refused += u32::from(!passing);
+                    if refused == MOST_REFUSALS {
+                        return Err(error);
+                    }
                     warn!("{}; looking again", chain(&error));
+                    tokio::time::sleep(LONGEST_LOOK).await;
                 }
-                Err(error) => return Err(error),
             }
-            tokio::time::sleep((start.elapsed() / 20).clamp(SHORTEST_LOOK, LONGEST_LOOK)).await;
+            // Each step that runs is a call of its own.
+            let running = shown.values().filter(|step| step.progress == Progress::Running).count();
+            let look = (start.elapsed() / 20).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+            tokio::time::sleep(look * u32::try_from(running.max(1)).unwrap_or(1)).await;
         }
     }
 
@@ -165,7 +192,14 @@ impl<'a> Child<'a> {
         let over = matches!(step.progress, Progress::Over(_));
         if over || step.progress == Progress::Running {
             loop {
-                let tail = self.bitbucket.log_from(pipeline, &step.uuid, seen.offset).await?;
+                let tail = match self.bitbucket.log_from(pipeline, &step.uuid, seen.offset).await {
+                    Ok(tail) => tail,
+                    // The step's end matters more.
+                    Err(error) => {
+                        warn!("{}", chain(&error));
+                        break;
+                    }
+                };
                 seen.offset += tail.bytes.len() as u64;
                 seen.lines.feed(&tail.bytes, Instant::now(), &mut crate::log::training);
                 if !tail.more {

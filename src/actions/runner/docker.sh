@@ -1,18 +1,4 @@
 # Atlassian's runner as a container that drives the machine's Docker engine.
-as_root() {
-	if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
-}
-install() {
-	if command -v apt-get >/dev/null; then
-		as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install --yes "$1"
-	elif command -v dnf >/dev/null; then
-		as_root dnf install --quiet --assumeyes "$2"
-	else
-		echo "ERROR there is no Docker, and neither apt-get nor dnf to install it" >&2
-		exit 1
-	fi
-}
 # What the container gets. Through a pipe: arguments are for everybody to see, and sudo logs variables that it passes on.
 variables() {
 	printf '%s\n' "ACCOUNT_UUID=$ACCOUNT_UUID" "RUNNER_UUID=$RUNNER_UUID" RUNTIME_PREREQUISITES_ENABLED=true \
@@ -21,7 +7,6 @@ variables() {
 }
 name=trainspot-runner
 
-cloud-init status --wait >/dev/null 2>&1 || true
 command -v docker >/dev/null || install docker.io docker
 if command -v systemctl >/dev/null; then as_root systemctl start docker || true; fi
 # Steps' containers see a GPU only where NVIDIA's runtime is the engine's default one.
@@ -30,7 +15,7 @@ if command -v nvidia-ctk >/dev/null && command -v nvidia-smi >/dev/null; then
 		as_root systemctl restart docker || echo "the steps' containers get no GPU" >&2
 fi
 echo "pulling $RUNNER_IMAGE"
-as_root docker pull --quiet "$RUNNER_IMAGE" >/dev/null
+again as_root docker pull --quiet "$RUNNER_IMAGE" >/dev/null
 
 # Not in place of this shell: what runs as root takes no signal from its user.
 trap 'as_root docker stop "$name" >/dev/null 2>&1 || true' TERM

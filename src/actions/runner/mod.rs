@@ -4,8 +4,10 @@ mod child;
 mod name;
 mod reuse;
 mod serving;
+mod visit;
 
 pub(super) use name::{name, run_of};
+pub(super) use visit::visit;
 
 use super::job::{self, Finished, Job};
 use super::{publish, run_id, unless_stopped};
@@ -14,6 +16,7 @@ use crate::bitbucket::{Client, NewRunner};
 use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::{Compute, Order};
 use crate::config::Config;
+use crate::config::runner::Runner;
 use crate::error::{Error, Kind, Result};
 use child::Child;
 use serving::{Served, Serving, spec};
@@ -27,7 +30,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let run = run_id(config);
     let slug = config.pipeline.repo_slug.as_deref().unwrap_or_default();
     let new = NewRunner::new(&name(slug, &run), runner.program.platform(), &runner.labels)?;
-    let owner = Owner::from(&config.pipeline).with_runner(new.name(), runner.run.is_some());
+    let owner =
+        Owner::from(&config.pipeline).with_runner(new.name(), runner.level.name(), runner.run.is_some());
     let ec2 =
         unless_stopped(shutdown, "looking for AWS credentials", Ec2::new(runner.aws.clone(), owner)).await?;
     if runner.aws.dry_run {
@@ -35,6 +39,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         crate::log::text(&plan.text(&runner.aws, runner.max_runtime));
         return Ok("DRY_RUN: nothing was rented".to_owned());
     }
+    check_pipeline(config, runner)?;
     let bitbucket = client(config)?;
     let commit = publish::checkout(config).ok().map(|clone| clone.commit().to_owned());
     let commit = commit.or_else(|| config.pipeline.commit.clone());
@@ -50,8 +55,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     }
     let spec = spec(config, runner, new.labels());
     let began = Instant::now();
-    let serving =
-        Serving { config, runner, bitbucket: &bitbucket, new, spec, child, began, uuid: RefCell::default() };
+    let registered = RefCell::default();
+    let serving = Serving { config, runner, bitbucket: &bitbucket, new, spec, child, began, registered };
     let job = Job {
         compute: &ec2,
         found,
@@ -70,6 +75,22 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     Box::pin(serve(&job, &serving)).await
 }
 
+/// Refuses a pipeline that the clone's own file does not define: Bitbucket would tell only when the machine is there.
+fn check_pipeline(config: &Config, runner: &Runner) -> Result<()> {
+    let Some(run) = runner.run.as_ref().filter(|run| run.own_commit) else { return Ok(()) };
+    let file = std::fs::read_to_string(config.clone_dir.join("bitbucket-pipelines.yml")).unwrap_or_default();
+    // Without a clone, or with a file that only Bitbucket understands, Bitbucket decides.
+    let parsed: serde_json::Value = serde_saphyr::from_str(&file).unwrap_or_default();
+    let Some(custom) = parsed["pipelines"]["custom"].as_object() else { return Ok(()) };
+    if custom.contains_key(&run.name) {
+        return Ok(());
+    }
+    let known = custom.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    Err(Error::new(format!("RUN_PIPELINE '{}' is no custom pipeline of bitbucket-pipelines.yml", run.name))
+        .kind(Kind::Configuration)
+        .hint(format!("name one of these: {known}")))
+}
+
 /// Bitbucket's API, for which the configuration has a token.
 fn client(config: &Config) -> Result<Client> {
     let pipeline = &config.pipeline;
@@ -85,8 +106,11 @@ fn client(config: &Config) -> Result<Client> {
 async fn use_it(name: &str, child: Option<&Child<'_>>, shutdown: &CancellationToken) -> Result<String> {
     info!("using the runner {name}, which is online with these labels");
     let Some(child) = child else { return Ok(format!("the runner {name} is online")) };
-    child.start().await?;
-    let followed = unless_stopped(shutdown, "a pipeline ran", child.follow(async |_| (), || None)).await;
+    let following = async {
+        child.start().await?;
+        child.follow(async |_| (), || None).await
+    };
+    let followed = unless_stopped(shutdown, "a pipeline ran", following).await;
     if followed.is_err()
         && let Err(error) = child.stop().await
     {
@@ -96,6 +120,10 @@ async fn use_it(name: &str, child: Option<&Child<'_>>, shutdown: &CancellationTo
 }
 
 async fn serve<C: Compute>(job: &Job<'_, C>, serving: &Serving<'_>) -> Result<String> {
+    if job.found.is_empty() {
+        // Before anything is rented for it.
+        unless_stopped(job.shutdown, "registering the runner", serving.register()).await?;
+    }
     // At once: the job's own end may take minutes.
     let stop = async {
         job.shutdown.cancelled().await;
@@ -107,7 +135,7 @@ async fn serve<C: Compute>(job: &Job<'_, C>, serving: &Serving<'_>) -> Result<St
         never = stop => never,
     };
     match ran {
-        Ok(finished) if serving.child.is_none() => said(finished),
+        Ok(finished) if !finished.done.is_over => said(finished),
         Ok(finished) => {
             let (unregistered, cleaned) = tokio::join!(serving.unregister(), job.clean());
             for error in [unregistered, cleaned].into_iter().filter_map(Result::err) {

@@ -2,8 +2,10 @@
 
 use crate::compute::RunId;
 
-/// Bitbucket takes 50 characters in all.
+/// Bitbucket takes 50 characters in all. Of a longer name of a repository, the end becomes a hash: two that begin alike stay
+/// apart.
 const LONGEST_SLUG: usize = 22;
+const HASH: usize = 8;
 
 /// The name of a run's runner: `trainspot-forest-0123456789abcdef`.
 pub(in crate::actions) fn name(slug: &str, run: &RunId) -> String {
@@ -18,8 +20,11 @@ pub(in crate::actions) fn run_of(slug: &str, name: &str) -> Option<RunId> {
 }
 
 fn prefix(slug: &str) -> String {
-    let slug: String = slug.chars().take(LONGEST_SLUG).collect();
-    format!("trainspot-{slug}-")
+    if slug.len() <= LONGEST_SLUG {
+        return format!("trainspot-{slug}-");
+    }
+    let start: String = slug.chars().take(LONGEST_SLUG - HASH - 1).collect();
+    format!("trainspot-{start}-{}-", &blake3::hash(slug.as_bytes()).to_hex()[..HASH])
 }
 
 #[cfg(test)]
@@ -35,6 +40,8 @@ mod tests {
             assert_eq!(run_of(slug, &name), Some(run.clone()));
             assert_eq!(run_of("other", &name), None);
         }
+        let long = "a-very-long-name-of-a-repository-indeed";
+        assert_eq!(run_of("a-very-long-name-of-a-repository-in-truth", &name(long, &run)), None);
         for other in ["trainspot-forest-", "trainspot-forest-0123456789ABCDEF", "gpu-forest-0123456789abcdef"]
         {
             assert_eq!(run_of("forest", other), None, "{other}");

@@ -1,13 +1,12 @@
 //! `RUNNER_REUSE`: a runner that is there, in the place of a new one.
 
-use crate::actions::job;
+use super::visit::visit;
 use crate::agent::protocol::Wish;
 use crate::agent::runner_log::Phase;
 use crate::bitbucket::{NewRunner, Runner, RunnerStatus};
-use crate::compute::ec2::Cloud;
+use crate::compute::ec2::{Cloud, RunnersMachine};
 use crate::config::runner::Reuse;
 use crate::error::{Result, chain};
-use crate::link::Agent;
 use tracing::info;
 
 /// The name of a runner that is online, has at least the labels of `new`, and may be used.
@@ -27,25 +26,28 @@ pub(super) async fn find(
             && new.labels().iter().all(|label| runner.labels.contains(label))
     };
     for runner in there.iter().filter(fits) {
-        if reuse == Reuse::Any || is_idle(&runner.name, cloud, public_ip_url).await? {
+        let machine = cloud.machine_of_runner(&runner.name).await?;
+        // The pipe that follows a pipeline there ends it.
+        let usable = match machine {
+            Some(machine) if machine.followed => false,
+            Some(machine) if reuse == Reuse::Idle => is_idle(cloud, &machine, public_ip_url).await,
+            _ => reuse == Reuse::Any,
+        };
+        if usable {
             return Ok(Some(runner.name.clone()));
         }
-        info!("the runner {} is online, but not known to be idle", runner.name);
+        info!("the runner {} is online, but not known to be free", runner.name);
     }
     Ok(None)
 }
 
-async fn is_idle(name: &str, cloud: &Cloud, public_ip_url: &str) -> Result<bool> {
-    let Some((region, id)) = cloud.machine_of_runner(name).await? else { return Ok(false) };
-    let link = match cloud.visit(&region, &id, public_ip_url).await {
-        Ok(link) => link,
+async fn is_idle(cloud: &Cloud, machine: &RunnersMachine, public_ip_url: &str) -> bool {
+    let place = (machine.region.as_str(), machine.id.as_str());
+    match visit(cloud, place, public_ip_url, Wish::Expect).await {
+        Ok(runner) => runner.phase == Phase::Idle && !runner.retiring,
         Err(error) => {
             info!("{}", chain(&error));
-            return Ok(false);
+            false
         }
-    };
-    let status = Agent::new(link, &job::owner()).ask(Wish::Beat).await;
-    // Another pipe may hold it, or it may be about to go.
-    let runner = status.ok().and_then(|status| status.runner);
-    Ok(runner.is_some_and(|runner| runner.phase == Phase::Idle && !runner.retiring))
+    }
 }

@@ -1,10 +1,10 @@
 //! A runner as the work of machines: registered, started on each, online, and what is run on it.
 
 use super::child::Child;
-use crate::actions::job::{Cost, Job, Reached, Turn, Work, insist};
-use crate::agent::protocol::{self, Registry, RunnerStatus, Spec, State, Wish};
+use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again, insist};
+use crate::agent::protocol::{self, Registry, RunnerStatus, Spec, State, Status, Wish};
 use crate::agent::runner_log::Phase;
-use crate::bitbucket::{Client, Level, NewRunner, RunnerStatus as AtBitbucket};
+use crate::bitbucket::{Client, Level, NewRunner, Registered, RunnerStatus as AtBitbucket};
 use crate::compute::{Compute, Machine};
 use crate::config::runner::{Program, Runner};
 use crate::config::{Config, Secret};
@@ -12,14 +12,15 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::link::{Agent, AskError, Link};
 use crate::log::lines::Lines;
 use crate::log::progress::in_words;
+use crate::retry::retry;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
-const DOCKER: &str = include_str!("docker.sh");
-const SHELL: &str = include_str!("shell.sh");
+const DOCKER: &str = concat!(include_str!("machine.sh"), include_str!("docker.sh"));
+const SHELL: &str = concat!(include_str!("machine.sh"), include_str!("shell.sh"));
 
 /// Between two questions to the machine, which is near and costs nothing to ask.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,15 +40,15 @@ pub(super) struct Serving<'a> {
     /// What is run on it.
     pub(super) child: Option<Child<'a>>,
     pub(super) began: Instant,
-    /// The id of the runner that is registered now.
-    pub(super) uuid: RefCell<Option<String>>,
+    /// The runner that was registered before there is a machine for it.
+    pub(super) registered: RefCell<Option<Registered>>,
 }
 
 /// What came of it.
 pub(super) struct Served {
     /// The last words of a run that succeeds.
     pub(super) words: String,
-    /// Whether all of it is over, and so its cost known.
+    /// Whether all of it is over: the runner is of no use any more, and the cost is known.
     pub(super) is_over: bool,
 }
 
@@ -61,21 +62,46 @@ impl<C: Compute> Work<C> for Serving<'_> {
         &self.spec.fingerprint
     }
 
+    /// Another pipeline's step may run there. A pipeline of this step's own is ended with its machine.
+    fn spares(&self, status: Option<&Status>) -> Option<Error> {
+        let runner = status.map(|status| status.runner.as_ref());
+        let busy = match runner {
+            Some(runner) => runner.is_some_and(|runner| matches!(runner.phase, Phase::Busy(_))),
+            None => self.child.is_none(),
+        };
+        let what = if runner.is_some() { "has a step" } else { "may have a step, and cannot be asked" };
+        busy.then(|| {
+            Error::new(format!("the runner of an earlier try of this step, {}, {what}", self.new.name()))
+                .kind(Kind::Machine)
+                .hint("run the step again when that runner is gone: it ends itself when it is idle")
+        })
+    }
+
     async fn part(&self, job: &Job<'_, C>, reached: &Reached<C>) -> Result<Turn<Served>> {
         let agent = &reached.agent;
         let status = insist(agent, Wish::Beat).await?;
         match (status.state, status.runner) {
             (State::Idle, _) => {
-                // What an earlier machine had: it is gone, and so is its runner.
                 if let Some(child) = &self.child {
+                    // It may have come to its end when its machine did.
+                    if let Some(words) = child.has_succeeded().await? {
+                        return Ok(Turn::Done(Served { words, is_over: true }));
+                    }
                     child.stop().await?;
                 }
                 self.start(agent).await?;
             }
-            (_, Some(runner)) => *self.uuid.borrow_mut() = Some(runner.uuid),
+            (_, Some(_)) => match agent.ask(Wish::Hold).await {
+                Err(AskError::Refused(why)) => return Ok(Turn::Lost(Error::new(why))),
+                held => drop(held?),
+            },
             (_, None) => return Err(Error::new("the machine has no runner").kind(Kind::Machine)),
         }
-        self.online(agent).await?;
+        let online = self.online(agent).await;
+        if let Some(notice) = insist(agent, Wish::Beat).await?.notice {
+            return Ok(Turn::Interrupted(notice.why));
+        }
+        online?;
         let name = self.new.name();
         let Some(child) = &self.child else {
             insist(agent, Wish::Release).await?;
@@ -85,21 +111,32 @@ impl<C: Compute> Work<C> for Serving<'_> {
             return Ok(Turn::HandedOver(Served { words, is_over: false }));
         };
         child.start().await?;
-        let outcome = child
-            .follow(
-                async |step| drop(agent.ask(Wish::StepOver(step.to_owned())).await),
-                || job.is_too_dear().then(|| job.too_dear()),
-            )
-            .await?;
-        // A machine that is gone does not answer; that it is lost, its provider tells.
-        let notice = insist(agent, Wish::Beat).await?.notice;
-        match (child.verdict(&outcome), notice) {
-            (Ok(words), _) => Ok(Turn::Done(Served { words, is_over: true })),
-            (Err(error), Some(notice)) => {
-                warn!("{}", error.render());
-                Ok(Turn::Interrupted(notice.why))
+        let is_over = async |step: &str| drop(agent.ask(Wish::StepOver(step.to_owned())).await);
+        let outcome = child.follow(is_over, || self.must_stop(job)).await?;
+        let verdict = child.verdict(&outcome);
+        let status = match (agent.ask(Wish::Beat).await, &verdict) {
+            // What was done is done, wherever the machine is.
+            (Err(_), Ok(words)) => {
+                return Ok(Turn::Done(Served { words: words.clone(), is_over: true }));
             }
-            (Err(error), None) => Ok(Turn::Failed(error)),
+            // A machine that is gone does not answer; that it is lost, its provider tells.
+            (Err(_), Err(_)) => insist(agent, Wish::Beat).await?,
+            (Ok(status), _) => status,
+        };
+        if let (Err(error), Some(notice)) = (&verdict, status.notice) {
+            warn!("{}", error.render());
+            return Ok(Turn::Interrupted(notice.why));
+        }
+        let running = status.runner.map(|runner| runner.phase);
+        match (verdict, running) {
+            // Labels are no reservation.
+            (verdict, Some(Phase::Busy(step))) if !child.is(&step.pipeline) => {
+                warn!("the runner has a step of another pipeline: its machine ends after that");
+                insist(agent, Wish::Retire).await?;
+                Ok(Turn::HandedOver(Served { words: verdict?, is_over: false }))
+            }
+            (Ok(words), _) => Ok(Turn::Done(Served { words, is_over: true })),
+            (Err(error), _) => Ok(Turn::Failed(error)),
         }
     }
 
@@ -123,13 +160,33 @@ impl<C: Compute> Work<C> for Serving<'_> {
 }
 
 impl Serving<'_> {
-    /// Registers the runner, and starts its program on the machine.
+    /// Why the pipeline is to be stopped, if it is.
+    fn must_stop<C: Compute>(&self, job: &Job<'_, C>) -> Option<Error> {
+        let (limit, name) = (self.runner.max_runtime, self.child.as_ref().map(Child::name)?);
+        if self.began.elapsed() >= limit {
+            let what = format!("the pipeline {name} was stopped after MAX_RUNTIME ({})", in_words(limit));
+            return Some(Error::new(what).kind(Kind::Training).hint("raise MAX_RUNTIME"));
+        }
+        job.is_too_dear().then(|| job.too_dear())
+    }
+
+    /// Puts the runner on Bitbucket's list, in the place of one of an earlier machine. That costs nothing yet, and shows whether
+    /// it may be done.
+    pub(super) async fn register(&self) -> Result<()> {
+        self.unregister().await?;
+        let registered = self.bitbucket.register_runner(self.runner.level, &self.new).await?;
+        *self.registered.borrow_mut() = Some(registered);
+        Ok(())
+    }
+
+    /// Starts the runner's program on the machine.
     async fn start<L: Link>(&self, agent: &Agent<L>) -> Result<()> {
         let level = self.runner.level;
-        self.unregister().await?;
-        let registered = self.bitbucket.register_runner(level, &self.new).await?;
+        if self.registered.borrow().is_none() {
+            self.register().await?;
+        }
+        let registered = self.registered.take().ok_or_else(|| Error::new("no runner was registered"))?;
         let (runner, oauth) = (registered.runner, registered.oauth);
-        *self.uuid.borrow_mut() = Some(runner.uuid.clone());
         let secret =
             Secret { name: "OAUTH_CLIENT_SECRET".to_owned(), value: oauth.secret.reveal().to_owned() };
         crate::log::hide(&[&self.config.secrets[..], &[secret]].concat());
@@ -151,20 +208,17 @@ impl Serving<'_> {
             uuid: runner.uuid,
             name: runner.name,
             idle: self.runner.idle,
-            single: self.runner.single,
+            single: self.runner.single && self.child.is_none(),
             registry: self.registry(),
         }));
-        loop {
-            match agent.ask(Wish::Start(Box::new(spec.clone()))).await {
-                Ok(_) => return Ok(()),
-                Err(AskError::Refused(why)) => return Err(Error::new(why).kind(Kind::Machine)),
-                Err(AskError::Lost(error)) => debug!("starting the runner again: {}", chain(&error)),
-            }
+        let start = async |number| {
             // The answer alone may have been lost.
-            if insist(agent, Wish::Beat).await?.state != State::Idle {
+            if number > 1 && insist(agent, Wish::Beat).await?.state != State::Idle {
                 return Ok(());
             }
-        }
+            agent.ask(Wish::Start(Box::new(spec.clone()))).await.map(drop).map_err(Error::from)
+        };
+        retry(TRANSFER, async |number| again(start(number).await, number)).await
     }
 
     fn registry(&self) -> Option<Registry> {
@@ -260,7 +314,6 @@ impl Serving<'_> {
         for runner in named.filter(|runner| runner.name == self.new.name()) {
             self.bitbucket.delete_runner(level, &runner.uuid).await?;
         }
-        *self.uuid.borrow_mut() = None;
         Ok(())
     }
 }

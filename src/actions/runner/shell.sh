@@ -1,24 +1,9 @@
 # Atlassian's runner as a program of this machine's, with what it needs: Java 11, git 2.35, curl and tar.
-as_root() {
-	if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
-}
-install() {
-	if command -v apt-get >/dev/null; then
-		as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install --yes "$1"
-	elif command -v dnf >/dev/null; then
-		as_root dnf install --quiet --assumeyes "$2"
-	else
-		echo "ERROR $1 is missing, and neither apt-get nor dnf is there to install it" >&2
-		exit 1
-	fi
-}
 git_is_old() {
 	version=$(git --version | sed 's/[^0-9]*\([0-9]*\)\.\([0-9]*\).*/\1 \2/')
 	[ "${version% *}" -lt 2 ] || { [ "${version% *}" -eq 2 ] && [ "${version#* }" -lt 35 ]; }
 }
 
-cloud-init status --wait >/dev/null 2>&1 || true
 command -v java >/dev/null || install openjdk-17-jre-headless java-17-amazon-corretto-headless
 command -v git >/dev/null || install git git
 command -v curl >/dev/null || install curl curl
@@ -56,5 +41,5 @@ set -- --accountUuid "$ACCOUNT_UUID" --runnerUuid "$RUNNER_UUID" --OAuthClientId
 	--OAuthClientSecret "$OAUTH_CLIENT_SECRET" --runtime linux-shell --workingDirectory ../temp
 if [ -n "${REPOSITORY_UUID-}" ]; then set -- "$@" --repositoryUuid "$REPOSITORY_UUID"; fi
 # Its arguments hold all that it needs, and steps inherit its environment.
-unset ACCOUNT_UUID REPOSITORY_UUID RUNNER_UUID OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET
+unset ACCOUNT_UUID REPOSITORY_UUID RUNNER_UUID OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET RUNNER_ARCHIVE
 exec bash ./start.sh "$@"

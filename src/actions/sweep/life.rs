@@ -1,17 +1,17 @@
 //! Whether a run may still need what it made.
 
 use super::Sweep;
-use crate::actions::job;
+use super::runners::Registered;
+use crate::actions::runner::visit;
 use crate::agent::protocol::Wish;
 use crate::agent::runner_log::Phase;
 use crate::bitbucket::{Progress, RunnerStatus};
 use crate::compute::ec2::{Left, Leftover};
-use crate::error::{Error, Result, chain};
-use crate::link::Agent;
+use crate::error::{Result, chain};
 use std::time::Duration;
 
 /// A step may be on its way to a runner that was just told to take none.
-const SETTLING: Duration = Duration::from_secs(5);
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// Whether a run may still need what it made.
 pub(super) enum Life {
@@ -69,16 +69,21 @@ impl Sweep<'_> {
 
     /// Of a machine that was left to itself as a runner.
     async fn life_of_runner(&self, machine: &Leftover) -> Life {
-        let registered = self.runners.iter().find(|own| Some(&own.runner.name) == machine.runner.as_ref());
-        match registered.map(|own| &own.runner.status) {
-            None | Some(RunnerStatus::Offline | RunnerStatus::Unregistered) => Life::Over,
-            Some(RunnerStatus::Online) => match self.is_last_step_of(machine).await {
-                Ok(true) => self.retire(machine).await,
-                Ok(false) => Life::Serving("is online; it goes when it has been idle for long enough"),
-                Err(error) => Life::Unknown(chain(&error)),
-            },
-            // It takes no further step, but may have one.
-            Some(_) => Life::Serving("is about to go"),
+        let ours = &self.runners.ours;
+        let registered = ours.iter().find(|own| Some(&own.runner.name) == machine.runner.as_ref());
+        match registered {
+            None if !self.runners.are_all(machine.scope.as_deref()) => {
+                Life::Unknown("its runner is on a list that this credential may not read".to_owned())
+            }
+            Some(own) if own.runner.status == RunnerStatus::Online => {
+                match self.is_last_step_of(machine).await {
+                    Ok(true) => self.retire(machine, Some(own)).await,
+                    Ok(false) => Life::Serving("is online; it goes when it has been idle for long enough"),
+                    Err(error) => Life::Unknown(chain(&error)),
+                }
+            }
+            // Bitbucket may not have heard of it for a moment only.
+            registered => self.retire(machine, registered).await,
         }
     }
 
@@ -97,37 +102,37 @@ impl Sweep<'_> {
         Ok(steps.iter().all(|step| ours(&step.uuid) || matches!(step.progress, Progress::Over(_))))
     }
 
-    /// Tells the machine that its runner is not needed any more. It knows whether that has a step.
-    async fn retire(&self, machine: &Leftover) -> Life {
-        if self.dry_run {
-            return Life::Over;
+    /// Has a machine go that is not needed any more. It alone knows whether it has a step.
+    async fn retire(&self, machine: &Leftover, own: Option<&Registered>) -> Life {
+        let wish = if self.dry_run { Wish::Look } else { Wish::Retire };
+        if !self.dry_run
+            && let Some(own) = own
+            && let Err(error) = self.disable(own).await
+        {
+            tracing::warn!("{}", chain(&error));
         }
-        match self.has_a_step(machine).await {
-            Ok(false) => Life::Over,
-            Ok(true) => Life::Serving("has a step; it goes after it"),
+        let place = (machine.region.as_str(), machine.id.as_str());
+        match visit(self.cloud, place, self.public_ip_url, wish).await {
+            Ok(runner) if matches!(runner.phase, Phase::Busy(_)) => {
+                Life::Serving("has a step; it goes after it")
+            }
+            Ok(_) => Life::Over,
             Err(error) => {
                 tracing::warn!("{}", chain(&error));
                 Life::Serving(
-                    "is online, and its machine cannot be asked; it goes when it has been idle for long enough",
+                    "cannot be asked whether it has a step; it goes when it has been idle for long enough",
                 )
             }
         }
     }
 
-    async fn has_a_step(&self, machine: &Leftover) -> Result<bool> {
-        let link = self.cloud.visit(&machine.region, &machine.id, self.public_ip_url).await?;
-        let agent = Agent::new(link, &job::owner());
-        let mut busy = is_busy(&agent, Wish::Retire).await?;
-        if !busy {
+    /// Has Bitbucket give a runner no step any more, and waits until one that was on its way is there.
+    async fn disable(&self, own: &Registered) -> Result<()> {
+        let Some(bitbucket) = self.bitbucket else { return Ok(()) };
+        let is_online = own.runner.status == RunnerStatus::Online;
+        if bitbucket.disable_runner(own.level, &own.runner).await? && is_online {
             tokio::time::sleep(SETTLING).await;
-            // One that is gone meanwhile had none.
-            busy = is_busy(&agent, Wish::Beat).await.unwrap_or(false);
         }
-        Ok(busy)
+        Ok(())
     }
-}
-
-async fn is_busy<L: crate::link::Link>(agent: &Agent<L>, wish: Wish) -> Result<bool> {
-    let status = agent.ask(wish).await.map_err(Error::from)?;
-    Ok(status.runner.is_some_and(|runner| matches!(runner.phase, Phase::Busy(_))))
 }

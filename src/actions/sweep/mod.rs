@@ -10,7 +10,7 @@ use crate::compute::ec2::{Cloud, Left, Leftover, Owner};
 use crate::config::{Config, Pipeline};
 use crate::error::{Error, Kind, Result, chain};
 use life::Life;
-use runners::Registered;
+use runners::{Fate, Runners};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
 
@@ -20,8 +20,7 @@ struct Sweep<'a> {
     owner: &'a Owner,
     /// None without a credential: the proxy of Pipelines does not open this part of the API.
     bitbucket: Option<&'a Client>,
-    /// Runners of this repository that are ours.
-    runners: Vec<Registered>,
+    runners: Runners,
     public_ip_url: &'a str,
     dry_run: bool,
 }
@@ -45,8 +44,9 @@ pub(super) async fn run(config: &Config) -> Result<String> {
     let cloud = Cloud::new(&settings.account).await?;
     let bitbucket = bitbucket(config)?;
     let slug = config.pipeline.repo_slug.as_deref().unwrap_or_default();
-    let runners = runners::list(bitbucket.as_ref(), slug);
-    let (left, runners) = tokio::try_join!(cloud.leftovers(owner.repository()), runners)?;
+    let runners = Runners::list(bitbucket.as_ref(), slug);
+    let (left, runners) = tokio::join!(cloud.leftovers(owner.repository()), runners);
+    let left = left?;
     let sweep = Sweep {
         cloud: &cloud,
         owner: &owner,
@@ -67,9 +67,17 @@ impl Sweep<'_> {
                 info!("{}: {}", in_words(thing), life.in_words());
             }
             let over = matches!(life, Life::Over);
-            let ended = if over { self.end(&things[0].run).await } else { Ok(()) };
+            let ended = if over { self.end(&things).await } else { Ok(()) };
             count.add(over, things.len());
-            runs.insert(run, over && ended.is_ok());
+            let machine = things.iter().any(|thing| thing.what == Left::Machine);
+            let fate = if !over || ended.is_err() {
+                Fate::Kept
+            } else if machine {
+                Fate::Ended
+            } else {
+                Fate::Gone
+            };
+            runs.insert(run, fate);
             errors.extend(ended.err());
         }
         errors.extend(self.sweep_runners(&runs, &mut count).await);
@@ -82,11 +90,14 @@ impl Sweep<'_> {
     }
 
     /// Ends what is there of a run at AWS, and first what still runs of it at Bitbucket.
-    async fn end(&self, run: &RunId) -> Result<()> {
+    async fn end(&self, things: &[&Leftover]) -> Result<()> {
         if self.dry_run {
             return Ok(());
         }
-        if let Err(error) = self.stop_pipelines(run).await {
+        let run = &things[0].run;
+        if things[0].followed
+            && let Err(error) = self.stop_pipelines(run).await
+        {
             warn!("{}", chain(&error));
         }
         self.cloud.clean(run).await

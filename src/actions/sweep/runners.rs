@@ -2,7 +2,7 @@
 
 use super::{Count, Sweep, run_of};
 use crate::bitbucket::{Client, Level, Runner, RunnerStatus};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, chain};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tracing::info;
@@ -10,38 +10,62 @@ use tracing::info;
 /// A runner that was registered this long ago, and never seen, has no machine that is still coming up.
 const NEVER_SEEN: Duration = Duration::from_hours(1);
 
+/// A runner that takes no steps any more has not run its last one for so long.
+const OUTLIVED: Duration = Duration::from_hours(48);
+
 /// A runner of ours, and where it is listed.
 pub(super) struct Registered {
     pub(super) level: Level,
     pub(super) runner: Runner,
 }
 
-/// The runners that runs of this repository registered.
-pub(super) async fn list(bitbucket: Option<&Client>, slug: &str) -> Result<Vec<Registered>> {
-    let mut ours = Vec::new();
-    let Some(bitbucket) = bitbucket else { return Ok(ours) };
-    for level in [Level::Repository, Level::Workspace] {
-        let listed = match bitbucket.runners_of(level).await {
-            Ok(listed) => listed,
-            // Many tokens are of the repository alone, or not for runners: then none was registered by them.
-            Err(error) => {
-                info!("runners are not looked at: {}", chain(&error));
-                continue;
+/// What Bitbucket tells of runners.
+#[derive(Default)]
+pub(super) struct Runners {
+    /// Those that runs of this repository registered.
+    pub(super) ours: Vec<Registered>,
+    /// The lists that could be read.
+    read: Vec<Level>,
+}
+
+impl Runners {
+    /// As far as the credential may see them.
+    pub(super) async fn list(bitbucket: Option<&Client>, slug: &str) -> Self {
+        let mut runners = Self::default();
+        let Some(bitbucket) = bitbucket else { return runners };
+        for level in Level::ALL {
+            match bitbucket.runners_of(level).await {
+                Ok(listed) => {
+                    let ours = listed.into_iter().filter(|runner| run_of(slug, &runner.name).is_some());
+                    runners.ours.extend(ours.map(|runner| Registered { level, runner }));
+                    runners.read.push(level);
+                }
+                // Many tokens are of the repository alone, or not for runners.
+                Err(error) => {
+                    info!("the runners of the {} are not looked at: {}", level.name(), chain(&error))
+                }
             }
-        };
-        let of_repository = listed.into_iter().filter(|runner| run_of(slug, &runner.name).is_some());
-        ours.extend(of_repository.map(|runner| Registered { level, runner }));
+        }
+        runners
     }
-    Ok(ours)
+
+    /// Whether a runner of this scope that is not among them does not exist.
+    pub(super) fn are_all(&self, scope: Option<&str>) -> bool {
+        self.read.iter().any(|level| Some(level.name()) == scope)
+    }
 }
 
 impl Sweep<'_> {
-    /// Deletes the runners that nobody serves. `runs` are those that had something at AWS, and whether it was ended.
-    pub(super) async fn sweep_runners(&self, runs: &BTreeMap<&str, bool>, count: &mut Count) -> Vec<Error> {
+    /// Deletes the runners that nobody serves. `runs` are those that had something at AWS, and what became of it.
+    pub(super) async fn sweep_runners(&self, runs: &BTreeMap<&str, Fate>, count: &mut Count) -> Vec<Error> {
         let mut errors = Vec::new();
-        for Registered { level, runner } in &self.runners {
-            let run = runs.iter().find(|(run, _)| runner.name.ends_with(**run));
-            let is_gone = run.map_or_else(|| is_gone(runner), |(_, ended)| *ended);
+        for Registered { level, runner } in &self.runners.ours {
+            let fate = runs.iter().find(|(run, _)| runner.name.ends_with(**run)).map(|(_, fate)| *fate);
+            let is_gone = match fate {
+                Some(Fate::Kept) => false,
+                Some(Fate::Ended) => true,
+                Some(Fate::Gone) | None => is_gone(runner),
+            };
             let how = if is_gone { "its machine is gone" } else { "left alone" };
             info!("runner {} ({:?}): {how}", runner.name, runner.status);
             count.add(is_gone, 1);
@@ -53,13 +77,25 @@ impl Sweep<'_> {
     }
 }
 
-/// Whether nobody serves it, if its run has nothing at AWS.
+/// What became of a run's things at AWS.
+#[derive(Clone, Copy)]
+pub(super) enum Fate {
+    /// They are left alone.
+    Kept,
+    /// Its machine was ended.
+    Ended,
+    /// It had no machine in these regions.
+    Gone,
+}
+
+/// Whether nobody serves it, as far as Bitbucket and its age tell: its machine may be in a region that is not looked at.
 fn is_gone(runner: &Runner) -> bool {
+    let is_older_than =
+        |age| runner.since.and_then(|since| since.elapsed().ok()).is_some_and(|since| since >= age);
     match runner.status {
+        RunnerStatus::Offline => true,
         RunnerStatus::Online => false,
-        RunnerStatus::Unregistered => {
-            runner.since.and_then(|since| since.elapsed().ok()).is_some_and(|age| age >= NEVER_SEEN)
-        }
-        _ => true,
+        RunnerStatus::Unregistered => is_older_than(NEVER_SEEN),
+        _ => is_older_than(OUTLIVED),
     }
 }

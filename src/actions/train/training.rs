@@ -3,7 +3,7 @@
 use super::checkpoints::Checkpoints;
 use super::screen;
 use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again};
-use crate::agent::protocol::{Exit, How, Spec, State, Wish};
+use crate::agent::protocol::{Exit, How, Spec, State, Status, Wish};
 use crate::compute::{Compute, Machine};
 use crate::error::{Error, Result, chain};
 use crate::link::Agent;
@@ -59,6 +59,10 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
 
     fn fingerprint(&self) -> &str {
         &self.spec.fingerprint
+    }
+
+    fn spares(&self, _: Option<&Status>) -> Option<Error> {
+        None
     }
 
     async fn part(&self, job: &Job<'_, C>, reached: &Reached<C>) -> Result<Turn<Trained>> {

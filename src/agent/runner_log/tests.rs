@@ -180,13 +180,13 @@ fn a_step_that_never_ends_does_not_keep_the_machine_for_ever() {
 fn a_runner_that_is_retired_goes_after_its_step() {
     let mut scene = Scene::new(LIMITS);
     scene.reads(&[ONLINE_1, STEP]);
-    scene.watch.retire();
+    scene.watch.retire(true);
     assert_eq!(scene.after(HOUR), Verdict::LastStep);
     scene.reads(&[PASSED]);
     assert_eq!(scene.after(SECOND), Verdict::Stay);
     assert_eq!(scene.after(10 * SECOND), Verdict::Leave(Why::Retired));
     let mut scene = Scene::new(LIMITS);
-    scene.watch.retire();
+    scene.watch.retire(true);
     assert_eq!(scene.after(SECOND), Verdict::Leave(Why::Retired), "it has not begun");
 }
 

@@ -4,7 +4,7 @@ use super::client::Cloud;
 use super::ending::{self, Whose};
 use super::failure::Failure;
 use super::machines::{self, LEFT};
-use super::tags::{FOLLOWED, NUMBER, PIPELINE, REPOSITORY, RUN, RUNNER, STEP, tagged, value};
+use super::tags::{FOLLOWED, NUMBER, PIPELINE, REPOSITORY, RUN, RUNNER, SCOPE, STEP, tagged, value};
 use super::{group, template};
 use crate::compute::RunId;
 use crate::error::Result;
@@ -40,6 +40,8 @@ pub struct Leftover {
     pub step: Option<(String, String)>,
     /// The name of the runner that its run was for.
     pub runner: Option<String>,
+    /// The scope of that runner, as it was given.
+    pub scope: Option<String>,
     /// Whether a pipe was to stay with that runner.
     pub followed: bool,
     /// When it was made; EC2 does not say of a group.
@@ -63,6 +65,7 @@ impl Leftover {
             number: text(NUMBER),
             step: text(PIPELINE).zip(text(STEP)),
             runner: text(RUNNER),
+            scope: text(SCOPE),
             followed: text(FOLLOWED).is_some(),
             since,
         })

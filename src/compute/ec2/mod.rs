@@ -24,6 +24,7 @@ mod user_data;
 pub use client::Cloud;
 pub use leftovers::{Left, Leftover};
 pub use tags::Owner;
+pub use takeover::RunnersMachine;
 
 use super::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
 use crate::config::aws::Aws;
@@ -31,7 +32,7 @@ use crate::error::Result;
 use crate::link::ssh::{KeyPair, Packed, SshLink};
 use ending::Whose;
 use fleet::Launched;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use machines::Seen;
 use plan::{Bought, Plan, RegionPlan};
 use pools::Mode;
@@ -69,13 +70,15 @@ pub struct Ec2 {
 struct Made {
     /// And did not end: EC2 may not list a machine yet that it has just launched.
     launched: Vec<(RunId, Launched)>,
+    /// And left to themselves: they are not this process's any more.
+    handed_over: BTreeSet<String>,
     /// Regions where a fleet was asked for and no answer came: there may be a machine that nobody knows of.
     unanswered: BTreeSet<String>,
 }
 
 impl Made {
     fn knows(&self, id: &str) -> bool {
-        self.launched.iter().any(|(_, launched)| launched.id == id)
+        self.handed_over.contains(id) || self.launched.iter().any(|(_, launched)| launched.id == id)
     }
 
     fn add(&mut self, run: &RunId, seen: &Seen) {
@@ -139,18 +142,10 @@ impl Ec2 {
         self.packed.get_or_try_init(pack).await
     }
 
-    /// The machines of a run. A fallback region that the account has no way into holds none.
+    /// The machines of a run.
     async fn alive(&self, run: &RunId) -> Result<Vec<Seen>> {
-        let regions = self.aws.account.regions.iter().map(async |region| {
-            match machines::of_run(&self.cloud, region, run, &machines::ALIVE).await {
-                Err(failure) if failure.is_closed() && !self.cloud.is_first(region) => {
-                    tracing::debug!("{region} is not looked at: {failure}");
-                    Ok(Vec::new())
-                }
-                found => found,
-            }
-        });
-        Ok(try_join_all(regions).await?.concat())
+        Ok(machines::everywhere(&self.cloud, &tags::tagged(tags::RUN, run.as_str()), &machines::ALIVE)
+            .await?)
     }
 
     /// The region of a machine. A zone's name begins with its region's.
@@ -265,7 +260,10 @@ impl Compute for Ec2 {
     }
 
     async fn hand_over(&self, machine: &Machine, run: &RunId) -> Result<()> {
-        self.made.lock().await.launched.retain(|(_, launched)| launched.id != machine.id);
+        let mut made = self.made.lock().await;
+        made.launched.retain(|(_, launched)| launched.id != machine.id);
+        made.handed_over.insert(machine.id.clone());
+        drop(made);
         ending::remove_all_templates(&self.cloud, run).await
     }
 

@@ -23,6 +23,8 @@ pub(super) const USER: &str = "trainspot:user";
 
 /// The name of the runner that the machine is, at Bitbucket.
 pub(super) const RUNNER: &str = "trainspot:runner";
+/// Whose runner it is: the repository's, or the workspace's.
+pub(super) const SCOPE: &str = "trainspot:runner-scope";
 /// There if a pipe stays with the runner, to follow what it runs there.
 pub(super) const FOLLOWED: &str = "trainspot:followed";
 
@@ -35,14 +37,16 @@ pub struct Owner {
     pipeline: Option<String>,
     step: Option<String>,
     runner: Option<String>,
+    scope: Option<String>,
     followed: bool,
 }
 
 impl Owner {
-    /// The same, of machines that are Bitbucket's runner of this name; whether a pipe stays to follow what runs there.
+    /// The same, of machines that are a runner of this name and scope at Bitbucket; whether a pipe stays to follow what runs
+    /// there.
     #[must_use]
-    pub fn with_runner(self, name: &str, followed: bool) -> Self {
-        Self { runner: Some(name.to_owned()), followed, ..self }
+    pub fn with_runner(self, name: &str, scope: &str, followed: bool) -> Self {
+        Self { runner: Some(name.to_owned()), scope: Some(scope.to_owned()), followed, ..self }
     }
 
     /// The pipeline's id, without braces.
@@ -77,6 +81,7 @@ impl From<&Pipeline> for Owner {
             pipeline: plain(&pipeline.pipeline_uuid),
             step: plain(&pipeline.step_uuid),
             runner: None,
+            scope: None,
             followed: false,
         }
     }
@@ -100,6 +105,7 @@ impl Tags {
             (PIPELINE, &owner.pipeline),
             (STEP, &owner.step),
             (RUNNER, &owner.runner),
+            (SCOPE, &owner.scope),
             (FOLLOWED, &followed),
         ];
         tags.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));

@@ -3,11 +3,10 @@
 use super::client::Cloud;
 use super::failure::call;
 use super::machines::{self, ALIVE, Seen};
-use super::tags::{HOST_KEY, RUN, RUNNER, USER, tagged};
+use super::tags::{FOLLOWED, HOST_KEY, RUN, RUNNER, USER, tagged};
 use super::{Ec2, group, plan};
 use crate::error::{Error, Result, chain};
 use crate::link::ssh::{Door, KeyPair, SshLink};
-use futures_util::future::try_join_all;
 use std::net::IpAddr;
 use std::time::Duration;
 use tracing::warn;
@@ -31,13 +30,26 @@ impl Ec2 {
     }
 }
 
+/// A machine that is a runner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnersMachine {
+    /// Where it is.
+    pub region: String,
+    /// Its id.
+    pub id: String,
+    /// Whether a pipe is to stay with it, and to end it.
+    pub followed: bool,
+}
+
 impl Cloud {
-    /// The machine that is a runner of this name: its region, and its id.
-    pub async fn machine_of_runner(&self, name: &str) -> Result<Option<(String, String)>> {
-        let tag = tagged(RUNNER, name);
-        let found = self.regions().map(|region| machines::tagged_with(self, region, tag.clone(), &ALIVE));
-        let found = try_join_all(found).await?.concat();
-        Ok(found.into_iter().next().map(|seen| (seen.region, seen.id)))
+    /// The machine that is a runner of this name.
+    pub async fn machine_of_runner(&self, name: &str) -> Result<Option<RunnersMachine>> {
+        let found = machines::everywhere(self, &tagged(RUNNER, name), &ALIVE).await?;
+        Ok(found.into_iter().next().map(|seen| RunnersMachine {
+            followed: seen.tag(FOLLOWED).is_some(),
+            region: seen.region,
+            id: seen.id,
+        }))
     }
 
     /// The way to the agent of a machine that another run launched, for a question or two. `public_ip_url` tells the pipe's

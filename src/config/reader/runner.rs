@@ -15,11 +15,7 @@ impl Reader {
             aws,
             program,
             labels: self.list("RUNNER_LABELS"),
-            level: if self.text("RUNNER_SCOPE") == "workspace" {
-                Level::Workspace
-            } else {
-                Level::Repository
-            },
+            level: self.level(),
             idle: self.duration("RUNNER_IDLE_TIMEOUT"),
             single: self.switch("RUNNER_SINGLE"),
             reuse: match self.text("RUNNER_REUSE").as_str() {
@@ -33,6 +29,11 @@ impl Reader {
             orphan_grace: self.orphan_grace(),
             run: self.run_pipeline(pipeline),
         }
+    }
+
+    fn level(&self) -> Level {
+        let scope = self.text("RUNNER_SCOPE");
+        Level::ALL.into_iter().find(|level| level.name() == scope).unwrap_or(Level::Repository)
     }
 
     fn program(&mut self) -> Program {
@@ -91,6 +92,11 @@ impl Reader {
             }
             return None;
         };
+        if self.switch("RUNNER_SINGLE") {
+            self.warnings.push(
+                "RUNNER_SINGLE has no effect with RUN_PIPELINE, which ends the machine itself".to_owned(),
+            );
+        }
         let branch = self.some("RUN_BRANCH");
         let own = branch.is_none() || branch == pipeline.branch;
         let Some(branch) = branch.or_else(|| pipeline.branch.clone()) else {

@@ -115,7 +115,7 @@ pub(super) const TABLE: &[Variable] = &[
         "SECURITY_GROUP",
         One(Shape::SecurityGroup),
         Optional,
-        "A security group that lets the pipe in on port 22. Default: one is made for the run, and removed.",
+        "A security group that lets the pipe in on port 22. Default: one is made for the run, and removed after it.",
     ),
     aws(
         "TAGS",

@@ -60,7 +60,7 @@ pub(super) const TABLE: &[Variable] = &[
         seconds(1, 30 * 24 * HOUR),
         Default("12h"),
         RENT,
-        "The training is ended after this time; a runner takes no step after it, and goes once it has none.",
+        "The training, or `RUN_PIPELINE`, is ended after this time. Any other runner goes after it as soon as it has no step.",
     ),
     variable(
         "MAX_RESTARTS",
@@ -74,6 +74,6 @@ pub(super) const TABLE: &[Variable] = &[
         seconds(2, 24 * HOUR),
         Default("10m"),
         RENT,
-        "A machine that has not heard from the pipe for this time ends itself, unless it is a runner with a step or was left to itself. Never longer than `MAX_RUNTIME`.",
+        "A machine that has not heard from the pipe for this time ends itself; one that is a runner already follows its own limits then. Never longer than `MAX_RUNTIME`.",
     ),
 ];

@@ -42,6 +42,8 @@ pub(super) struct Server {
 
 #[derive(Default)]
 pub(super) struct World {
+    /// Machines that were left to themselves.
+    left: Vec<usize>,
     fates: Vec<Fate>,
     pub(super) servers: Vec<Server>,
     /// Verbs and calls that fail once, in this order.
@@ -247,7 +249,11 @@ impl Compute for Fake {
     async fn made(&self, run: &RunId) -> Result<Vec<Machine>> {
         let found = self.find(run).await?;
         let world = self.world.lock().unwrap();
-        Ok(found.into_iter().filter(|found| world.servers[number(found)].fate != Fate::IsHeld).collect())
+        let ours = |found: &Machine| {
+            let number = number(found);
+            world.servers[number].fate != Fate::IsHeld && !world.left.contains(&number)
+        };
+        Ok(found.into_iter().filter(ours).collect())
     }
 
     async fn connect(&self, machine: &Machine, _: &Order) -> Result<Self> {
@@ -281,6 +287,7 @@ impl Compute for Fake {
 
     async fn hand_over(&self, machine: &Machine, _: &RunId) -> Result<()> {
         self.note(format!("hand over {}", number(machine)));
+        self.world.lock().unwrap().left.push(number(machine));
         Ok(())
     }
 

@@ -1,0 +1,22 @@
+//! A question to the machine of a runner that another pipe rented.
+
+use crate::actions::job;
+use crate::agent::protocol::{RunnerStatus, Wish};
+use crate::compute::ec2::Cloud;
+use crate::error::{Error, Result};
+use crate::link::Agent;
+
+/// What a machine's runner is doing, once `wish` is granted. `public_ip_url` tells the pipe's own address.
+///
+/// # Errors
+/// The machine cannot be reached, has no runner, or is held by a pipe.
+pub(in crate::actions) async fn visit(
+    cloud: &Cloud,
+    (region, id): (&str, &str),
+    public_ip_url: &str,
+    wish: Wish,
+) -> Result<RunnerStatus> {
+    let link = cloud.visit(region, id, public_ip_url).await?;
+    let status = Agent::new(link, &job::owner()).ask(wish).await.map_err(Error::from)?;
+    status.runner.ok_or_else(|| Error::new(format!("the machine {id} has no runner")))
+}
