@@ -12,5 +12,6 @@ mod moto;
 mod permissions;
 mod plan;
 mod rent;
+mod rental;
 mod runner;
 mod step;
