@@ -121,7 +121,7 @@ impl Step {
 }
 
 /// Runs a test of each of these cases at the same time, in one lab.
-pub(crate) fn each_at_once<T: Copy>(cases: [T; 2], test: impl AsyncFn(&Lab, T)) {
+pub(crate) fn each_at_once<T: Copy>(cases: [T; 2], test: &impl AsyncFn(&Lab, T)) {
     in_lab(async |lab: &Lab| {
         tokio::join!(test(lab, cases[0]), test(lab, cases[1]));
         lab.assert_nothing_left().await;

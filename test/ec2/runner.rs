@@ -13,7 +13,7 @@ const ANOTHER: &str = "{44444444-4444-4444-4444-444444444444}";
 
 #[test]
 fn a_runner_serves_its_steps_and_goes_when_it_is_idle() {
-    each_at_once(["shell", "docker"], async |lab: &Lab, kind| {
+    each_at_once(["shell", "docker"], &async |lab: &Lab, kind| {
         let mut step = rental(lab, kind, &json!({}));
         let mut pipe = step.run().await;
         pipe.expect(0, "a runner").await;
@@ -40,7 +40,7 @@ fn a_runner_serves_its_steps_and_goes_when_it_is_idle() {
 /// With a token of its own the machine leaves nothing at Bitbucket, and its runner gets no second step.
 #[test]
 fn a_single_runner_with_a_token_runs_one_step_and_takes_itself_off_the_list() {
-    each_at_once(["shell", "docker"], async |lab: &Lab, kind| {
+    each_at_once(["shell", "docker"], &async |lab: &Lab, kind| {
         let mut step = rental(lab, kind, &json!({}));
         step.scene.set("RUNNER_SINGLE", "true").set("RUNNER_ACCESS_TOKEN", ACCESS_TOKEN);
         let mut pipe = step.run().await;
@@ -88,7 +88,7 @@ fn a_runner_that_is_there_is_used_again() {
 
 #[test]
 fn a_pipeline_is_run_and_followed_to_its_end() {
-    each_at_once(["shell", "docker"], async |lab: &Lab, kind| {
+    each_at_once(["shell", "docker"], &async |lab: &Lab, kind| {
         for (script, code, words) in [
             ("echo epoch $EPOCHS $TOKEN", 0, "the pipeline train #1 succeeded"),
             ("echo last words; exit 3", 4, "the pipeline train #1 failed"),
@@ -115,7 +115,7 @@ fn a_pipeline_is_run_and_followed_to_its_end() {
 
 #[test]
 fn a_pipeline_whose_machine_is_taken_away_runs_again_on_another() {
-    each_at_once(["interrupt", "crash"], async |lab: &Lab, how| {
+    each_at_once(["interrupt", "crash"], &async |lab: &Lab, how| {
         let mut step = rental(lab, "docker", &json!({}));
         step.scene.set("RUN_PIPELINE", "train");
         // The first try is too long for its machine.
@@ -136,7 +136,7 @@ fn a_pipeline_whose_machine_is_taken_away_runs_again_on_another() {
 
 #[test]
 fn a_pipeline_that_is_stopped_is_the_end_and_so_is_the_order_to_stop() {
-    each_at_once(["somebody", "signal"], async |lab: &Lab, stopped_by| {
+    each_at_once(["somebody", "signal"], &async |lab: &Lab, stopped_by| {
         let mut step = rental(lab, "shell", &json!({}));
         step.scene.set("RUN_PIPELINE", "train");
         step.define("shell", &["echo begun; sleep 60"]);
@@ -156,7 +156,7 @@ fn a_pipeline_that_is_stopped_is_the_end_and_so_is_the_order_to_stop() {
 
 #[test]
 fn a_runner_that_cannot_be_had_says_why_and_leaves_nothing() {
-    each_at_once(["shell", "docker"], async |lab: &Lab, kind| {
+    each_at_once(["shell", "docker"], &async |lab: &Lab, kind| {
         let mut never = rental(lab, kind, &json!({"never_online": true}));
         never.scene.set("BOOT_TIMEOUT", "15s");
         let mut ends = rental(lab, kind, &json!({"exit_after_online": 3}));
@@ -185,7 +185,7 @@ fn a_runner_that_cannot_be_had_says_why_and_leaves_nothing() {
 /// Each call of a run fails once: with an error, or done but without an answer.
 #[test]
 fn bitbucket_may_fail_once_at_every_call() {
-    each_at_once([false, true], async |lab: &Lab, is_lost| {
+    each_at_once([false, true], &async |lab: &Lab, is_lost| {
         let mut step = rental(lab, "docker", &json!({}));
         step.scene.set("RUN_PIPELINE", "train");
         step.define("docker", &["echo begun; sleep 3"]);

@@ -42,7 +42,7 @@ impl Runners {
                 }
                 // Many tokens are of the repository alone, or not for runners.
                 Err(error) => {
-                    info!("the runners of the {} are not looked at: {}", level.name(), chain(&error))
+                    info!("the runners of the {} are not looked at: {}", level.name(), chain(&error));
                 }
             }
         }
