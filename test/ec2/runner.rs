@@ -182,6 +182,23 @@ fn a_runner_that_cannot_be_had_says_why_and_leaves_nothing() {
     });
 }
 
+/// Bitbucket would refuse it only when the machine is there.
+#[test]
+fn a_pipeline_that_the_clone_does_not_define_is_refused_before_anything_is_rented() {
+    in_lab(async |lab: &Lab| {
+        let mut step = rental(lab, "shell", &json!({}));
+        step.scene.set("RUN_PIPELINE", "trian");
+        let file =
+            "pipelines: {custom: {train: [{step: {script: [make]}}], sweep: [{step: {script: [make]}}]}}";
+        std::fs::write(step.scene.clone().join("bitbucket-pipelines.yml"), file).unwrap();
+        let mut pipe = step.run().await;
+        pipe.expect(2, "a slip").await;
+        assert!(pipe.text().contains("Next: name one of these: train, sweep"), "{}", pipe.text());
+        assert!(step.scene.requests().is_empty());
+        lab.assert_nothing_left().await;
+    });
+}
+
 /// Each call of a run fails once: with an error, or done but without an answer.
 #[test]
 fn bitbucket_may_fail_once_at_every_call() {
@@ -230,6 +247,11 @@ fn killed_it_leaves_nothing_that_the_next_run_or_a_sweep_does_not_find() {
         assert!(again.text().contains("the pipeline train is there already: #1"), "{}", again.text());
         assert_eq!(step.scene.bitbucket.pipelines().len(), 1);
         assert_eq!(step.left(lab).await, (0, 0));
+        // What succeeded for a pipe that did not live to tell is not done again.
+        let machines = lab.get("instances").await.as_array().unwrap().len();
+        let mut third = step.run().await;
+        third.expect(0, "once more").await;
+        assert_eq!(lab.get("instances").await.as_array().unwrap().len(), machines, "{}", third.text());
 
         let mut step = rental(lab, "shell", &json!({}));
         step.scene.set("RUN_PIPELINE", "train");

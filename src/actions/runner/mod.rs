@@ -44,9 +44,19 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let commit = publish::checkout(config).ok().map(|clone| clone.commit().to_owned());
     let commit = commit.or_else(|| config.pipeline.commit.clone());
     let child = runner.run.as_ref().map(|pipeline| Child::new(&bitbucket, pipeline, commit, &run));
-    let look = async { tokio::try_join!(ec2.prepare(), ec2.find(&run), bitbucket.runners_of(runner.level)) };
-    let ((), found, there) = unless_stopped(shutdown, "looking at AWS and Bitbucket", look).await?;
+    let before = async {
+        match &child {
+            Some(child) => child.has_succeeded().await,
+            None => Ok(None),
+        }
+    };
+    let look =
+        async { tokio::try_join!(ec2.prepare(), ec2.find(&run), bitbucket.runners_of(runner.level), before) };
+    let ((), found, there, done) = unless_stopped(shutdown, "looking at AWS and Bitbucket", look).await?;
     if found.is_empty() {
+        if let Some(words) = done {
+            return Ok(words);
+        }
         let account = (ec2.cloud(), runner.aws.public_ip_url.as_str());
         let reused = reuse::find(runner.reuse, &there, &new, account);
         if let Some(name) = unless_stopped(shutdown, "looking for a runner to use", reused).await? {
@@ -165,5 +175,6 @@ fn said(finished: Finished<Served>) -> Result<String> {
         return Err(leftover.kind(Kind::Machine));
     }
     let cost = finished.cost.map(|cost| cost.in_words()).filter(|_| finished.done.is_over);
-    Ok(cost.map_or(finished.done.words.clone(), |cost| format!("{}; {cost}", finished.done.words)))
+    let words = finished.done.words?;
+    Ok(cost.map_or_else(|| words.clone(), |cost| format!("{words}; {cost}")))
 }

@@ -46,8 +46,8 @@ pub(super) struct Serving<'a> {
 
 /// What came of it.
 pub(super) struct Served {
-    /// The last words of a run that succeeds.
-    pub(super) words: String,
+    /// The last words of the run, or why it has failed although the machine is not ended.
+    pub(super) words: Result<String>,
     /// Whether all of it is over: the runner is of no use any more, and the cost is known.
     pub(super) is_over: bool,
 }
@@ -81,11 +81,13 @@ impl<C: Compute> Work<C> for Serving<'_> {
         let agent = &reached.agent;
         let status = insist(agent, Wish::Beat).await?;
         match (status.state, status.runner) {
+            // What ran there has nothing to go on with.
+            (State::Ended(_), _) => return Ok(Turn::Lost(Error::new("its runner has ended"))),
             (State::Idle, _) => {
                 if let Some(child) = &self.child {
                     // It may have come to its end when its machine did.
                     if let Some(words) = child.has_succeeded().await? {
-                        return Ok(Turn::Done(Served { words, is_over: true }));
+                        return Ok(Turn::Done(Served { words: Ok(words), is_over: true }));
                     }
                     child.stop().await?;
                 }
@@ -107,7 +109,7 @@ impl<C: Compute> Work<C> for Serving<'_> {
             insist(agent, Wish::Release).await?;
             let idle = in_words(self.runner.idle);
             info!("the machine ends itself {idle} after the runner's last step");
-            let words = format!("the runner {name} is online");
+            let words = Ok(format!("the runner {name} is online"));
             return Ok(Turn::HandedOver(Served { words, is_over: false }));
         };
         child.start().await?;
@@ -117,7 +119,7 @@ impl<C: Compute> Work<C> for Serving<'_> {
         let status = match (agent.ask(Wish::Beat).await, &verdict) {
             // What was done is done, wherever the machine is.
             (Err(_), Ok(words)) => {
-                return Ok(Turn::Done(Served { words: words.clone(), is_over: true }));
+                return Ok(Turn::Done(Served { words: Ok(words.clone()), is_over: true }));
             }
             // A machine that is gone does not answer; that it is lost, its provider tells.
             (Err(_), Err(_)) => insist(agent, Wish::Beat).await?,
@@ -133,9 +135,9 @@ impl<C: Compute> Work<C> for Serving<'_> {
             (verdict, Some(Phase::Busy(step))) if !child.is(&step.pipeline) => {
                 warn!("the runner has a step of another pipeline: its machine ends after that");
                 insist(agent, Wish::Retire).await?;
-                Ok(Turn::HandedOver(Served { words: verdict?, is_over: false }))
+                Ok(Turn::HandedOver(Served { words: verdict, is_over: false }))
             }
-            (Ok(words), _) => Ok(Turn::Done(Served { words, is_over: true })),
+            (Ok(words), _) => Ok(Turn::Done(Served { words: Ok(words), is_over: true })),
             (Err(error), _) => Ok(Turn::Failed(error)),
         }
     }
