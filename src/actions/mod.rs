@@ -9,9 +9,10 @@ mod runner;
 mod sweep;
 mod train;
 
+use crate::bitbucket::{Client, Credential};
 use crate::compute::RunId;
-use crate::config::Config;
 use crate::config::variables::Action;
+use crate::config::{Config, Pipeline};
 use crate::error::{Error, Kind, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -51,4 +52,15 @@ fn run_id(config: &Config) -> RunId {
         if pipeline.step_uuid.is_some() { String::new() } else { format!("{host} {}", folder.display()) },
     ];
     RunId::new(&parts.each_ref().map(String::as_str))
+}
+
+/// Bitbucket's API, where there is a credential for all of it: the proxy of Pipelines opens a part only.
+fn bitbucket(config: &Config) -> Result<Option<Client>> {
+    let Pipeline { workspace: Some(workspace), repo_slug: Some(slug), .. } = &config.pipeline else {
+        return Ok(None);
+    };
+    match config.bitbucket.credential.clone() {
+        None | Some(Credential::PipelinesProxy { .. }) => Ok(None),
+        Some(credential) => Client::new(&config.bitbucket.api_url, workspace, slug, credential).map(Some),
+    }
 }

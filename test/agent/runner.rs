@@ -27,6 +27,16 @@ fn runner(script: &[&str], idle: u64, registry: Option<(&str, Registry)>) -> Spe
     Spec { runner: Some(Box::new(runner)), ..spec(&script.join("; ")) }
 }
 
+fn registry(fake: &FakeBitbucket, token: &str) -> Registry {
+    Registry {
+        api_url: fake.api_url(),
+        workspace: fake.workspace().to_owned(),
+        repo_slug: fake.slug().to_owned(),
+        of_workspace: false,
+        token: token.to_owned(),
+    }
+}
+
 fn phase(status: &Status) -> Phase {
     status.runner.clone().unwrap().phase
 }
@@ -92,14 +102,7 @@ async fn a_machine_with_a_token_takes_its_runner_off_the_list() {
     for script in [&[ONLINE, STAYS][..], &[ONLINE, "exit 3"]] {
         let fake = FakeBitbucket::start();
         let uuid = fake.add_runner("trainspot-forest-0123456789abcdef", &["self.hosted", "linux"], false);
-        let registry = Registry {
-            api_url: fake.api_url(),
-            workspace: fake.workspace().to_owned(),
-            repo_slug: fake.slug().to_owned(),
-            of_workspace: false,
-            token: ACCESS_TOKEN.to_owned(),
-        };
-        let spec = runner(script, 1, Some((&uuid, registry)));
+        let spec = runner(script, 1, Some((&uuid, registry(&fake, ACCESS_TOKEN))));
         assert!(!format!("{spec:?}").contains(ACCESS_TOKEN));
         let (rig, agent) = Rig::training(30, spec).await;
         agent.ask(Wish::Release).await.unwrap();
@@ -115,13 +118,7 @@ async fn a_machine_with_a_token_takes_its_runner_off_the_list() {
 async fn a_list_that_cannot_be_changed_keeps_no_machine() {
     let fake = FakeBitbucket::start();
     let uuid = fake.add_runner("trainspot-forest-0123456789abcdef", &["self.hosted", "linux"], false);
-    let registry = Registry {
-        api_url: fake.api_url(),
-        workspace: fake.workspace().to_owned(),
-        repo_slug: fake.slug().to_owned(),
-        of_workspace: false,
-        token: "a token that is refused".to_owned(),
-    };
+    let registry = registry(&fake, "a token that is refused");
     let (rig, agent) = Rig::training(30, runner(&[ONLINE, STAYS], 1, Some((&uuid, registry)))).await;
     agent.ask(Wish::Release).await.unwrap();
     rig.assert_gone_within(Duration::from_secs(20), &[]).await;

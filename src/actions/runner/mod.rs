@@ -10,9 +10,9 @@ pub(super) use name::{name, run_of};
 pub(super) use visit::visit;
 
 use super::job::{self, Finished, Job};
-use super::{publish, run_id, unless_stopped};
+use super::{bitbucket, publish, run_id, unless_stopped};
 use crate::agent::runner_log::{LONGEST_STEP, STARTUP};
-use crate::bitbucket::{Client, NewRunner};
+use crate::bitbucket::NewRunner;
 use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::{Compute, Order};
 use crate::config::Config;
@@ -40,7 +40,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         return Ok("DRY_RUN: nothing was rented".to_owned());
     }
     check_pipeline(config, runner)?;
-    let bitbucket = client(config)?;
+    let bitbucket = bitbucket(config)?;
+    let bitbucket = bitbucket.ok_or_else(|| Error::new("Bitbucket cannot be reached without a token"))?;
     let commit = publish::checkout(config).ok().map(|clone| clone.commit().to_owned());
     let commit = commit.or_else(|| config.pipeline.commit.clone());
     let child = runner.run.as_ref().map(|pipeline| Child::new(&bitbucket, pipeline, commit, &run));
@@ -99,17 +100,6 @@ fn check_pipeline(config: &Config, runner: &Runner) -> Result<()> {
     Err(Error::new(format!("RUN_PIPELINE '{}' is no custom pipeline of bitbucket-pipelines.yml", run.name))
         .kind(Kind::Configuration)
         .hint(format!("name one of these: {known}")))
-}
-
-/// Bitbucket's API, for which the configuration has a token.
-fn client(config: &Config) -> Result<Client> {
-    let pipeline = &config.pipeline;
-    let (workspace, slug) = (pipeline.workspace.as_deref(), pipeline.repo_slug.as_deref());
-    let credential = config.bitbucket.credential.clone();
-    let (Some(workspace), Some(slug), Some(credential)) = (workspace, slug, credential) else {
-        return Err(Error::new("Bitbucket cannot be reached without a repository and a token"));
-    };
-    Client::new(&config.bitbucket.api_url, workspace, slug, credential)
 }
 
 /// A runner that is there, in the place of one of our own.

@@ -3,11 +3,12 @@
 mod life;
 mod runners;
 
+use super::bitbucket;
 use super::runner::run_of;
-use crate::bitbucket::{Client, Credential, Progress};
+use crate::bitbucket::{Client, Progress};
 use crate::compute::RunId;
 use crate::compute::ec2::{Cloud, Left, Leftover, Owner};
-use crate::config::{Config, Pipeline};
+use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use life::Life;
 use runners::{Fate, Runners};
@@ -125,16 +126,6 @@ fn by_run(left: &[Leftover]) -> BTreeMap<&str, Vec<&Leftover>> {
         runs.entry(thing.run.as_str()).or_default().push(thing);
     }
     runs
-}
-
-fn bitbucket(config: &Config) -> Result<Option<Client>> {
-    let Pipeline { workspace: Some(workspace), repo_slug: Some(slug), .. } = &config.pipeline else {
-        return Ok(None);
-    };
-    match config.bitbucket.credential.clone() {
-        None | Some(Credential::PipelinesProxy { .. }) => Ok(None),
-        Some(credential) => Client::new(&config.bitbucket.api_url, workspace, slug, credential).map(Some),
-    }
 }
 
 fn in_words(thing: &Leftover) -> String {
