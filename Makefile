@@ -46,7 +46,7 @@ docs: deps  ## every Pipelines example against Bitbucket's schema
 image: deps  ## the pipe's image, from a release build on this machine
 	scripts/image.sh
 
-bench: deps  ## time and memory beside git, tar, cp, scp and DVC; takes about 15 minutes once built
+bench: deps  ## time and memory beside git, tar, cp, scp and DVC; takes about 15 minutes once built, and a few more for an S3 the first time
 	cargo build --release --workspace --bins --locked
 	python3 scripts/bench.py $${CARGO_TARGET_DIR:-target}/$$(rustc -vV | sed -n 's/^host: //p')/release
 	python3 scripts/bench_dvc.py $${CARGO_TARGET_DIR:-target}/$$(rustc -vV | sed -n 's/^host: //p')/release/trainspot

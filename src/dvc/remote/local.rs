@@ -13,6 +13,9 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 use tempfile::TempPath;
 use tokio::task::spawn_blocking;
 
@@ -25,6 +28,9 @@ const PIECE: usize = 256 << 10;
 const HANDFUL: usize = 64;
 /// How many objects wait for one sync.
 const BATCH: usize = 2048;
+/// An object of this size goes to the disk while it is being written.
+const LARGE: u64 = 64 << 20;
+const FLUSH: Duration = Duration::from_millis(10);
 /// Reading, hashing and writing: more threads than that wait for the same disk.
 const THREADS: usize = 4;
 /// What DVC gives its objects, and trusts.
@@ -108,6 +114,23 @@ impl Local {
     }
 }
 
+/// Has what `write` writes go to the disk meanwhile: the sync at the end would else wait for all of it.
+fn flushed_meanwhile<T>(file: &File, write: impl FnOnce() -> T) -> T {
+    let (done, over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let flush = move || {
+            while over.recv_timeout(FLUSH) == Err(RecvTimeoutError::Timeout) {
+                // The sync at the end tells of errors.
+                file.sync_data().ok();
+            }
+        };
+        scope.spawn(flush);
+        let written = write();
+        drop(done);
+        written
+    })
+}
+
 impl Folder {
     fn path(&self, object: &Object) -> PathBuf {
         self.root.join(object.oid.key())
@@ -158,8 +181,10 @@ impl Folder {
         let mut temporary = temporary.map_err(unwritable)?;
         if let Some(file) = reader.stamped() {
             // By the kernel: shared with the original where the file system can, and never through our memory.
-            let copied = io::copy(&mut &*file, temporary.as_file_mut()).map_err(unwritable)?;
-            reader.skip(copied)?;
+            let copy = || io::copy(&mut &*file, &mut &*temporary.as_file());
+            let copied =
+                if object.size < LARGE { copy() } else { flushed_meanwhile(temporary.as_file(), copy) };
+            reader.skip(copied.map_err(unwritable)?)?;
         } else {
             let mut buffer = vec![0; PIECE.min(usize::try_from(object.size).unwrap_or(PIECE))];
             loop {
