@@ -181,7 +181,7 @@ impl Folder {
         let mut temporary = temporary.map_err(unwritable)?;
         if let Some(file) = reader.stamped() {
             // By the kernel: shared with the original where the file system can, and never through our memory.
-            let copy = || io::copy(&mut &*file, &mut &*temporary.as_file());
+            let copy = || io::copy(&mut &*file, &mut temporary.as_file());
             let copied =
                 if object.size < LARGE { copy() } else { flushed_meanwhile(temporary.as_file(), copy) };
             reader.skip(copied.map_err(unwritable)?)?;
