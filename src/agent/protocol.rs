@@ -72,8 +72,6 @@ pub struct Spec {
 pub struct Runner {
     /// Its id, in braces.
     pub uuid: String,
-    /// Its name.
-    pub name: String,
     /// It goes after this much time without a step.
     pub idle: Duration,
     /// It goes after one step.

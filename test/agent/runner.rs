@@ -17,13 +17,7 @@ const STAYS: &str = "sleep 600";
 /// A runner of this script, which goes after this many seconds without a step.
 fn runner(script: &[&str], idle: u64, registry: Option<(&str, Registry)>) -> Spec {
     let (uuid, registry) = registry.map_or(("{r}", None), |(uuid, registry)| (uuid, Some(registry)));
-    let runner = Runner {
-        uuid: uuid.to_owned(),
-        name: "trainspot-forest-0123456789abcdef".to_owned(),
-        idle: Duration::from_secs(idle),
-        single: false,
-        registry,
-    };
+    let runner = Runner { uuid: uuid.to_owned(), idle: Duration::from_secs(idle), single: false, registry };
     Spec { runner: Some(Box::new(runner)), ..spec(&script.join("; ")) }
 }
 

@@ -208,7 +208,6 @@ impl Serving<'_> {
         spec.environment.extend(given);
         spec.runner = Some(Box::new(protocol::Runner {
             uuid: runner.uuid,
-            name: runner.name,
             idle: self.runner.idle,
             single: self.runner.single && self.child.is_none(),
             registry: self.registry(),
