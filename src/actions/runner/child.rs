@@ -73,12 +73,7 @@ impl<'a> Child<'a> {
         if let Some(now) = self.now.take() {
             self.bitbucket.stop_pipeline(&now.uuid).await?;
         }
-        let runs = self.bitbucket.runs_of(Some(&self.pipeline.name), self.run.as_str()).await?;
-        for run in runs.iter().filter(|run| !matches!(run.progress, Progress::Over(_))) {
-            info!("stopping the pipeline {} #{}", self.pipeline.name, run.number);
-            self.bitbucket.stop_pipeline(&run.uuid).await?;
-        }
-        Ok(())
+        self.bitbucket.stop_runs_of(Some(&self.pipeline.name), self.run.as_str()).await
     }
 
     /// Starts it, unless a run of it is there that a killed pipe began, and that goes on or has succeeded unseen.
@@ -165,7 +160,7 @@ impl<'a> Child<'a> {
             let seen = shown.entry(step.uuid.clone()).or_insert_with(Shown::new);
             self.show(uuid, (number, step), seen, is_over).await?;
         }
-        if !steps.iter().all(|step| matches!(step.progress, Progress::Over(_))) {
+        if !steps.iter().all(|step| step.progress.is_over()) {
             return Ok(None);
         }
         match self.bitbucket.pipeline(uuid).await?.progress {
@@ -189,7 +184,7 @@ impl<'a> Child<'a> {
             info!("{name}: {}", in_words(&step.progress));
             seen.progress = step.progress.clone();
         }
-        let over = matches!(step.progress, Progress::Over(_));
+        let over = step.progress.is_over();
         if over || step.progress == Progress::Running {
             loop {
                 let tail = match self.bitbucket.log_from(pipeline, &step.uuid, seen.offset).await {

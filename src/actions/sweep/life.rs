@@ -5,7 +5,7 @@ use super::runners::Registered;
 use crate::actions::runner::visit;
 use crate::agent::protocol::Wish;
 use crate::agent::runner_log::Phase;
-use crate::bitbucket::{Progress, RunnerStatus};
+use crate::bitbucket::RunnerStatus;
 use crate::compute::ec2::{Left, Leftover};
 use crate::error::{Result, chain};
 use std::time::Duration;
@@ -99,7 +99,7 @@ impl Sweep<'_> {
         }
         let steps = bitbucket.steps(&format!("{{{own}}}")).await?;
         let ours = |uuid: &str| Some(uuid.trim_matches(['{', '}'])) == self.owner.step();
-        Ok(steps.iter().all(|step| ours(&step.uuid) || matches!(step.progress, Progress::Over(_))))
+        Ok(steps.iter().all(|step| ours(&step.uuid) || step.progress.is_over()))
     }
 
     /// Has a machine go that is not needed any more. It alone knows whether it has a step.

@@ -5,8 +5,7 @@ mod runners;
 
 use super::bitbucket;
 use super::runner::run_of;
-use crate::bitbucket::{Client, Progress};
-use crate::compute::RunId;
+use crate::bitbucket::Client;
 use crate::compute::ec2::{Cloud, Left, Leftover, Owner};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
@@ -96,27 +95,13 @@ impl Sweep<'_> {
             return Ok(());
         }
         let run = &things[0].run;
-        if things[0].followed
-            && let Err(error) = self.stop_pipelines(run).await
+        // Nobody follows them any more.
+        if let Some(bitbucket) = self.bitbucket.filter(|_| things[0].followed)
+            && let Err(error) = bitbucket.stop_runs_of(None, run.as_str()).await
         {
             warn!("{}", chain(&error));
         }
         self.cloud.clean(run).await
-    }
-
-    /// Stops pipelines that a pipe ran on the run's machine: nobody follows them any more.
-    async fn stop_pipelines(&self, run: &RunId) -> Result<()> {
-        let Some(bitbucket) = self.bitbucket else { return Ok(()) };
-        for pipeline in bitbucket.runs_of(None, run.as_str()).await? {
-            if !matches!(pipeline.progress, Progress::Over(_)) {
-                info!(
-                    "stopping the pipeline #{}, which ran on a machine of a run that is over",
-                    pipeline.number
-                );
-                bitbucket.stop_pipeline(&pipeline.uuid).await?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -103,7 +103,7 @@ impl Client {
         let answer =
             self.call(&what, READ, async || self.send::<SentStep>(Method::GET, url.clone(), None).await);
         match answer.await {
-            Ok(step) => Ok(Some(matches!(Step::from(step).progress, Progress::Over(_)))),
+            Ok(step) => Ok(Some(Step::from(step).progress.is_over())),
             Err(error) if status_of(&error) == Some(404) => Ok(None),
             Err(error) => Err(error),
         }

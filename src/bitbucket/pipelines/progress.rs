@@ -17,6 +17,14 @@ pub enum Progress {
     Other(String),
 }
 
+impl Progress {
+    /// Whether it is over, however it ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Over(_))
+    }
+}
+
 /// How a pipeline or a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

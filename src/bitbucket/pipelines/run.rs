@@ -6,6 +6,7 @@ use crate::error::Result;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::fmt;
+use tracing::info;
 
 /// The variable by which a run of a pipeline is known to be ours.
 const RUN_ID: &str = "TRAINSPOT_RUN_ID";
@@ -78,6 +79,15 @@ impl Client {
         let what = format!("look for runs of the pipeline {}", pipeline.unwrap_or("of any name"));
         let newest = self.call(&what, READ, async || self.newest_runs(pipeline).await).await?;
         Ok(newest.iter().filter(|sent| sent.is_of(id)).map(|sent| self.shown(sent)).collect())
+    }
+
+    /// Stops those of the runs that [`Self::runs_of`] finds that are not over.
+    pub async fn stop_runs_of(&self, pipeline: Option<&str>, id: &str) -> Result<()> {
+        for run in self.runs_of(pipeline, id).await?.iter().filter(|run| !run.progress.is_over()) {
+            info!("stopping the pipeline #{}, {}", run.number, run.url);
+            self.stop_pipeline(&run.uuid).await?;
+        }
+        Ok(())
     }
 
     async fn newest_runs(&self, pipeline: Option<&str>) -> Result<Vec<SentPipeline>, Failure> {

@@ -1,6 +1,7 @@
 //! One client a service and region, with credentials that are looked for once.
 
 use super::credentials::Session;
+use super::failure::Failure;
 use crate::config::aws::Account;
 use crate::error::Result;
 use aws_config::identity::IdentityCache;
@@ -47,6 +48,18 @@ impl Cloud {
     /// Whether it is the region that the user named first, and not a fallback.
     pub(super) fn is_first(&self, region: &str) -> bool {
         self.first == region
+    }
+
+    /// What was found in a region. In a fallback that the account has no way into there is nothing: it cannot have launched
+    /// anything there.
+    pub(super) fn found<T>(&self, region: &str, found: Result<Vec<T>, Failure>) -> Result<Vec<T>, Failure> {
+        match found {
+            Err(failure) if failure.is_closed() && !self.is_first(region) => {
+                tracing::debug!("{region} is not looked at: {failure}");
+                Ok(Vec::new())
+            }
+            found => found,
+        }
     }
 
     /// EC2 of a region.

@@ -78,15 +78,8 @@ impl Cloud {
     /// # Errors
     /// One of the regions cannot be asked.
     pub async fn leftovers(&self, repository: &str) -> Result<Vec<Leftover>> {
-        let regions = self.regions().map(async |region| match of_region(self, region, repository).await {
-            // Where the account may not even look, it has not launched anything.
-            Err(failure) if failure.is_closed() && !self.is_first(region) => {
-                tracing::debug!("{region} is not looked at: {failure}");
-                Ok(Vec::new())
-            }
-            left => left,
-        });
-        let mut left = try_join_all(regions).await?.concat();
+        let find = async |region| self.found(region, of_region(self, region, repository).await);
+        let mut left = try_join_all(self.regions().map(find)).await?.concat();
         left.sort_by_key(|leftover| leftover.what);
         Ok(left)
     }

@@ -161,18 +161,10 @@ pub(super) async fn of_run(
     tagged_with(cloud, region, tagged(RUN, &run.to_string()), states).await
 }
 
-/// The machines of all the account's regions with this tag that are in one of these states. A fallback region that the account
-/// has no way into holds none.
+/// The machines of all the account's regions with this tag that are in one of these states.
 pub(super) async fn everywhere(cloud: &Cloud, tag: &Filter, states: &[&str]) -> Result<Vec<Seen>, Failure> {
-    let regions =
-        cloud.regions().map(async |region| match tagged_with(cloud, region, tag.clone(), states).await {
-            Err(failure) if failure.is_closed() && !cloud.is_first(region) => {
-                tracing::debug!("{region} is not looked at: {failure}");
-                Ok(Vec::new())
-            }
-            found => found,
-        });
-    Ok(try_join_all(regions).await?.concat())
+    let find = async |region| cloud.found(region, tagged_with(cloud, region, tag.clone(), states).await);
+    Ok(try_join_all(cloud.regions().map(find)).await?.concat())
 }
 
 /// A machine that this host key's process launched without an answer, if it shows itself within some seconds.
