@@ -2,6 +2,7 @@
 
 mod config;
 mod dir;
+mod draft;
 mod gitignore;
 mod hash;
 mod init;
@@ -18,6 +19,7 @@ mod yaml;
 
 pub use config::Remotes;
 pub use dir::Listed;
+pub use draft::Draft;
 pub use hash::Md5;
 pub use object::{Content, Object, Oid, Stamp};
 pub use pipelines::{Cached, cached};

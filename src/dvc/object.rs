@@ -1,11 +1,15 @@
 //! An object of a DVC remote: content under the name of its MD5.
 
+use super::Draft;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display};
 use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// The name of an object: the MD5 of its content in lower-case hexadecimal, and `.dir` if it lists a directory.
@@ -80,13 +84,35 @@ pub enum Content {
     File(PathBuf),
     /// In a file that is hashed again only if its stamp does not hold any more.
     Hashed(PathBuf, Stamp),
+    /// The same, with a copy that is in the folder of a remote already.
+    Drafted(PathBuf, Stamp, Arc<Draft>),
     /// In memory: the list of a directory.
     Bytes(Bytes),
 }
 
+impl Content {
+    /// The file that it is in.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) | Self::Hashed(path, _) | Self::Drafted(path, ..) => Some(path),
+            Self::Bytes(_) => None,
+        }
+    }
+
+    /// How that file was when it was hashed, if that could be told.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::Hashed(_, stamp) | Self::Drafted(_, stamp, _) => Some(*stamp),
+            Self::File(_) | Self::Bytes(_) => None,
+        }
+    }
+}
+
 /// A file as it was when it was hashed. As long as that holds, hashing it again would say the same: sending a gigabyte costs
 /// its MD5 once and not twice, which is most of the time that it takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     device: u64,
     inode: u64,
@@ -108,6 +134,20 @@ impl Stamp {
             Duration::new(u64::try_from(stamp.changed.0).ok()?, u32::try_from(stamp.changed.1).ok()?);
         let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed).ok()?;
         (age > Self::TICK).then_some(stamp)
+    }
+
+    /// The same for a file that may have been changed just now: waits until another change could be told from that.
+    ///
+    /// # Errors
+    /// The file does not tell.
+    pub fn settled(file: &File) -> io::Result<Self> {
+        if let Some(stamp) = Self::before_hashing(file) {
+            return Ok(stamp);
+        }
+        let stamp = Self::of(&file.metadata()?);
+        // Whatever a file server's clock says, it has ticked since that change when this is over.
+        thread::sleep(Self::TICK);
+        Ok(stamp)
     }
 
     /// Whether the file still is as it was.

@@ -23,6 +23,8 @@ pub(super) struct Out {
     pub(super) md5: Option<String>,
     #[serde(default)]
     pub(super) hash: Option<String>,
+    #[serde(default)]
+    pub(super) size: Option<u64>,
     #[serde(default = "yes")]
     pub(super) cache: bool,
     #[serde(default = "yes")]

@@ -1,7 +1,7 @@
 //! Sends objects to a remote, so that it never has the list of a directory whose files it lacks.
 
+use super::Object;
 use super::remote::Remote;
-use super::{Content, Object};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -38,7 +38,7 @@ pub async fn push(remote: &impl Remote, objects: &[Object]) -> Result<Pushed> {
 
 /// Whether an object's file still looks as it did, before anything is sent. That its bytes are right is the remote's to see.
 fn check(object: &Object) -> Result<()> {
-    let (Content::File(path) | Content::Hashed(path, _)) = &object.content else { return Ok(()) };
+    let Some(path) = object.content.path() else { return Ok(()) };
     let changed = |why: &str| {
         Error::new(format!("'{}' {why} since it was hashed", path.display()))
             .hint("let the command end only when its files are complete")

@@ -148,7 +148,9 @@ fn compare(seed: u64, theirs: &Path, ours: &Path, tracked: &Tracked, counts: &mu
 
 pub(super) fn bytes(object: &Object) -> Vec<u8> {
     match &object.content {
-        Content::File(path) | Content::Hashed(path, _) => fs::read(path).unwrap(),
+        Content::File(path) | Content::Hashed(path, _) | Content::Drafted(path, ..) => {
+            fs::read(path).unwrap()
+        }
         Content::Bytes(bytes) => bytes.to_vec(),
     }
 }

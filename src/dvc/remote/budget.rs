@@ -5,8 +5,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// One permit's worth.
 const UNIT: u64 = 1 << 20;
-/// All that a remote's uploads hold at a time, in units. The whole process is to stay under 64 MiB: a gigabyte to
-/// S3 by 6 MiB parts, 36 MiB of them held, peaked at 52.
+/// All that a remote's uploads hold at a time, in units. The whole process is to stay under 64 MiB: 10,000 small
+/// files to S3 peaked at 36, a gigabyte at 32.
 const UNITS: u32 = 48;
 
 /// A remote's memory.

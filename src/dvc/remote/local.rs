@@ -7,16 +7,14 @@
 use super::options::{Known, Options};
 use super::source::{Reader, cannot_send};
 use super::{Object, Oid, Place, Remote, Settings, each};
+use crate::dvc::{Content, Draft, draft};
 use crate::error::{Context as _, Error, Result};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::Duration;
-use tempfile::TempPath;
+use tempfile::{NamedTempFile, TempPath};
 use tokio::task::spawn_blocking;
 
 const KNOWN: Known =
@@ -28,9 +26,6 @@ const PIECE: usize = 256 << 10;
 const HANDFUL: usize = 64;
 /// How many objects wait for one sync.
 const BATCH: usize = 2048;
-/// An object of this size goes to the disk while it is being written.
-const LARGE: u64 = 64 << 20;
-const FLUSH: Duration = Duration::from_millis(10);
 /// Reading, hashing and writing: more threads than that wait for the same disk.
 const THREADS: usize = 4;
 /// What DVC gives its objects, and trusts.
@@ -56,6 +51,11 @@ impl Local {
         };
         let root = options.resolve(&settings.url);
         Ok(Self(Arc::new(Folder { root, shared, place })))
+    }
+
+    /// Where copies of files can be made that may become objects here.
+    pub(super) fn drafts(self) -> Drafts {
+        Drafts(self.0)
     }
 }
 
@@ -114,21 +114,18 @@ impl Local {
     }
 }
 
-/// Has what `write` writes go to the disk meanwhile: the sync at the end would else wait for all of it.
-fn flushed_meanwhile<T>(file: &File, write: impl FnOnce() -> T) -> T {
-    let (done, over) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        let flush = move || {
-            while over.recv_timeout(FLUSH) == Err(RecvTimeoutError::Timeout) {
-                // The sync at the end tells of errors.
-                file.sync_data().ok();
-            }
-        };
-        scope.spawn(flush);
-        let written = write();
-        drop(done);
-        written
-    })
+/// Where copies of files can be made that may become objects.
+#[derive(Clone)]
+pub(in crate::dvc) struct Drafts(Arc<Folder>);
+
+impl Drafts {
+    /// A copy of a file, unless there is no room for it or any other trouble: sending it tells.
+    pub(in crate::dvc) fn of(&self, file: &File) -> Option<Draft> {
+        let root = &self.0.root;
+        let temporary = self.0.temporary(root).ok()?;
+        draft::copy(file, temporary.as_file()).ok()?;
+        Some(Draft::new(temporary))
+    }
 }
 
 impl Folder {
@@ -152,14 +149,8 @@ impl Folder {
         if metadata.permissions().mode() & 0o777 == MODE {
             return Ok(true);
         }
-        let there = Object { content: super::super::Content::File(path), ..object.clone() };
-        Ok(Reader::open(&there)
-            .and_then(|mut reader| {
-                let mut buffer = vec![0; PIECE];
-                while reader.read(&mut buffer)? > 0 {}
-                reader.prove(&there)
-            })
-            .is_ok())
+        let there = Object { content: Content::File(path), ..object.clone() };
+        Ok(Reader::open(&there).and_then(Reader::prove_all).is_ok())
     }
 
     fn write_all(&self, objects: Vec<Object>) -> Result<Vec<(Object, TempPath)>> {
@@ -169,33 +160,12 @@ impl Folder {
 
     /// Writes the object beside its place, under a name that says nothing. Removed again unless it gets its name.
     fn write(&self, object: &Object, sync: bool) -> Result<TempPath> {
-        let mut reader = Reader::open(object)?;
         let unwritable = |error| self.unwritable(object, error);
-        let path = self.path(object);
-        let folder = path.parent().unwrap_or(&self.root);
-        let new = || tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder);
-        let temporary = new().or_else(|error| match error.kind() {
-            ErrorKind::NotFound => self.make(folder).and_then(|()| new()),
-            _ => Err(error),
-        });
-        let mut temporary = temporary.map_err(unwritable)?;
-        if let Some(file) = reader.stamped() {
-            // By the kernel: shared with the original where the file system can, and never through our memory.
-            let copy = || io::copy(&mut &*file, &mut temporary.as_file());
-            let copied =
-                if object.size < LARGE { copy() } else { flushed_meanwhile(temporary.as_file(), copy) };
-            reader.skip(copied.map_err(unwritable)?)?;
-        } else {
-            let mut buffer = vec![0; PIECE.min(usize::try_from(object.size).unwrap_or(PIECE))];
-            loop {
-                let length = reader.read(&mut buffer)?;
-                if length == 0 {
-                    break;
-                }
-                temporary.write_all(&buffer[..length]).map_err(unwritable)?;
-            }
-        }
-        reader.prove(object)?;
+        let temporary = match &object.content {
+            Content::Drafted(_, _, draft) => draft.take(),
+            _ => None,
+        };
+        let temporary = temporary.map_or_else(|| self.copy(object), Ok)?;
         let file = temporary.as_file();
         file.set_permissions(Permissions::from_mode(MODE)).map_err(unwritable)?;
         if sync {
@@ -208,8 +178,42 @@ impl Folder {
         Ok(temporary.into_temp_path())
     }
 
+    fn copy(&self, object: &Object) -> Result<NamedTempFile> {
+        let mut reader = Reader::open(object)?;
+        let unwritable = |error| self.unwritable(object, error);
+        let mut temporary =
+            self.temporary(self.path(object).parent().unwrap_or(&self.root)).map_err(unwritable)?;
+        if let Some(file) = reader.stamped() {
+            let copied = draft::copy(file, temporary.as_file()).map_err(unwritable)?;
+            reader.skip(copied)?;
+        } else {
+            let mut buffer = vec![0; PIECE.min(usize::try_from(object.size).unwrap_or(PIECE))];
+            loop {
+                let length = reader.read(&mut buffer)?;
+                if length == 0 {
+                    break;
+                }
+                temporary.write_all(&buffer[..length]).map_err(unwritable)?;
+            }
+        }
+        reader.prove()?;
+        Ok(temporary)
+    }
+
+    /// A new file in a folder, which is made if it is not there.
+    fn temporary(&self, folder: &Path) -> io::Result<NamedTempFile> {
+        let new = || tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder);
+        new().or_else(|error| match error.kind() {
+            ErrorKind::NotFound => self.make(folder).and_then(|()| new()),
+            _ => Err(error),
+        })
+    }
+
     fn name(&self, object: &Object, temporary: TempPath) -> Result<PathBuf> {
         let target = self.path(object);
+        if let Some(folder) = target.parent().filter(|folder| !folder.exists()) {
+            self.make(folder).map_err(|error| self.unwritable(object, error))?;
+        }
         temporary.persist(&target).map_err(|error| self.unwritable(object, error.error))?;
         Ok(target)
     }

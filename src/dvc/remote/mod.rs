@@ -25,6 +25,7 @@ use super::{Object, Oid};
 use crate::error::{self, Error, Result};
 use crate::retry::Policy;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+pub(super) use local::Drafts;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -164,6 +165,14 @@ pub async fn open(settings: &Settings) -> Result<Any> {
         "gdrive" => Kind::Drive(Box::new(gdrive::Drive::open(settings, place)?)),
         _ => return Err(unsupported(&place, scheme)),
     }))
+}
+
+/// Where copies of files can be made before it is known under which name they belong into this remote: if it is a folder.
+pub(super) fn drafts(settings: &Settings) -> Option<Drafts> {
+    let place = Place::of(settings);
+    // What is wrong with it is told when it is opened to be sent to.
+    (scheme(settings).is_empty())
+        .then(|| local::Local::open(settings, place).ok().map(local::Local::drafts))?
 }
 
 impl Remote for Any {

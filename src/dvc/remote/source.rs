@@ -1,27 +1,26 @@
 //! An object's content, read in parts, and proven to be what the object is named after.
 
 use super::{Object, Place};
-use crate::dvc::object::{Content, Stamp};
+use crate::dvc::{Content, Stamp};
 use crate::error::{Context as _, Error, Result};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// The MD5 of `bytes`.
-pub(super) fn md5(bytes: &[u8]) -> [u8; 16] {
-    Md5::digest(bytes).into()
-}
+/// What is hashed at a time.
+const HASHED: usize = 256 << 10;
 
 /// An object's file, open, or its bytes; reading it feeds the proof.
 pub(super) struct Reader {
     from: From,
     hash: Option<Md5>,
     left: u64,
-    changed: String,
+    object: Object,
 }
 
 enum From {
@@ -32,20 +31,16 @@ enum From {
 impl Reader {
     /// Opens the content. A file that still is as it was when it was hashed is not hashed again.
     pub(super) fn open(object: &Object) -> Result<Self> {
-        let changed = format!("{} is not what it was when it was hashed as {}", subject(object), object.oid);
         let (from, hash) = match &object.content {
             Content::Bytes(bytes) => (From::Bytes(bytes.clone()), true),
-            Content::File(path) | Content::Hashed(path, _) => {
+            Content::File(path) | Content::Hashed(path, _) | Content::Drafted(path, ..) => {
                 let what = format!("cannot read {}", path.display());
                 let file = File::open(path).map_err(|error| unreadable(&what, error))?;
-                let stamp = match &object.content {
-                    Content::Hashed(_, stamp) => Some(*stamp).filter(|stamp| stamp.holds(&file)),
-                    _ => None,
-                };
+                let stamp = object.content.stamp().filter(|stamp| stamp.holds(&file));
                 (From::File { file, what, stamp }, stamp.is_none())
             }
         };
-        Ok(Self { from, hash: hash.then(Md5::new), left: object.size, changed })
+        Ok(Self { from, hash: hash.then(Md5::new), left: object.size, object: object.clone() })
     }
 
     /// The file, where the content needs no more proof than its stamp; to copy it by the kernel.
@@ -60,10 +55,10 @@ impl Reader {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         match &mut self.from {
-            From::Bytes(bytes) if bytes.len() < length => return Err(self.changed()),
+            From::Bytes(bytes) if bytes.len() < length => return Err(changed(&self.object)),
             From::Bytes(bytes) => buffer[..length].copy_from_slice(&bytes.split_to(length)),
             From::File { file, what, .. } => match file.read_exact(&mut buffer[..length]) {
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(self.changed()),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(changed(&self.object)),
                 read => read.map_err(|error| unreadable(what, error))?,
             },
         }
@@ -76,12 +71,19 @@ impl Reader {
 
     /// Notes that so much was read past us.
     pub(super) fn skip(&mut self, length: u64) -> Result<()> {
-        self.left = self.left.checked_sub(length).ok_or_else(|| self.changed())?;
+        self.left = self.left.checked_sub(length).ok_or_else(|| changed(&self.object))?;
         Ok(())
     }
 
+    /// Reads all of it, and says whether it is what the object is named after.
+    pub(super) fn prove_all(mut self) -> Result<()> {
+        let mut buffer = vec![0; HASHED];
+        while self.read(&mut buffer)? > 0 {}
+        self.prove()
+    }
+
     /// Whether all that was read is what the object is named after.
-    pub(super) fn prove(mut self, object: &Object) -> Result<()> {
+    pub(super) fn prove(mut self) -> Result<()> {
         let more = match &mut self.from {
             From::Bytes(bytes) => !bytes.is_empty(),
             From::File { file, what, .. } => {
@@ -90,15 +92,11 @@ impl Reader {
         };
         let same = self.left == 0
             && match (self.hash.take(), &self.from) {
-                (Some(hash), _) => hex(&hash.finalize()) == object.oid.md5(),
+                (Some(hash), _) => hex(&hash.finalize()) == self.object.oid.md5(),
                 (None, From::File { file, stamp: Some(stamp), .. }) => stamp.holds(file),
                 (None, _) => false,
             };
-        if more || !same { Err(self.changed()) } else { Ok(()) }
-    }
-
-    fn changed(&self) -> Error {
-        Error::new(self.changed.clone()).hint("end whatever still writes to it, then run again")
+        if more || !same { Err(changed(&self.object)) } else { Ok(()) }
     }
 }
 
@@ -109,10 +107,8 @@ fn unreadable(what: &str, error: std::io::Error) -> Error {
 }
 
 fn subject(object: &Object) -> String {
-    match &object.content {
-        Content::File(path) | Content::Hashed(path, _) => path.display().to_string(),
-        Content::Bytes(_) => "the list of a directory".to_owned(),
-    }
+    let path = object.content.path();
+    path.map_or_else(|| "the list of a directory".to_owned(), |path| path.display().to_string())
 }
 
 /// Lower-case hexadecimal digits.
@@ -131,10 +127,34 @@ pub(super) async fn whole(object: &Object) -> Result<Bytes> {
         let mut buffer =
             vec![0; usize::try_from(object.size).context("an object that large is not read at once")?];
         reader.read(&mut buffer)?;
-        reader.prove(&object)?;
+        reader.prove()?;
         Ok(Bytes::from(buffer))
     };
     spawn_blocking(read).await.context("cannot read an object")?
+}
+
+/// An object's file with its stamp: as long as that holds, the file is what the object is named after. One that is not as
+/// it was when it was hashed is hashed again. None for what is in memory.
+pub(super) async fn proven(object: &Object) -> Result<Option<(PathBuf, Stamp)>> {
+    let object = object.clone();
+    let prove = move || {
+        let Some(path) = object.content.path().map(Path::to_owned) else { return Ok(None) };
+        let reader = Reader::open(&object)?;
+        let stamp = match &reader.from {
+            From::File { stamp: Some(stamp), .. } => return Ok(Some((path, *stamp))),
+            From::File { file, what, .. } => Stamp::settled(file).map_err(|error| unreadable(what, error))?,
+            From::Bytes(_) => return Ok(None),
+        };
+        reader.prove_all()?;
+        Ok(Some((path, stamp)))
+    };
+    spawn_blocking(prove).await.context("cannot read an object")?
+}
+
+/// That an object's file is not what it was.
+pub(super) fn changed(object: &Object) -> Error {
+    let why = format!("{} is not what it was when it was hashed as {}", subject(object), object.oid);
+    Error::new(why).hint("end whatever still writes to it, then run again")
 }
 
 /// An object in parts, read ahead of who sends them by a thread of its own: one part in its hands, one waiting.
@@ -156,7 +176,7 @@ impl Parts {
                 let read = reader.read(&mut buffer)?;
                 if reader.left == 0 {
                     // The last part only goes with the proof: what takes a request by its length never has a whole one.
-                    reader.prove(&object)?;
+                    reader.prove()?;
                     // Who gave up receives no more.
                     sender.blocking_send(buffer.into()).ok();
                     return Ok(());

@@ -1,9 +1,10 @@
 //! The content of outputs, read and hashed.
 
-use super::super::Pointer;
 use super::super::dir::{self, Listed};
+use super::super::remote::{self, Drafts};
 use super::super::rules::Rules;
-use super::pool::{self, Hashed};
+use super::super::{Pointer, Remotes};
+use super::pool::{self, Hashed, Source};
 use super::shipments::Loads;
 use super::target::{Shape, Target};
 use super::tree::{self, Found};
@@ -22,20 +23,31 @@ pub(super) struct Data {
 
 impl Data {
     /// Reads all files of the outputs, in one pool.
-    pub(super) fn read(root: &Path, targets: &[Target], rules: &mut Rules) -> Result<Self> {
+    pub(super) fn read(
+        root: &Path,
+        targets: &[Target],
+        remotes: &Remotes,
+        rules: &mut Rules,
+    ) -> Result<Self> {
         let (mut directories, mut skipped, mut files) = (HashMap::new(), Vec::new(), Vec::new());
         for target in targets {
             if target.shape == Shape::Directory {
                 let walked = tree::walk(root, &target.path, rules)?;
-                files.extend(walked.files.iter().map(|file| file.path.clone()));
+                files
+                    .extend(walked.files.iter().map(|file| Source { path: file.path.clone(), drafts: None }));
                 skipped.extend(walked.skipped);
                 directories.insert(target.path.clone(), walked.files);
             } else {
-                files.push(root.join(&target.path));
+                let path = root.join(&target.path);
+                files.push(Source { drafts: drafts(&path, target, remotes), path });
             }
         }
         let hashed = pool::hash(&files)?;
-        Ok(Self { directories, hashes: files.into_iter().zip(hashed).collect(), skipped })
+        Ok(Self {
+            directories,
+            hashes: files.into_iter().map(|file| file.path).zip(hashed).collect(),
+            skipped,
+        })
     }
 
     /// What to say of an output, whose objects are added to `loads`; none if it was not read.
@@ -65,4 +77,13 @@ impl Data {
         loads.add(list);
         Some(pointer)
     }
+}
+
+/// Where the file may be copied while it is hashed; nowhere if it may well be what is in the remote already.
+fn drafts(path: &Path, target: &Target, remotes: &Remotes) -> Option<Drafts> {
+    let known = target.known.as_ref().and_then(|known| known.size);
+    if known == Some(path.metadata().ok()?.len()) {
+        return None;
+    }
+    remote::drafts(&remotes.choose(target.remote()).ok()?)
 }

@@ -71,7 +71,7 @@ pub struct Shipment {
 pub fn track(tracking: &Tracking<'_>) -> Result<Tracked> {
     let mut rules = Rules::new(tracking.root, Kind::Dvc);
     let targets = target::targets(tracking, &mut rules)?;
-    let data = Data::read(tracking.root, &targets, &mut rules)?;
+    let data = Data::read(tracking.root, &targets, tracking.remotes, &mut rules)?;
     let (mut shipments, mut changes) = (Shipments::default(), BTreeMap::new());
     let mut git = Rules::new(tracking.root, Kind::Git);
     let mut pointers = Vec::with_capacity(targets.len());

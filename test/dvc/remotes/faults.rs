@@ -10,6 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use trainspot::dvc::Content;
 use trainspot::dvc::remote::{Remote as _, Settings};
 
 const FAULTS: [Fault; 9] = [
@@ -231,6 +232,34 @@ async fn what_lasts_is_told_in_the_services_own_words() {
         assert!(why.contains(code) && why.contains("No.") && why.contains(hint), "{why}");
         assert!(why.starts_with("cannot send") && why.contains(&object.oid.key()), "{why}");
     }
+}
+
+#[tokio::test]
+async fn a_file_changed_between_its_parts_is_not_sent() {
+    let moto = or_skip!(servers::moto());
+    let bucket = servers::bucket(moto).await;
+    // The third request is for the first part or the second; it is sent again half a second later.
+    let (proxy, url) = Proxy::start(moto, Fault::Status(503), When::Only(3)).await;
+    let sample = Sample::of(&[9 << 20]);
+    let model = &sample.objects[0];
+    let remote = remote(&s3_settings(&url, &bucket, &[])).await;
+    let change = async {
+        while proxy.count.load(Ordering::SeqCst) < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let Content::File(path) = &model.content else { unreachable!() };
+        std::fs::File::options().append(true).open(path).unwrap().set_len(model.size + 1).unwrap();
+    };
+    let (sent, ()) = futures_util::future::join(remote.put(model), change).await;
+    let why = sent.unwrap_err().render();
+    assert!(why.contains("is not what it was when it was hashed"), "{why}");
+    assert_eq!(
+        Sight::Web(format!("{moto}/{bucket}/a/b/"), "/").whole_or_nothing(model).await,
+        None,
+        "something is there"
+    );
+    let open = reqwest::get(format!("{moto}/{bucket}?uploads")).await.unwrap().text().await.unwrap();
+    assert!(!open.contains("<UploadId>"), "{open}");
 }
 
 #[tokio::test]

@@ -3,10 +3,12 @@
 use super::sample::{Sample, Sight, remote, settings, story};
 use super::servers;
 use crate::support::say;
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 use trainspot::dvc::remote::{Remote as _, Settings};
-use trainspot::dvc::{Content, Object, Stamp};
+use trainspot::dvc::{Content, Object, Remotes, Stamp, Tracked, Tracking, push, track, write};
 
 /// Nothing, little, and several parts.
 pub(crate) const LENGTHS: [usize; 4] = [0, 20, 70_000, 20 << 20];
@@ -61,7 +63,7 @@ async fn a_stamped_file_is_sent_unhashed_only_as_long_as_it_is_the_same() {
     let Content::File(path) = file.content.clone() else { unreachable!() };
     let look = || std::fs::File::open(&path).unwrap();
     assert_eq!(Stamp::before_hashing(&look()), None, "a file that was just written may change unseen");
-    std::thread::sleep(std::time::Duration::from_millis(60));
+    std::thread::sleep(Duration::from_millis(60));
     let stamp = Stamp::before_hashing(&look()).unwrap();
     let settings = settings(place.path().to_str().unwrap(), &[], &[]);
     let remote = remote(&settings).await;
@@ -77,6 +79,51 @@ async fn a_stamped_file_is_sent_unhashed_only_as_long_as_it_is_the_same() {
     // Written again as it was: another time, but the same content.
     std::fs::write(&path, b"model").unwrap();
     remote.put(&hashed).await.unwrap();
+}
+
+/// Tracks the output `model` of a repository for a remote in a folder.
+fn track_model(repository: &Path, root: &Path) -> Tracked {
+    let remotes = Remotes::load(repository, root.to_str(), BTreeMap::new()).unwrap();
+    let outputs = ["model".to_owned()];
+    let tracking =
+        Tracking { root: repository, outputs: &outputs, in_git: &|_: &str| false, remotes: &remotes };
+    std::thread::sleep(Duration::from_millis(60));
+    track(&tracking).unwrap_or_else(|error| panic!("{}", error.render()))
+}
+
+#[tokio::test]
+async fn a_large_output_is_copied_into_a_folder_while_it_is_hashed() {
+    let (repository, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (repository, root) = (repository.path(), place.path().join("store"));
+    let remote = remote(&settings(root.to_str().unwrap(), &[], &[])).await;
+    let model = repository.join("model");
+    std::fs::write(&model, vec![7; 65 << 20]).unwrap();
+
+    let tracked = track_model(repository, &root);
+    let objects = &tracked.shipments[0].objects;
+    assert!(matches!(objects[0].content, Content::Drafted(..)));
+    assert_eq!(walk(&root).len(), 1, "the draft");
+    assert_eq!(push(&remote, objects).await.unwrap().objects, 1);
+    assert!(Sight::Folder(root.clone()).has_all(objects).await);
+    assert_eq!(walk(&root), [root.join(objects[0].oid.key())]);
+    assert_eq!(std::fs::metadata(&walk(&root)[0]).unwrap().permissions().mode() & 0o7777, 0o444);
+    // The draft is used up: sent again, the file itself is copied.
+    remote.put(&objects[0]).await.unwrap();
+    assert_eq!(walk(&root).len(), 1);
+    write(repository, &tracked.changes).unwrap();
+
+    // As long as before, it may be what is there.
+    let again = track_model(repository, &root);
+    assert!(matches!(again.shipments[0].objects[0].content, Content::Hashed(..)));
+    assert_eq!(push(&remote, &again.shipments[0].objects).await.unwrap().there, 1);
+
+    // One that is not sent leaves nothing.
+    std::fs::write(&model, vec![7; 66 << 20]).unwrap();
+    let longer = track_model(repository, &root);
+    assert!(matches!(longer.shipments[0].objects[0].content, Content::Drafted(..)));
+    assert_eq!(walk(&root).len(), 2);
+    drop(longer);
+    assert_eq!(walk(&root).len(), 1, "a draft was left");
 }
 
 #[tokio::test]

@@ -1,11 +1,9 @@
 //! Which MD5 goes with a request to an object store, and which comes back.
 
-use super::super::source::md5;
 use super::base64;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, header};
-use tokio::task::spawn_blocking;
 
 /// The header of a body's MD5.
 pub(super) const MD5: HeaderName = HeaderName::from_static("content-md5");
@@ -41,18 +39,18 @@ pub(super) fn makes(parts: &Parts) -> bool {
     matches!(purpose(&parts.method, parts.uri.query().unwrap_or_default()), Purpose::Whole | Purpose::Begin)
 }
 
-/// Adds the MD5: of a whole object it is the object's name, so that the store takes nothing else under it.
-pub(super) async fn prove(parts: &mut Parts, body: &Bytes) {
+/// Whether the request puts a part of an object.
+pub(super) fn is_part(parts: &Parts) -> bool {
+    purpose(&parts.method, parts.uri.query().unwrap_or_default()) == Purpose::Part
+}
+
+/// Adds the MD5, a part's as given: of a whole object it is the object's name, so that the store takes nothing else under
+/// it.
+pub(super) fn prove(parts: &mut Parts, md5_of_part: Option<[u8; 16]>) {
     let (name, md5) = match purpose(&parts.method, parts.uri.query().unwrap_or_default()) {
         Purpose::Whole => (MD5, named(parts.uri.path())),
-        Purpose::Part => {
-            let body = body.clone();
-            let hashed = spawn_blocking(move || base64(&md5(&body))).await;
-            (MD5, hashed.ok())
-        }
-        Purpose::Commit => {
-            (header::HeaderName::from_static("x-ms-blob-content-md5"), named(parts.uri.path()))
-        }
+        Purpose::Part => (MD5, md5_of_part.map(|md5| base64(&md5))),
+        Purpose::Commit => (HeaderName::from_static("x-ms-blob-content-md5"), named(parts.uri.path())),
         Purpose::Begin | Purpose::Other => return,
     };
     if let Some(value) = md5.and_then(|md5| HeaderValue::try_from(md5).ok()) {

@@ -4,8 +4,11 @@
 //! they are.
 
 use super::super::AGAIN;
+use super::super::budget::Budget;
 use super::super::options::Options;
 use super::super::web::client::{self, Client};
+use super::body::Body;
+use super::part::Part;
 use super::proof::{self, MD5};
 use crate::error::{Error, Result, chain};
 use crate::retry::Tries;
@@ -17,11 +20,17 @@ use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
 use reqsign_core::{BoxedFuture, Context, HttpSend, Signer, SigningCredential, StaticEnv};
 use reqsign_file_read_tokio::TokioFileRead;
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{SemaphorePermit, watch};
 use tokio::time::timeout;
 
 /// The slowest link that is waited for, in bytes a second.
 const SLOWEST: u64 = 32 << 10;
+/// What a part holds while it is under way: pieces read ahead, and those that the connection has not taken yet.
+const HELD: u64 = 3 << 20;
 /// A metadata service that is there answers in milliseconds; where there is none, the address often is silent.
 const METADATA: Duration = Duration::from_secs(5);
 
@@ -36,6 +45,8 @@ pub(super) struct Transport {
     making: HeaderMap,
     /// Whether an entity tag of 32 digits is the content's MD5. That of an encrypted object is not.
     pub(super) tagged: bool,
+    /// The memory that parts under way take.
+    pub(super) budget: Arc<Budget>,
     /// How long an answer may take, without the time that the body takes to get there.
     patience: Duration,
 }
@@ -60,6 +71,7 @@ impl Transport {
             signing,
             making: HeaderMap::new(),
             tagged: false,
+            budget: Arc::new(Budget::new()),
             patience,
         })
     }
@@ -72,16 +84,54 @@ impl Transport {
         Ok(self)
     }
 
-    /// One try, within its deadline.
-    async fn once(&self, parts: Parts, body: Bytes) -> opendal::Result<Response<Bytes>> {
-        let deadline = self.patience + Duration::from_secs(body.len() as u64 / SLOWEST);
-        let late = |_| unanswered(&format!("within {} s", deadline.as_secs()));
-        timeout(deadline, self.exchange(parts, body)).await.map_err(late)?
+    /// Waits for the memory that a part takes.
+    async fn room(&self, parts: &Parts) -> opendal::Result<Option<SemaphorePermit<'_>>> {
+        if !proof::is_part(parts) {
+            return Ok(None);
+        }
+        let held = self.budget.take(HELD).await;
+        held.map(Some).map_err(unread)
     }
 
-    async fn exchange(&self, mut parts: Parts, body: Bytes) -> opendal::Result<Response<Bytes>> {
-        proof::prove(&mut parts, &body).await;
-        if !body.is_empty() {
+    /// The request with its MD5, and its body.
+    async fn prepared(&self, mut parts: Parts, body: Bytes) -> io::Result<(Parts, Body)> {
+        if !proof::is_part(&parts) {
+            proof::prove(&mut parts, None);
+            return Ok((parts, Body::Bytes(body)));
+        }
+        let part = Part::redeem(&body)?;
+        proof::prove(&mut parts, Some(part.md5().await?));
+        parts.headers.insert(header::CONTENT_LENGTH, part.length.into());
+        Ok((parts, Body::Part(part)))
+    }
+
+    /// One try: its pieces, and after them its answer, are waited for each.
+    async fn once(&self, parts: Parts, body: Body) -> opendal::Result<Response<Bytes>> {
+        let deadline = self.patience + Duration::from_secs(body.len() / SLOWEST);
+        let (going, mut gone) = watch::channel(());
+        let exchange = self.exchange(parts, body, going);
+        tokio::pin!(exchange);
+        loop {
+            tokio::select! {
+                answer = &mut exchange => return answer,
+                went = timeout(self.patience, gone.changed()) => match went {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => break,
+                    Err(_) => return Err(unanswered(&format!("nothing went for {:?}", self.patience))),
+                },
+            }
+        }
+        let late = |_| unanswered(&format!("within {deadline:?}"));
+        timeout(deadline, exchange).await.map_err(late)?
+    }
+
+    async fn exchange(
+        &self,
+        mut parts: Parts,
+        body: Body,
+        going: watch::Sender<()>,
+    ) -> opendal::Result<Response<Bytes>> {
+        if body.len() > 0 {
             parts.headers.entry(header::CONTENT_TYPE).or_insert(BYTES);
         }
         if proof::makes(&parts) {
@@ -91,7 +141,11 @@ impl Transport {
             signing.sign(&mut parts).await.map_err(|error| unsigned(&error))?;
         }
         let sent = parts.headers.get(MD5).cloned();
-        let answer = send(&self.client, parts, body).await.map_err(|error| unanswered(&error))?;
+        let answer = match send(&self.client, parts, body.clone().sent(going)).await {
+            Err(error) if body.holds() => return Err(unanswered(&error)),
+            Err(error) => return Err(unread(error)),
+            Ok(answer) => answer,
+        };
         match sent {
             // Not all that speak like S3 look at the MD5 that they are given.
             Some(sent) if self.tagged && proof::tagged(&answer).is_some_and(|arrived| sent != arrived) => {
@@ -107,7 +161,8 @@ impl HttpTransport for Transport {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
         let uri = request.uri().clone();
         let (parts, body) = request.into_parts();
-        let body = body.to_bytes();
+        let _held = self.room(&parts).await?;
+        let (parts, body) = self.prepared(parts, body.to_bytes()).await.map_err(unread)?;
         let mut tries = Tries::new(AGAIN);
         let answer = loop {
             let answer = self.once(parts.clone(), body.clone()).await;
@@ -126,6 +181,11 @@ impl HttpTransport for Transport {
         let body = HttpBody::new(stream::iter([Ok(Buffer::from(body))]), Some(length));
         Ok(Response::from_parts(parts, body))
     }
+}
+
+/// A part that cannot be read: to ask again is no use.
+pub(super) fn unread(error: impl Display) -> opendal::Error {
+    opendal::Error::new(ErrorKind::Unexpected, format!("cannot read a part: {error}"))
 }
 
 fn unanswered(why: &str) -> opendal::Error {
@@ -155,7 +215,11 @@ fn passing(method: &Method, answer: &Response<Bytes>) -> bool {
     passes || PASSING.iter().any(|code| body.contains(code))
 }
 
-async fn send(client: &Client, parts: Parts, body: Bytes) -> Result<Response<Bytes>, String> {
+async fn send(
+    client: &Client,
+    parts: Parts,
+    body: impl Into<reqwest::Body>,
+) -> Result<Response<Bytes>, String> {
     let told = |error: reqwest::Error| chain(&error.without_url());
     let request = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
     let answer = request.send().await.map_err(told)?;
@@ -206,21 +270,4 @@ impl HttpSend for Asking {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_is_known_by_status_and_code() {
-        let said = |method: Method, status: u16, body: &'static str| {
-            let answer = Response::builder().status(status).body(Bytes::from_static(body.as_bytes()));
-            passing(&method, &answer.unwrap())
-        };
-        assert!(said(Method::PUT, 503, "") && said(Method::HEAD, 429, ""));
-        assert!(said(Method::PUT, 400, "<Error><Code>BadDigest</Code></Error>"));
-        assert!(said(Method::POST, 403, r#"{"error": {"errors": [{"reason": "rateLimitExceeded"}]}}"#));
-        assert!(said(Method::POST, 200, "<Error><Code>InternalError</Code></Error>"));
-        assert!(!said(Method::GET, 200, "<Key>SlowDown</Key>"));
-        assert!(!said(Method::PUT, 403, "<Error><Code>AccessDenied</Code></Error>"));
-        assert!(!said(Method::PUT, 507, "") && !said(Method::PUT, 404, ""));
-    }
-}
+mod tests;

@@ -1,0 +1,50 @@
+//! A copy of a file in the folder of a remote, made while the file is being hashed: its name there is known only then, but
+//! a large file's way to the disk takes as long as its hash.
+
+use std::fs::File;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+use tempfile::NamedTempFile;
+
+/// Smaller files are copied before the disk has begun.
+pub(super) const LARGE: u64 = 64 << 20;
+const FLUSH: Duration = Duration::from_millis(10);
+
+/// The copy, which is removed unless it is taken.
+#[derive(Debug)]
+pub struct Draft(Mutex<Option<NamedTempFile>>);
+
+impl Draft {
+    pub(super) fn new(file: NamedTempFile) -> Self {
+        Self(Mutex::new(Some(file)))
+    }
+
+    /// The file, the first time.
+    pub(super) fn take(&self) -> Option<NamedTempFile> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Copies a file, and returns its length. By the kernel: shared with the original where the file system can, and never
+/// through our memory. A large one goes to the disk meanwhile: the sync at the end would else wait for all of it.
+pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<u64> {
+    if from.metadata()?.len() < LARGE {
+        return io::copy(&mut from, &mut to);
+    }
+    let (done, over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let flush = move || {
+            while over.recv_timeout(FLUSH) == Err(RecvTimeoutError::Timeout) {
+                // The sync at the end tells of errors.
+                to.sync_data().ok();
+            }
+        };
+        scope.spawn(flush);
+        let copied = io::copy(&mut from, &mut to);
+        drop(done);
+        copied
+    })
+}
