@@ -5,7 +5,7 @@ usage: bench_dvc.py PROGRAM
 PROGRAM is a release build of trainspot. The pipe hashes an output, sends it and writes its pointer (`ACTION: publish` without a
 commit); DVC does the same by `dvc add` and `dvc push`. They run in turns on the same machine, each in a new repository and to a new
 place in the remote. The S3 is s3s-fs, built once from crates.io: moto's takes 4 ms for each request, for which both would wait.
-See bench.py for how times, ratios and memory are taken. The S3 is on the same processors, and takes more of them than the pipe:
+See measuring.py for how times, ratios and memory are taken. The S3 is on the same processors, and takes more of them than the pipe:
 what the clients took of them is told beside.
 """
 
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import HEADER, MIB, ROW, ratio, replace, repository, row, run_peer, run_pipe, write_noise
+from measuring import MIB, ratio, replace, repository, row, run_peer, run_pipe, show, write_noise
 
 ROOT = Path(__file__).parent.parent
 BIG = 1024 * MIB
@@ -138,22 +138,21 @@ def compare(what, goal, data, program, programs, folder, store):
             yield row("… beside md5sum", "{:.2f} s", seconds, floors, "≤ 1.5", ratio(seconds, floors) <= 1.5)
 
 
+def figures(program, programs, folder, store):
+    big, many = folder / "big.bin", folder / "many"
+    write_noise(big, BIG)
+    yield from compare("1 GiB", 3, big, program, programs, folder, store)
+    many.mkdir()
+    for number in range(FILES):
+        (many / f"{number}.bin").write_bytes(os.urandom(FILE_BYTES))
+    yield from compare("10,000 × 20 KiB", 5, many, program, programs, folder, store)
+
+
 def main():
     program, programs = Path(sys.argv[1]).resolve(), venv()
-    print(ROW.format(*HEADER), flush=True)
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(S3(Path(folder, "s3"))) as store:
         folder = Path(folder)
-        big, many = folder / "big.bin", folder / "many"
-        write_noise(big, BIG)
-        many.mkdir()
-        for number in range(FILES):
-            (many / f"{number}.bin").write_bytes(os.urandom(FILE_BYTES))
-        for figures in (
-            compare("1 GiB", 3, big, program, programs, folder, store),
-            compare("10,000 × 20 KiB", 5, many, program, programs, folder, store),
-        ):
-            for figure in figures:
-                print(ROW.format(*figure), flush=True)
+        show(figures(program, programs, folder, store))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ mod lab;
 mod moto;
 mod permissions;
 mod plan;
+mod pools;
 mod rent;
 mod rental;
 mod runner;

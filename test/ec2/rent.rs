@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use trainspot::agent::Wanted as Files;
 use trainspot::agent::protocol::{How, Wish};
 use trainspot::compute::ec2::{Cloud, Ec2, Left, Leftover, Owner};
-use trainspot::compute::{Compute as _, Machine, Order, Pool, RunId, Sight};
+use trainspot::compute::{Compute as _, Machine, Order, RunId, Sight};
 use trainspot::config::Pipeline;
 use trainspot::config::aws::{Account as Place, Aws, Purchase, SshAddress, Wanted};
-use trainspot::error::{Error, Kind};
+use trainspot::error::Error;
 use trainspot::link::Agent;
 
 const LONG: Duration = Duration::from_mins(2);
 
-fn aws(lab: &Lab) -> Aws {
+pub(super) fn aws(lab: &Lab) -> Aws {
     let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
     Aws {
         account: Place { regions: texts(&["us-east-1", "eu-west-1"]), oidc: None },
@@ -53,13 +53,13 @@ fn owner() -> Owner {
     })
 }
 
-async fn ec2(aws: Aws) -> Ec2 {
+pub(super) async fn ec2(aws: Aws) -> Ec2 {
     trainspot::log::start();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_trainspot"));
     Ec2::new(aws, owner()).await.unwrap().with_agent(program)
 }
 
-fn order(run: &str) -> Order {
+pub(super) fn order(run: &str) -> Order {
     Order {
         run: RunId::new(&[run]),
         orphan_grace: Duration::from_mins(5),
@@ -68,7 +68,7 @@ fn order(run: &str) -> Order {
     }
 }
 
-fn told<T>(result: Result<T, Error>) -> T {
+pub(super) fn told<T>(result: Result<T, Error>) -> T {
     result.unwrap_or_else(|error| panic!("{}", error.render()))
 }
 
@@ -78,14 +78,14 @@ async fn leftovers(aws: &Aws) -> Vec<Leftover> {
 }
 
 /// Ends what a run has, as a pipe does at its end.
-async fn end(ec2: &Ec2, order: &Order) {
+pub(super) async fn end(ec2: &Ec2, order: &Order) {
     for machine in told(ec2.find(&order.run).await) {
         told(ec2.terminate(&machine).await);
     }
     told(ec2.clean(&order.run).await);
 }
 
-fn zone(machine: &Machine) -> &str {
+pub(super) fn zone(machine: &Machine) -> &str {
     &machine.pool.as_ref().unwrap().zone
 }
 
@@ -291,102 +291,6 @@ fn a_machine_whose_launch_is_never_answered_is_adopted() {
         let instances = lab.get("instances").await;
         let ids: Vec<_> = instances.as_array().unwrap().iter().map(|instance| &instance["id"]).collect();
         assert_eq!(ids, [&machine.id]);
-        end(&ec2, &order).await;
-        lab.assert_nothing_left().await;
-    });
-}
-
-#[test]
-fn pools_that_were_lost_come_last_and_refusals_are_all_told() {
-    in_lab(async |lab: &Lab| {
-        let (ec2, mut order) = (ec2(aws(lab)).await, order("pools"));
-        lab.post("capacity", json!([{"score": 0}, {"type": "m5.large", "zone": "us-east-1b", "score": 5}]))
-            .await;
-        let first = told(ec2.launch(&order).await);
-        assert_eq!((zone(&first), first.spot), ("us-east-1b", true));
-        // Its zone alone has any: it is asked for again only after the whole world.
-        order.avoid = vec![Pool { zone: "us-east-1b".to_owned(), instance_type: "m5.large".to_owned() }];
-        let again = told(ec2.launch(&order).await);
-        assert_eq!(zone(&again), "us-east-1b");
-        lab.post("capacity", json!([{"type": "c5.large", "zone": "eu-west-1a", "score": 5}])).await;
-        let elsewhere = told(ec2.launch(&order).await);
-        assert_eq!(zone(&elsewhere), "eu-west-1a");
-        lab.post("capacity", json!([{"type": "c5.large", "zone": "eu-west-1a", "score": 0}])).await;
-        order.avoid.clear();
-        lab.post("capacity", json!([{"type": "m5.large", "zone": "us-east-1b", "score": 0}])).await;
-        let error = ec2.launch(&order).await.unwrap_err();
-        let shown = error.render();
-        assert!(
-            shown.contains("InsufficientInstanceCapacity") && shown.contains("m5.large in us-east-1"),
-            "{shown}"
-        );
-        assert!(shown.contains("PURCHASE") && shown.contains("FALLBACK_REGIONS"), "{shown}");
-        assert_eq!(error.exit_kind(), Kind::Machine);
-        end(&ec2, &order).await;
-        lab.assert_nothing_left().await;
-    });
-}
-
-#[test]
-fn on_demand_is_what_is_left_when_the_spot_quota_is_used_up() {
-    in_lab(async |lab: &Lab| {
-        let aws = Aws { purchase: Purchase::SpotThenOnDemand, ..aws(lab) };
-        let (ec2, order) = (ec2(aws).await, order("quota"));
-        lab.faults(json!([{"kind": "capacity", "purchase": "spot", "code": "MaxSpotInstanceCountExceeded"}]))
-            .await;
-        let machine = told(ec2.launch(&order).await);
-        assert!(!machine.spot, "{machine:?}");
-        end(&ec2, &order).await;
-        lab.assert_nothing_left().await;
-    });
-}
-
-/// What a region refuses for good is no reason not to ask the next one, nor to wait.
-#[test]
-fn a_region_that_is_closed_leaves_the_others_open() {
-    in_lab(async |lab: &Lab| {
-        let patient = Aws { capacity_wait: Duration::from_secs(30), ..aws(lab) };
-        let (first, order) = (ec2(patient).await, order("closed"));
-        told(first.prepare().await);
-        lab.faults(json!([
-            {"kind": "error", "action": "CreateFleet", "region": "us-east-1", "status": 400, "code": "InvalidParameterValue"},
-            {"kind": "error", "action": "CreateSecurityGroup", "region": "eu-west-1", "status": 503, "code": "Unavailable", "count": 5},
-        ]))
-        .await;
-        let machine = told(first.launch(&order).await);
-        assert!(zone(&machine).starts_with("eu-west-1"), "{machine:?}");
-        // The next try of the step has launched, too: its machine is not ours, nor is what both use.
-        lab.faults(json!([])).await;
-        let second = ec2(aws(lab)).await;
-        let other = told(second.launch(&order).await);
-        assert_eq!(told(first.made(&order.run).await).len(), 1);
-        told(first.terminate(&machine).await);
-        told(first.clean(&order.run).await);
-        assert_eq!(told(second.look(&other).await), Sight::There);
-
-        lab.faults(json!([{"kind": "error", "region": "eu-west-1", "status": 401, "code": "AuthFailure"}]))
-            .await;
-        assert_eq!(told(second.find(&order.run).await).len(), 1);
-        told(second.terminate(&other).await);
-        told(second.clean(&order.run).await);
-        lab.faults(json!([])).await;
-        end(&second, &order).await;
-        told(Cloud::new(&aws(lab).account).await.unwrap().clean(&order.run).await);
-        lab.assert_nothing_left().await;
-    });
-}
-
-#[test]
-fn a_quota_of_nothing_is_not_waited_for() {
-    in_lab(async |lab: &Lab| {
-        let aws = Aws { capacity_wait: Duration::from_mins(10), ..aws(lab) };
-        let (ec2, order) = (ec2(aws).await, order("none"));
-        let text = "You have requested more vCPU capacity than your current vCPU limit of 0 allows for";
-        lab.faults(json!([{"kind": "capacity", "code": "VcpuLimitExceeded", "message": text}])).await;
-        let start = Instant::now();
-        let shown = ec2.launch(&order).await.unwrap_err().render();
-        assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
-        assert!(shown.contains("limit of 0") && shown.contains("Service Quotas"), "{shown}");
         end(&ec2, &order).await;
         lab.assert_nothing_left().await;
     });
