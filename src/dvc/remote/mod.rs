@@ -169,10 +169,11 @@ pub async fn open(settings: &Settings) -> Result<Any> {
 
 /// Where copies of files can be made before it is known under which name they belong into this remote: if it is a folder.
 pub(super) fn drafts(settings: &Settings) -> Option<Drafts> {
-    let place = Place::of(settings);
+    if !scheme(settings).is_empty() {
+        return None;
+    }
     // What is wrong with it is told when it is opened to be sent to.
-    (scheme(settings).is_empty())
-        .then(|| local::Local::open(settings, place).ok().map(local::Local::drafts))?
+    local::Local::open(settings, Place::of(settings)).ok().map(local::Local::drafts)
 }
 
 impl Remote for Any {

@@ -7,8 +7,9 @@
 //! [`transport`], from the same signer crates: opendal's own way would read the process's environment, and signs no
 //! header that it does not know.
 //!
-//! An object has one part or many; no reader sees anything before the last request. Parts are sent from a file that has
-//! been proven and that does not change meanwhile, and are never held in memory: see [`part`]. The MD5 of each request's body goes with it, and the store refuses another body.
+//! An object has one part or many; no reader sees anything before the last request. Parts come from a file that has been
+//! proven and has not changed since, and are never held in memory: see [`part`]. The MD5 of each request's body goes with
+//! it, and the store refuses another body.
 
 mod azure;
 mod body;
