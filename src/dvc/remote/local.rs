@@ -133,6 +133,10 @@ impl Folder {
         self.root.join(object.oid.key())
     }
 
+    fn folder(&self, object: &Object) -> PathBuf {
+        self.root.join(object.oid.folder())
+    }
+
     /// Whether the object is there and whole. One that DVC would not trust is read.
     fn has(&self, object: &Object) -> Result<bool> {
         let path = self.path(object);
@@ -161,11 +165,17 @@ impl Folder {
     /// Writes the object beside its place, under a name that says nothing. Removed again unless it gets its name.
     fn write(&self, object: &Object, sync: bool) -> Result<TempPath> {
         let unwritable = |error| self.unwritable(object, error);
-        let temporary = match &object.content {
+        let draft = match &object.content {
             Content::Drafted(_, _, draft) => draft.take(),
             _ => None,
         };
-        let temporary = temporary.map_or_else(|| self.copy(object), Ok)?;
+        let temporary = if let Some(draft) = draft {
+            // It is in the root: nothing has made the folder that its name is in.
+            self.make(&self.folder(object)).map_err(unwritable)?;
+            draft
+        } else {
+            self.copy(object)?
+        };
         let file = temporary.as_file();
         file.set_permissions(Permissions::from_mode(MODE)).map_err(unwritable)?;
         if sync {
@@ -181,8 +191,7 @@ impl Folder {
     fn copy(&self, object: &Object) -> Result<NamedTempFile> {
         let mut reader = Reader::open(object)?;
         let unwritable = |error| self.unwritable(object, error);
-        let mut temporary =
-            self.temporary(self.path(object).parent().unwrap_or(&self.root)).map_err(unwritable)?;
+        let mut temporary = self.temporary(&self.folder(object)).map_err(unwritable)?;
         if let Some(file) = reader.stamped() {
             let copied = draft::copy(file, temporary.as_file()).map_err(unwritable)?;
             reader.skip(copied)?;
@@ -211,9 +220,6 @@ impl Folder {
 
     fn name(&self, object: &Object, temporary: TempPath) -> Result<PathBuf> {
         let target = self.path(object);
-        if let Some(folder) = target.parent().filter(|folder| !folder.exists()) {
-            self.make(folder).map_err(|error| self.unwritable(object, error))?;
-        }
         temporary.persist(&target).map_err(|error| self.unwritable(object, error.error))?;
         Ok(target)
     }

@@ -68,7 +68,6 @@ struct Opened {
 
 impl Cloud {
     pub(super) async fn open(settings: &Settings, place: Place, scheme: &'static str) -> Result<Self> {
-        let budget = Arc::new(Budget::new());
         let mut opened = match scheme {
             "s3" => s3::open(settings, &place).await?,
             "gs" => gs::open(settings, &place)?,
@@ -76,7 +75,7 @@ impl Cloud {
             _ => oss::open(settings, &place)?,
         };
         opened.transport.tagged = opened.tagged;
-        opened.transport.budget = Arc::clone(&budget);
+        let budget = Arc::clone(&opened.transport.budget);
         let context =
             OperationContext::from_parts(HttpTransporter::new(opened.transport), Executor::default());
         let operator = opened.operator.with_context(context);
@@ -147,7 +146,8 @@ impl Cloud {
         loop {
             match self.try_parts(object, parts).await {
                 Err(error) if failure::gone(&error) && tries.again(None).await => {}
-                Err(_) if !parts.iter().all(Part::holds) => return Err(changed(object)),
+                // All are of one file.
+                Err(_) if !parts.first().is_some_and(Part::holds) => return Err(changed(object)),
                 sent => return sent.map_err(|error| self.unsent(object, &error)),
             }
         }

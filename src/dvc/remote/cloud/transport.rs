@@ -45,7 +45,7 @@ pub(super) struct Transport {
     making: HeaderMap,
     /// Whether an entity tag of 32 digits is the content's MD5. That of an encrypted object is not.
     pub(super) tagged: bool,
-    /// The memory that parts under way take.
+    /// The memory that uploads take, those of whole objects too.
     pub(super) budget: Arc<Budget>,
     /// How long an answer may take, without the time that the body takes to get there.
     patience: Duration,
