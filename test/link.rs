@@ -1,5 +1,6 @@
 //! Files on their way to a machine and back, through the real agent.
 
+mod memory;
 mod outputs;
 mod ssh;
 mod stream;

@@ -92,13 +92,13 @@ pub(super) fn zone(machine: &Machine) -> &str {
 #[test]
 fn a_machine_is_rented_reached_taken_over_and_ended() {
     in_lab(async |lab: &Lab| {
-        let script = "id -un >/root/who\necho prepared\n";
+        let script = "id -un >/var/lib/who\necho prepared\n";
         let aws = Aws { startup_script: Some(script.to_owned()), ..aws(lab) };
         let (first, order) = (ec2(aws.clone()).await, order("whole"));
         let machine = told(first.launch(&order).await);
         assert!(zone(&machine).starts_with("us-east-1"), "{machine:?}");
         let agent = Agent::new(told(first.connect(&machine, &order).await), "first");
-        agent.ask(Wish::Start(Box::new(spec("sudo cat /root/who >out; sleep 2; exit 3")))).await.unwrap();
+        agent.ask(Wish::Start(Box::new(spec("sudo cat /var/lib/who >out; sleep 2; exit 3")))).await.unwrap();
         assert_eq!(told(first.look(&machine).await), Sight::There);
         drop((first, agent));
 
