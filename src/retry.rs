@@ -60,7 +60,9 @@ impl Tries {
     /// Waits for the next attempt, as long as the service asked for if it did; false when the policy is used up.
     pub async fn again(&mut self, asked: Option<Duration>) -> bool {
         let wait = asked.unwrap_or_else(|| backoff(self.policy, self.attempt));
-        if self.attempt >= self.policy.attempts || Instant::now() + wait > self.give_up {
+        // Compared as durations: a wait that a server asks for may be too long to be added to any clock.
+        let left = self.give_up.saturating_duration_since(Instant::now());
+        if self.attempt >= self.policy.attempts || wait > left {
             return false;
         }
         tokio::time::sleep(wait).await;
@@ -108,7 +110,11 @@ mod tests {
     async fn waits_as_long_as_the_service_asks_but_not_past_the_total() {
         assert_eq!(failing(POLICY, Some(Duration::from_secs(10))).await, (4, Duration::from_secs(30)));
         assert_eq!(failing(POLICY, Some(Duration::from_secs(25))).await, (3, Duration::from_secs(50)));
-        assert_eq!(failing(POLICY, Some(Duration::from_secs(61))).await.0, 1);
+        for too_long in
+            [Duration::from_secs(61), Duration::from_secs(i64::MAX.cast_unsigned()), Duration::MAX]
+        {
+            assert_eq!(failing(POLICY, Some(too_long)).await.0, 1);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! What pipe and supervisor say to each other: one line of JSON each way, over a socket in the machine's home.
 
 use super::runner_log::Phase;
+use crate::clock::stated_fraction;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -169,6 +170,14 @@ pub struct Exit {
     pub how: How,
     /// How long it ran.
     pub seconds: f64,
+}
+
+impl Exit {
+    /// How long the training ran, as far as the machine can be believed.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        stated_fraction(self.seconds)
+    }
 }
 
 /// In which way a training ended.

@@ -1,5 +1,6 @@
 //! Why Bitbucket did not do it, in one sentence, from whatever it answered.
 
+use crate::clock::retry_after;
 use crate::error::{Error, chain};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
@@ -78,11 +79,10 @@ pub fn status_of(error: &Error) -> Option<u16> {
         .and_then(Failure::status)
 }
 
-/// How long the service asks to stay away. Both headers hold seconds; a date in the first is not understood, and
-/// the usual backoff applies.
+/// How long Bitbucket asks to stay away. Both headers hold seconds.
 fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse().ok();
-    seconds(RETRY_AFTER.as_str()).or_else(|| seconds("x-ratelimit-reset")).map(Duration::from_secs)
+    let stated = |name| retry_after(headers, name);
+    stated(RETRY_AFTER.as_str()).or_else(|| stated("x-ratelimit-reset"))
 }
 
 /// What an error's body says: of the three shapes in JSON, or of HTML or plain text.

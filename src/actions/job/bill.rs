@@ -122,7 +122,7 @@ mod tests {
         for (id, hours, taken) in [("a", 0.5, true), ("b", 2.0, true), ("c", 1.0, false)] {
             let machine = machine(id, 0.3);
             bill.open(&machine, Instant::now());
-            tokio::time::advance(Duration::from_secs_f64(hours * 3600.0)).await;
+            tokio::time::advance(Duration::try_from_secs_f64(hours * 3600.0).unwrap()).await;
             bill.close(&machine, taken);
         }
         tokio::time::advance(Duration::from_hours(5)).await;

@@ -4,12 +4,13 @@ use super::heart::{Heart, Loss};
 use super::machines::{Reached, Successor};
 use super::{Job, Work, stopped};
 use crate::agent::protocol::{Notice, Status, Wish};
+use crate::clock::stated_instant;
 use crate::compute::Compute;
 use crate::error::{Error, Kind, Result, chain};
 use crate::link::{Agent, AskError, Link};
 use crate::log::progress::in_words;
 use crate::retry::{Attempt, Policy};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -134,7 +135,7 @@ pub(in crate::actions) async fn insist<L: Link>(agent: &Agent<L>, wish: Wish) ->
 }
 
 fn tell(notice: &Notice) {
-    let left = notice.at.and_then(|at| (UNIX_EPOCH + Duration::from_secs(at)).elapsed().err());
+    let left = notice.at.and_then(|at| stated_instant(at).elapsed().err());
     let when = left.map_or_else(String::new, |left| format!(" in {}", in_words(left.duration())));
     warn!("the machine ends{when}: {}; the work goes on until then", notice.why);
 }

@@ -4,6 +4,7 @@
 
 use super::client::bare;
 use super::failure::{EXPIRED_HINT, Failure, call};
+use crate::clock::stated_instant;
 use crate::config::aws::Oidc;
 use crate::error::{Error, Kind, Result, chain};
 use aws_config::SdkConfig;
@@ -14,7 +15,7 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 
 /// The lengths of a session to ask for: the most that AWS gives, and the least that every role allows.
@@ -152,7 +153,7 @@ impl Source {
     /// When it stops giving sessions, if that is known.
     fn end(&self) -> Option<SystemTime> {
         match self {
-            Self::Role(role) => role.claims.exp.map(|exp| UNIX_EPOCH + Duration::from_secs(exp)),
+            Self::Role(role) => role.claims.exp.map(stated_instant),
             Self::Chain(_) => None,
         }
     }
@@ -255,6 +256,7 @@ fn claims(token: &str) -> Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     fn at(minutes: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_mins(minutes)

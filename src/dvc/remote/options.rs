@@ -4,6 +4,7 @@
 //! it changes only how DVC works and not what it writes: silence would store objects in another way than was asked for.
 
 use super::{Place, Settings};
+use crate::clock::LONGEST_STATED;
 use crate::error::{Error, Kind, Result};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -83,7 +84,8 @@ impl<'a> Options<'a> {
     pub(super) fn seconds(&self, key: &str, default: Duration) -> Result<Duration> {
         let Some(text) = self.text(key) else { return Ok(default) };
         let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        seconds.ok_or_else(|| self.wrong(key, "is not a number of seconds"))
+        let seconds = seconds.ok_or_else(|| self.wrong(key, "is not a number of seconds"))?;
+        Ok(seconds.min(LONGEST_STATED))
     }
 
     /// A file: `~` is the home, and other relative paths start from the folder of the file that says them.

@@ -2,6 +2,7 @@
 
 use super::account::Account;
 use super::api::Answer;
+use crate::clock::retry_after;
 use crate::error::{Error, chain};
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
@@ -182,9 +183,9 @@ fn passing(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT
 }
 
-/// Seconds; a date in the header is not understood, and the usual backoff applies.
+/// How long Drive asks to stay away.
 fn wait(answer: &Answer) -> Option<Duration> {
-    answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    retry_after(&answer.headers, RETRY_AFTER.as_str())
 }
 
 fn sentence(status: StatusCode, reason: &str, message: &str) -> String {

@@ -2,6 +2,7 @@
 
 use super::account::Account;
 use super::failure::Failure;
+use crate::clock::stated_seconds;
 use reqwest::Client;
 use serde::Deserialize;
 use std::time::Duration;
@@ -50,7 +51,7 @@ impl Tokens {
         }
         let asked = Instant::now();
         let granted = self.ask(client).await?;
-        let life = Duration::from_secs(granted.expires_in).saturating_sub(MARGIN);
+        let life = stated_seconds(granted.expires_in).saturating_sub(MARGIN);
         *current = Some(Token { text: granted.access_token.clone(), until: asked + life });
         Ok(granted.access_token)
     }

@@ -1,6 +1,7 @@
 //! The HTTP client of a remote.
 
 use super::super::options::Options;
+use crate::clock::retry_after;
 use crate::error::{Context as _, Result};
 pub(in super::super) use reqwest::Client;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -55,9 +56,9 @@ pub(in super::super) fn asking() -> Result<Client> {
     builder().connect_timeout(NEAR).timeout(CONNECT).build().context("cannot set up HTTP")
 }
 
-/// How long an answer asks to stay away. A date is not understood, and the usual backoff applies.
+/// How long an answer asks to stay away.
 pub(in super::super) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    retry_after(headers, RETRY_AFTER.as_str())
 }
 
 fn builder() -> ClientBuilder {

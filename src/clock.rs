@@ -1,0 +1,65 @@
+//! Times that a server, a machine or a file states. Each may be any number, and Rust's clocks panic where a sum
+//! overflows: such a time becomes a value of the program's only here, where it is bounded.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The longest time from outside that is believed: some hundred years. Whoever waits has a deadline of its own.
+pub const LONGEST_STATED: Duration = Duration::from_hours(1_000_000);
+
+/// The duration that somebody outside states, in seconds. One that is longer than any that makes sense is cut.
+#[must_use]
+pub fn stated_seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(LONGEST_STATED)
+}
+
+/// The duration that somebody outside states as a fraction, in seconds. What is no duration counts as none.
+#[must_use]
+pub fn stated_fraction(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default().min(LONGEST_STATED)
+}
+
+/// The instant that somebody outside states, in seconds since 1970. One too far ahead for any clock is cut.
+#[must_use]
+pub fn stated_instant(seconds_since_epoch: u64) -> SystemTime {
+    UNIX_EPOCH + stated_seconds(seconds_since_epoch)
+}
+
+/// The seconds for which the header `Retry-After`, or another of its form, asks to stay away. A date in its place is
+/// not understood: the usual backoff applies.
+#[must_use]
+pub fn retry_after(headers: &http::HeaderMap, name: &str) -> Option<Duration> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok().map(stated_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn any_number_is_a_time_that_can_be_added() {
+        let (now, today) = (Instant::now(), SystemTime::now());
+        for seconds in [0, 7, 1 << 40, i64::MAX.cast_unsigned(), u64::MAX] {
+            assert!(now + stated_seconds(seconds) >= now);
+            assert!(today + stated_seconds(seconds) >= today);
+            assert!(stated_instant(seconds) >= UNIX_EPOCH);
+        }
+        for seconds in [-1.0, f64::NAN, f64::INFINITY, f64::MAX, 1e18] {
+            assert!(now + stated_fraction(seconds) >= now, "{seconds}");
+        }
+        assert_eq!(stated_fraction(1.5), Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_header_may_say_anything() {
+        let wait = |value: &str| {
+            let headers = [("retry-after".parse().unwrap(), value.parse().unwrap())].into_iter().collect();
+            retry_after(&headers, "retry-after")
+        };
+        assert_eq!(wait(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(wait("9223372036854775807"), Some(LONGEST_STATED));
+        for odd in ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "1.5", "99999999999999999999", ""] {
+            assert_eq!(wait(odd), None, "{odd}");
+        }
+    }
+}
