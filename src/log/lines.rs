@@ -1,5 +1,6 @@
 //! The training's output made fit for a CI log: whole lines, bounded, whatever bytes a program prints.
 
+use super::count;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,9 @@ impl Lines {
             self.end_line(now, show);
         }
         if self.unshown > 0 {
-            show(&format!("… {} lines were not shown; the last ones:", self.unshown));
+            let unshown = count(self.unshown, "line");
+            let were = if self.unshown == 1 { "was" } else { "were" };
+            show(&format!("… {unshown} {were} not shown; the last ones:"));
             self.tail.iter().for_each(|line| show(line));
         }
     }
@@ -130,7 +133,8 @@ fn readable(line: &[u8], dropped: usize) -> String {
     if cut == clean.len() && dropped == 0 {
         return clean;
     }
-    format!("{}… ({} more bytes in this line)", &clean[..cut], clean.len() - cut + dropped)
+    let more = count(clean.len() - cut + dropped, "more byte");
+    format!("{}… ({more} in this line)", &clean[..cut])
 }
 
 /// Keeps colours (`ESC [ … m`) and tabs.

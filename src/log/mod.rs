@@ -3,9 +3,13 @@
 //! The log is the process's own, so its state is global: which secrets to hide, and whether debugging lines show.
 //! Nothing else prints.
 
+mod count;
 pub mod lines;
+mod parts;
 pub mod progress;
 mod redact;
+
+pub use count::count;
 
 use crate::config::Secret;
 use redact::Redactor;

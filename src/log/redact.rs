@@ -1,12 +1,10 @@
 //! Secrets hidden by value, in every form in which they are likely to leak.
 
+use super::parts::{SHORTEST_PART_BYTES, parts};
 use crate::config::Secret;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
-/// A shorter fragment would hit innocent text.
-const SHORTEST: usize = 6;
 
 /// Replaces secrets by `$NAME`.
 pub(super) struct Redactor {
@@ -22,7 +20,7 @@ impl Redactor {
             .flat_map(|secret| {
                 forms(&secret.value).into_iter().map(|form| (form, format!("${}", secret.name)))
             })
-            .filter(|(form, _)| form.len() >= SHORTEST)
+            .filter(|(form, _)| form.len() >= SHORTEST_PART_BYTES)
             .collect();
         if forms.is_empty() {
             return None;
@@ -39,11 +37,9 @@ impl Redactor {
     }
 }
 
-/// The value, its lines, and each of them URL-, JSON- and base64-encoded.
+/// The value and all that is secret in it, each as it is and URL-, JSON- and base64-encoded.
 fn forms(value: &str) -> Vec<String> {
-    let parts =
-        std::iter::once(value).chain(value.lines().map(str::trim)).filter(|part| part.len() >= SHORTEST);
-    let mut forms: Vec<String> = parts.flat_map(encoded).collect();
+    let mut forms: Vec<String> = parts(value).iter().flat_map(|part| encoded(part)).collect();
     forms.sort_unstable();
     forms.dedup();
     forms

@@ -4,7 +4,9 @@ use super::{Metrics, Value};
 use crate::error::{Context, Result};
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-/// A table with one row a step gives its last row; one with a row a metric gives each.
+/// The metrics of a table: of one with a row for each metric, every row; of one with a row for each step, each column's
+/// last value. Lightning and others write a row for training and another one for validation, each with the other's
+/// cells empty, so the last row alone is half of what was measured.
 pub(super) fn csv(text: &str, delimiter: u8) -> Result<Metrics> {
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
@@ -23,10 +25,13 @@ pub(super) fn csv(text: &str, delimiter: u8) -> Result<Metrics> {
         for row in rows.iter().skip(skipped) {
             metrics.push_text(row[0].to_owned(), &row[1]);
         }
-    } else if let Some(last) = body.last() {
-        // A column without a name is pandas' index.
-        for (name, value) in header.iter().zip(last).filter(|(name, _)| !name.is_empty()) {
-            metrics.push_text(name.to_owned(), value);
+    } else {
+        for (column, name) in header.iter().enumerate() {
+            let last = body.iter().rev().find_map(|row| row.get(column).filter(|cell| !cell.is_empty()));
+            // A column without a name is pandas' index.
+            if let Some(value) = last.filter(|_| !name.is_empty()) {
+                metrics.push_text(name.to_owned(), value);
+            }
         }
     }
     Ok(metrics)
@@ -80,6 +85,14 @@ mod tests {
             (",0\nf1,0.5\nauc,0.25\n", "f1=(0.5) auc=(0.25)"),
             (",loss\n0,0.5\n1,0.25\n", "loss=(0.25)"),
             ("model,f1\nrf,0.5\nsvm,0.25\n", "model=Text(\"svm\") f1=(0.25)"),
+            // As Lightning's CSVLogger writes it: training and validation in rows of their own.
+            (
+                "epoch,step,train_loss,val_loss\n0,9,0.9,\n0,9,,0.8\n1,19,0.5,\n1,19,,0.4\n",
+                "epoch=(1.0) step=(19.0) train_loss=(0.5) val_loss=(0.4)",
+            ),
+            // A last row that only one callback wrote, and one that broke off.
+            ("epoch,acc,lr\n1,0.7,0.1\n2,0.8,0.01\n,,0.001\n3", "epoch=(3.0) acc=(0.8) lr=(0.001)"),
+            ("loss,never\n0.5,\n0.25,\n", "loss=(0.25)"),
             ("a , b,c\r\n1, nan\r\n", "a=(1.0) b=(NaN)"),
             ("\"x, y\",\"z\"\n\"1\",\"two \"\"2\"\"\"\n", "x, y=(1.0) z=Text(\"two \\\"2\\\"\")"),
         ];

@@ -121,12 +121,13 @@ mod tests {
 
     #[test]
     fn a_wrong_file_says_what_is_wrong_with_it() {
-        let cases: [(&str, &[u8], &str); 8] = [
+        let cases: [(&str, &[u8], &str); 9] = [
             ("m.json", b"\xff\xfe{", "cannot read metrics from m.json: it is not UTF-8 text: invalid utf-8"),
             ("m.json", b"{\"a\": 1", "cannot read metrics from m.json: it is not JSON: EOF while parsing"),
             ("m.json", b"{}", "cannot read metrics from m.json: it holds no value"),
             ("m.toml", b"a = ", "cannot read metrics from m.toml: it is not TOML: "),
             ("m.yaml", b"a: [1", "cannot read metrics from m.yaml: it is not YAML: "),
+            ("m.yaml", b"a: !!binary '%'", "cannot read metrics from m.yaml: it is not YAML: "),
             ("m.csv", b"loss,accuracy\n", "cannot read metrics from m.csv: it holds no value"),
             ("m.txt", b"", "cannot read metrics from m.txt: it holds no value"),
             ("m", b"precision recall\n", "cannot read metrics from m: it holds no value"),
@@ -134,6 +135,7 @@ mod tests {
         for (path, bytes, expected) in cases {
             let message = parse(path, bytes).unwrap_err().render();
             assert!(message.starts_with(expected), "{path}: {message}");
+            assert!(!message.contains("Options") && !message.contains("serde"), "{path}: {message}");
         }
         let large = vec![b' '; MAX_BYTES + 1];
         let message = parse("m.txt", &large).unwrap_err().render();

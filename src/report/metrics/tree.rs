@@ -6,6 +6,7 @@
 use super::{Metrics, Value};
 use crate::error::{Context, Result};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::UserMessageFormatter;
 use serde_saphyr::options::NonFiniteFloatPolicy;
 use std::fmt;
 
@@ -39,10 +40,12 @@ pub(super) fn yaml(text: &str) -> Result<Metrics> {
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false, // An error has one line in the report.
     };
-    flatten(|node| {
+    let metrics = flatten(|node| {
         serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| node.deserialize(yaml))
-    })
-    .context("it is not YAML")
+    });
+    // The parser's own wording is for programmers who use the parser: it names options of its interface.
+    let for_people = |error: serde_saphyr::Error| error.render_with_formatter(&UserMessageFormatter);
+    metrics.map_err(for_people).context("it is not YAML")
 }
 
 pub(super) fn toml(text: &str) -> Result<Metrics> {

@@ -1,0 +1,150 @@
+//! What of a secret is secret by itself: a program that reads a credential prints its fields, not the whole.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use url::Url;
+
+/// A shorter fragment would hit innocent text.
+pub(super) const SHORTEST_PART_BYTES: usize = 6;
+/// Containers within containers, such as JSON in base64 in JSON, are looked into this deep.
+const DEEPEST_CONTAINER: usize = 4;
+/// Fields of a credential that say whose or for what it is. They are in errors and hints, which must stay readable.
+const PUBLIC_FIELDS: [&str; 18] = [
+    "account",
+    "client_email",
+    "client_id",
+    "database",
+    "dbname",
+    "email",
+    "engine",
+    "host",
+    "hostname",
+    "port",
+    "project_id",
+    "quota_project_id",
+    "region",
+    "scope",
+    "type",
+    "universe_domain",
+    "user",
+    "username",
+];
+
+/// The value, its lines, and what it holds if it is JSON, base64, lines of `NAME=value`, or an address with a password.
+pub(super) fn parts(value: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(value, DEEPEST_CONTAINER, &mut found);
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn collect(value: &str, deeper: usize, found: &mut Vec<String>) {
+    let value = value.trim();
+    if value.len() < SHORTEST_PART_BYTES {
+        return;
+    }
+    found.push(value.to_owned());
+    let Some(deeper) = deeper.checked_sub(1) else { return };
+    if let Ok(json @ (Value::Object(_) | Value::Array(_) | Value::String(_))) = serde_json::from_str(value) {
+        return fields(&json, deeper, found);
+    }
+    if value.lines().nth(1).is_some() {
+        value.lines().for_each(|line| collect(line, deeper, found));
+        // Base64 is often wrapped into lines.
+        return decoded(&value.split_whitespace().collect::<String>(), deeper, found);
+    }
+    if let Some((_, assigned)) = value.split_once('=').filter(|(name, _)| is_name(name)) {
+        collect(assigned.trim().trim_matches(['"', '\'']), deeper, found);
+    }
+    if let Some(password) = Url::parse(value).ok().as_ref().and_then(Url::password) {
+        collect(password, deeper, found);
+        collect(&percent_decode_str(password).decode_utf8_lossy(), deeper, found);
+    }
+    decoded(value, deeper, found);
+}
+
+/// Every text of a JSON value, but for those that are public.
+fn fields(value: &Value, deeper: usize, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) if !is_plain_address(text) => collect(text, deeper, found),
+        Value::Array(items) => items.iter().for_each(|item| fields(item, deeper, found)),
+        Value::Object(members) => {
+            let secret = members.iter().filter(|(name, _)| !PUBLIC_FIELDS.contains(&name.as_str()));
+            secret.for_each(|(_, member)| fields(member, deeper, found));
+        }
+        _ => {}
+    }
+}
+
+/// What base64 holds, where that is text of more than a token's worth: any short word decodes to something.
+fn decoded(value: &str, deeper: usize, found: &mut Vec<String>) {
+    let bytes = STANDARD.decode(value).unwrap_or_default();
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    if !text.chars().any(|letter| letter.is_control() && !letter.is_whitespace()) {
+        collect(&text, deeper, found);
+    }
+}
+
+/// An address without a password or a query, such as the endpoint that gives tokens.
+fn is_plain_address(text: &str) -> bool {
+    let plain = |url: Url| url.has_host() && url.password().is_none() && url.query().is_none();
+    text.starts_with("http") && Url::parse(text).is_ok_and(plain)
+}
+
+fn is_name(text: &str) -> bool {
+    let text = text.trim().trim_start_matches("export ");
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_credential_has_its_secret_fields() {
+        let key = r#"{
+            "type": "service_account", "project_id": "churn-models", "private_key_id": "abc123def456",
+            "private_key": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END PRIVATE KEY-----\n",
+            "client_email": "bot@churn-models.iam.gserviceaccount.com", "client_id": "104857600000",
+            "token_uri": "https://oauth2.googleapis.com/token", "nested": {"refresh_token": "1//0gabcdef"}
+        }"#;
+        let found = parts(key);
+        for secret in ["abc123def456", "MIIEvQIBADANBg", "kqhkiG9w0BAQEF", "1//0gabcdef"] {
+            assert!(found.iter().any(|part| part == secret), "{secret}: {found:?}");
+        }
+        for public in ["service_account", "churn-models", "bot@", "104857600000", "https://"] {
+            assert!(!found.iter().any(|part| part.starts_with(public)), "{public}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_within_base64_an_address_or_lines_is_found() {
+        let wrapped = STANDARD.encode(r#"{"password": "hunter2hunter2"}"#);
+        let cases = [
+            (wrapped.as_str(), "hunter2hunter2"),
+            (&format!("{}\n{}", &wrapped[..12], &wrapped[12..]), "hunter2hunter2"),
+            ("postgres://me:p%40ssword@db:5432/x", "p@ssword"),
+            ("postgres://me:p%40ssword@db:5432/x", "p%40ssword"),
+            ("A=1\nexport DB_PASSWORD=\"tr0ub4dor\"\n", "tr0ub4dor"),
+            (r#"["first-one", "second-one"]"#, "second-one"),
+            (r#"{"url": "https://me:sesame-open@host/"}"#, "sesame-open"),
+        ];
+        for (value, secret) in cases {
+            assert!(parts(value).iter().any(|part| part == secret), "{value}: {:?}", parts(value));
+        }
+        assert_eq!(parts("plain-token"), ["plain-token"]);
+        assert_eq!(parts("short"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn containers_without_end_are_left() {
+        let mut value = "secret-value".to_owned();
+        for _ in 0..20 {
+            value = serde_json::to_string(&[value]).unwrap();
+        }
+        assert_eq!(parts(&value).len(), DEEPEST_CONTAINER + 1);
+    }
+}
