@@ -3,11 +3,13 @@
 use super::announce::{self, Bitbucket, Pushed};
 use super::kept;
 use super::reporting::{self, Facts};
+use super::train::Losses;
 use crate::agent::Wanted;
 use crate::bitbucket::Credential;
 use crate::config::{Config, PublishMode};
 use crate::dvc::store;
 use crate::error::{Error, Kind, Result};
+use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
 use crate::repo::{Access, Checkout, Destination, Publication, Published, Remote};
 use crate::transfer::{Entry, find};
@@ -31,8 +33,8 @@ pub(super) struct Training {
     pub(super) machine: String,
     pub(super) took: Duration,
     pub(super) restarts: u32,
-    /// How long the training stood still, or did again what was lost.
-    pub(super) lost: Duration,
+    /// What the loss of machines cost.
+    pub(super) losses: Losses,
     /// In words, if all prices are known.
     pub(super) cost: Option<String>,
 }
@@ -100,7 +102,7 @@ async fn commit_and_announce(config: &Config, clone: &Checkout, made: Made) -> R
     }
     let publication = publication(config, clone, &made, &facts);
     let remote = remote(config, clone)?;
-    info!("committing {} files", made.outputs.len());
+    info!("committing {}", count(made.outputs.len(), "file"));
     let published = while_waiting("pushing", clone.publish(&remote, &publication)).await?;
     let title = first_line(config, &made);
     let (pushed, baseline) = match published {

@@ -1,8 +1,10 @@
 //! From what a run made to its [`Report`].
 
 use super::publish::{Made, paths};
+use super::train::Losses;
 use crate::config::Config;
 use crate::error::{Context as _, Result, chain};
+use crate::log::progress::in_words;
 use crate::repo::Checkout;
 use crate::report::metrics::{self, Metrics, Value};
 use crate::report::{Link, Machine, MetricsFile, Outcome, OutputFile, Plot, Report};
@@ -117,20 +119,28 @@ pub(super) fn report(
             cost: training.cost.clone(),
         });
         if training.restarts > 0 {
-            let (times, lost) = (training.restarts, crate::log::progress::in_words(training.lost));
-            let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
-            report
-                .notes
-                .push(format!("The machine was lost and replaced {times}; that took {lost} of training."));
+            report.notes.push(interruptions(training.restarts, training.losses));
         }
     }
     report
 }
 
+/// What lost machines cost a training that came to its end.
+fn interruptions(restarts: u32, losses: Losses) -> String {
+    let times = if restarts == 1 { "once".to_owned() } else { format!("{restarts} times") };
+    let idle = in_words(losses.idle);
+    let again = if losses.repeated.is_zero() {
+        "no training was lost".to_owned()
+    } else {
+        format!("{} of training was done again", in_words(losses.repeated))
+    };
+    format!("The machine was lost and replaced {times}: {again}, and {idle} passed without a machine.")
+}
+
 /// The report of a run that failed.
 pub(super) fn failure(config: &Config, commit: &str, why: &str, tail: &[String], took: Duration) -> Report {
     let mut report = blank(config, commit, Outcome::Failed { why: why.to_owned(), log_tail: tail.to_vec() });
-    report.notes.push(format!("It ended after {}.", crate::log::progress::in_words(took)));
+    report.notes.push(format!("It ended after {}.", in_words(took)));
     report
 }
 
@@ -239,6 +249,22 @@ impl Web {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lost_training_and_time_without_a_machine_are_told_apart() {
+        let losses = |repeated, idle| Losses {
+            repeated: Duration::from_secs(repeated),
+            idle: Duration::from_secs(idle),
+        };
+        assert_eq!(
+            interruptions(1, losses(0, 63)),
+            "The machine was lost and replaced once: no training was lost, and 1m 3s passed without a machine."
+        );
+        assert_eq!(
+            interruptions(2, losses(12, 63)),
+            "The machine was lost and replaced 2 times: 12s of training was done again, and 1m 3s passed without a machine."
+        );
+    }
 
     #[test]
     fn names_in_any_script_have_keys_of_their_own() {

@@ -58,7 +58,7 @@ fn everything_that_is_wrong_is_told_at_once() {
             "INSTANCE_TYPE names m7g.large, which is arm64; this pipe runs on x86_64, and so must the machine",
             "IMAGE is ami-0123456789abcdef0, but the region has no such AMI, or this account may not use it",
             // moto's default VPC has no internet gateway.
-            "SUBNET offers no way in: no route to an internet gateway leads out of subnet-",
+            "the default VPC vpc-",
             "SECURITY_GROUP is sg-12345678, which the region does not have",
         ] {
             assert!(shown.contains(&format!("\n  {line}")), "{line}:\n{shown}");
@@ -115,7 +115,10 @@ fn a_private_subnet_will_do_for_a_pipe_that_says_it_can_reach_it() {
     with_account("100000000005", async |account: Account| {
         let aws = account.aws(&["eu-west-1"], &["m5.large"]);
         let shown = problems(plan(&aws).await);
-        assert!(shown.contains("SUBNET offers no way in"), "{shown}");
+        assert!(
+            shown.contains(" offers no way in: no route to an internet gateway leads out of subnet-"),
+            "{shown}"
+        );
         let aws = Aws { ssh_address: SshAddress::Private, ssh_cidrs: vec![], ..aws };
         let found = plan(&aws).await.unwrap();
         let network = &found.regions[0].network;

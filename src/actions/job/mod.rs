@@ -13,6 +13,7 @@ use crate::agent::protocol::Status;
 use crate::compute::{Compute, Machine, Order};
 use crate::error::{Error, Kind, Result, chain};
 use crate::link::Agent;
+use crate::log::count;
 use bill::Bill;
 use machines::Successor;
 use std::cell::{Cell, RefCell, RefMut};
@@ -210,7 +211,7 @@ impl<C: Compute> Job<'_, C> {
 
     fn may_go_on<W: Work<C>>(&self, work: &W, restarts: u32, why: Error) -> Result<()> {
         if restarts == self.max_restarts {
-            return Err(Error::new(format!("the machine was lost, after {restarts} restarts"))
+            return Err(Error::new(format!("the machine was lost, after {}", count(restarts, "restart")))
                 .source(why)
                 .kind(Kind::Machine)
                 .hint(format!("raise MAX_RESTARTS{}", W::ADVICE)));

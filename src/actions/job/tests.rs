@@ -226,7 +226,9 @@ async fn the_next_machine_is_asked_for_before_the_old_one_is_gone() {
     let waited = scene.fake.world.lock().unwrap().servers[1].idle_beats;
     assert!(waited >= 8, "{waited} signs of life to the machine that waits for the present one's end");
     assert_eq!(trained.restarts, 2);
-    assert!(trained.done.lost < Duration::from_secs(5), "{:?}", trained.done.lost);
+    let losses = trained.done.losses;
+    assert_eq!(losses.repeated, Duration::ZERO);
+    assert!(losses.idle < Duration::from_secs(5), "{losses:?}");
     // One minute at a dollar, and the machine's own boot.
     assert!((0.9..1.5).contains(&trained.cost.unwrap().total()), "{:?}", trained.cost);
 }
@@ -273,8 +275,8 @@ async fn restarts_end_with_the_checkpoint_in_the_clone() {
     let error = scene.train().await.err().unwrap();
     assert_eq!(
         error.render(),
-        "the machine was lost, after 1 restarts: no spot capacity, after 30s of training\n\
-         Still there: the newest checkpoint (1 files), in the clone; the step's artifacts can keep it for the next run\n\
+        "the machine was lost, after 1 restart: no spot capacity, after 30s of training\n\
+         Still there: the newest checkpoint (1 file), in the clone; the step's artifacts can keep it for the next run\n\
          Next: raise MAX_RESTARTS, or set CHECKPOINTS so that a restart goes on where it was"
     );
     assert_eq!(std::fs::read(scene.folder.path().join("clone/epoch")).unwrap(), b"7");

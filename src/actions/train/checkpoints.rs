@@ -15,7 +15,8 @@ pub(in crate::actions) struct Checkpoints {
     folder: PathBuf,
     /// The newest that is here: of which machine, and its number there.
     kept: Mutex<Option<(String, u64)>>,
-    arrived: Cell<Option<Instant>>,
+    /// When the newest was known to be complete on its machine.
+    saved: Cell<Option<Instant>>,
 }
 
 impl Checkpoints {
@@ -28,7 +29,7 @@ impl Checkpoints {
         made.with_context(|| format!("cannot make the folder {}", folder.display())).map_err(|error| {
             error.kind(Kind::Machine).hint("set TMPDIR to a folder that can be written to and has room")
         })?;
-        Ok(Self { folder, kept: Mutex::default(), arrived: Cell::default() })
+        Ok(Self { folder, kept: Mutex::default(), saved: Cell::default() })
     }
 
     /// Brings a checkpoint to this side, unless it is here. Tells whether it was brought.
@@ -37,9 +38,10 @@ impl Checkpoints {
         if kept.as_ref().is_some_and(|(from, newest)| from == machine && *newest >= number) {
             return Ok(false);
         }
+        let saved = Instant::now();
         self.bring(agent, number).await?;
         *kept = Some((machine.to_owned(), number));
-        *self.arrived.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+        *self.saved.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(saved);
         Ok(true)
     }
 
@@ -63,9 +65,9 @@ impl Checkpoints {
         self.numbers().max().map(|number| self.folder.join(number.to_string()))
     }
 
-    /// When it arrived.
-    pub(super) fn arrived(&self) -> Option<Instant> {
-        *self.arrived.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// When the newest checkpoint was complete on its machine, at the latest.
+    pub(super) fn saved(&self) -> Option<Instant> {
+        *self.saved.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Copies the newest checkpoint's files into the clone, where the step's artifacts can keep them. Says how many.

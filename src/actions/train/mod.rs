@@ -1,10 +1,12 @@
 //! `ACTION: train`: a machine, the training on it, its outputs home, then published.
 
 mod checkpoints;
+mod clock;
 mod screen;
 mod training;
 
 pub(super) use checkpoints::Checkpoints;
+pub(super) use clock::Losses;
 pub(super) use training::{Trained, Training};
 
 use super::job::{self, Finished, Job, Work};
@@ -19,6 +21,7 @@ use crate::config::{Cloud, Config, Train};
 use crate::dvc::{Order as Keep, Stored};
 use crate::error::{Error, Kind, Result};
 use crate::link::{Agent, Link};
+use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
 use crate::repo::Checkout;
 use crate::transfer::{Entry, Header};
@@ -149,7 +152,7 @@ async fn published(
             machine: finished.machine.description.clone(),
             took: finished.done.took,
             restarts: finished.restarts,
-            lost: finished.done.lost,
+            losses: finished.done.losses,
             cost: finished.cost.map(|cost| cost.in_words()),
         }),
         total: start.elapsed(),
@@ -187,9 +190,8 @@ async fn keep<L: Link>(agent: &Agent<L>, config: &Config, order: &Keep) -> Resul
     };
     let wanted = Wanted { optional: order.outputs.clone(), ..Wanted::default() };
     Err(match agent.fetch(&wanted, &config.clone_dir, "rescuing the outputs").await {
-        Ok(saved) => {
-            error.leaves(format!("{} outputs, in the clone; nothing was committed", saved.entries.len()))
-        }
+        Ok(saved) => error
+            .leaves(format!("{}, in the clone; nothing was committed", count(saved.entries.len(), "output"))),
         Err(failed) => error.leaves(format!("no output: {}", crate::error::chain(&failed))),
     })
 }
@@ -202,7 +204,8 @@ async fn harvest<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
     let what = "fetching the outputs";
     let header = agent.fetch(&wanted, &config.clone_dir, what).await?;
     if header.unmatched.is_empty() {
-        info!("fetched {} files ({})", header.entries.len(), indicatif::HumanBytes(header.bytes()));
+        let files = count(header.entries.len(), "file");
+        info!("fetched {files} ({})", indicatif::HumanBytes(header.bytes()));
         return Ok(header);
     }
     // What there is must not be lost with the machine.
@@ -217,7 +220,7 @@ async fn harvest<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
         "the training ended well, but wrote nothing that matches '{unmatched}' of OUTPUTS"
     ))
     .kind(Kind::Training)
-    .leaves(format!("{} other outputs, in the clone; nothing was committed", saved.entries.len()))
+    .leaves(format!("{}, in the clone; nothing was committed", count(saved.entries.len(), "other output")))
     .hint("correct OUTPUTS, or let the training write the files there"))
 }
 

@@ -1,12 +1,14 @@
 //! The training as the work of machines: started on each, watched, and brought to the next with its newest checkpoint.
 
 use super::checkpoints::Checkpoints;
+use super::clock::{Clock, Losses};
 use super::screen;
 use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again};
 use crate::agent::protocol::{Exit, How, Spec, State, Status, Wish};
 use crate::compute::{Compute, Machine};
 use crate::error::{Error, Result, chain};
 use crate::link::Agent;
+use crate::log::count;
 use crate::log::progress::in_words;
 use crate::retry::retry;
 use crate::transfer::{Entry, find};
@@ -27,19 +29,6 @@ pub(in crate::actions) struct Training<'a, H> {
     pub(in crate::actions) clock: RefCell<Clock>,
 }
 
-/// The time spent training.
-#[derive(Default)]
-pub(in crate::actions) struct Clock {
-    /// On machines that are lost.
-    before: Duration,
-    /// Since when on this one.
-    started: Option<Instant>,
-    /// Until when what was trained is safe, while there is no machine that trains.
-    safe_until: Option<Instant>,
-    /// Between what was safe and the next start, over all interruptions.
-    lost: Duration,
-}
-
 /// A training that came to its end.
 pub(in crate::actions) struct Trained {
     pub(in crate::actions) exit: Exit,
@@ -47,8 +36,8 @@ pub(in crate::actions) struct Trained {
     pub(in crate::actions) tail: Vec<String>,
     /// How long it trained, on all machines.
     pub(in crate::actions) took: Duration,
-    /// How long the training stood still, or did again what was lost.
-    pub(in crate::actions) lost: Duration,
+    /// What the loss of machines cost it.
+    pub(in crate::actions) losses: Losses,
 }
 
 impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> for Training<'_, H> {
@@ -72,8 +61,8 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
         if exit.how == How::Interrupted {
             return self.interrupted(job, reached, &exit).await;
         }
-        let took = self.clock().before + Duration::from_secs_f64(exit.seconds);
-        let trained = Trained { exit, tail, took, lost: self.clock().lost };
+        let took = self.clock().before() + exit.duration();
+        let trained = Trained { exit, tail, took, losses: self.clock().losses() };
         retry(TRANSFER, async |number| again((self.harvest)(agent, &trained).await, number)).await?;
         Ok(Turn::Done(trained))
     }
@@ -83,34 +72,32 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
     }
 
     fn lose(&self, cost: Option<Cost>) {
-        let Some(started) = self.clock().started.take() else { return };
-        let arrived = self.checkpoints.arrived();
-        let safe_until = arrived.map_or(started, |arrived| arrived.max(started));
-        {
-            let mut clock = self.clock();
-            clock.before += started.elapsed();
-            clock.safe_until = Some(safe_until);
-        }
-        if arrived.is_some() {
-            let again = safe_until.elapsed();
-            info!("the newest checkpoint is {} old: so much has to be trained again", in_words(again));
-        } else {
+        let saved = self.checkpoints.saved();
+        let Some((trained, again)) = self.clock().lose(saved) else { return };
+        if saved.is_none() {
             let cost = cost.map_or_else(String::new, |cost| format!(", {}", cost.in_words()));
-            let trained = in_words(started.elapsed());
+            let trained = in_words(trained);
             warn!("{trained} of training is lost{cost}: it starts from zero, as there is no checkpoint");
+        } else if again.is_zero() {
+            info!(
+                "the newest checkpoint was taken when the training had ended: nothing has to be trained again"
+            );
+        } else {
+            info!("the newest checkpoint is {} old: so much has to be trained again", in_words(again));
         }
     }
 
     fn time_left(&self) -> Duration {
-        self.spec.max_runtime.saturating_sub(self.clock().before)
+        self.spec.max_runtime.saturating_sub(self.clock().before())
     }
 
     /// Puts the newest checkpoint where the step's artifacts can keep it.
     fn rescue(&self, error: Error) -> Error {
         match self.checkpoints.rescue(self.clone_dir) {
             Ok(0) => error,
-            Ok(count) => error.leaves(format!(
-                "the newest checkpoint ({count} files), in the clone; the step's artifacts can keep it for the next run"
+            Ok(files) => error.leaves(format!(
+                "the newest checkpoint ({}), in the clone; the step's artifacts can keep it for the next run",
+                count(files, "file")
             )),
             Err(failed) => error.leaves(format!("no checkpoint: {}", chain(&failed))),
         }
@@ -126,6 +113,7 @@ impl<H> Training<'_, H> {
         exit: &Exit,
     ) -> Result<Turn<Trained>> {
         let Reached { machine, agent } = reached;
+        self.clock().end();
         let status = agent.ask(Wish::Beat).await?;
         if let Some(number) = status.checkpoint {
             let keep =
@@ -139,10 +127,7 @@ impl<H> Training<'_, H> {
             return Ok(Turn::Failed(job.too_dear()));
         }
         let why = status.notice.map_or_else(|| "its provider takes it away".to_owned(), |notice| notice.why);
-        Ok(Turn::Interrupted(format!(
-            "{why}, after {} of training",
-            in_words(Duration::from_secs_f64(exit.seconds))
-        )))
+        Ok(Turn::Interrupted(format!("{why}, after {} of training", in_words(exit.duration()))))
     }
 
     /// Sends the workspace and the newest checkpoint, and starts the training, unless it was started before.
@@ -152,13 +137,13 @@ impl<H> Training<'_, H> {
 
     async fn start_once<L: crate::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
         if agent.ask(Wish::Beat).await?.state != State::Idle {
-            self.clock().started.get_or_insert_with(Instant::now);
+            self.clock().start();
             return Ok(());
         }
         let start = Instant::now();
         agent.send(self.clone_dir, self.workspace.clone(), "sending the workspace").await?;
         let seconds = start.elapsed().as_secs_f64();
-        info!("sent the workspace: {} files ({seconds:.1} s)", self.workspace.len());
+        info!("sent the workspace: {} ({seconds:.1} s)", count(self.workspace.len(), "file"));
         let mut spec = self.spec.clone();
         if let Some(folder) = self.checkpoints.newest() {
             let entries = find(&folder, &["**".to_owned()])?.files;
@@ -166,13 +151,9 @@ impl<H> Training<'_, H> {
             spec.resume = true;
             info!("restored the newest checkpoint; the training goes on with TRAINSPOT_RESUME=1");
         }
-        spec.max_runtime = self.spec.max_runtime.saturating_sub(self.clock().before);
+        spec.max_runtime = self.spec.max_runtime.saturating_sub(self.clock().before());
         agent.ask(Wish::Start(Box::new(spec))).await?;
-        let mut clock = self.clock();
-        clock.started = Some(Instant::now());
-        if let Some(safe) = clock.safe_until.take() {
-            clock.lost += safe.elapsed();
-        }
+        self.clock().start();
         info!("training started");
         Ok(())
     }

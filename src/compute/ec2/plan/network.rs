@@ -202,7 +202,7 @@ fn choose(facts: &Facts, aws: &Aws) -> Result<(Network, Vec<String>), Vec<Proble
     let mut warnings = Vec::new();
     let inside = facts.inside.as_ref().filter(|(id, _)| *id == vpc.id).map(|(_, own)| *own);
     let by_private = aws.ssh_address == SshAddress::Private || inside.is_some();
-    let subnets = reachable(facts, &vpc, by_private, &mut warnings).unwrap_or_else(|problem| {
+    let subnets = reachable(facts, aws, &vpc, by_private, &mut warnings).unwrap_or_else(|problem| {
         problems.push(problem);
         Vec::new()
     });
@@ -278,6 +278,7 @@ fn table<'a>(facts: &'a Facts, subnet: &str, vpc: &Vpc) -> Option<&'a Table> {
 /// The subnets of which the pipe can reach machines.
 fn reachable(
     facts: &Facts,
+    aws: &Aws,
     vpc: &Vpc,
     by_private: bool,
     warnings: &mut Vec<String>,
@@ -296,18 +297,28 @@ fn reachable(
         return Ok(one_a_zone(open.into_iter().chain(closed)));
     }
     if open.is_empty() {
-        return Err(Problem::with(
-            "SUBNET",
-            format!(
-                "offers no way in: no route to an internet gateway leads out of {names}, so the pipe cannot reach a machine \
-                 there; take a public subnet, or run the pipe inside the VPC with SSH_ADDRESS 'private'"
-            ),
-        ));
+        return Err(no_way_in(aws, vpc, &names));
     }
     if !closed.is_empty() {
         warnings.push(format!("left out, as no route to an internet gateway leads out of it: {names}"));
     }
     Ok(one_a_zone(open))
+}
+
+/// The problem of a network whose subnets the internet does not reach, blamed on what the user chose, if anything.
+fn no_way_in(aws: &Aws, vpc: &Vpc, subnets: &str) -> Problem {
+    let why = format!(
+        "offers no way in: no route to an internet gateway leads out of {subnets}, so the pipe cannot reach a machine there"
+    );
+    let inside = "run the pipe inside the VPC with SSH_ADDRESS 'private'";
+    if aws.subnets.is_empty() {
+        return Problem::new(format!(
+            "the default VPC {} {why}; give the VPC an internet gateway and a route to it, name public subnets of another \
+             VPC in SUBNET, or {inside}",
+            vpc.id
+        ));
+    }
+    Problem::with("SUBNET", format!("{why}; take a public subnet, or {inside}"))
 }
 
 /// The first of each zone: a fleet refuses to have two pools of one type in a zone.

@@ -2,6 +2,7 @@
 
 use super::{Network, Offer, Plan, RegionPlan, SHOWN, prices};
 use crate::config::aws::{Aws, Purchase};
+use crate::log::count;
 use std::time::Duration;
 
 const HEADINGS: [&str; 8] =
@@ -46,7 +47,7 @@ fn table(offers: &[Offer]) -> String {
         format!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     let more = offers.len().saturating_sub(SHOWN);
-    let more = (more > 0).then(|| format!("  … and {more} more types that will do"));
+    let more = (more > 0).then(|| format!("  … and {} that will do", count(more, "more type")));
     rows.iter().map(line).chain(more).collect::<Vec<_>>().join("\n")
 }
 

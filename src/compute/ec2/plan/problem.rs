@@ -13,7 +13,12 @@ pub(super) struct Problem {
 impl Problem {
     /// A variable's value that will not do: its name, and the words that follow it.
     pub(super) fn with(variable: &str, what: impl AsRef<str>) -> Self {
-        Self { text: format!("{variable} {}", what.as_ref()), kind: Kind::Configuration }
+        Self::new(format!("{variable} {}", what.as_ref()))
+    }
+
+    /// What no variable is to blame for, as a sentence, but a variable can mend.
+    pub(super) fn new(text: String) -> Self {
+        Self { text, kind: Kind::Configuration }
     }
 
     /// The whole sentence.

@@ -51,6 +51,14 @@ fn a_subnet_without_a_way_in_is_refused() {
 }
 
 #[test]
+fn a_default_network_without_a_way_in_is_not_blamed_on_a_variable_that_is_not_set() {
+    let facts = Facts { subnets: vec![found("b", "vpc-1")], ..facts() };
+    let problems = texts(&choose(&facts, &aws()).unwrap_err());
+    assert!(problems.starts_with("the default VPC vpc-1 offers no way in: no route to an internet gateway"));
+    assert!(problems.contains("name public subnets of another VPC in SUBNET"), "{problems}");
+}
+
+#[test]
 fn by_private_address_every_subnet_will_do_and_the_vpc_may_come_in() {
     let (network, warnings) = choose(&facts(), &Aws { ssh_address: SshAddress::Private, ..aws() }).unwrap();
     assert_eq!(ids(&network), ["a", "b"]);
