@@ -21,6 +21,8 @@ pub(in crate::actions) struct Clock {
     started: Option<Instant>,
     /// When the training ended on the present machine, if the machine itself said so.
     ended: Option<Instant>,
+    /// Whether the present machine's newest checkpoint was taken after that, and arrived.
+    is_all_saved: bool,
     /// When the last machine that trained stopped to, until the next one begins.
     idle_since: Option<Instant>,
     losses: Losses,
@@ -35,9 +37,15 @@ impl Clock {
         }
     }
 
-    /// The training ended on the present machine, which will be lost.
-    pub(super) fn end(&mut self) {
-        self.ended = Some(Instant::now());
+    /// The training ended on the present machine, after this time by the machine's own word. The machine will be lost.
+    pub(super) fn end(&mut self, after: Duration) {
+        let now = Instant::now();
+        self.ended = self.started.and_then(|started| started.checked_add(after)).map(|ended| ended.min(now));
+    }
+
+    /// The checkpoint that was taken after the training's end has arrived.
+    pub(super) fn save_all(&mut self) {
+        self.is_all_saved = self.ended.is_some();
     }
 
     /// The present machine is lost. `saved` is when its newest checkpoint was taken, none where there is none.
@@ -46,6 +54,7 @@ impl Clock {
         let started = self.started.take()?;
         let ended = self.ended.take().unwrap_or_else(Instant::now);
         let saved = saved.map_or(started, |saved| saved.max(started));
+        let saved = if std::mem::take(&mut self.is_all_saved) { ended } else { saved };
         let (trained, again) = (ended.duration_since(started), ended.saturating_duration_since(saved));
         self.before += trained;
         self.losses.repeated += again;
@@ -89,9 +98,13 @@ mod tests {
         let mut clock = Clock::default();
         clock.start();
         tokio::time::advance(10 * SECOND).await;
-        clock.end();
-        tokio::time::advance(3 * SECOND).await;
-        assert_eq!(clock.lose(Some(Instant::now())), Some((10 * SECOND, Duration::ZERO)));
+        // The checkpoint was announced before the end was.
+        let saved = Instant::now();
+        tokio::time::advance(SECOND).await;
+        clock.end(10 * SECOND);
+        clock.save_all();
+        tokio::time::advance(2 * SECOND).await;
+        assert_eq!(clock.lose(Some(saved)), Some((10 * SECOND, Duration::ZERO)));
         tokio::time::advance(7 * SECOND).await;
         clock.start();
         assert_eq!(clock.losses(), Losses { repeated: Duration::ZERO, idle: 10 * SECOND });

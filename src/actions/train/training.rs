@@ -113,14 +113,15 @@ impl<H> Training<'_, H> {
         exit: &Exit,
     ) -> Result<Turn<Trained>> {
         let Reached { machine, agent } = reached;
-        self.clock().end();
+        self.clock().end(exit.duration());
         let status = agent.ask(Wish::Beat).await?;
         if let Some(number) = status.checkpoint {
             let keep =
                 async |attempt| again(self.checkpoints.keep(agent, &machine.id, number).await, attempt);
             // An earlier one is there, perhaps, and so is the next machine.
-            if let Err(error) = retry(TRANSFER, keep).await {
-                warn!("the last checkpoint could not be brought home: {}", chain(&error));
+            match retry(TRANSFER, keep).await {
+                Ok(_) => self.clock().save_all(),
+                Err(error) => warn!("the last checkpoint could not be brought home: {}", chain(&error)),
             }
         }
         if job.is_too_dear() {
