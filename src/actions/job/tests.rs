@@ -8,6 +8,7 @@ use crate::agent::protocol::Spec;
 use crate::compute::RunId;
 use fake::{Fake, Fate};
 use std::sync::Mutex;
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// A clone, and the job in it.
@@ -198,6 +199,19 @@ async fn a_machine_that_was_taken_back_without_a_notice_costs_nothing() {
     let trained = scene.train().await.ok().unwrap();
     assert_eq!(trained.restarts, 1);
     assert!((0.9..1.2).contains(&trained.cost.unwrap().total()), "{:?}", trained.cost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_provider_alone_tells_of_its_end_is_told_to_leave_in_time() {
+    let scene = Scene::new(&[Fate::IsLeaving, Fate::Trains], &[]);
+    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let trained = scene.train().await.ok().unwrap();
+    assert_eq!(trained.restarts, 1);
+    assert!(scene.resumed(1), "the last checkpoint is brought to the next machine");
+    let (_, until) = scene.fake.world.lock().unwrap().servers[0].leaving.unwrap();
+    // EC2 gives two minutes. The provider is asked every half minute, so its word may be as old as that.
+    let left = until.unwrap() - start;
+    assert!((60..=90).contains(&left), "{left} s");
 }
 
 #[tokio::test(start_paused = true)]

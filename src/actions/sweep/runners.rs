@@ -99,3 +99,36 @@ fn is_gone(runner: &Runner) -> bool {
         _ => is_older_than(OUTLIVED),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    fn runner(status: RunnerStatus, minutes_old: Option<u64>) -> Runner {
+        let since = minutes_old.map(|minutes| SystemTime::now() - Duration::from_mins(minutes));
+        Runner { uuid: "{1}".to_owned(), name: "trainspot-1".to_owned(), labels: Vec::new(), status, since }
+    }
+
+    #[test]
+    fn a_runner_whose_machine_may_still_be_coming_up_is_left_alone() {
+        use RunnerStatus::{Disabled, Offline, Online, Unregistered};
+        for (status, minutes_old, expected) in [
+            (Unregistered, Some(0), false),
+            (Unregistered, Some(59), false),
+            (Unregistered, Some(61), true),
+            // Its age is not known: the sweep after the next will tell.
+            (Unregistered, None, false),
+            (Offline, Some(0), true),
+            (Online, Some(10_000), false),
+            (Disabled, Some(60), false),
+            (Disabled, Some(49 * 60), true),
+        ] {
+            assert_eq!(
+                is_gone(&runner(status.clone(), minutes_old)),
+                expected,
+                "{status:?}, {minutes_old:?} min"
+            );
+        }
+    }
+}

@@ -19,6 +19,8 @@ pub(super) enum Fate {
     Vanishes(&'static str),
     /// The notice comes after 10 s, the end 20 s later, with a checkpoint.
     IsTaken,
+    /// Its provider alone says after 10 s that it is about to take the machine; the machine does not know of it.
+    IsLeaving,
     /// The training goes on until it is told to leave.
     GoesOn,
     /// Nobody gets in.
@@ -33,7 +35,8 @@ pub(super) enum Fate {
 pub(super) struct Server {
     fate: Fate,
     started: Option<Instant>,
-    leaving: bool,
+    /// When the machine was told to leave, and until when it has.
+    pub(super) leaving: Option<(Instant, Option<u64>)>,
     pub(super) resumed: bool,
     ended: bool,
     /// Signs of life before its training was started.
@@ -87,7 +90,7 @@ impl Fake {
         let server = &mut world.servers[self.number];
         match &request.wish {
             Wish::Start(spec) => (server.started, server.resumed) = (Some(Instant::now()), spec.resume),
-            Wish::Leave(_) => server.leaving = true,
+            Wish::Leave(notice) => server.leaving = Some((Instant::now(), notice.at)),
             Wish::End => {
                 let number = self.number;
                 world.done.push(format!("end {number}"));
@@ -105,7 +108,7 @@ impl Fake {
         }
         let (how, seconds) = match server.fate {
             Fate::IsTaken if age >= 30 => (Some(How::Interrupted), 30.0),
-            Fate::GoesOn if server.leaving => (Some(How::Interrupted), 60.0),
+            Fate::GoesOn | Fate::IsLeaving if server.leaving.is_some() => (Some(How::Interrupted), 60.0),
             Fate::Trains if age >= 60 => (Some(How::Exited(0)), 60.0),
             _ => (None, 0.0),
         };
@@ -233,7 +236,7 @@ impl Compute for Fake {
         world.servers.push(Server {
             fate,
             started: None,
-            leaving: false,
+            leaving: None,
             resumed: false,
             ended: false,
             idle_beats: 0,
@@ -266,6 +269,9 @@ impl Compute for Fake {
         let server = self.world.lock().unwrap().servers[number(machine)].clone();
         Ok(match server.fate {
             Fate::IsReclaimed if server.is_gone() => Sight::Reclaimed("no spot capacity".to_owned()),
+            Fate::IsLeaving if server.started.is_some_and(|at| at.elapsed().as_secs() >= 10) => {
+                Sight::Leaving("no spot capacity".to_owned())
+            }
             Fate::Vanishes(why)
                 if !why.is_empty() && server.started.is_some_and(|at| at.elapsed().as_secs() >= 10) =>
             {
