@@ -11,15 +11,8 @@ need git git
 need python3 python3
 
 if [ -n "$missing" ]; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        echo "==> apt-get install$missing" >&2
-        apt-get update -qq
-        # shellcheck disable=SC2086 # a list of words
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $missing >&2
-    else
-        echo "error: please install:$missing (as root on Debian, this script does it)" >&2
-        exit 1
-    fi
+    # shellcheck disable=SC2086 # a list of words
+    "$(dirname "$0")/apt.sh" $missing
 fi
 
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin

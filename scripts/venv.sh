@@ -13,10 +13,7 @@ venv=$root/build/venv-$name-$hash
 create() {
     python3 -m venv "$venv" >/dev/null 2>&1 && return
     rm -rf "$venv"
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        echo "==> apt-get install python3-venv" >&2
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends python3-venv >&2
+    if "$root/scripts/apt.sh" python3-venv; then
         python3 -m venv "$venv" && return
         rm -rf "$venv"
     fi

@@ -15,10 +15,7 @@ if docker info >/dev/null 2>&1; then
 fi
 
 if ! command -v podman >/dev/null 2>&1 || ! command -v runc >/dev/null 2>&1; then
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || skip "no Docker engine answers, and there is no podman"
-    echo "==> apt-get install buildah podman runc" >&2
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-        apt-get install -qq --no-install-recommends buildah podman runc; } >&2 || skip "podman cannot be installed"
+    "$(dirname "$0")/apt.sh" buildah podman runc || skip "no Docker engine answers, and podman cannot be installed"
 fi
 
 state=$(mktemp -d)

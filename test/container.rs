@@ -1,6 +1,6 @@
 //! The image, run as Pipelines runs a pipe. Skipped, with the reason, where there is neither Docker nor podman.
 
-use crate::support::{Access, Run, Scene, say};
+use crate::support::{Access, Run, Scene};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,9 @@ fn in_image(script: &str, environment: &Command) -> Option<Output> {
     command.env("BINARY", env!("CARGO_BIN_EXE_trainspot")).env("IMAGE", image).env_remove("TMPDIR");
     let output = command.output().unwrap();
     if output.status.code() == Some(SKIPPED) {
-        say(String::from_utf8_lossy(&output.stderr).trim_end());
+        let words = String::from_utf8_lossy(&output.stderr);
+        let why = words.lines().find_map(|line| line.strip_prefix("skipped: "));
+        skip::skip(why.unwrap_or("there is no container engine"));
         return None;
     }
     Some(output)

@@ -2,7 +2,6 @@
 //! agent's watch makes of the log.
 
 use crate::bitbucket::client;
-use crate::support::say;
 use fake_bitbucket::{ACCOUNT_UUID, FakeBitbucket, Options, REPOSITORY_UUID, StepDefinition};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -33,7 +32,7 @@ impl Scene {
     async fn new(level: Level, behaviour: &str) -> Option<Self> {
         let python = Command::new("python3").arg("-V").stdout(Stdio::null()).status();
         if !python.is_ok_and(|status| status.success()) {
-            say("SKIPPED: there is no python3 for the stand-in runner");
+            skip::skip("there is no python3 for the stand-in runner");
             return None;
         }
         let fake =

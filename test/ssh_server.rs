@@ -1,6 +1,5 @@
 //! A real OpenSSH server on the loopback, whose commands see a home of their own.
 
-use crate::support::say;
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -19,20 +18,14 @@ const SSHD: &str = "/usr/sbin/sshd";
 pub(crate) fn installed() -> bool {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     *INSTALLED.get_or_init(|| {
-        if !Path::new(SSHD).exists() && getuid().is_root() {
-            let install = "apt-get update -q && apt-get install -qy --no-install-recommends openssh-server";
-            let mut command = Command::new("sh");
-            command.args(["-c", install]).env("DEBIAN_FRONTEND", "noninteractive");
-            command.stdout(Stdio::null()).status().ok();
+        if let Err(reason) = crate::support::installed(SSHD, "openssh-server") {
+            skip::skip(&reason);
+            return false;
         }
         if getuid().is_root() {
             fs::create_dir_all("/run/sshd").ok();
         }
-        let there = Path::new(SSHD).exists();
-        if !there {
-            say("skipped: there is no OpenSSH server; apt-get install openssh-server");
-        }
-        there
+        true
     })
 }
 

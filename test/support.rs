@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 /// What a pipe may use of Bitbucket.
@@ -203,12 +204,26 @@ impl Run {
     }
 }
 
+/// Makes sure of a program of Debian's, installing its package where it is missing; the reason where it cannot be had.
+pub(crate) fn installed(program: &str, package: &str) -> Result<(), String> {
+    // One test at a time asks, and the others find what it has installed.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if exists(program) {
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(root.join("scripts/apt.sh")).arg(package).output().unwrap();
+    let why = String::from_utf8_lossy(&output.stderr);
+    if exists(program) { Ok(()) } else { Err(format!("there is no {program}: {}", why.trim_end())) }
+}
+
 /// Whether a file is there.
 pub(crate) fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().symlink_metadata().is_ok()
 }
 
-/// Tells something that is to be seen of a test that passes, too: why it was skipped, or what it counted.
+/// Tells something that is to be seen of a test that passes, too: what it counted.
 pub(crate) fn say(text: &str) {
     // Not `eprintln!`, which is not shown then.
     std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();

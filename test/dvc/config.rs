@@ -58,7 +58,7 @@ fn load(folder: &Path, wanted: Option<&str>) -> Remotes {
 fn remotes_are_read_as_dvc_reads_them() {
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let names = [
         "store",
@@ -173,7 +173,7 @@ fn what_is_wrong_or_unsupported_is_named() {
 fn rules_take_what_they_take_for_dvc() {
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let mut random = fastrand::Rng::with_seed(11);
     let (names, mut taken) = (["a", "b", "c.txt", "d e", "[x]", "!y", "#z", "xc"], [0, 0]);

@@ -11,7 +11,7 @@ use trainspot::dvc::{Remotes, Tracking, track, write};
 fn strings_are_written_as_ruamel_writes_them() {
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let mut random = fastrand::Rng::with_seed(7);
     let pieces = [
@@ -77,7 +77,7 @@ fn strings_are_written_as_ruamel_writes_them() {
 fn a_first_use_leaves_what_dvc_init_and_remote_add_leave() {
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     for address in ["s3://bucket/a, b", "gdrive://id/models", "/srv/store", "ssh://user@host:22/p#q"] {
         let folder = tempfile::tempdir().unwrap();
@@ -104,7 +104,7 @@ fn a_first_use_leaves_what_dvc_init_and_remote_add_leave() {
 fn a_pointer_of_dvc_2_becomes_one_of_dvc_3() {
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();

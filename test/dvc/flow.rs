@@ -67,7 +67,7 @@ fn md5(text: &str) -> String {
 fn pulls(scene: &Scene, path: &str, content: &str) {
     let bin = match super::oracle::venv() {
         Ok(bin) => bin,
-        Err(reason) => return crate::support::say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let folder = tempfile::tempdir().unwrap();
     let clone = folder.path().join("clone");

@@ -30,7 +30,7 @@ struct Counts {
 fn everything_is_written_as_dvc_writes_it() {
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let trees = std::env::var("DVC_TREES").ok().map_or(TREES, |count| count.parse().unwrap());
     let first = std::env::var("DVC_SEED").ok().map_or(0, |seed| seed.parse().unwrap());

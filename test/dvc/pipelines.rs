@@ -74,7 +74,7 @@ fn keys_of(sent: &Cached, url: &str) -> BTreeSet<String> {
 fn the_objects_are_those_that_dvc_pushes() {
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let folder = tempfile::tempdir().unwrap();
     let [root, store, other] = ["repo", "store", "other"].map(|name| folder.path().join(name));

@@ -8,22 +8,45 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::time::Duration;
 
-/// Until a machine without a pipe ends itself. It must also be reached within this time after its boot.
-const GRACE: Duration = Duration::from_secs(8);
-const BOOT: Duration = Duration::from_secs(20);
-
-/// For the host to be slow, and for the machine to power off.
-const SLACK: Duration = Duration::from_secs(10);
-
-/// A run of about ten seconds, of which the machine's boot is a third.
-fn step(lab: &Lab) -> Step {
-    let mut step = Step::new(lab, 60, 0.1);
-    step.scene.set("ORPHAN_GRACE", "8s").set("BOOT_TIMEOUT", "20s");
-    step
+/// The limits of a run's machine, as long as this host needs them to be.
+struct Limits {
+    /// Until a machine without a pipe ends itself.
+    grace: Duration,
+    /// Until a machine that nobody has reached ends itself.
+    boot: Duration,
+    /// For a machine to power off.
+    slack: Duration,
+    /// No run takes longer.
+    run: Duration,
 }
 
-fn instant(random: &mut fastrand::Rng) -> Duration {
-    Duration::from_secs_f64(random.f64() * 12.0)
+impl Limits {
+    async fn of(lab: &Lab) -> Self {
+        let patience = async |seconds| lab.patience(Duration::from_secs(seconds)).await;
+        Self {
+            grace: patience(8).await,
+            boot: patience(20).await,
+            slack: patience(10).await,
+            run: patience(12).await,
+        }
+    }
+
+    /// Until a machine that was left at any moment has ended itself.
+    fn alone(&self) -> Duration {
+        self.boot + self.grace + self.slack
+    }
+
+    fn instant(&self, random: &mut fastrand::Rng) -> Duration {
+        self.run.mul_f64(random.f64())
+    }
+
+    /// A run of which the machine's boot is about a third.
+    fn step(&self, lab: &Lab) -> Step {
+        let mut step = Step::new(lab, 60, 0.1);
+        let seconds = |time: Duration| format!("{}s", time.as_secs());
+        step.scene.set("ORPHAN_GRACE", &seconds(self.grace)).set("BOOT_TIMEOUT", &seconds(self.boot));
+        step
+    }
 }
 
 /// Removes what a killed pipe leaves beside the machine, as the next run of the step would.
@@ -36,17 +59,18 @@ async fn run_again(step: &Step, when: &str) {
 #[test]
 fn killed_at_random_it_leaves_no_machine_and_the_next_run_succeeds() {
     in_lab(async |lab: &Lab| {
+        let limits = Limits::of(lab).await;
         let campaign = Campaign::new("TRAINSPOT_AWS_KILLS", 4);
         let ended = campaign.run(async |name: &str, random: &mut fastrand::Rng| {
-            let step = step(lab);
+            let step = limits.step(lab);
             let mut pipe = step.start();
-            let instant = instant(random);
+            let instant = limits.instant(random);
             let when = format!("{name}, killed after {instant:.2?}");
             tokio::time::sleep(instant).await;
             pipe.signal(Signal::KILL);
             pipe.end().await;
             let machines = step.machines(lab).await.len();
-            let alone = step.assert_alone_within(lab, BOOT + GRACE + SLACK, &when).await;
+            let alone = step.assert_alone_within(lab, limits.alone(), &when).await;
             run_again(&step, &when).await;
             (machines, alone)
         });
@@ -61,11 +85,12 @@ fn killed_at_random_it_leaves_no_machine_and_the_next_run_succeeds() {
 #[test]
 fn a_network_that_is_cut_at_random_leaves_no_machine() {
     in_lab(async |lab: &Lab| {
+        let limits = Limits::of(lab).await;
         let campaign = Campaign::new("TRAINSPOT_CUTS", 4);
         let cut = campaign.run(async |name: &str, random: &mut fastrand::Rng| {
-            let step = step(lab);
+            let step = limits.step(lab);
             let mut pipe = step.start();
-            let (instant, killed) = (instant(random), random.bool());
+            let (instant, killed) = (limits.instant(random), random.bool());
             let when = format!("{name}, cut after {instant:.2?}, pipe killed: {killed}");
             tokio::time::sleep(instant).await;
             let machines = step.machines(lab).await;
@@ -75,7 +100,7 @@ fn a_network_that_is_cut_at_random_leaves_no_machine() {
             if killed {
                 pipe.signal(Signal::KILL);
                 pipe.end().await;
-                step.assert_alone_within(lab, BOOT + GRACE + SLACK, &when).await;
+                step.assert_alone_within(lab, limits.alone(), &when).await;
                 run_again(&step, &when).await;
             } else {
                 pipe.expect(0, &when).await;
@@ -94,24 +119,25 @@ fn a_network_that_is_cut_at_random_leaves_no_machine() {
 #[test]
 fn an_api_that_fails_for_good_leaves_no_machine() {
     in_lab(async |lab: &Lab| {
+        let limits = Limits::of(lab).await;
         for (fault, patient) in [
             (json!({"kind": "error", "status": 500, "code": "InternalError"}), true),
             (json!({"kind": "error", "status": 403, "code": "UnauthorizedOperation"}), false),
         ] {
-            let step = step(lab);
+            let step = limits.step(lab);
             let mut pipe = step.start();
             pipe.line("at step").await;
             lab.faults(json!([fault])).await;
             pipe.signal(Signal::TERM);
             if patient {
-                step.assert_alone_within(lab, GRACE + SLACK, "an API that fails").await;
+                step.assert_alone_within(lab, limits.grace + limits.slack, "an API that fails").await;
                 lab.faults(json!([])).await;
             }
             let code = pipe.end().await;
             assert_ne!(code, Some(0), "{}", pipe.text());
             let command = "aws ec2 terminate-instances --region us-east-1 --instance-ids i-";
             assert!(patient || pipe.text().contains(command), "{}", pipe.text());
-            step.assert_alone_within(lab, GRACE + SLACK, "an API that refuses").await;
+            step.assert_alone_within(lab, limits.grace + limits.slack, "an API that refuses").await;
             lab.faults(json!([])).await;
             run_again(&step, "after an API that failed").await;
             lab.assert_nothing_left().await;
@@ -123,8 +149,9 @@ fn an_api_that_fails_for_good_leaves_no_machine() {
 fn an_order_to_stop_ends_the_machine_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
         in_lab(async |lab: &Lab| {
+            let limits = Limits::of(lab).await;
             for stage in ["booted in", "at step"] {
-                let step = step(lab);
+                let step = limits.step(lab);
                 let mut pipe = step.start();
                 pipe.line(stage).await;
                 pipe.signal(signal);
@@ -140,7 +167,8 @@ fn an_order_to_stop_ends_the_machine_at_once() {
 #[test]
 fn a_training_that_fails_ends_the_machine_and_keeps_its_words() {
     in_lab(async |lab: &Lab| {
-        let mut step = step(lab);
+        let limits = Limits::of(lab).await;
+        let mut step = limits.step(lab);
         step.scene.set("TRAIN_COMMAND", "echo last words; exit 3");
         let mut pipe = step.run().await;
         pipe.expect(4, "a failed training").await;

@@ -31,23 +31,28 @@ fn interrupted_at_random_times_the_model_is_the_same() {
             let lost = pipe.times("the machine was interrupted");
             // The next machine may take longer to boot than the old one has left: that is not the pipe's time.
             lost.first().map(|lost| {
-                let ready = pipe.times("machine ready")[1];
-                pipe.times("at step")[1].duration_since((*lost).max(ready))
+                let ready = pipe.times("machine ready");
+                let resumed = pipe.times("at step")[1].duration_since((*lost).max(ready[1]));
+                (resumed, ready[0] - pipe.start())
             })
         });
         let resumed = resumed.await;
         lab.assert_nothing_left().await;
-        let mut times: Vec<Duration> = resumed.iter().copied().flatten().collect();
+        let (mut times, mut boots): (Vec<Duration>, Vec<Duration>) =
+            resumed.iter().copied().flatten().unzip();
         times.sort();
-        let median = times.get(times.len() / 2).copied().unwrap_or_default();
+        boots.sort();
+        let median = |times: &[Duration]| times.get(times.len() / 2).copied().unwrap_or_default();
         let slowest = times.last().copied().unwrap_or_default();
         say(&format!(
-            "{SHOWN}{} interruptions, {} of them before the end: every model the same; resumed after {median:.2?} (median), \
+            "{SHOWN}{} interruptions, {} of them before the end: every model the same; resumed after {:.2?} (median), \
              {slowest:.2?} (slowest), boot excluded",
             resumed.len(),
-            times.len()
+            times.len(),
+            median(&times)
         ));
-        assert!(median < Duration::from_secs(2), "{median:?}");
+        // Beside the boot of the same runs, however slow the host is.
+        assert!(median(&times) <= median(&boots), "{times:?}, {boots:?}");
     });
 }
 

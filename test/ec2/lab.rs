@@ -19,13 +19,19 @@ const SKIP: i32 = 77;
 pub(crate) struct Lab {
     facts: Value,
     client: reqwest::Client,
+    /// How long a whole short run takes here, once that was measured.
+    short_run: tokio::sync::OnceCell<Duration>,
 }
+
+/// How long a short run takes where nothing else uses the processors.
+const UNHINDERED_RUN: Duration = Duration::from_secs(6);
 
 /// Runs a test in a lab of its own, or says why it is skipped.
 pub(crate) fn in_lab(body: impl AsyncFnOnce(&Lab)) {
     if let Ok(facts) = std::env::var(FACTS) {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().unwrap();
-        let lab = Lab { facts: serde_json::from_str(&facts).unwrap(), client };
+        let facts = serde_json::from_str(&facts).unwrap();
+        let lab = Lab { facts, client, short_run: tokio::sync::OnceCell::new() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(async {
             for region in ["us-east-1", "eu-west-1", "ap-southeast-1"] {
@@ -36,7 +42,7 @@ pub(crate) fn in_lab(body: impl AsyncFnOnce(&Lab)) {
     }
     match Started::new() {
         Ok(started) => started.again(),
-        Err(reason) => say(&format!("skipped: {reason}")),
+        Err(reason) => skip::skip(&reason),
     }
 }
 
@@ -54,6 +60,13 @@ impl Lab {
     /// Asks the lab for something.
     pub(crate) async fn post(&self, path: &str, asked: Value) -> Value {
         self.answer(self.client.post(self.url(path)).body(asked.to_string())).await
+    }
+
+    /// A time limit for machines of this lab, longer as the host is slower: measured, once, by a short run.
+    pub(crate) async fn patience(&self, unhindered: Duration) -> Duration {
+        let measured = self.short_run.get_or_init(|| super::step::short_run(self)).await;
+        let slowness = measured.div_duration_f64(UNHINDERED_RUN).max(1.0);
+        Duration::from_secs(unhindered.mul_f64(slowness).as_secs())
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Value {

@@ -1,7 +1,6 @@
 //! The policy of the documentation: with it a plan can be made, and without any action of it the action is named.
 
 use super::moto::{Moto, plain, with_environment};
-use crate::support::say;
 use std::collections::BTreeMap;
 use std::process::Command;
 use trainspot::compute::ec2::Cloud;
@@ -59,7 +58,7 @@ fn the_documented_policy_is_enough_for_a_plan_and_each_missing_action_is_named()
     }
     let moto = match Moto::start() {
         Ok(moto) => moto,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     for (missing, [key, secret, token]) in roles(&moto) {
         let variables = [

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use trainspot::compute::ec2::Cloud;
 use trainspot::compute::{Compute as _, Pool, Sight};
-use trainspot::config::aws::{Aws, Purchase};
+use trainspot::config::aws::{Account as Place, Aws, Purchase, Wanted};
 use trainspot::error::Kind;
 
 #[test]
@@ -38,6 +38,56 @@ fn pools_that_were_lost_come_last_and_refusals_are_all_told() {
         end(&ec2, &order).await;
         lab.assert_nothing_left().await;
     });
+}
+
+/// Of two pools the cheaper one has hardly any capacity left: what is rented there is soon taken away.
+#[test]
+fn a_pool_with_room_is_preferred_to_a_cheaper_one_that_is_nearly_used_up() {
+    in_lab(async |lab: &Lab| {
+        let one_region = Aws {
+            machine: Wanted::Types(vec!["m5.large".to_owned()]),
+            account: Place { regions: vec!["us-east-1".to_owned()], oidc: None },
+            ..aws(lab)
+        };
+        let (ec2, order) = (ec2(one_region).await, order("strategy"));
+        let zones = ["us-east-1a", "us-east-1b"];
+        let spot = spot_prices(lab, zones).await;
+        let (cheap, dear) = if spot[0] < spot[1] { (zones[0], zones[1]) } else { (zones[1], zones[0]) };
+        lab.post(
+            "capacity",
+            json!([
+                {"score": 0},
+                {"type": "m5.large", "zone": cheap, "score": 1},
+                {"type": "m5.large", "zone": dear, "score": 9},
+            ]),
+        )
+        .await;
+        let machine = told(ec2.launch(&order).await);
+        assert_eq!(zone(&machine), dear);
+        let calls = lab.get("calls").await;
+        let fleets = calls.as_array().unwrap().iter().filter(|call| call["action"] == "CreateFleet");
+        for fleet in fleets {
+            let parameters = fleet["parameters"].to_string();
+            // The name of the strategy is what the rig's choice above went by; that of the end is told to nobody else.
+            assert!(parameters.contains("price-capacity-optimized"), "{parameters}");
+            let ending = "InstanceInterruptionBehavior\":\"terminate";
+            assert!(parameters.replace(' ', "").contains(ending), "{parameters}");
+        }
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// The newest spot price of an `m5.large` in each zone.
+async fn spot_prices(lab: &Lab, zones: [&str; 2]) -> [f64; 2] {
+    let ec2 = lab.ec2("us-east-1").await;
+    let ask = ec2.describe_spot_price_history().instance_types("m5.large".into());
+    let history = ask.product_descriptions("Linux/UNIX").send().await.unwrap();
+    zones.map(|zone| {
+        let mut found = history.spot_price_history().iter();
+        let found = found.find(|price| price.availability_zone() == Some(zone)).unwrap();
+        found.spot_price().unwrap().parse().unwrap()
+    })
 }
 
 #[test]

@@ -158,14 +158,16 @@ fn a_pipeline_that_is_stopped_is_the_end_and_so_is_the_order_to_stop() {
 fn a_runner_that_cannot_be_had_says_why_and_leaves_nothing() {
     each_at_once(["shell", "docker"], &async |lab: &Lab, kind| {
         let mut never = rental(lab, kind, &json!({"never_online": true}));
-        never.scene.set("BOOT_TIMEOUT", "15s");
+        let boot = lab.patience(Duration::from_secs(15)).await.as_secs();
+        never.scene.set("BOOT_TIMEOUT", &format!("{boot}s"));
+        let never_seen = format!("Bitbucket did not see it within BOOT_TIMEOUT ({boot}s)");
         let mut ends = rental(lab, kind, &json!({"exit_after_online": 3}));
         ends.scene.set("RUN_PIPELINE", "train");
         let refused = rental(lab, kind, &json!({}));
         let fault = Fault::on("POST", "/pipelines-config/runners");
         refused.scene.bitbucket.next(fault.answer(403, r#"{"error": {"message": "no"}}"#));
         for (step, words) in [
-            (&never, "Bitbucket did not see it within BOOT_TIMEOUT (15s)"),
+            (&never, &*never_seen),
             (&never, "UnknownHostException"),
             (&refused, "the token needs the scope runner:write"),
         ] {

@@ -30,14 +30,9 @@ def require():
 
 
 def install(packages):
-    if not shutil.which("apt-get"):
-        raise CannotRun(f"it needs {', '.join(packages)}, and there is no apt-get to install them")
-    print("==> apt-get install", *packages, file=sys.stderr, flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "--no-install-recommends", *packages]):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise CannotRun(f"{' '.join(command)}: {done.stderr.strip()}")
+    done = subprocess.run([HERE.parent.parent / "scripts/apt.sh", *packages], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise CannotRun(f"{', '.join(packages)} cannot be installed: {done.stderr.strip()}")
 
 
 def cache_folder(given):

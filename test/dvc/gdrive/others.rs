@@ -13,7 +13,7 @@ macro_rules! or_skip {
     ($made:expr) => {
         match $made {
             Ok(made) => made,
-            Err(reason) => return say(&format!("skipped: {reason}")),
+            Err(reason) => return skip::skip(&reason),
         }
     };
 }

@@ -3,7 +3,6 @@
 use super::sample::{Sample, Sight, remote, settings, story};
 use super::servers;
 use super::stores::{LENGTHS, or_skip};
-use crate::support::say;
 use trainspot::dvc::Object;
 use trainspot::dvc::remote::{Remote as _, Settings};
 

@@ -4,7 +4,6 @@ use super::clouds::KEYS;
 use super::sample::{Sample, remote, settings};
 use super::servers;
 use super::stores::or_skip;
-use crate::support::say;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! The servers. Each ends with this process.
 
 use super::sample::settings;
-use crate::support::say;
+use crate::support::{installed, say};
 use rustix::process::getuid;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -114,19 +114,7 @@ pub(crate) fn webdav() -> Result<(String, PathBuf), String> {
 
 /// A web server that takes PUT, by nginx: its address and its folder. The user is `ann`, the password `secret`.
 pub(crate) fn nginx() -> Result<(String, PathBuf), String> {
-    if !Path::new("/usr/sbin/nginx").exists() && getuid().is_root() {
-        let install = "apt-get update -q && apt-get install -qy --no-install-recommends nginx-light";
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", install])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null())
-            .status()
-            .ok();
-    }
-    if !Path::new("/usr/sbin/nginx").exists() {
-        return Err("there is no nginx; apt-get install nginx-light".to_owned());
-    }
+    installed("/usr/sbin/nginx", "nginx-light")?;
     let (port, place) = (free_port(), folder());
     let root = place.join("root");
     fs::create_dir(&root).unwrap();
@@ -235,19 +223,7 @@ impl Ssh {
 /// A server whose key and user's key are of these kinds.
 pub(crate) fn ssh(host_kind: &str, user_kind: &str) -> Result<Ssh, String> {
     const SSHD: &str = "/usr/sbin/sshd";
-    if !Path::new(SSHD).exists() && getuid().is_root() {
-        let install = "apt-get update -q && apt-get install -qy --no-install-recommends openssh-server";
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", install])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null())
-            .status()
-            .ok();
-    }
-    if !Path::new(SSHD).exists() {
-        return Err("there is no OpenSSH server; apt-get install openssh-server".to_owned());
-    }
+    installed(SSHD, "openssh-server")?;
     if getuid().is_root() {
         fs::create_dir_all("/run/sshd").ok();
     }

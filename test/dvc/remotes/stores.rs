@@ -2,7 +2,6 @@
 
 use super::sample::{Sample, Sight, remote, settings, story};
 use super::servers;
-use crate::support::say;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -17,7 +16,7 @@ macro_rules! or_skip {
     ($server:expr) => {
         match $server {
             Ok(server) => server,
-            Err(reason) => return say(&format!("skipped: {reason}")),
+            Err(reason) => return skip::skip(&reason),
         }
     };
 }
@@ -152,7 +151,7 @@ async fn a_full_disk_of_an_ssh_server_is_told() {
 async fn fill(settings: &Settings, place: &Path) -> Option<([String; 2], usize)> {
     let mount = |arguments: &[&str]| std::process::Command::new("mount").args(arguments).arg(place).status();
     if !mount(&["-t", "tmpfs", "-o", "size=4m", "none"]).is_ok_and(|status| status.success()) {
-        say("skipped: no file system can be mounted here");
+        skip::skip("no file system can be mounted here");
         return None;
     }
     let sample = Sample::of(&[100, 3 << 20, 3 << 20]);

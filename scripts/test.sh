@@ -1,0 +1,15 @@
+#!/bin/sh
+# usage: test.sh [ARGUMENT OF CARGO TEST…]
+# Run every test, then say how many could not run on this host, and why. With TRAINSPOT_NO_SKIPS set, such a test fails.
+set -u
+
+TRAINSPOT_SKIPS=$(mktemp)
+export TRAINSPOT_SKIPS
+trap 'rm -f "$TRAINSPOT_SKIPS"' EXIT
+
+cargo test --workspace --locked "$@"
+code=$?
+
+echo "==> $(wc -l <"$TRAINSPOT_SKIPS") skipped"
+sort "$TRAINSPOT_SKIPS" | uniq -c
+exit $code
