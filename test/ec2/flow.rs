@@ -16,6 +16,16 @@ async fn calls(lab: &Lab, since: usize) -> Vec<Value> {
     lab.get(&format!("calls?since={since}")).await.as_array().unwrap().clone()
 }
 
+/// From the last order to end a machine to the removal of the group that it used.
+async fn removal_seconds(lab: &Lab) -> f64 {
+    let calls = calls(lab, 0).await;
+    let last = |action: &str| {
+        let call = calls.iter().rev().find(|call| call["action"] == action && call["status"] == 200).unwrap();
+        call["time"].as_f64().unwrap()
+    };
+    last("DeleteSecurityGroup") - last("TerminateInstances")
+}
+
 #[test]
 fn a_run_that_is_interrupted_twice_publishes_the_same_model() {
     in_lab(async |lab: &Lab| {
@@ -29,6 +39,10 @@ fn a_run_that_is_interrupted_twice_publishes_the_same_model() {
             pipe.line("the machine was interrupted").await;
         }
         pipe.expect(0, "interrupted twice").await;
+        say(&format!(
+            "{SHOWN}{:.1} s from the order to end a machine to its group's removal",
+            removal_seconds(lab).await
+        ));
         step.assert_published("interrupted twice");
         assert_eq!(pipe.times("restored the newest checkpoint").len(), 2, "{}", pipe.text());
         let zones: BTreeSet<_> = lab

@@ -139,6 +139,86 @@ fn a_region_that_is_closed_leaves_the_others_open() {
     });
 }
 
+/// The quota of spot machines, whose refusal tells no number: it is waited for where a machine runs that may end.
+#[test]
+fn a_spot_quota_is_waited_for_only_while_somebody_uses_it_up() {
+    in_lab(async |lab: &Lab| {
+        let (other, others) = (ec2(aws(lab)).await, order("other"));
+        let quota = json!([{
+            "kind": "capacity",
+            "code": "MaxSpotInstanceCountExceeded",
+            "message": "Max spot instance count exceeded",
+        }]);
+        let rounds = async |run: &str| {
+            let patient = Aws { capacity_wait: Duration::from_secs(20), ..aws(lab) };
+            let (ec2, order) = (ec2(patient).await, order(run));
+            let before = lab.get("calls").await.as_array().unwrap().len();
+            lab.faults(quota.clone()).await;
+            let shown = ec2.launch(&order).await.unwrap_err().render();
+            lab.faults(json!([])).await;
+            end(&ec2, &order).await;
+            let calls = lab.get(&format!("calls?since={before}")).await;
+            let in_first =
+                |call: &&serde_json::Value| call["action"] == "CreateFleet" && call["region"] == "us-east-1";
+            (shown, calls.as_array().unwrap().iter().filter(in_first).count())
+        };
+        let (shown, fleets) = rounds("unused").await;
+        assert_eq!(fleets, 1, "{shown}");
+        for words in [
+            "MaxSpotInstanceCountExceeded",
+            "'All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests'",
+            "in us-east-1",
+        ] {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+        told(other.launch(&others).await);
+        let (shown, fleets) = rounds("used").await;
+        assert!(fleets > 1 && !shown.contains("no such machine runs in us-east-1"), "{fleets}: {shown}");
+        end(&other, &others).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// EC2 takes no more than four sets of requirements at once, and the default network of us-east-1 has six subnets.
+#[test]
+fn a_choice_by_attributes_asks_in_every_zone() {
+    in_lab(async |lab: &Lab| {
+        let machine = Wanted::AtLeast { cpus: 2, memory: 4, gpus: 0, gpu_memory: 0 };
+        let account = Place { regions: vec!["us-east-1".to_owned()], oidc: None };
+        let (ec2, order) = (ec2(Aws { machine, account, ..aws(lab) }).await, order("attributes"));
+        lab.post("capacity", json!([{"score": 0}, {"zone": "us-east-1f", "score": 5}])).await;
+        let machine = told(ec2.launch(&order).await);
+        assert_eq!(zone(&machine), "us-east-1f");
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// What new accounts meet, with what to do about it.
+#[test]
+fn accounts_that_may_not_yet_rent_are_told_what_to_do() {
+    in_lab(async |lab: &Lab| {
+        for (fault, advice) in [
+            (
+                json!({"kind": "capacity", "code": "InvalidParameterCombination", "message": "The specified instance type is not eligible for Free Tier. For a list of Free Tier instance types, run 'describe-instance-types'."}),
+                "upgrade it to the paid plan",
+            ),
+            (
+                json!({"kind": "error", "action": "CreateFleet", "status": 400, "code": "MaxFleetCountExceeded", "message": "You've reached your quota for maximum Fleet Requests for this account."}),
+                "ask AWS Support",
+            ),
+        ] {
+            let (ec2, order) = (ec2(aws(lab)).await, order("new"));
+            lab.faults(json!([fault])).await;
+            let shown = ec2.launch(&order).await.unwrap_err().render();
+            assert!(shown.contains(advice), "{shown}");
+            lab.faults(json!([])).await;
+            end(&ec2, &order).await;
+        }
+        lab.assert_nothing_left().await;
+    });
+}
+
 #[test]
 fn a_quota_of_nothing_is_not_waited_for() {
     in_lab(async |lab: &Lab| {

@@ -92,7 +92,8 @@ pub(super) fn zone(machine: &Machine) -> &str {
 #[test]
 fn a_machine_is_rented_reached_taken_over_and_ended() {
     in_lab(async |lab: &Lab| {
-        let script = "id -un >/var/lib/who\necho prepared\n";
+        // The machine's cloud-init finds nothing wrong with the user data.
+        let script = "cloud-init schema --system\nid -un >/var/lib/who\necho prepared\n";
         let aws = Aws { startup_script: Some(script.to_owned()), ..aws(lab) };
         let (first, order) = (ec2(aws.clone()).await, order("whole"));
         let machine = told(first.launch(&order).await);
@@ -291,6 +292,49 @@ fn a_machine_whose_launch_is_never_answered_is_adopted() {
         let instances = lab.get("instances").await;
         let ids: Vec<_> = instances.as_array().unwrap().iter().map(|instance| &instance["id"]).collect();
         assert_eq!(ids, [&machine.id]);
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// The guard, which heeds no signal, must not keep the system from going down: EC2 waits minutes for that.
+#[test]
+fn a_machine_that_is_asked_to_shut_down_does() {
+    in_lab(async |lab: &Lab| {
+        let (ec2, order) = (ec2(aws(lab)).await, order("shutdown"));
+        let machine = told(ec2.launch(&order).await);
+        let agent = Agent::new(told(ec2.connect(&machine, &order).await), "first");
+        agent.ask(Wish::Start(Box::new(spec("sleep 600")))).await.unwrap();
+        let client = lab.ec2("us-east-1").await;
+        client.terminate_instances().instance_ids(&machine.id).send().await.unwrap();
+        let start = Instant::now();
+        let ended = loop {
+            let instances = lab.get("instances").await;
+            match instances[0]["ended"].as_str() {
+                Some(ended) => break ended.to_owned(),
+                None => assert!(start.elapsed() < LONG, "{instances:#}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        assert_eq!(ended, "off", "EC2 had to end it after {:?}", start.elapsed());
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
+/// EC2's parts agree with each other only in the end: a machine is ended, also if it is unknown for long at first.
+#[test]
+fn a_machine_that_is_not_known_yet_is_ended_all_the_same() {
+    in_lab(async |lab: &Lab| {
+        lab.post("unknown", json!({"seconds": 45})).await;
+        let (ec2, order) = (ec2(aws(lab)).await, order("late"));
+        let machine = told(ec2.launch(&order).await);
+        told(ec2.terminate(&machine).await);
+        let instances = lab.get("instances").await;
+        assert_eq!(instances[0]["id"], machine.id);
+        let state = instances[0]["state"].as_str().unwrap();
+        assert!(["shutting-down", "terminated"].contains(&state), "{state}");
+        lab.post("unknown", json!({"seconds": 0})).await;
         end(&ec2, &order).await;
         lab.assert_nothing_left().await;
     });

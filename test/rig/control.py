@@ -61,6 +61,11 @@ class Control:
             fleet.CAPACITY[score.get("type", "*"), score.get("zone", "*")] = int(score["score"])
         return [{"type": kind, "zone": zone, "score": score} for (kind, zone), score in fleet.CAPACITY.items()]
 
+    def post_unknown(self, asked):
+        """For how many seconds a new machine is unknown to calls that describe or end it."""
+        self.machines.unknown_seconds = float(asked["seconds"])
+        return {}
+
     def post_grep(self, asked):
         """Search `needles` (strings; or `needles_base64`) in everything that `instances` (or all) hold, and all tags."""
         needles = [needle.encode() for needle in asked.get("needles", [])]
@@ -121,7 +126,7 @@ class Control:
             "type": instance.instance_type, "zone": instance.availability_zone, "region": instance.region_name,
             "private": machine.private, "public": machine.public, "lifecycle": instance.lifecycle or "on-demand",
             "spot_request": request and {"id": request.id, "state": request.state, "status": request.status["Code"]},
-            "notice": machine.notice, "alive": bool(machine.guest and machine.guest.pid()),
+            "notice": machine.notice, "ended": machine.how, "alive": bool(machine.guest and machine.guest.pid()),
             "tags": {tag["key"]: tag["value"] for tag in instance.get_tags()},
         }
 

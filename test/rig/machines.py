@@ -14,7 +14,8 @@ from guest import Guest
 LOCK = threading.RLock()  # moto is not made for threads: held around everything that touches it
 
 PENDING_SECONDS = 1.0
-SHUTTING_DOWN_SECONDS = 0.5
+SHUTTING_DOWN_SECONDS = 0.5  # at the least
+SHUTDOWN_PATIENCE_SECONDS = 300  # until EC2 ends a guest that does not shut down, before scaling
 CHECKS_SECONDS = 5.0  # until the status checks of a running machine are `ok`
 NOTICE_SECONDS = 120  # between an interruption's notice and the end, before scaling
 KEY_SECONDS = 60  # how long EC2 Instance Connect keeps a key
@@ -34,6 +35,7 @@ class Machines:
         self.site, self.scale = site, scale
         self.by_id = {}
         self.count = 0
+        self.unknown_seconds = 0  # how long a new one is unknown to DescribeInstances and TerminateInstances
 
     def launch(self, instance):
         self.count += 1
@@ -60,6 +62,7 @@ class Machines:
         for machine in list(self.by_id.values()):
             machine.gone.wait(20)
         self.by_id.clear()
+        self.unknown_seconds = 0
 
 
 class Machine:
@@ -74,8 +77,13 @@ class Machine:
         self.running_since = None
         self.reason = None  # (code, message) of an end that was asked for
         self.dead = self.partitioned = False
+        self.made = time.monotonic()
+        self.how = None  # its system ended: "off", "reboot" or "killed"
         self.gone = threading.Event()  # state is terminated or stopped, and nothing of it runs
         self._set_state("pending")
+
+    def age(self):
+        return time.monotonic() - self.made
 
     def _key_material(self):
         pairs = [pair for pair in self.instance.ec2_backend.key_pairs.values()
@@ -114,6 +122,7 @@ class Machine:
 
     def _guest_ended(self, how):
         with LOCK:
+            self.how = how
             if how == "reboot" and not self.reason:
                 return self.guest.start()
             if self.reason is None and how == "off" and not self.dead:
@@ -124,8 +133,9 @@ class Machine:
                 self.reason = ("Server.InternalError", "Internal error")
         self._finish()
 
-    def end(self, code, message, grace=SHUTTING_DOWN_SECONDS):
-        """Have it terminated, for this reason. Returns at once; a second call changes nothing."""
+    def end(self, code, message, grace=SHUTTING_DOWN_SECONDS, shutdown=False):
+        """Have it terminated, for this reason: at once, or with `shutdown` by its own system, which EC2 waits minutes for.
+        Returns at once; a second call changes nothing."""
         with LOCK:
             if self.reason or self.gone.is_set():
                 return
@@ -133,6 +143,8 @@ class Machine:
             self._set_state("shutting-down")
             guest = self.guest
         if guest and guest.process and guest.process.poll() is None:
+            if shutdown and guest.shut_down():
+                grace = SHUTDOWN_PATIENCE_SECONDS * self.machines.scale
             threading.Timer(grace, guest.kill).start()
         elif guest:
             threading.Thread(target=self._finish).start()

@@ -205,7 +205,8 @@ async fn a_machine_that_was_taken_back_without_a_notice_costs_nothing() {
 async fn a_machine_whose_provider_alone_tells_of_its_end_is_told_to_leave_in_time() {
     let scene = Scene::new(&[Fate::IsLeaving, Fate::Trains], &[]);
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let trained = scene.train().await.ok().unwrap();
+    let trained = tokio::time::timeout(Duration::from_hours(1), scene.train()).await;
+    let trained = trained.expect("the machine is told to leave").ok().unwrap();
     assert_eq!(trained.restarts, 1);
     assert!(scene.resumed(1), "the last checkpoint is brought to the next machine");
     let (_, until) = scene.fake.world.lock().unwrap().servers[0].leaving.unwrap();

@@ -3,7 +3,7 @@
 use super::Ec2;
 use super::failure::{Class, Failure, call};
 use super::group::PORT;
-use super::machines::{Seen, State, describe};
+use super::machines::{Seen, State, UNKNOWN_AFTER_LAUNCH, describe};
 use super::tags::HOST_KEY;
 use super::user_data::GUARD_FOLDER;
 use crate::agent::Ending;
@@ -26,8 +26,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// Between two looks at a machine that is up, but may end meanwhile.
 const WATCH: Duration = Duration::from_secs(5);
-/// A machine that was just launched may be unknown, and have no public address yet, for this long.
-pub(super) const UNKNOWN: Duration = Duration::from_secs(30);
 /// The SSH client knows best what it met, so its time is over a little earlier than that of the whole boot.
 const LAST_WORD: Duration = Duration::from_secs(2);
 /// Of the console, which may be that of an image that prints a lot.
@@ -35,6 +33,10 @@ const CONSOLE: usize = 20;
 const CONSOLE_DEADLINE: Duration = Duration::from_secs(10);
 /// Where every machine of EC2 finds what AWS says of it.
 const METADATA: &str = "http://169.254.169.254";
+
+/// What to do about a machine that dies before it boots, with a code that only says that something is wrong with its disk.
+const KEY_HINT: &str = "if the account encrypts its disks with a key of its own, grant that key to the role of spot machines: \
+    see docs/aws.md";
 
 /// How long each step took.
 struct Steps {
@@ -123,7 +125,7 @@ impl Ec2 {
         let region = self.region_of(machine);
         let mut look = LOOK;
         loop {
-            let young = steps.start.elapsed() < UNKNOWN;
+            let young = steps.start.elapsed() < UNKNOWN_AFTER_LAUNCH;
             match describe(&self.cloud, region, &machine.id).await {
                 // The machine boots all the same, and BOOT_TIMEOUT holds.
                 Err(failure) if failure.class() == Class::Passing => {
@@ -194,9 +196,20 @@ impl Ec2 {
     /// The end of what the machine printed while it booted, if EC2 has it already.
     async fn console(&self, machine: &Machine) -> Vec<String> {
         let client = self.cloud.ec2(self.region_of(machine));
-        let asked = call("ec2:GetConsoleOutput", "cannot read the console", || async {
-            Ok::<_, Failure>(client.get_console_output().instance_id(&machine.id).send().await?)
-        });
+        let ask = async |latest: bool| {
+            call("ec2:GetConsoleOutput", "cannot read the console", || async {
+                let request = client.get_console_output().instance_id(&machine.id).latest(latest);
+                Ok::<_, Failure>(request.send().await?)
+            })
+            .await
+        };
+        // What is on the console now, which only Nitro tells; otherwise what EC2 kept when the machine began or ended.
+        let asked = async {
+            match ask(true).await {
+                Err(failure) if failure.class() == Class::Fatal => ask(false).await,
+                asked => asked,
+            }
+        };
         match timeout(CONSOLE_DEADLINE, asked).await {
             Ok(Ok(answer)) => {
                 let text = answer.output().and_then(|text| STANDARD.decode(text.trim()).ok());
@@ -249,7 +262,10 @@ fn after_cloud_init(script: &str) -> String {
 }
 
 fn ended(seen: &Seen) -> Error {
-    Error::new(seen.reason.clone().unwrap_or_else(|| format!("it is {:?}", seen.state)))
+    let reason = seen.reason.clone().unwrap_or_else(|| format!("it is {:?}", seen.state));
+    let by_key = ["Client.InternalError", "Client.InvalidKMSKey"].iter().any(|code| reason.starts_with(code));
+    let error = Error::new(reason);
+    if by_key { error.hint(KEY_HINT) } else { error }
 }
 
 fn last_lines(console: &[u8]) -> Vec<String> {

@@ -11,6 +11,9 @@ use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// How long one attempt of a call may take.
+pub(super) const ATTEMPT_DEADLINE: Duration = Duration::from_secs(20);
+
 /// The way to AWS. The SDK itself reads `AWS_ENDPOINT_URL`.
 #[derive(Debug)]
 pub struct Cloud {
@@ -99,6 +102,14 @@ fn pricing_region(region: &str) -> Option<&'static str> {
     }
 }
 
+/// The deadlines of a call whose attempts may take so long.
+pub(super) fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .operation_attempt_timeout(attempt)
+        .build()
+}
+
 /// Clients without credentials, for the call that gives some.
 pub(super) async fn bare(region: &str) -> SdkConfig {
     settings(region).no_credentials().load().await
@@ -106,14 +117,10 @@ pub(super) async fn bare(region: &str) -> SdkConfig {
 
 /// Retries are ours (see `failure`): the SDK's would multiply them, and repeat a lack of capacity.
 fn settings(region: &str) -> ConfigLoader {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .operation_attempt_timeout(Duration::from_secs(20))
-        .build();
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region.to_owned()))
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(ATTEMPT_DEADLINE))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::client::Cloud;
 use super::failure::{Class, Failure, call};
-use super::machines::{self, LEFT, Seen, State};
+use super::machines::{self, LEFT, Seen, State, UNKNOWN_AFTER_LAUNCH};
 use super::pools::Mode;
 use super::tags::{HOST_KEY, RUN, tagged};
 use super::{group, template};
@@ -18,8 +18,14 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
-/// A machine that was just launched may be unknown for some seconds: as long as its boot would wait for it.
-const UNKNOWN: Duration = super::boot::UNKNOWN;
+/// The codes with which a partition without `SkipOsShutdown` may refuse it.
+const NO_SUCH_PARAMETER: &[&str] = &[
+    "UnknownParameter",
+    "InvalidParameter",
+    "InvalidParameterCombination",
+    "InvalidParameterValue",
+    "UnsupportedOperation",
+];
 /// A group is in use until the interface of the last machine is gone.
 const IN_USE: &[&str] = &["DependencyViolation", "InvalidGroup.InUse"];
 
@@ -33,7 +39,7 @@ pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<(
         let step = async {
             // Told anew until it is seen to be going: an order that was lost looks like one that is slow.
             if !told {
-                tell(cloud, region, id).await?;
+                known |= tell(cloud, region, id).await?;
                 told = true;
             }
             machines::describe(cloud, region, id).await
@@ -42,7 +48,7 @@ pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<(
         known |= matches!(answer, Ok(Some(_)));
         let last: Option<Failure> = match answer {
             // It may be gone for long, or so new that EC2 does not know it yet.
-            Ok(None) if known || start.elapsed() > UNKNOWN => return Ok(()),
+            Ok(None) if known || start.elapsed() > UNKNOWN_AFTER_LAUNCH => return Ok(()),
             Ok(None) => {
                 told = false;
                 None
@@ -70,17 +76,29 @@ pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<(
     }
 }
 
-async fn tell(cloud: &Cloud, region: &str, id: &str) -> Result<(), Failure> {
+/// Orders a machine's end. Whether EC2 knows the machine: whether it is gone or too new otherwise, its description tells.
+async fn tell(cloud: &Cloud, region: &str, id: &str) -> Result<bool, Failure> {
     let client = cloud.ec2(region);
     let what = format!("cannot end the machine {id}");
-    let told = call("ec2:TerminateInstances", &what, async || {
-        client.terminate_instances().instance_ids(id).send().await?;
-        Ok(())
-    });
-    match told.await {
-        // Whether it is gone, or too new to be known, the description tells.
-        Err(failure) if failure.class() == Class::Gone => Ok(()),
+    let tell = async |skip_os_shutdown: bool| {
+        call("ec2:TerminateInstances", &what, async || {
+            let request = client.terminate_instances().instance_ids(id);
+            // Left out where it is not wanted: a partition that does not know the parameter may refuse it.
+            let skip = skip_os_shutdown.then_some(true);
+            request.set_skip_os_shutdown(skip).send().await?;
+            Ok(())
+        })
+        .await
+    };
+    // Nothing on the machine is to be kept any more. Its shutdown would take seconds at best, and EC2 waits minutes for
+    // one that hangs, with the security group in use all that time.
+    let told = match tell(true).await {
+        Err(failure) if failure.is(NO_SUCH_PARAMETER) => tell(false).await,
         told => told,
+    };
+    match told {
+        Err(failure) if failure.class() == Class::Gone => Ok(false),
+        told => told.map(|()| true),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why AWS did not do it: classified for the one who may try something else, and told to the one who must act.
 
+use super::client::ATTEMPT_DEADLINE;
 use crate::error::{Error, Kind, chain};
 use crate::retry::{Policy, Tries};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
@@ -15,8 +16,8 @@ const POLICY: Policy = Policy {
     total: Duration::from_mins(1),
 };
 
-/// Longer than the SDK's own deadline of an attempt, so that its better message wins.
-const DEADLINE: Duration = Duration::from_secs(25);
+/// How much longer a call may take than the SDK's own deadline of an attempt, whose better message so wins.
+const DEADLINE_SLACK: Duration = Duration::from_secs(5);
 
 /// What a failure means for the one who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub(super) enum Class {
     Fatal,
 }
 
+/// EC2's code for a used-up quota of spot machines. Its message, unlike that of the quota on demand, has no number.
+pub(super) const SPOT_QUOTA: &str = "MaxSpotInstanceCountExceeded";
+
 /// The codes that say more than their HTTP status, from EC2's list of error codes and from what Karpenter and
 /// `ParallelCluster` take for a lack of capacity.
 const CLASSES: &[(Class, &[&str])] = &[
@@ -44,13 +48,14 @@ const CLASSES: &[(Class, &[&str])] = &[
             "UnfulfillableCapacity",
             "InsufficientHostCapacity",
             "InsufficientReservedInstanceCapacity",
+            "ReservationCapacityExceeded",
             "InsufficientFreeAddressesInSubnet",
             "Unsupported",
             "SpotMaxPriceTooLow",
             "InvalidFleetConfiguration",
         ],
     ),
-    (Class::OtherFamily, &["MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded"]),
+    (Class::OtherFamily, &[SPOT_QUOTA, "VcpuLimitExceeded", "InstanceLimitExceeded"]),
     (
         Class::Passing,
         &[
@@ -184,7 +189,8 @@ impl Failure {
         named_action(&self.message).unwrap_or(&self.action)
     }
 
-    fn hint(&self) -> Option<String> {
+    /// What the user can do about it.
+    pub(super) fn hint(&self) -> Option<String> {
         let code = self.code()?;
         Some(match code {
             _ if self.is_denied() => format!(
@@ -200,6 +206,12 @@ impl Failure {
                 .to_owned(),
             "OptInRequired" => "accept the image's terms in AWS Marketplace, or enable the service for the account".to_owned(),
             "PendingVerification" => "AWS is still checking the account for this region: run the step again in some hours".to_owned(),
+            "InvalidParameterCombination" if self.message.contains("Free Tier") => "the account is on AWS's free plan, which \
+                allows few instance types: upgrade it to the paid plan, or name types that the free plan has"
+                .to_owned(),
+            "MaxFleetCountExceeded" => "AWS allows this account no fleets, as it does at first for some new accounts: ask AWS \
+                Support to raise the region's quota of EC2 Fleet requests"
+                .to_owned(),
             "Blocked" => "AWS has blocked the account: see its e-mails, or AWS Support".to_owned(),
             _ if self.class == Class::OtherFamily => {
                 "ask for a higher quota in Service Quotas (Amazon EC2), or name types of other families".to_owned()
@@ -330,23 +342,36 @@ impl From<Failure> for Error {
 pub(super) async fn call<T, F: Future<Output = Result<T, Failure>>>(
     action: &str,
     what: &str,
+    operation: impl FnMut() -> F,
+) -> Result<T, Failure> {
+    call_within(ATTEMPT_DEADLINE, action, what, operation).await
+}
+
+/// The same for a call whose answer may take longer. The SDK's own deadline of the attempt must be that one, too.
+pub(super) async fn call_within<T, F: Future<Output = Result<T, Failure>>>(
+    attempt_deadline: Duration,
+    action: &str,
+    what: &str,
     mut operation: impl FnMut() -> F,
 ) -> Result<T, Failure> {
     let mut tries = Tries::new(POLICY);
     // The SDK's futures are large, and so deeply nested that the compiler gives up where many meet in one.
     loop {
-        match within_deadline(Box::pin(operation())).await {
+        match within(attempt_deadline + DEADLINE_SLACK, Box::pin(operation())).await {
             Err(failure) if failure.class == Class::Passing && tries.again(None).await => {}
             done => return done.map_err(|failure| failure.during(action, what)),
         }
     }
 }
 
-async fn within_deadline<T>(operation: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn within<T>(
+    deadline: Duration,
+    operation: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let late = |_| {
-        Err(Failure::of(None, format!("no answer from AWS within {} s", DEADLINE.as_secs()), Class::Passing))
+        Err(Failure::of(None, format!("no answer from AWS within {} s", deadline.as_secs()), Class::Passing))
     };
-    tokio::time::timeout(DEADLINE, operation).await.unwrap_or_else(late)
+    tokio::time::timeout(deadline, operation).await.unwrap_or_else(late)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! A fleet of the type `instant` is asked for once and then left alone by AWS: it never launches anything later.
 
-use super::client::Cloud;
-use super::failure::{Failure, call};
+use super::client::{Cloud, timeouts};
+use super::failure::{Failure, call_within};
 use super::plan::{RegionPlan, Subnet, requirements};
 use super::pools::{Mode, Place};
 use super::tags::Tags;
@@ -16,7 +16,11 @@ use aws_sdk_ec2::types::{
     LaunchTemplateAndOverridesResponse, OnDemandOptionsRequest, ResourceType, SpotAllocationStrategy,
     SpotInstanceInterruptionBehavior, SpotOptionsRequest, TargetCapacitySpecificationRequest,
 };
+use std::time::Duration;
 
+/// How long EC2 may take to answer for a fleet: it launches, or fails to, in hundreds of pools before it does. Cut off
+/// earlier, the call is made again with the same token, which is harmless, but the third time ends the attempt.
+const FLEET_DEADLINE: Duration = Duration::from_mins(1);
 /// The most types that one set of requirements may allow.
 const ALLOWED: usize = 400;
 
@@ -77,7 +81,7 @@ impl Request {
             .set_overrides(Some(self.overrides.clone()))
             .build();
         let what = format!("cannot ask for a machine in {}", plan.region);
-        let answer = call("ec2:CreateFleet", &what, async || {
+        let answer = call_within(FLEET_DEADLINE, "ec2:CreateFleet", &what, async || {
             let request = client.create_fleet().client_token(&token).r#type(FleetType::Instant);
             let request = request.target_capacity_specification(one(self.mode));
             let request = match self.mode {
@@ -87,7 +91,8 @@ impl Request {
             let kinds = [ResourceType::Fleet, ResourceType::Instance, ResourceType::Volume];
             let tags = kinds.map(|kind| tags.on(kind)).to_vec();
             let request = request.launch_template_configs(config.clone()).set_tag_specifications(Some(tags));
-            Ok(request.send().await?)
+            let patient = aws_sdk_ec2::config::Builder::new().timeout_config(timeouts(FLEET_DEADLINE));
+            Ok(request.customize().config_override(patient).send().await?)
         });
         let answer = answer.await?;
         let (subnets, mut launched) = (&plan.network.subnets, Vec::new());
@@ -151,6 +156,8 @@ fn overrides(
 /// What the user asked for, held to the types that the plan showed. AWS leaves out what costs far more than the cheapest.
 fn held_to(types: &[String], wanted: &Wanted) -> Option<InstanceRequirementsRequest> {
     let mut asked = requirements(wanted)?;
+    // EC2 takes a list of what is allowed or one of what is not; the plan has left that out.
+    asked.excluded_instance_types = None;
     asked.allowed_instance_types = Some(types.iter().take(ALLOWED).cloned().collect());
     Some(asked)
 }

@@ -18,8 +18,10 @@ pub(super) const ALIVE: [&str; 2] = ["pending", "running"];
 /// States in which there is something of a machine.
 pub(super) const LEFT: [&str; 5] = ["pending", "running", "shutting-down", "stopping", "stopped"];
 
-/// When to look for a machine whose launch was not answered.
-const UNTIL_LISTED: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(5)];
+/// How long a machine that was just launched may be unknown to EC2's other calls. AWS's `ParallelCluster` waits as long.
+pub(super) const UNKNOWN_AFTER_LAUNCH: Duration = Duration::from_secs(90);
+/// The waits before each look for a machine whose launch was not answered: [`UNKNOWN_AFTER_LAUNCH`] in all.
+const UNTIL_LISTED_SECONDS: [u64; 7] = [0, 2, 5, 10, 18, 25, 30];
 /// Between two questions for a machine that EC2 says it does not know.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -175,8 +177,8 @@ pub(super) async fn of_key(
     key: &str,
     is_new: impl Fn(&Seen) -> bool,
 ) -> Result<Option<Seen>, Failure> {
-    for wait in UNTIL_LISTED {
-        tokio::time::sleep(wait).await;
+    for seconds in UNTIL_LISTED_SECONDS {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
         let found = match of_run(cloud, region, run, &ALIVE).await {
             Err(failure) if failure.class() == Class::Passing => continue,
             found => found?,
@@ -206,6 +208,12 @@ pub(super) async fn tagged_with(
         Ok(instances.filter_map(|instance| Seen::new(region, instance)).collect())
     })
     .await
+}
+
+/// The types of all spot machines of the account in a region that count towards its quotas, whoever launched them.
+pub(super) async fn spot_types(cloud: &Cloud, region: &str) -> Result<Vec<String>, Failure> {
+    let found = tagged_with(cloud, region, filter("instance-lifecycle", ["spot"]), &LEFT).await?;
+    Ok(found.into_iter().map(|seen| seen.pool.instance_type).collect())
 }
 
 /// One machine; none that EC2 does not know, as one that was just launched, or ended long ago.

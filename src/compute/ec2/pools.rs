@@ -8,6 +8,9 @@ use std::fmt;
 
 /// The most overrides that one fleet takes.
 const MOST: usize = 300;
+/// The most sets of requirements that one fleet takes; EC2 refuses a fifth with `InvalidParameterValue`. Source: Auto
+/// Scaling's guide and the SDK on `LaunchTemplateOverrides`; the guide to EC2 Fleet does not say.
+const MOST_REQUIREMENTS: usize = 4;
 
 /// How one attempt pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +86,13 @@ fn within_limit(choice: &Choice, network: &Network, wanted: impl Fn(&Offer, &str
         Place { subnet: subnet.id.clone(), zone: subnet.zone.clone(), types }
     };
     network.subnets.iter().take(MOST).map(place).filter(|place| !place.types.is_empty()).collect()
+}
+
+/// The places of each fleet that is to be asked for in turn: all of them at once, or as many as one fleet takes where AWS
+/// chooses the types by attributes, since each subnet has its own set of requirements then.
+pub(super) fn batches(places: &[Place], by_attributes: bool) -> impl Iterator<Item = Vec<Place>> {
+    let most = if by_attributes { MOST_REQUIREMENTS } else { MOST };
+    places.chunks(most).map(<[Place]>::to_vec)
 }
 
 /// The types that share a quota, which counts virtual CPUs.

@@ -2,7 +2,7 @@
 
 use super::failure::Class;
 use super::fleet::Refusal;
-use super::pools::Mode;
+use super::pools::{Family, Mode};
 use crate::compute::Pool;
 use crate::error::{Error, Kind};
 use crate::log::progress::in_words;
@@ -14,13 +14,20 @@ const NAMED: usize = 6;
 
 /// What was refused so far.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(BTreeMap<(String, Mode, String), Reason>);
+pub(super) struct Refusals {
+    /// By region, way to pay and code.
+    reasons: BTreeMap<(String, Mode, String), Reason>,
+    /// Quotas of spot machines that are too small for what is asked for, by region.
+    small_quotas: BTreeSet<(String, Family)>,
+}
 
 #[derive(Debug)]
 struct Reason {
     message: String,
     class: Class,
     pools: BTreeSet<Pool>,
+    /// What the user can do about a reason that is no lack of capacity.
+    hint: Option<String>,
 }
 
 impl Refusals {
@@ -30,11 +37,12 @@ impl Refusals {
         for refusal in refused {
             let code = refusal.failure.code().unwrap_or("no answer").to_owned();
             let key = (region.to_owned(), mode, code);
-            let first = !self.0.contains_key(&key);
-            let reason = self.0.entry(key.clone()).or_insert_with(|| Reason {
+            let first = !self.reasons.contains_key(&key);
+            let reason = self.reasons.entry(key.clone()).or_insert_with(|| Reason {
                 message: refusal.failure.to_string(),
                 class: refusal.failure.class(),
                 pools: BTreeSet::new(),
+                hint: refusal.failure.hint().filter(|_| refusal.failure.class() == Class::Fatal),
             });
             let new = refusal.pool.clone().filter(|pool| reason.pools.insert(pool.clone()));
             if first || new.is_some() {
@@ -42,14 +50,19 @@ impl Refusals {
             }
         }
         let line = |(key, pools): (&(String, Mode, String), &BTreeSet<Pool>)| {
-            format!("not to be had: {}: {}", asked(&key.0, key.1, pools), self.0[key].message)
+            format!("not to be had: {}: {}", asked(&key.0, key.1, pools), self.reasons[key].message)
         };
         news.iter().map(line).collect()
     }
 
+    /// Takes a quota of spot machines of which nothing is in use, and which is too small all the same.
+    pub(super) fn add_small_quota(&mut self, region: &str, family: Family) {
+        self.small_quotas.insert((region.to_owned(), family));
+    }
+
     /// All that was refused, and what to change.
     pub(super) fn error(&self, waited: Duration) -> Error {
-        let reasons = self.0.iter().map(|((region, mode, _), reason)| {
+        let reasons = self.reasons.iter().map(|((region, mode, _), reason)| {
             format!("{}: {}", asked(region, *mode, &reason.pools), reason.message)
         });
         Error::new(format!("no machine could be had in {}", in_words(waited)))
@@ -59,21 +72,28 @@ impl Refusals {
     }
 
     fn hint(&self) -> String {
-        let any = |class| self.0.values().any(|reason| reason.class == class);
-        let spot_only = self.0.keys().all(|(_, mode, _)| *mode == Mode::Spot);
-        let price = self.0.keys().any(|(_, _, code)| code == "SpotMaxPriceTooLow");
-        let mut advice = Vec::new();
-        if any(Class::OtherFamily) {
-            advice.push("ask for a higher quota in Service Quotas (Amazon EC2)");
+        let any = |class| self.reasons.values().any(|reason| reason.class == class);
+        let spot_only = self.reasons.keys().all(|(_, mode, _)| *mode == Mode::Spot);
+        let price = self.reasons.keys().any(|(_, _, code)| code == "SpotMaxPriceTooLow");
+        let mut advice: Vec<String> =
+            self.reasons.values().filter_map(|reason| reason.hint.clone()).collect();
+        for (region, family) in &self.small_quotas {
+            advice.push(format!(
+                "ask for a higher quota 'All {family} Spot Instance Requests' in Service Quotas (Amazon EC2) in {region}: no such \
+                 machine runs there, so that of now is too small for any of these types"
+            ));
+        }
+        if any(Class::OtherFamily) && self.small_quotas.is_empty() {
+            advice.push("ask for a higher quota in Service Quotas (Amazon EC2)".to_owned());
         }
         if price {
-            advice.push("raise MAX_PRICE");
+            advice.push("raise MAX_PRICE".to_owned());
         }
         if any(Class::Elsewhere) || !any(Class::OtherFamily) {
-            advice.push("name more INSTANCE_TYPEs, add FALLBACK_REGIONS, raise CAPACITY_WAIT");
+            advice.push("name more INSTANCE_TYPEs, add FALLBACK_REGIONS, raise CAPACITY_WAIT".to_owned());
         }
         if spot_only {
-            advice.push("set PURCHASE to spot-then-on-demand");
+            advice.push("set PURCHASE to spot-then-on-demand".to_owned());
         }
         advice.join("; or ")
     }

@@ -1,10 +1,10 @@
 //! The search for a machine: every way to pay, every region and every pool, until there is one or the time is over.
 
-use super::failure::{Class, Failure};
+use super::failure::{Class, Failure, SPOT_QUOTA};
 use super::fleet::{Answer, Refusal, Request};
 use super::machines::Seen;
 use super::plan::{Plan, RegionPlan};
-use super::pools::{Family, Mode, Pass, Place, attempts, family, places};
+use super::pools::{Family, Mode, Pass, Place, attempts, batches, family, places};
 use super::refusals::Refusals;
 use super::tags::{HOST_KEY, RUN, USER};
 use super::{Ec2, machines};
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The wait after a round in which nothing was to be had; doubled for each further one. Capacity comes back in minutes.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
@@ -134,6 +134,18 @@ impl Search<'_> {
         {
             return Ok(Found::Machine(machine));
         }
+        for places in batches(&places, plan.machine.by_attributes) {
+            match self.fleet(index, mode, places).await? {
+                Found::Nothing => {}
+                found => return Ok(found),
+            }
+        }
+        Ok(Found::Nothing)
+    }
+
+    /// One fleet, and what its answer means.
+    async fn fleet(&mut self, index: usize, mode: Mode, places: Vec<Place>) -> Result<Found, Failure> {
+        let plan = &self.plan.regions[index];
         let request = Request::new(&self.ec2.aws, mode, places, plan.machine.by_attributes);
         let template = match self.ec2.template(plan, mode, self.order).await {
             Ok(template) => template,
@@ -185,6 +197,8 @@ impl Search<'_> {
         self.full.extend(used_up(&refused, &request.places).map(|family| (index, mode, family)));
         let shut = refused.iter().filter(|refusal| refusal.failure.is_quota_of_none());
         self.shut.extend(used_up(shut, &request.places).map(|family| (index, mode, family)));
+        let too_small = self.too_small(index, request, &refused).await;
+        self.shut.extend(too_small);
         for line in self.refusals.add(region, mode, &refused) {
             warn!("{line}");
         }
@@ -202,6 +216,35 @@ impl Search<'_> {
             _ if self.full.len() > known => Ok(Found::TryOthers),
             _ => Ok(Found::Nothing),
         }
+    }
+
+    /// The families whose spot quota is too small for what is asked for, however long one waits: no spot machine of theirs
+    /// runs that could end. EC2 refuses with the same words, without a number, where one does.
+    async fn too_small(
+        &mut self,
+        index: usize,
+        request: &Request,
+        refused: &[Refusal],
+    ) -> Vec<(usize, Mode, Family)> {
+        let spot = refused.iter().filter(|refusal| refusal.failure.is(&[SPOT_QUOTA]));
+        let families: BTreeSet<Family> = used_up(spot, &request.places).collect();
+        if families.is_empty() {
+            return Vec::new();
+        }
+        let region = &self.plan.regions[index].region;
+        let running = match machines::spot_types(&self.ec2.cloud, region).await {
+            Ok(types) => types.iter().map(|name| family(name)).collect::<BTreeSet<_>>(),
+            // Then it is waited for, as for a quota that another machine uses up.
+            Err(failure) => {
+                debug!("nobody knows which spot machines use up the quota in {region}: {failure}");
+                return Vec::new();
+            }
+        };
+        let unused = families.difference(&running).copied();
+        unused
+            .inspect(|family| self.refusals.add_small_quota(region, *family))
+            .map(|family| (index, request.mode, family))
+            .collect()
     }
 
     /// No answer came, so nobody knows whether there is a machine: it is looked for by its tags.

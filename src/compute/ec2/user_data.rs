@@ -9,8 +9,8 @@ use std::time::Duration;
 const GUARD: &str = include_str!("guard.sh");
 /// Where the agent and the guard meet.
 pub(super) const GUARD_FOLDER: &str = "/run/trainspot";
-/// Detaches the guard from cloud-init.
-const DETACH: &str = r#"sh -c "$0" "$0" "$@" </dev/null >/dev/null 2>&1 &"#;
+/// Starts the guard apart from cloud-init.
+const DETACH: &str = include_str!("detach.sh");
 
 /// How long a machine may live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

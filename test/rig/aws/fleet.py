@@ -15,6 +15,7 @@ from aws.launch import launch, merge, refuse
 _FAULTS = None
 CAPACITY = {}  # (type or "*", zone or "*") → score from 0 (none) to 10, set by a test
 ICE = "InsufficientInstanceCapacity"
+MOST_REQUIREMENTS = 4  # sets of requirements in one request
 
 
 def patch(faults):
@@ -85,6 +86,13 @@ class Request:
         for tags in self.tag_specifications:
             if tags["ResourceType"] not in ("fleet", "instance", "volume", "network-interface", "spot-instances-request"):
                 refuse("InvalidParameterValue", f"'{tags['ResourceType']}' is not a valid taggable resource type")
+        self.check_requirements()
+
+    def check_requirements(self):
+        overrides = [override for config in self.configs for override in config.get("Overrides") or []]
+        if sum("InstanceRequirements" in override for override in overrides) > MOST_REQUIREMENTS:
+            refuse("InvalidParameterValue", "Your request contains more than the maximum allowed number of "
+                   f"InstanceRequirements ({MOST_REQUIREMENTS})")
 
     def purchases(self):
         """What to get, and how many of each: [("spot", 1)]."""

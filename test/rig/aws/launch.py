@@ -20,6 +20,8 @@ from aws.spot import make_request
 from machines import LOCK
 
 _MACHINES = None
+_SKIPS_SHUTDOWN = False  # of the call that is being carried out
+_terminate_all = InstanceResponse.terminate_instances
 
 
 def patch(machines):
@@ -31,7 +33,10 @@ def patch(machines):
     Instance.instance_status = property(lambda self: _status(self, "instance"))
     Instance.system_status = property(lambda self: _status(self, "system"))
     InstanceResponse.run_instances = _run_instances
+    InstanceResponse.terminate_instances = _terminate_instances
     General.get_console_output = _console_output
+    InstanceBackend.all_reservations = _known_reservations
+    InstanceBackend.get_multi_instances_by_id = _known_instances
 
 
 def _private_address(subnet, instance):
@@ -41,12 +46,45 @@ def _private_address(subnet, instance):
     return address
 
 
+_all_reservations = InstanceBackend.all_reservations
+_get_multi_instances_by_id = InstanceBackend.get_multi_instances_by_id
+
+
+def _is_known(instance):
+    """EC2's parts agree with each other only in the end: a new instance may be unknown to a call for a while."""
+    machine = _MACHINES.by_id.get(instance.id)
+    return machine is None or machine.age() >= _MACHINES.unknown_seconds
+
+
+def _known_reservations(backend, filters=None):
+    reservations = _all_reservations(backend, filters)
+    for reservation in reservations:
+        reservation.instances = [instance for instance in reservation.instances if _is_known(instance)]
+    return [reservation for reservation in reservations if reservation.instances]
+
+
+def _known_instances(backend, instance_ids, filters=None):
+    for instance in _get_multi_instances_by_id(backend, instance_ids, filters):
+        if not _is_known(instance):
+            refuse("InvalidInstanceID.NotFound", f"The instance ID '{instance.id}' does not exist")
+    return _get_multi_instances_by_id(backend, instance_ids, filters)
+
+
 def _terminate(instance):
     previous = copy.copy(instance._state)
     machine = _MACHINES.by_id.get(instance.id)
     if machine:
-        machine.end("Client.UserInitiatedShutdown", "User initiated shutdown")
+        machine.end("Client.UserInitiatedShutdown", "User initiated shutdown", shutdown=not _SKIPS_SHUTDOWN)
     return previous
+
+
+def _terminate_instances(response):
+    global _SKIPS_SHUTDOWN
+    _SKIPS_SHUTDOWN = str(response._get_param("SkipOsShutdown")).lower() == "true"
+    try:
+        return _terminate_all(response)
+    finally:
+        _SKIPS_SHUTDOWN = False
 
 
 def _status(instance, kind):
@@ -57,8 +95,13 @@ def _status(instance, kind):
 
 
 def _console_output(response):
+    """Without `Latest` what EC2 has posted: after a start or an end, not what is printed now. Xen has no `Latest`."""
     instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
-    text = _MACHINES.get(instance.id).console()[-65536:].decode(errors="replace")
+    machine, latest = _MACHINES.get(instance.id), str(response._get_param("Latest")).lower() == "true"
+    if latest and instance.hypervisor == "xen":
+        refuse("UnsupportedOperation", "This instance type does not support retrieving the latest console logs. Supported "
+               "types are: Nitro-based instances.")
+    text = machine.console()[-65536:].decode(errors="replace") if latest or machine.gone.is_set() else ""
     return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(),
                          "Output": Base64EncodedString.from_raw_string(text)})
 

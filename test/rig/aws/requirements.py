@@ -33,6 +33,9 @@ def resolve(region, asked, architectures=(), spot=None):
     for name in ("VCpuCount", "MemoryMiB"):
         if "Min" not in asked.get(name, {}):
             raise EC2ClientError("MissingParameter", f"The request must contain the parameter {name}.Min")
+    if asked.get("AllowedInstanceTypes") and asked.get("ExcludedInstanceTypes"):
+        raise EC2ClientError("InvalidParameterCombination",
+                             "AllowedInstanceTypes and ExcludedInstanceTypes cannot be specified together.")
     offered = {offering["InstanceType"] for offering in INSTANCE_TYPE_OFFERINGS["region"].get(region, [])}
     kinds = [kind for kind in sorted(offered & set(INSTANCE_TYPES)) if _meets(INSTANCE_TYPES[kind], asked, architectures)]
     if spot is not None:

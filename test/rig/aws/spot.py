@@ -4,7 +4,7 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.spot_requests import LaunchSpecification, SpotInstanceRequest, SpotRequestBackend
 from moto.ec2.responses.spot_instances import SpotInstances
-from moto.ec2.utils import generic_filter, random_spot_request_id
+from moto.ec2.utils import filter_dict_attribute_mapping, generic_filter, random_spot_request_id
 
 from aws import prices
 
@@ -13,6 +13,7 @@ def patch():
     SpotRequestBackend.cancel_spot_instance_requests = _cancel
     SpotRequestBackend.describe_spot_instance_requests = _describe
     SpotInstances.request_spot_instances = _not_here
+    filter_dict_attribute_mapping["instance-lifecycle"] = "lifecycle"
 
 
 def _not_here(_):

@@ -17,6 +17,8 @@ struct Type {
     /// NVIDIA's only: the drivers of `deep-learning` are theirs.
     gpus: u32,
     gpu_memory: u64,
+    /// A part of an NVIDIA GPU, which needs NVIDIA's GRID driver. None of the images has that.
+    has_part_of_gpu: bool,
     architectures: Vec<String>,
     spot: bool,
 }
@@ -24,8 +26,10 @@ struct Type {
 impl From<sdk::InstanceTypeInfo> for Type {
     fn from(info: sdk::InstanceTypeInfo) -> Self {
         let gpu = info.gpu_info.unwrap_or_else(|| sdk::GpuInfo::builder().build());
-        let nvidia = gpu.gpus().iter().filter(|gpu| gpu.manufacturer() == Some("NVIDIA"));
-        let gpus = nvidia.map(|gpu| gpu.count().unwrap_or(0)).sum::<i32>();
+        let nvidia = || gpu.gpus().iter().filter(|gpu| gpu.manufacturer() == Some("NVIDIA"));
+        let gpus = nvidia().map(|gpu| gpu.count().unwrap_or(0)).sum::<i32>();
+        let has_part_of_gpu =
+            nvidia().any(|gpu| gpu.count().unwrap_or(0) == 0 && gpu.logical_gpu_count().unwrap_or(0) > 0);
         let processor = info.processor_info.and_then(|it| it.supported_architectures).unwrap_or_default();
         Self {
             name: info.instance_type.map(|name| name.as_str().to_owned()).unwrap_or_default(),
@@ -36,6 +40,7 @@ impl From<sdk::InstanceTypeInfo> for Type {
                 .and_then(|it| it.try_into().ok())
                 .unwrap_or(0),
             gpus: whole(Some(gpus)),
+            has_part_of_gpu,
             gpu_memory: if gpus > 0 { whole(gpu.total_gpu_memory_in_mib).into() } else { 0 },
             architectures: processor.iter().map(|it| it.as_str().to_owned()).collect(),
             spot: info.supported_usage_classes.unwrap_or_default().contains(&sdk::UsageClassType::Spot),
@@ -160,7 +165,9 @@ pub(in crate::compute::ec2) fn requirements(wanted: &Wanted) -> Option<sdk::Inst
         .memory_mib(sdk::MemoryMiBRequest::builder().min(mib(memory)).build())
         .instance_generations(sdk::InstanceGeneration::Current)
         .bare_metal(sdk::BareMetal::Excluded)
-        .burstable_performance(sdk::BurstablePerformance::Excluded);
+        .burstable_performance(sdk::BurstablePerformance::Excluded)
+        .excluded_instance_types("g6f.*")
+        .excluded_instance_types("gr6f.*");
     if !wanted.names_a_gpu() {
         let none = sdk::AcceleratorCountRequest::builder().max(0).build();
         return Some(request.accelerator_count(none).build());
@@ -206,6 +213,9 @@ fn named(
             (Some(it), _) if !it.architectures.iter().any(|its| its == architecture()) => {
                 problems.push(other_architecture(&it));
             }
+            (Some(it), _) if it.has_part_of_gpu => left_out.push(format!(
+                "{name} has a part of a GPU, which needs NVIDIA's GRID driver, and no image has that; take a type with a whole one"
+            )),
             (Some(it), _) if purchase == Purchase::Spot && !it.spot => {
                 left_out.push(format!("{name} cannot be had as spot (PURCHASE)"));
             }
@@ -289,6 +299,17 @@ mod tests {
         let zones = zones(&[("a.l", &["z1"])]);
         assert!(named(&names(&["a.l"]), never(), &zones, Purchase::Spot).is_err());
         assert!(named(&names(&["a.l"]), never(), &zones, Purchase::SpotThenOnDemand).is_ok());
+    }
+
+    #[test]
+    fn a_part_of_a_gpu_will_not_do() {
+        let part = Type { has_part_of_gpu: true, ..it("g6f.l") };
+        let zones = zones(&[("a.l", &["z1"]), ("g6f.l", &["z1"])]);
+        let (offers, left_out) =
+            named(&names(&["g6f.l", "a.l"]), vec![it("a.l"), part.clone()], &zones, Purchase::Spot).unwrap();
+        assert_eq!((offers.len(), left_out.len()), (1, 1));
+        let problems = named(&names(&["g6f.l"]), vec![part], &zones, Purchase::Spot).unwrap_err();
+        assert!(problems[0].text().contains("g6f.l has a part of a GPU"), "{problems:?}");
     }
 
     #[test]

@@ -1,0 +1,14 @@
+# Starts the guard, whose text is $0, with these arguments: as a unit of its own, or detached where that cannot be. Within
+# cloud-init's unit the guard, which heeds no SIGTERM, would keep the system from going down for as long as EC2 waits.
+# Without the usual dependencies, the unit starts before the rest of the system; with Restart, only its stop ends it.
+read -r up rest </proc/uptime
+export BEGAN="${up%.*}"
+# systemd expands variables in a command, and takes two dollars for one.
+text=$(printf %s "$0" | sed 's/\$/$$/g')
+unit() {
+	timeout 20 systemd-run --quiet --collect --unit=trainspot-guard --setenv="BEGAN=$BEGAN" \
+		-p DefaultDependencies=no -p Conflicts=shutdown.target -p Before=shutdown.target -p KillSignal=SIGKILL \
+		-p Restart=always -p RestartSec=1 -p StartLimitIntervalSec=0 -p OOMScoreAdjust=-1000 \
+		sh -c "$text" "$text" "$@"
+}
+unit "$@" </dev/null >/dev/null 2>&1 || sh -c "$0" "$0" "$@" </dev/null >/dev/null 2>&1 &
