@@ -1,6 +1,7 @@
 //! Which types will do: those that are named, as far as the region has them, or all with enough of everything.
 
 use super::super::failure::{Failure, call};
+use super::credits::surplus;
 use super::images::architecture;
 use super::problem::Problem;
 use super::{Choice, Offer};
@@ -74,6 +75,14 @@ pub(super) async fn find(ec2: &aws_sdk_ec2::Client, aws: &Aws, region: &str) -> 
             let (offers, left_out) = named(names, types, &zones, aws.purchase)?;
             for what in left_out {
                 tracing::warn!("INSTANCE_TYPE in {region}: {what}");
+            }
+            for (name, more) in offers.iter().map(|offer| (&offer.name, surplus(&offer.name))) {
+                if more > 0.0 {
+                    tracing::warn!(
+                        "INSTANCE_TYPE: {name} costs ${more:.4} an hour beside its price at full load, for CPU credits; a type \
+                         of the families c or m is mostly cheaper"
+                    );
+                }
             }
             offers
         }

@@ -1,6 +1,7 @@
 //! What would be rented, where, from which image and for how much: known before anything is rented.
 
 mod address;
+mod credits;
 mod images;
 mod instances;
 mod network;

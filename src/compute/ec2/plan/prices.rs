@@ -5,6 +5,7 @@
 use super::super::client::Cloud;
 use super::super::failure::{Failure, call};
 use super::Offer;
+use super::credits::surplus;
 use crate::compute::Rate;
 use crate::error::Error;
 use aws_sdk_ec2::types as sdk;
@@ -46,7 +47,10 @@ pub(in crate::compute::ec2) async fn rate(cloud: &Cloud, bought: Bought<'_>) -> 
     let key = (bought.instance_type.to_owned(), bought.zone.to_owned());
     let machine = if bought.spot { spot?.get(&key).copied()? } else { on_demand? };
     let address = if bought.public { ADDRESS } else { 0.0 };
-    Some(Rate { machine, on_demand, extras: disk.unwrap_or(0.0) + address })
+    // A training keeps the processors busy, so what is charged for that is charged all the time.
+    let credits = surplus(bought.instance_type);
+    let on_demand = on_demand.map(|price| price + credits);
+    Some(Rate { machine: machine + credits, on_demand, extras: disk.unwrap_or(0.0) + address })
 }
 
 /// Puts the current prices into offers, and the cheapest first. The on-demand price is asked for of the first
@@ -67,7 +71,7 @@ pub(super) async fn fill(cloud: &Cloud, region: &str, offers: &mut [Offer], show
 }
 
 fn cheapest(offer: &Offer) -> f64 {
-    offer.spot.iter().filter_map(|(_, price)| *price).fold(f64::INFINITY, f64::min)
+    offer.spot.iter().filter_map(|(_, price)| *price).fold(f64::INFINITY, f64::min) + surplus(&offer.name)
 }
 
 /// Spot prices of many types, by type and zone; none of what AWS does not tell.

@@ -1,5 +1,6 @@
 //! The plan as a dry run tells it.
 
+use super::credits::surplus;
 use super::{Network, Offer, Plan, RegionPlan, SHOWN, prices};
 use crate::config::aws::{Aws, Purchase};
 use crate::log::count;
@@ -25,7 +26,7 @@ fn region(plan: &RegionPlan, aws: &Aws, max_runtime: Duration) -> String {
     let image = &plan.image;
     let size = image.disk_size(aws.disk_size);
     let price = plan.disk_price.map_or_else(String::new, |price| format!(", ${price:.4}/h"));
-    let lines = [
+    let lines = vec![
         ("Image", format!("{} ({}), login as {}", image.name, image.id, image.user)),
         ("Disk", format!("{size} GiB {}, encrypted, deleted with the machine{price}", aws.disk_type)),
         ("Network", network(&plan.network)),
@@ -33,8 +34,20 @@ fn region(plan: &RegionPlan, aws: &Aws, max_runtime: Duration) -> String {
         ("Purchase", purchase(aws)),
         ("At most", at_most(plan, aws, max_runtime)),
     ];
-    let facts = lines.map(|(name, value)| format!("  {:<10}{value}", format!("{name}:")));
+    let lines = lines.into_iter().chain(credits(&plan.machine.types).map(|text| ("Credits", text)));
+    let facts: Vec<_> = lines.map(|(name, value)| format!("  {:<10}{value}", format!("{name}:"))).collect();
     format!("{}\n{}\n{}", plan.region, table(&plan.machine.types), facts.join("\n"))
+}
+
+/// What burstable types cost beside the prices of the table, if there are any among the offers.
+fn credits(offers: &[Offer]) -> Option<String> {
+    let charged =
+        offers.iter().map(|offer| (&offer.name, surplus(&offer.name))).filter(|(_, more)| *more > 0.0);
+    let each: Vec<_> = charged.map(|(name, more)| format!("{name} ${more:.4}/h")).collect();
+    let types = each.join(", ");
+    (!each.is_empty()).then(|| {
+        format!("at full load {types} more; a type of the families c or m is mostly cheaper, and MAX_COST counts it")
+    })
 }
 
 fn table(offers: &[Offer]) -> String {
@@ -139,11 +152,12 @@ fn highest(offer: &Offer, aws: &Aws) -> Option<f64> {
         (Some(most), Some(full)) => Some(most.min(full)),
         (most, full) => most.or(full).or(now),
     };
-    match aws.purchase {
+    let price = match aws.purchase {
         Purchase::Spot => spot,
         Purchase::SpotThenOnDemand => offer.on_demand.or(spot),
         Purchase::OnDemand => offer.on_demand,
-    }
+    };
+    price.map(|price| price + surplus(&offer.name))
 }
 
 fn too_low(plan: &Plan, aws: &Aws) -> Option<String> {

@@ -88,3 +88,12 @@ fn what_is_too_much_is_counted() {
     assert!(!text.contains("\n  m12.l "), "{text}");
     assert!(text.contains("\n  … and 3 more types that will do\n"), "{text}");
 }
+
+#[test]
+fn what_burstable_types_cost_at_full_load_is_told_and_counted() {
+    let burstable = vec![offer("t3.medium", 0, &[("eu-west-1a", Some(0.0150))], Some(0.0456))];
+    let text = plan(burstable).text(&aws(), HALF_A_DAY);
+    assert!(text.contains("\n  Credits:  at full load t3.medium $0.0800/h more; "), "{text}");
+    assert!(text.contains("at $0.1366/h"), "{text}");
+    assert!(!plan(types()).text(&aws(), HALF_A_DAY).contains("Credits"));
+}
