@@ -1,5 +1,6 @@
 //! Renting from AWS.
 
+mod boot;
 mod campaign;
 mod credentials;
 mod endings;

@@ -4,7 +4,9 @@ use super::Ec2;
 use super::failure::{Class, Failure, call};
 use super::group::PORT;
 use super::machines::{Seen, State, UNKNOWN_AFTER_LAUNCH, describe};
+use super::plan::public_address;
 use super::tags::HOST_KEY;
+use super::takeover::admit;
 use super::user_data::GUARD_FOLDER;
 use crate::agent::Ending;
 use crate::compute::{Machine, Order};
@@ -15,17 +17,21 @@ use crate::log::lines::Lines;
 use crate::log::progress::{in_words, while_waiting};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// Between two looks at a machine that is coming up.
 const LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// Between two looks at a machine that is up, but may end meanwhile.
 const WATCH: Duration = Duration::from_secs(5);
+/// How long a machine may give no answer by SSH before the pipe looks its own address up again: a part of the boot's time.
+const LONGEST_SSH_SILENCE: Duration = Duration::from_mins(1);
+const SSH_SILENCES_A_BOOT: u32 = 6;
 /// The SSH client knows best what it met, so its time is over a little earlier than that of the whole boot.
 const LAST_WORD: Duration = Duration::from_secs(2);
 /// Of the console, which may be that of an image that prints a lot.
@@ -109,7 +115,11 @@ impl Ec2 {
         steps.enter("ssh");
         let link = if seen.tag(HOST_KEY) == Some(&self.host_key) {
             let left = self.aws.boot_timeout.saturating_sub(steps.start.elapsed() + LAST_WORD);
-            SshLink::open(self.door(seen, &self.host_key)?, left).await?
+            let door = self.door(seen, &self.host_key)?;
+            tokio::select! {
+                link = SshLink::open(door, left) => link?,
+                never = self.follow_own_address(seen) => match never {},
+            }
         } else {
             self.take_over(seen).await?
         };
@@ -118,6 +128,34 @@ impl Ec2 {
             run_once(&link, script).await?;
         }
         Ok(link)
+    }
+
+    /// Lets in each address that the pipe turns out to have, as long as the machine does not answer: behind a NAT or a proxy
+    /// with several addresses, the one that was asked for may not be the one from which SSH comes. Never returns.
+    async fn follow_own_address(&self, seen: &Seen) -> Infallible {
+        let interval = LONGEST_SSH_SILENCE.min(self.aws.boot_timeout / SSH_SILENCES_A_BOOT);
+        let planned = self.planned(&seen.region).map(|plan| &plan.network);
+        let mut inbound = planned.map_or_else(Vec::new, |network| network.inbound.clone());
+        // Where the user says who may come in, or the address is one of the VPC, the public one says nothing.
+        let is_own = self.aws.ssh_cidrs.is_empty() && planned.is_some_and(|network| !network.by_private);
+        if !is_own || self.aws.security_group.is_some() {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(interval).await;
+            let Ok(address) = public_address(&self.aws.public_ip_url).await else { continue };
+            let range = ipnet::IpNet::from(address).to_string();
+            if inbound.contains(&range) {
+                continue;
+            }
+            warn!(
+                "the machine does not answer, and this pipe's address is {address} now: it is let in as well"
+            );
+            match admit(&self.cloud, seen, std::slice::from_ref(&range)).await {
+                Ok(()) => inbound.push(range),
+                Err(error) => warn!("{}", chain(&error)),
+            }
+        }
     }
 
     /// Waits until the machine runs and has its addresses.

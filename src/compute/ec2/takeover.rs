@@ -98,8 +98,8 @@ async fn enter(cloud: &Cloud, seen: &Seen, door: Door, inbound: &[String]) -> Re
     link.map_err(|error| missing(seen, "EC2 Instance Connect does not let us in").source(error))
 }
 
-/// Lets this pipe in, whose address may not be that of the one that launched the machine.
-async fn admit(cloud: &Cloud, seen: &Seen, inbound: &[String]) -> Result<()> {
+/// Lets this pipe in by the run's group: its address may not be that of the pipe that launched the machine.
+pub(super) async fn admit(cloud: &Cloud, seen: &Seen, inbound: &[String]) -> Result<()> {
     let Some(run) = seen.tag(RUN) else { return Ok(()) };
     for group in group::tagged_with(cloud, &seen.region, tagged(RUN, run)).await? {
         group::let_in(cloud, &seen.region, group.group_id().unwrap_or_default(), inbound).await?;

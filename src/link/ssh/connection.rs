@@ -233,7 +233,8 @@ fn refused(door: &Door, last: &BTreeMap<IpAddr, Refusal>, within: &str) -> Error
     } else if !last.is_empty() && last.values().all(|refusal| matches!(refusal, Refusal::WrongKey)) {
         "somebody else answers at that address, and was told nothing; a private address leads to the machine only from inside its VPC"
     } else {
-        "check that the security group lets this pipe's address in, that the subnet has a route to it, and that a private address is used only inside the VPC"
+        "check that the security group lets this pipe's address in (SSH_CIDR names others, for a pipe behind several), that the \
+         subnet has a route to it, and that a private address is used only inside the VPC"
     };
     Error::new(format!("cannot log in to the machine by SSH{within}")).source(why).hint(hint)
 }
