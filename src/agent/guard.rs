@@ -54,7 +54,7 @@ impl Guard {
 
     fn beat(&mut self) -> Result<()> {
         (self.beats, self.last) = (self.beats + 1, Some(Instant::now()));
-        // The guard sees any change as a sign of life, so it may also read an empty file.
+        // The guard looks at the time of the file alone; the number is for people who look.
         let written = fs::write(self.folder.join("alive"), format!("{}\n", self.beats));
         written.with_context(|| format!("cannot give the guard in {} a sign of life", self.folder.display()))
     }

@@ -1,5 +1,6 @@
 # Powers this machine off for good when nobody needs it: no agent within $1 s, none that lives for $2 s, after $3 s in any
 # case, or when told by $4/end. It forks for nothing but sleep; without even that, it starts anew in place from its text, $0.
+# $4/alive belongs to the training's user, who may make anything of it: it is never read, only its time is looked at.
 boot=$1 grace=$2 life=$3 dir=$4
 anew='exec sh -c "$0" "$0" "$boot" "$grace" "$life" "$dir"'
 trap "$anew" EXIT
@@ -22,11 +23,13 @@ now
 export BEGAN="${BEGAN:-$up}"
 seen= heard=$up
 [ -d "$dir" ] || mkdir -m 1777 "$dir"
+: >"$dir/heard"
 while :; do
 	now
-	alive=
-	[ -f "$dir/alive" ] && read -r alive <"$dir/alive"
-	if [ -n "$alive" ] && [ "$alive" != "$seen" ]; then seen=$alive heard=$up; fi
+	if [ "$dir/alive" -nt "$dir/heard" ]; then
+		seen=1 heard=$up
+		: >"$dir/heard"
+	fi
 	if [ -e "$dir/end" ]; then
 		off 'it is no longer needed'
 	elif [ $((up - BEGAN)) -ge "$life" ]; then

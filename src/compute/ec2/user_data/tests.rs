@@ -127,8 +127,6 @@ fn a_living_agent_keeps_it_on_and_a_silent_one_for_the_grace() {
     for beat in 0..12 {
         guard.write("alive", &format!("{beat}\n"));
         std::thread::sleep(Duration::from_millis(500));
-        // What is being written may be read empty.
-        guard.write("alive", "");
     }
     assert!(guard.is_on());
     guard.write("alive", "12\n");
@@ -136,6 +134,20 @@ fn a_living_agent_keeps_it_on_and_a_silent_one_for_the_grace() {
     let (seconds, words) = guard.off();
     assert!(seconds - silent >= 1.0, "{seconds}, {silent}");
     assert!(words.contains("no sign of the agent for 2 s"), "{words}");
+}
+
+/// A file of the training's user must not hold the guard up: neither one without an end nor one that nobody writes to.
+#[test]
+fn nothing_that_the_training_makes_of_the_sign_of_life_blocks_it() {
+    let endless = |alive: &Path| fs::File::create(alive).unwrap().set_len(1 << 40).unwrap();
+    let pipe = |alive: &Path| assert!(Command::new("mkfifo").arg(alive).status().unwrap().success());
+    let link = |alive: &Path| std::os::unix::fs::symlink("/dev/zero", alive).unwrap();
+    for make in [&endless as &dyn Fn(&Path), &pipe, &link] {
+        let guard = Guarded::start(60, 60, 3, true);
+        guard.write("heard", "");
+        make(&guard.folder.path().join("run/alive"));
+        assert!(guard.off().1.contains("it has lived for 3 s"));
+    }
 }
 
 #[test]
@@ -165,7 +177,8 @@ fn the_kernel_is_the_last_resort() {
 #[test]
 fn it_outlives_the_signals_of_a_shutdown_that_hangs() {
     let mut guard = Guarded::start(3, 60, 60, true);
-    guard.write("alive", "");
+    // Once the guard heeds signals as it will.
+    guard.write("ready", "");
     for signal in ["TERM", "HUP", "INT"] {
         let pid = guard.process.id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
