@@ -4,6 +4,7 @@
 mod kill;
 mod publish;
 mod refusals;
+mod snapshot;
 mod transport;
 mod workspace;
 

@@ -27,6 +27,7 @@ pub use home::Home;
 pub use verbs::Wanted;
 
 use crate::error::{Context as _, Error, Result};
+use crate::repo::Snapshot;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "supervise" => supervise::run(&home, flags.orders()?),
         "ask" => verbs::ask(&home),
         "unpack" => verbs::unpack(&home),
+        "commit" => Snapshot::restore(std::io::stdin().lock(), &home.work()),
         "pack" => verbs::pack(&home),
         "pack-checkpoint" => {
             verbs::pack_checkpoint(&home, flags.get("--number")?.parse().context("agent: --number")?)

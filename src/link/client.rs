@@ -7,6 +7,7 @@ use crate::agent::protocol::{Reply, Request, Status, Wish};
 use crate::dvc;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::log::progress::Progress;
+use crate::repo::Snapshot;
 use crate::transfer::{Entry, Header, Place, Sender, receive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,6 +97,23 @@ impl<L: Link> Agent<L> {
         let ended = meter.watch(async { Ok(tokio::join!(pumped, finished)) }).await;
         let (sent, finished) = ended.context("cannot send files")?;
         both(sent.context("cannot send files")?, finished?.check("the machine cannot take the files"))
+    }
+
+    /// Makes the machine's workspace a git repository of one commit, whose files must be there already.
+    pub async fn send_commit(&self, commit: &Snapshot) -> Result<()> {
+        const WHAT: &str = "cannot send the commit";
+        let Session { input, output, finished } = self.link.agent("commit", &[]).await?;
+        drop(output);
+        let mut bytes = Vec::new();
+        commit.write(&mut bytes)?;
+        let sent = async {
+            let Some(mut input) = input else { return Ok(()) };
+            input.write_all(&bytes).await?;
+            input.shutdown().await
+        };
+        // The machine says nothing while it works.
+        let (sent, finished) = Meter::default().watch(async { Ok(tokio::join!(sent, finished)) }).await?;
+        both(sent.context(WHAT), finished?.check(WHAT))
     }
 
     /// Brings files that the training made into `folder`. No file arrives when a required pattern matches nothing.

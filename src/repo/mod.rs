@@ -12,10 +12,12 @@ mod outputs;
 mod pack;
 mod publish;
 mod scratch;
+mod snapshot;
 mod transport;
 mod workspace;
 
 pub use publish::{Destination, Publication, Published};
+pub use snapshot::Snapshot;
 pub use transport::{Access, Remote};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -98,13 +100,22 @@ impl Checkout {
         workspace::list(&open(&self.root)?, &self.root, include)
     }
 
-    /// The files that git tracks at or below one of these paths.
+    /// The commit that is checked out, for a machine to make a repository of: it has no history and nothing secret.
+    ///
+    /// Commits that are made on the machine get this name and e-mail address.
+    pub fn snapshot(&self, user_name: &str, user_email: &str) -> Result<Snapshot> {
+        Snapshot::take(&self.root, user_name, user_email)
+    }
+
+    /// What git tracks at or below one of these paths, or above one where that is no folder: a file, a link or a submodule.
     ///
     /// # Errors
     /// The clone cannot be read.
     pub fn tracked(&self, paths: &[String]) -> Result<Vec<PathBuf>> {
         let all = workspace::tracked(&open(&self.root)?).context("cannot list the files that git tracks")?;
-        Ok(all.into_iter().filter(|file| paths.iter().any(|path| file.starts_with(path))).collect())
+        let touches =
+            |file: &PathBuf, path: &String| file.starts_with(path) || Path::new(path).starts_with(file);
+        Ok(all.into_iter().filter(|file| paths.iter().any(|path| touches(file, path))).collect())
     }
 
     /// The content of the file `path` at `commit`, or `None` where there is no such file.

@@ -34,6 +34,7 @@ impl Scene {
             checkpoints: Checkpoints::new(self.folder.path(), &run).unwrap(),
             clone_dir: &clone_dir,
             workspace: Vec::new(),
+            commit: crate::repo::Snapshot::default(),
             harvest: async |_: &Agent<Fake>, _: &Trained| harvest().await,
             clock: RefCell::default(),
             spec: Spec {
@@ -152,7 +153,13 @@ async fn a_machine_that_must_not_be_ended_is_left_and_no_other_one_is_launched()
 
 #[tokio::test(start_paused = true)]
 async fn a_link_that_breaks_once_is_opened_again() {
-    for failing in [vec!["follow"], vec!["follow", "ask"], vec!["unpack"], vec!["unpack", "ask", "follow"]] {
+    for failing in [
+        vec!["follow"],
+        vec!["follow", "ask"],
+        vec!["unpack"],
+        vec!["commit"],
+        vec!["unpack", "ask", "follow"],
+    ] {
         let scene = Scene::new(&[Fate::Trains], &failing);
         assert!(scene.train().await.is_ok(), "{failing:?}");
         assert_eq!(scene.fake.world.lock().unwrap().servers.len(), 1);
@@ -224,11 +231,14 @@ async fn the_next_machine_is_asked_for_before_the_old_one_is_gone() {
         [
             "launch 0 not []",
             "unpack 0",
+            "commit 0",
             "launch 1 not [\"t0\"]",
             "unpack 1",
+            "commit 1",
             "unpack 1",
             "launch 2 not [\"t1\"]",
             "unpack 2",
+            "commit 2",
             "unpack 2",
             // What its provider takes within the hour is free, unless we end it: that comes last.
             "terminate 0",

@@ -88,6 +88,7 @@ async fn run_on<C: Compute>(
         spec: spec(config, train, clone.commit()),
         clone_dir: &config.clone_dir,
         workspace: workspace(&clone, config, train)?,
+        commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
         checkpoints: Checkpoints::new(&train.scratch, &run)?,
         harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
             *home.borrow_mut() = bring(agent, trained, config, &order).await?;

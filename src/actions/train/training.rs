@@ -10,6 +10,7 @@ use crate::error::{Error, Result, chain};
 use crate::link::Agent;
 use crate::log::count;
 use crate::log::progress::in_words;
+use crate::repo::Snapshot;
 use crate::retry::retry;
 use crate::transfer::{Entry, find};
 use std::cell::{RefCell, RefMut};
@@ -24,6 +25,8 @@ pub(in crate::actions) struct Training<'a, H> {
     /// The clone, and what of it goes along.
     pub(in crate::actions) clone_dir: &'a Path,
     pub(in crate::actions) workspace: Vec<Entry>,
+    /// The commit of the clone: DVC and others want a git repository around the workspace.
+    pub(in crate::actions) commit: Snapshot,
     pub(in crate::actions) checkpoints: Checkpoints,
     pub(in crate::actions) harvest: H,
     pub(in crate::actions) clock: RefCell<Clock>,
@@ -143,6 +146,7 @@ impl<H> Training<'_, H> {
         }
         let start = Instant::now();
         agent.send(self.clone_dir, self.workspace.clone(), "sending the workspace").await?;
+        agent.send_commit(&self.commit).await?;
         let seconds = start.elapsed().as_secs_f64();
         info!("sent the workspace: {} ({seconds:.1} s)", count(self.workspace.len(), "file"));
         let mut spec = self.spec.clone();

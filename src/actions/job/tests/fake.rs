@@ -169,8 +169,8 @@ impl Link for Fake {
         if self.fails(verb) {
             return Err(Error::new("the link is down"));
         }
-        if verb == "unpack" {
-            self.note(format!("unpack {}", self.number));
+        if matches!(verb, "unpack" | "commit") {
+            self.note(format!("{verb} {}", self.number));
         }
         let ((input, far_input), (output, far_output)) =
             (tokio::io::duplex(1 << 20), tokio::io::duplex(1 << 20));
