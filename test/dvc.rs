@@ -6,6 +6,8 @@ mod files;
 mod flow;
 mod formats;
 mod gdrive;
+mod machine;
+mod monorepo;
 mod oracle;
 mod pipelines;
 mod push;

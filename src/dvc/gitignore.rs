@@ -1,20 +1,26 @@
 //! The line that `dvc add` writes into `.gitignore`.
 
+use std::path::Path;
+
 /// The text of a `.gitignore` with a line for `name`, which is beside it and not ignored yet.
 ///
 /// DVC escapes what is special anywhere in a pattern, and leaves spaces as they are. It means not to write a line that
 /// is there, but looks for it after the file's end: one that a later line takes back is written once more.
 pub(super) fn with_entry(old: &str, name: &str) -> String {
     let separator = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };
-    let mut text = format!("{old}{separator}/");
-    for c in name.chars() {
+    format!("{old}{separator}{}\n", pattern(Path::new(name)))
+}
+
+/// The pattern for one path, relative to the file's folder.
+pub(super) fn pattern(path: &Path) -> String {
+    let mut pattern = String::from("/");
+    for c in path.to_string_lossy().chars() {
         if "\\[]!*#?".contains(c) {
-            text.push('\\');
+            pattern.push('\\');
         }
-        text.push(c);
+        pattern.push(c);
     }
-    text.push('\n');
-    text
+    pattern
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `.dvc` files: new ones as `dvc add` writes them, and old ones changed in place as it changes them.
 
-use super::Oid;
 use super::outs::PointerFile;
 use super::yaml::{Document, Place, Value, scalar};
+use super::{Md5, Oid};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -24,6 +24,12 @@ pub struct Pointer {
 const STALE: [&str; 4] = ["version_id", "etag", "checksum", "cloud"];
 
 impl Pointer {
+    /// The pointer to an empty file, where only the form of a `.dvc` file counts.
+    #[must_use]
+    pub(super) fn to_nothing() -> Self {
+        Self { oid: Md5::of(b""), size: 0, files: None, executable: false }
+    }
+
     /// A new `.dvc` file for `name`, which is beside it.
     #[must_use]
     pub fn create(&self, name: &str) -> String {

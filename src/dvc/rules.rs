@@ -14,6 +14,25 @@ pub(super) enum Kind {
     Dvc,
 }
 
+impl Kind {
+    /// The name of the files that hold the rules.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Git => ".gitignore",
+            Self::Dvc => ".dvcignore",
+        }
+    }
+}
+
+/// A path that rules take.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// The path that is named: the one asked about, or a folder above it.
+    pub(super) path: PathBuf,
+    /// The folder of the file with the rule, and its line; none for what is never part of a repository's data.
+    pub(super) by: Option<(PathBuf, String)>,
+}
+
 /// The rules of a repository, read as they are asked for.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -25,6 +44,8 @@ pub(super) struct Rules {
 
 #[derive(Debug)]
 struct Rule {
+    /// The line as it is written.
+    line: String,
     glob: GlobMatcher,
     /// The rule brings back what an earlier one took.
     negated: bool,
@@ -42,19 +63,35 @@ impl Rules {
 
     /// Whether the rules take a path, relative to the root, or a folder above it.
     pub(super) fn take(&mut self, path: &Path, folder: bool) -> Result<bool> {
-        for above in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
-            if above != Path::new("") && self.take_one(above, true)? {
-                return Ok(true);
-            }
-        }
-        self.take_one(path, folder)
+        Ok(self.taken(path, folder)?.is_some())
     }
 
-    /// The same, for a path whose folders are not taken.
+    /// Whether the rules take a path whose folders are not taken.
     pub(super) fn take_one(&mut self, path: &Path, folder: bool) -> Result<bool> {
-        if self.always(path, folder) {
-            return Ok(true);
+        Ok(self.always(path, folder) || self.deciding(path, folder)?.is_some_and(|(rule, _)| !rule.negated))
+    }
+
+    /// What takes a path, relative to the root: a rule for it, or for the topmost folder above it that one takes.
+    pub(super) fn taken(&mut self, path: &Path, folder: bool) -> Result<Option<Taken>> {
+        let above: Vec<_> = path.ancestors().skip(1).filter(|above| *above != Path::new("")).collect();
+        let folders = above.into_iter().rev().map(|above| (above, true));
+        for (path, folder) in folders.chain([(path, folder)]) {
+            let taken = |by| Ok(Some(Taken { path: path.to_owned(), by }));
+            if self.always(path, folder) {
+                return taken(None);
+            }
+            if let Some((rule, of)) = self.deciding(path, folder)?
+                && !rule.negated
+            {
+                let by = (of.to_owned(), rule.line.clone());
+                return taken(Some(by));
+            }
         }
+        Ok(None)
+    }
+
+    /// The rule that decides on a path whose folders are not taken, and the folder of its file.
+    fn deciding<'a>(&mut self, path: &'a Path, folder: bool) -> Result<Option<(&Rule, &'a Path)>> {
         let parents: Vec<&Path> = path.ancestors().skip(1).collect();
         for parent in &parents {
             self.load(parent)?;
@@ -64,10 +101,20 @@ impl Rules {
             let below = if self.kind == Kind::Git { path.strip_prefix(parent).unwrap_or(path) } else { path };
             let rules = self.files.get(parent).map_or(&[][..], Vec::as_slice);
             if let Some(rule) = rules.iter().rev().find(|rule| rule.matches(below, folder, self.kind)) {
-                return Ok(!rule.negated);
+                return Ok(Some((rule, parent)));
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// The text of a folder's file.
+    pub(super) fn text(&self, folder: &Path) -> Result<String> {
+        let path = self.root.join(folder).join(self.kind.file());
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if is_absent(&error) => Ok(String::new()),
+            Err(error) => Err(error).with_context(|| format!("cannot read '{}'", path.display())),
+        }
     }
 
     /// Replaces the rules of a folder.
@@ -80,17 +127,10 @@ impl Rules {
     }
 
     fn load(&mut self, folder: &Path) -> Result<()> {
-        if self.files.contains_key(folder) {
-            return Ok(());
+        if !self.files.contains_key(folder) {
+            let text = self.text(folder)?;
+            self.set(folder, &text);
         }
-        let path =
-            self.root.join(folder).join(if self.kind == Kind::Git { ".gitignore" } else { ".dvcignore" });
-        let text = match std::fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if is_absent(&error) => String::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read '{}'", path.display())),
-        };
-        self.set(folder, &text);
         Ok(())
     }
 
@@ -117,7 +157,7 @@ impl Rule {
     fn of_git(line: &str) -> Option<Self> {
         let (negated, folders, pattern) = parts(trim_end(line))?;
         let pattern = if pattern.contains('/') { root(pattern).to_owned() } else { format!("**/{pattern}") };
-        Some(Self { glob: glob(&pattern)?, negated, folders, inside: false })
+        Some(Self { line: line.to_owned(), glob: glob(&pattern)?, negated, folders, inside: false })
     }
 
     /// A line of the `.dvcignore` in `folder`, as a rule for paths from the root.
@@ -138,7 +178,7 @@ impl Rule {
             pattern.strip_suffix("/**").map_or((false, pattern), |pattern| (true, pattern));
         let front = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let pattern = format!("{front}{}{pattern}", if everywhere { "**/" } else { "" });
-        Some(Self { glob: glob(&pattern)?, negated, folders, inside })
+        Some(Self { line: line.to_owned(), glob: glob(&pattern)?, negated, folders, inside })
     }
 
     fn matches(&self, path: &Path, folder: bool, kind: Kind) -> bool {

@@ -1,12 +1,13 @@
 //! All of it in one: hashes a run's outputs, sends them, and says what to commit.
 
 use super::remote::{self, Place};
-use super::{Cached, Change, Pointer, Pushed, Remotes, Shipment, Tracked, Tracking, cached, push, track};
-use crate::error::{Context as _, Error, Kind, Result};
+use super::{Cached, Change, Pointer, Pushed, Remotes, Shipment, Tracked, Tracking};
+use super::{cached, foresee, push, repositories, track};
+use crate::error::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Whose the variables are that begin so.
 const FAMILIES: [(&str, &[&str]); 7] = [
@@ -66,18 +67,20 @@ impl Order {
     /// Finds out what can be known before there are outputs: whether there is a remote, and whether they can be DVC's.
     ///
     /// # Errors
-    /// `.dvc/config` names no remote, or one that is not supported; git tracks an output.
+    /// `.dvc/config` names no remote, or one that is not supported; DVC would refuse an output, or git its pointer.
     pub fn check(&self, root: &Path) -> Result<()> {
-        let remotes = self.remotes(root)?;
-        if !self.outputs.is_empty() || self.remote.is_some() {
-            remote::check(&remotes.choose(None)?)?;
+        let repositories = self.repositories(root)?;
+        for repository in &repositories {
+            let foreseen = repository.with_tracking(self, root, foresee)?;
+            foreseen.remotes.iter().try_for_each(remote::check)?;
         }
-        match self.outputs.iter().find(|output| self.is_in_git(output)) {
-            Some(output) => Err(Error::new(format!("git tracks '{output}' of DVC_OUTPUTS, so DVC cannot"))
-                .kind(Kind::Configuration)
-                .hint(format!("run `git rm -r --cached '{output}'` and commit that; or name it in OUTPUTS"))),
-            None => Ok(()),
+        if self.outputs.is_empty() && self.remote.is_some() {
+            // Whether a repository has anything to push shows after the training.
+            let known =
+                repositories.iter().map(|repository| remote::check(&repository.remotes.choose(None)?));
+            return known.reduce(Result::or).unwrap_or(Ok(()));
         }
+        Ok(())
     }
 
     /// The same with no other credentials than those that the repository's kinds of remotes take.
@@ -85,8 +88,9 @@ impl Order {
     /// # Errors
     /// `.dvc/config` cannot be read.
     pub fn narrowed(mut self, root: &Path) -> Result<Self> {
-        let remotes = self.remotes(root)?;
-        let schemes = remotes.schemes();
+        let repositories = self.repositories(root)?;
+        let schemes: BTreeSet<_> =
+            repositories.iter().flat_map(|repository| repository.remotes.schemes()).collect();
         self.environment.retain(|name, _| {
             let family = FAMILIES.iter().find(|(family, _)| name.starts_with(family));
             family.is_none_or(|(_, kinds)| kinds.iter().any(|kind| schemes.contains(kind)))
@@ -94,12 +98,70 @@ impl Order {
         Ok(self)
     }
 
+    /// The DVC repositories of the clone at `root` that hold outputs; with `push`, all of its DVC repositories.
+    fn repositories(&self, root: &Path) -> Result<Vec<Repository>> {
+        let mut outputs = repositories::of_outputs(root, &self.outputs)?;
+        if self.push {
+            for folder in repositories::all(root)? {
+                outputs.entry(folder).or_default();
+            }
+        }
+        if outputs.is_empty() {
+            outputs.insert(PathBuf::new(), Vec::new());
+        }
+        outputs
+            .into_iter()
+            .map(|(folder, outputs)| {
+                let remotes = self.remotes(&root.join(&folder))?;
+                Ok(Repository { folder, outputs, remotes })
+            })
+            .collect()
+    }
+
     fn remotes(&self, root: &Path) -> Result<Remotes> {
         Remotes::load(root, self.remote.as_deref(), self.environment.clone())
     }
 
-    fn is_in_git(&self, path: &str) -> bool {
-        self.in_git.iter().any(|tracked| Path::new(tracked).starts_with(path))
+    /// What git tracks at, below or above a path.
+    fn in_git(&self, path: &Path) -> Option<String> {
+        let found = self
+            .in_git
+            .iter()
+            .find(|tracked| Path::new(tracked).starts_with(path) || path.starts_with(tracked));
+        found.cloned()
+    }
+}
+
+/// A DVC repository of a clone, and the outputs that belong to it.
+struct Repository {
+    /// Its folder, relative to the clone.
+    folder: PathBuf,
+    /// Relative to its folder.
+    outputs: Vec<String>,
+    remotes: Remotes,
+}
+
+impl Repository {
+    fn with_tracking<T>(
+        &self,
+        order: &Order,
+        root: &Path,
+        work: impl FnOnce(&Tracking<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let in_git = |path: &Path| order.in_git(path);
+        let Self { folder, outputs, remotes } = self;
+        work(&Tracking { root, folder, outputs, in_git: &in_git, remotes })
+    }
+
+    /// What the machine has of it to send. Blocks its thread.
+    fn read(&self, order: &Order, root: &Path) -> Result<(Tracked, Cached)> {
+        let tracked = self.with_tracking(order, root, track)?;
+        let mut cached =
+            if order.push { cached(&root.join(&self.folder), &self.remotes)? } else { Cached::default() };
+        for path in &mut cached.elsewhere {
+            *path = self.folder.join(&*path).to_string_lossy().into_owned();
+        }
+        Ok((tracked, cached))
     }
 }
 
@@ -119,23 +181,31 @@ impl fmt::Debug for Order {
 pub async fn store(root: &Path, order: &Order) -> Result<Stored> {
     let (root, order) = (root.to_owned(), order.clone());
     let read = move || {
-        let remotes = order.remotes(&root)?;
-        let in_git = |path: &str| order.is_in_git(path);
-        let tracking = Tracking { root: &root, outputs: &order.outputs, in_git: &in_git, remotes: &remotes };
-        let tracked = track(&tracking)?;
-        let cached = if order.push { cached(&root, &remotes)? } else { Cached::default() };
-        Ok::<_, Error>((tracked, cached))
+        let repositories = order.repositories(&root)?;
+        repositories.iter().map(|repository| repository.read(&order, &root)).collect::<Result<Vec<_>>>()
     };
     let read = tokio::task::spawn_blocking(read).await.context("hashing ended unexpectedly")?;
-    let (Tracked { changes, shipments, pointers, skipped }, cached) = read?;
-    let mut sent = Vec::new();
-    for shipment in shipments.iter().chain(&cached.shipments) {
-        sent.push(send(shipment).await?);
+    let mut stored = Stored::default();
+    for (tracked, cached) in read? {
+        for shipment in tracked.shipments.iter().chain(&cached.shipments) {
+            stored.sent.push(send(shipment).await?);
+        }
+        stored.add(tracked, &cached);
     }
-    let skipped = skipped.iter().map(|path| format!("'{path}' is a link to a folder, which DVC leaves out"));
-    let elsewhere =
-        cached.elsewhere.iter().map(|path| format!("'{path}' is not on this machine, so it was not sent"));
-    Ok(Stored { changes, pointers, sent, warnings: skipped.chain(elsewhere).collect() })
+    Ok(stored)
+}
+
+impl Stored {
+    fn add(&mut self, tracked: Tracked, cached: &Cached) {
+        self.changes.extend(tracked.changes);
+        self.pointers.extend(tracked.pointers);
+        let skipped = tracked.skipped.iter();
+        self.warnings
+            .extend(skipped.map(|path| format!("'{path}' is a link to a folder, which DVC leaves out")));
+        let elsewhere = cached.elsewhere.iter();
+        self.warnings
+            .extend(elsewhere.map(|path| format!("'{path}' is not on this machine, so it was not sent")));
+    }
 }
 
 async fn send(shipment: &Shipment) -> Result<Sent> {

@@ -5,5 +5,5 @@ mod patterns;
 mod place;
 
 pub use bundle::{Entry, EntryKind, Header, Name, Sender, receive};
-pub use patterns::{Matches, find};
+pub use patterns::{Matches, find, fixed_part};
 pub use place::Place;

@@ -86,8 +86,9 @@ fn glob(pattern: &str) -> Result<GlobMatcher> {
     Ok(glob.with_context(|| format!("cannot understand the pattern '{pattern}'"))?.compile_matcher())
 }
 
-/// The folders of a pattern before its first wildcard, so that the walk starts no higher than it must.
-fn fixed_part(pattern: &str) -> PathBuf {
+/// The folders of a pattern before its first wildcard: all that it matches is below them.
+#[must_use]
+pub fn fixed_part(pattern: &str) -> PathBuf {
     Path::new(pattern)
         .components()
         .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{', '\\']))

@@ -212,8 +212,9 @@ fn rules_take_what_they_take_for_dvc() {
             let remotes = load(root, None);
             let mine = track(&Tracking {
                 root,
+                folder: Path::new(""),
                 outputs: std::slice::from_ref(path),
-                in_git: &|_| false,
+                in_git: &|_| None,
                 remotes: &remotes,
             });
             let what = || format!("round {round}: {path:?} {texts:?}");

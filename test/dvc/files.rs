@@ -5,6 +5,7 @@ use crate::support::say;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use trainspot::dvc::{Remotes, Tracking, track, write};
 
 #[test]
@@ -88,9 +89,14 @@ fn a_first_use_leaves_what_dvc_init_and_remote_add_leave() {
         fs::write(ours.join("model.bin"), "x").unwrap();
         let remotes = Remotes::load(&ours, Some(address), BTreeMap::new()).unwrap();
         let outputs = ["model.bin".to_owned()];
-        let tracked =
-            track(&Tracking { root: &ours, outputs: &outputs, in_git: &|_| false, remotes: &remotes })
-                .unwrap();
+        let tracked = track(&Tracking {
+            root: &ours,
+            folder: Path::new(""),
+            outputs: &outputs,
+            in_git: &|_| None,
+            remotes: &remotes,
+        })
+        .unwrap();
         write(&ours, &tracked.changes).unwrap();
         for path in [".dvc/config", ".dvc/.gitignore", ".dvcignore"] {
             let [mine, wanted] = [&ours, &theirs].map(|root| fs::read_to_string(root.join(path)).unwrap());
@@ -114,8 +120,14 @@ fn a_pointer_of_dvc_2_becomes_one_of_dvc_3() {
     fs::write(root.join("model.bin"), "new").unwrap();
     let remotes = Remotes::load(root, None, BTreeMap::new()).unwrap();
     let outputs = ["model.bin".to_owned()];
-    let tracked =
-        track(&Tracking { root, outputs: &outputs, in_git: &|_| false, remotes: &remotes }).unwrap();
+    let tracked = track(&Tracking {
+        root,
+        folder: Path::new(""),
+        outputs: &outputs,
+        in_git: &|_| None,
+        remotes: &remotes,
+    })
+    .unwrap();
     oracle.ask("add", json!({"root": root, "targets": outputs})).unwrap();
     let wanted = fs::read_to_string(root.join("model.bin.dvc")).unwrap();
     assert!(wanted.ends_with("# mine\n  hash: md5\n"), "{wanted}");

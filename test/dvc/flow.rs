@@ -123,16 +123,79 @@ fn what_could_not_be_sent_is_brought_home_and_nothing_is_committed() {
 fn what_is_wrong_is_said_before_the_training() {
     let remote = tempfile::tempdir().unwrap();
     let cases = [
-        ("DVC_OUTPUTS", "train.sh", "git tracks 'train.sh' of DVC_OUTPUTS"),
+        ("DVC_OUTPUTS", "train.sh", "'train.sh' is tracked by git"),
+        (
+            "DVC_OUTPUTS",
+            "train.sh/m.bin",
+            "'train.sh/m.bin' is below 'train.sh', which git tracks as no folder",
+        ),
+        ("DVC_OUTPUTS", "linked/m.bin", "'linked/m.bin' is below 'linked', which git tracks as no folder"),
+        ("DVC_OUTPUTS", "beside/m.bin", "'beside/m.bin' is behind the link 'beside'"),
+        ("DVC_OUTPUTS", "ignored/m.bin", "git ignores 'ignored/m.bin.dvc'"),
+        ("DVC_OUTPUTS", "scratch/m.bin", "'scratch/m.bin' is ignored by DVC"),
+        ("DVC_OUTPUTS", "stage.bin", "'stage.bin' is an output of a stage in 'dvc.yaml'"),
+        ("DVC_OUTPUTS", "stage.bin/x", "'stage.bin/x' is in 'stage.bin', which 'dvc.yaml' tracks"),
+        ("DVC_OUTPUTS", "known/m.bin", "'known/m.bin' is in 'known', which 'known.dvc' tracks"),
+        ("DVC_OUTPUTS", "flow.bin", "cannot update 'flow.bin.dvc'"),
+        ("DVC_OUTPUTS", "data/x, data", "'data/x' is in 'data'"),
+        ("DVC_OUTPUTS", "m.dvc", "'m.dvc' is a file of DVC's own"),
+        ("DVC_OUTPUTS", "../m.bin", "'../m.bin'"),
+        ("DVC_OUTPUTS", "model", "nothing is left for 'model/*.json' of OUTPUTS"),
+        ("DVC_OUTPUTS", "far.bin", "there is no DVC remote 'away'"),
         ("DVC_REMOTE", "storage", "there is no DVC remote 'storage'"),
         ("DVC_REMOTE", "hdfs://host/path", "hdfs://"),
         ("DVC_OUTPUTS", "model/*.bin", "has the glob 'model/*.bin'"),
-        ("DVC_OUTPUTS", "model/*.json", "has the glob"),
     ];
-    for (name, value, words) in cases {
-        let mut scene = scene(remote.path());
-        let run = scene.set(name, value).run().expect(2);
-        assert!(run.out.contains(words), "{name}={value}: {}", run.out);
-        assert!(!run.log.contains("training started"), "{}", run.log);
+    let md5 = "a".repeat(32);
+    let pointer = |path: &str, more: &str| {
+        format!("outs:\n- md5: {md5}\n  size: 1\n  hash: md5\n  path: {path}\n{more}")
+    };
+    let files = [
+        ("train.sh", "echo hi\n".to_owned()),
+        (".gitignore", "/ignored/\n/beside\n".to_owned()),
+        (".dvcignore", "/scratch\n".to_owned()),
+        ("dvc.yaml", "stages:\n  s:\n    cmd: x\n    outs: [stage.bin]\n".to_owned()),
+        ("known.dvc", pointer("known", "")),
+        ("far.bin.dvc", pointer("far.bin", "  remote: away\n")),
+        ("flow.bin.dvc", format!("outs: [{{md5: {md5}, hash: md5, path: flow.bin}}]\n")),
+    ];
+    let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    for action in ["train", "publish"] {
+        let mut scene = Scene::new(Access::Token, &files);
+        std::os::unix::fs::symlink("model", scene.clone().join("linked")).unwrap();
+        scene.git(&["add", "linked"]);
+        std::os::unix::fs::symlink("model", scene.clone().join("beside")).unwrap();
+        scene.set("ACTION", action).set("OUTPUTS", "model/*.json");
+        if action == "train" {
+            scene.set("TRAIN_COMMAND", TRAIN);
+        }
+        for (name, value, words) in cases {
+            scene.set("DVC_OUTPUTS", "model/m.bin").set("DVC_REMOTE", remote.path().to_str().unwrap());
+            let run = scene.set(name, value).run().expect(2);
+            assert!(run.out.contains(words), "{action} {name}={value}: {}", run.out);
+            assert!(!run.log.contains("machine ready"), "{}", run.log);
+        }
     }
+    assert_eq!(objects(remote.path()).len(), 0);
+}
+
+/// A folder that git ignores, and the words of the refusal followed: the pointer is committed.
+#[test]
+fn an_ignored_folder_is_refused_with_advice_that_works() {
+    let remote = tempfile::tempdir().unwrap();
+    let scene = |rules: &str| {
+        let mut scene = Scene::new(Access::Token, &[(".gitignore", rules)]);
+        scene.set("TRAIN_COMMAND", TRAIN).set("DVC_OUTPUTS", "model/m.bin");
+        scene.set("DVC_REMOTE", remote.path().to_str().unwrap());
+        scene
+    };
+    let run = scene("/model/\n").run().expect(2);
+    let advice = "add, each on a line of its own, `!/model/`, `/model/?*`, `!/model/m.bin.dvc` to the end of '.gitignore'";
+    assert!(run.out.contains(advice), "{}", run.out);
+    let scene = scene("/model/\n!/model/\n/model/?*\n!/model/m.bin.dvc\n");
+    scene.run().expect(0);
+    assert!(file(&scene, "model/m.bin.dvc").contains(&md5("weights")));
+    // DVC finds the data ignored, and writes no rule for it.
+    assert_eq!(file(&scene, "model/.gitignore"), "");
+    pulls(&scene, "model/m.bin", "weights");
 }

@@ -119,7 +119,7 @@ fn one(seed: u64, lab: &mut Lab<'_>, counts: &mut Counts) {
 
 fn ours_of(root: &Path, targets: &[String]) -> Result<Tracked, String> {
     let remotes = Remotes::load(root, None, BTreeMap::new()).map_err(|error| error.render())?;
-    track(&Tracking { root, outputs: targets, in_git: &|_| false, remotes: &remotes })
+    track(&Tracking { root, folder: Path::new(""), outputs: targets, in_git: &|_| None, remotes: &remotes })
         .map_err(|error| error.render())
 }
 

@@ -27,6 +27,14 @@ def init(root, remote=None):
     repo.close()
 
 
+def init_subdir(root, folder):
+    Git.init(root).close()
+    folder = os.path.join(root, folder)
+    os.mkdir(folder)
+    os.chdir(folder)
+    Repo.init(folder, subdir=True).close()
+
+
 def with_repo(root, act):
     os.chdir(root)
     with Repo(root) as repo:

@@ -9,14 +9,29 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use trainspot::dvc::{Remotes, Tracked, Tracking, track};
+use std::process::Command;
+use trainspot::dvc::{Prospect, Remotes, Tracked, Tracking, foresee, track};
+
+/// What is refused although nothing is known of the outputs' content.
+fn foreseen(root: &Path, outputs: &[&str]) -> Result<Prospect, String> {
+    with_tracking(root, outputs, foresee)
+}
 
 fn ours(root: &Path, outputs: &[&str]) -> Result<Tracked, String> {
+    with_tracking(root, outputs, track)
+}
+
+fn with_tracking<T>(
+    root: &Path,
+    outputs: &[&str],
+    work: impl Fn(&Tracking<'_>) -> trainspot::error::Result<T>,
+) -> Result<T, String> {
     let remotes = Remotes::load(root, Some("/srv/store"), BTreeMap::new()).unwrap();
     let outputs: Vec<String> = outputs.iter().map(|path| (*path).to_owned()).collect();
-    let tracked =
-        track(&Tracking { root, outputs: &outputs, in_git: &|path| path == "code.py", remotes: &remotes });
-    tracked.map_err(|error| error.render())
+    let in_git = |path: &Path| (path == Path::new("code.py")).then(|| "code.py".to_owned());
+    let tracking =
+        Tracking { root, folder: Path::new(""), outputs: &outputs, in_git: &in_git, remotes: &remotes };
+    work(&tracking).map_err(|error| error.render())
 }
 
 fn put(root: &Path, path: &str, text: &str) {
@@ -59,6 +74,7 @@ fn scene(root: &Path) {
     put(root, ".dvcignore", "/ign\n");
     put(root, ".gitignore", "hidden/\n");
     put(root, "hidden/x", "x");
+    put(root, "hidden/deep/y", "y");
     put(root, "with-rules/sub/.dvcignore", "x");
     symlink("real", root.join("links/folder")).unwrap();
     symlink("nowhere", root.join("links/dangling")).unwrap();
@@ -72,6 +88,7 @@ fn scene(root: &Path) {
 
 const REFUSED: &[(&[&str], &str)] = &[
     (&["code.py"], "is tracked by git, so DVC cannot track it"),
+    (&["hidden/deep/y"], "'hidden' is excluded by the line `hidden/` of '.gitignore'"),
     (&["missing"], "'missing' is not there"),
     (&["../x"], "is outside of the repository"),
     (&["/etc/passwd"], "is outside of the repository"),
@@ -88,7 +105,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["ign"], "is ignored by DVC"),
     (&["ign/x"], "is ignored by DVC"),
     (&["with-rules"], "where DVC allows no .dvcignore"),
-    (&["hidden/x"], "would be ignored by git"),
+    (&["hidden/x"], "git ignores 'hidden/x.dvc'"),
     (&["old.dvc"], "is a file of DVC's own"),
 ];
 /// What DVC takes and we do not, because data would be lost or committed, or a pointer overwritten.
@@ -101,6 +118,9 @@ const REFUSED_HERE: &[(&[&str], &str)] = &[
     (&["nested/data"], "is ignored by DVC"),
 ];
 
+/// What shows only once the training has written it.
+const CONTENT: &[&[&str]] = &[&["missing"], &["links/dangling"], &["dangles"], &["bytes"], &["with-rules"]];
+
 #[test]
 fn what_dvc_refuses_is_refused_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
@@ -108,6 +128,10 @@ fn what_dvc_refuses_is_refused_with_what_to_do() {
     for (outputs, wanted) in REFUSED.iter().chain(REFUSED_HERE) {
         let error = ours(folder.path(), outputs).unwrap_err();
         assert!(error.contains(wanted) && error.contains("\nNext: "), "{outputs:?}: {error}");
+        match foreseen(folder.path(), outputs) {
+            Err(before) => assert_eq!(before, error, "{outputs:?}"),
+            Ok(_) => assert!(CONTENT.contains(outputs), "{outputs:?} is not refused before the training"),
+        }
     }
     let tracked = ours(folder.path(), &["./free.bin/", "free.bin", "old"]).unwrap();
     assert_eq!(
@@ -157,4 +181,78 @@ fn a_pointer_that_cannot_be_changed_in_place_is_left_alone() {
         let error = ours(folder.path(), &["free.bin"]).unwrap_err();
         assert!(error.contains("cannot update 'free.bin.dvc'"), "{old}{error}");
     }
+}
+
+/// What the advice says to add, by file.
+fn follow(root: &Path, error: &str) {
+    let advice = error.split("each on a line of its own, ").nth(1).unwrap_or_else(|| panic!("{error}"));
+    for part in advice.trim_end_matches(", and commit that").split(", and `") {
+        let (lines, file) = part.rsplit_once(" to the end of '").unwrap();
+        let lines = lines.trim_matches('`').replace("`, `", "\n");
+        let file = root.join(file.trim_end_matches('\''));
+        let old = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(file, format!("{old}\n{lines}\n")).unwrap();
+    }
+}
+
+/// Whether git itself ignores a path.
+fn is_ignored(root: &Path, path: &str) -> bool {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(root).args(["check-ignore", "--quiet", path]).env("HOME", root);
+    git.env("GIT_CONFIG_NOSYSTEM", "1").status().unwrap().success()
+}
+
+#[test]
+fn the_advice_for_an_ignored_pointer_works() {
+    const LINES: [&str; 16] = [
+        "/models/",
+        "models",
+        "/models/*",
+        "*.dvc",
+        "*",
+        "deep/",
+        "**/deep",
+        "*.bin*",
+        "!models",
+        "!*.dvc",
+        "/models/deep/",
+        "models/**",
+        "/m.bin.dvc",
+        "*/",
+        "m.bin.dvc",
+        "/models/deep/m.*",
+    ];
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut followed = 0;
+    for round in 0..400 {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        assert!(Command::new("git").arg("init").arg("-q").arg(root).status().unwrap().success());
+        fs::create_dir_all(root.join("models/deep")).unwrap();
+        let mut texts = Vec::new();
+        for place in [".gitignore", "models/.gitignore", "models/deep/.gitignore"] {
+            let lines: Vec<_> = (0..random.usize(..3)).map(|_| *random.choice(&LINES).unwrap()).collect();
+            if !lines.is_empty() {
+                fs::write(root.join(place), lines.join("\n")).unwrap();
+            }
+            texts.push(lines);
+        }
+        let output = *random.choice(&["m.bin", "models/m.bin", "models/deep/m.bin"]).unwrap();
+        let pointer = format!("{output}.dvc");
+        let what = || format!("seed {seed}, round {round}: {output} {texts:?}");
+        let Err(error) = foreseen(root, &[output]) else {
+            assert!(!is_ignored(root, &pointer), "{}", what());
+            continue;
+        };
+        assert!(is_ignored(root, &pointer), "{}: {error}", what());
+        let hidden = is_ignored(root, output);
+        follow(root, &error);
+        followed += 1;
+        assert!(!is_ignored(root, &pointer), "{}: {error}", what());
+        foreseen(root, &[output]).unwrap_or_else(|again| panic!("{}: {error}\n{again}", what()));
+        assert_eq!(is_ignored(root, output), hidden, "{}: {error}", what());
+    }
+    assert!(followed > 50, "seed {seed}: {followed}");
+    say(&format!("seed {seed}: {followed} pointers taken back from .gitignore as advised"));
 }

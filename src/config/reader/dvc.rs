@@ -28,11 +28,16 @@ impl Reader {
         }
         let plain = |output: &String| output.trim_start_matches("./").trim_end_matches('/').to_owned();
         let outputs: Vec<String> = outputs.iter().map(plain).collect();
-        if let Some(both) = self.list("OUTPUTS").iter().map(plain).find(|output| outputs.contains(output)) {
-            self.problems.add(
-                "DVC_OUTPUTS",
-                format!("and OUTPUTS both name '{both}'; git or DVC can have it, not both"),
-            );
+        let committed: Vec<String> = self.list("OUTPUTS").iter().map(plain).collect();
+        for (pattern, output) in in_both(&committed, &outputs) {
+            let problem = if pattern == output {
+                format!("and OUTPUTS both name '{output}'; git or DVC can have it, not both")
+            } else {
+                format!(
+                    "names '{output}', so nothing is left for '{pattern}' of OUTPUTS; git or DVC can have it, not both"
+                )
+            };
+            self.problems.add("DVC_OUTPUTS", problem);
         }
         if outputs.is_empty() && !push && self.some("DVC_REMOTE").is_some() {
             self.warnings.push("DVC_REMOTE has no effect without DVC_OUTPUTS or DVC_PUSH".to_owned());
@@ -50,6 +55,15 @@ impl Reader {
         let all = self.environment.0.iter().filter(|(name, value)| wanted(name) && !value.is_empty());
         all.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+}
+
+/// The patterns that match nothing but what is in an output of DVC's, each with that output.
+fn in_both<'a>(patterns: &'a [String], outputs: &'a [String]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    patterns.iter().filter_map(|pattern| {
+        let fixed = crate::transfer::fixed_part(pattern);
+        let output = outputs.iter().find(|output| fixed.starts_with(output))?;
+        Some((pattern.as_str(), output.as_str()))
+    })
 }
 
 /// The credentials among them, which are hidden.

@@ -3,6 +3,7 @@
 //! Nothing is written here: what is hashed on the machine becomes pointers in the clone.
 
 mod data;
+mod ignored;
 pub(super) mod index;
 mod pool;
 mod shipments;
@@ -19,16 +20,20 @@ use serde::{Deserialize, Serialize};
 pub(super) use shipments::Shipments;
 use std::collections::BTreeMap;
 use std::path::Path;
+pub(super) use target::literals;
 use target::{Shape, Target};
 
-/// What to track, and where.
+/// What to track in a DVC repository, and where its objects go.
 pub struct Tracking<'a> {
-    /// The repository's folder.
+    /// The clone's folder.
     pub root: &'a Path,
-    /// Files and directories, relative to it.
+    /// The folder of the DVC repository, relative to the clone's; empty if it is the same.
+    pub folder: &'a Path,
+    /// Files and directories, relative to the DVC repository's folder.
     pub outputs: &'a [String],
-    /// Whether git tracks a path, or anything below it. There may be no `.git` here to ask.
-    pub in_git: &'a (dyn Fn(&str) -> bool + Sync),
+    /// What git tracks at a path, below it, or above it that is no folder: a file, a link or a submodule. The path is
+    /// relative to the clone. There may be no `.git` here to ask.
+    pub in_git: &'a (dyn Fn(&Path) -> Option<String> + Sync),
     /// Where objects go.
     pub remotes: &'a Remotes,
 }
@@ -69,26 +74,86 @@ pub struct Shipment {
 /// # Errors
 /// An output is missing, is not DVC's to track, or overlaps another; a file of DVC's or git's cannot be read.
 pub fn track(tracking: &Tracking<'_>) -> Result<Tracked> {
-    let mut rules = Rules::new(tracking.root, Kind::Dvc);
-    let targets = target::targets(tracking, &mut rules)?;
-    let data = Data::read(tracking.root, &targets, tracking.remotes, &mut rules)?;
-    let (mut shipments, mut changes) = (Shipments::default(), BTreeMap::new());
-    let mut git = Rules::new(tracking.root, Kind::Git);
-    let mut pointers = Vec::with_capacity(targets.len());
-    for target in &targets {
-        let loads = shipments.of(tracking.remotes.choose(target.remote())?);
-        let pointer = data.pointer(tracking.root, target, loads);
-        let pointer = pointer.ok_or_else(|| Error::new(format!("'{}' was not hashed", target.path)))?;
-        write_pointer(tracking.root, target, &pointer, &mut changes)?;
-        ignore(tracking.root, target, &mut git, &mut changes)?;
-        pointers.push((target.path.clone(), pointer));
+    tracking.named(|base| {
+        let mut rules = Rules::new(base, Kind::Dvc);
+        let targets = target::targets(tracking, &mut rules, Presence::Now)?;
+        let data = Data::read(base, &targets, tracking.remotes, &mut rules)?;
+        let (mut shipments, mut pointers) = (Shipments::default(), Vec::with_capacity(targets.len()));
+        for target in &targets {
+            let loads = shipments.of(tracking.remotes.choose(target.remote())?);
+            let pointer = data.pointer(base, target, loads);
+            pointers.push(pointer.ok_or_else(|| Error::new(format!("'{}' was not hashed", target.path)))?);
+        }
+        let changes = changes(tracking, &targets, &pointers)?;
+        let within = |path: &String| tracking.in_clone(path);
+        let pointers = targets.iter().map(|target| within(&target.path)).zip(pointers).collect();
+        let skipped = data.skipped.iter().map(within).collect();
+        Ok(Tracked { changes, shipments: shipments.finish(), pointers, skipped })
+    })
+}
+
+/// What tracking would come to, as far as that is known before there are outputs.
+#[derive(Debug, Default)]
+pub struct Prospect {
+    /// The files that it would write, relative to the clone's folder.
+    pub files: Vec<String>,
+    /// The remotes that it would send to.
+    pub remotes: Vec<Settings>,
+}
+
+/// Does what [`track`] does, but for the outputs' content: they may be missing.
+///
+/// # Errors
+/// Those of [`track`] that do not depend on the content.
+pub fn foresee(tracking: &Tracking<'_>) -> Result<Prospect> {
+    tracking.named(|base| {
+        let targets = target::targets(tracking, &mut Rules::new(base, Kind::Dvc), Presence::Later)?;
+        let remotes = targets.iter().map(|target| tracking.remotes.choose(target.remote()));
+        let remotes = remotes.collect::<Result<_>>()?;
+        let changes = changes(tracking, &targets, &vec![Pointer::to_nothing(); targets.len()])?;
+        Ok(Prospect { files: changes.into_iter().map(|change| change.path).collect(), remotes })
+    })
+}
+
+/// Whether the outputs must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Now,
+    /// Those that are missing are made by the training.
+    Later,
+}
+
+impl Tracking<'_> {
+    /// Does work on the DVC repository's folder. Errors tell which it is, unless it is the clone.
+    fn named<T>(&self, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let done = work(&self.root.join(self.folder));
+        if self.folder == Path::new("") {
+            return done;
+        }
+        done.with_context(|| format!("in the DVC repository '{}'", self.folder.display()))
     }
-    if !targets.is_empty() {
+
+    /// A path of the DVC repository, relative to the clone's folder.
+    fn in_clone(&self, path: &String) -> String {
+        self.folder.join(path).to_string_lossy().into_owned()
+    }
+}
+
+/// The files to write for outputs with these pointers, relative to the clone's folder.
+fn changes(tracking: &Tracking<'_>, targets: &[Target], pointers: &[Pointer]) -> Result<Vec<Change>> {
+    let base = tracking.root.join(tracking.folder);
+    let mut git = Rules::new(tracking.root, Kind::Git);
+    let mut changes = BTreeMap::new();
+    for (target, pointer) in targets.iter().zip(pointers) {
+        let content = pointer_text(&base, target, pointer)?;
+        changes.insert(tracking.in_clone(&target.pointer), content);
+        ignore(tracking, target, &mut git, &mut changes)?;
+    }
+    if !targets.is_empty() && tracking.folder == Path::new("") {
         let files = init::files(tracking.root, tracking.remotes.address())?;
         changes.extend(files.into_iter().map(|(path, content)| (path.to_owned(), content)));
     }
-    let changes = changes.into_iter().map(|(path, content)| Change { path, content }).collect();
-    Ok(Tracked { changes, shipments: shipments.finish(), pointers, skipped: data.skipped })
+    Ok(changes.into_iter().map(|(path, content)| Change { path, content }).collect())
 }
 
 /// Writes the changes into a repository, and nothing else: whoever made them may have been told to by a training.
@@ -112,38 +177,32 @@ impl Change {
     }
 }
 
-fn write_pointer(
-    root: &Path,
-    target: &Target,
-    pointer: &Pointer,
-    changes: &mut BTreeMap<String, String>,
-) -> Result<()> {
-    let content = if target.known.is_some() {
-        let cannot = || format!("cannot update '{}'", target.pointer);
-        let old = std::fs::read_to_string(root.join(&target.pointer)).with_context(cannot)?;
-        pointer.update(&old).with_context(cannot)?
-    } else {
-        pointer.create(target.name())
-    };
-    changes.insert(target.pointer.clone(), content);
-    Ok(())
+/// The text of an output's `.dvc` file.
+fn pointer_text(base: &Path, target: &Target, pointer: &Pointer) -> Result<String> {
+    if target.known.is_none() {
+        return Ok(pointer.create(target.name()));
+    }
+    let cannot = || format!("cannot update '{}'", target.pointer);
+    let old = std::fs::read_to_string(base.join(&target.pointer)).with_context(cannot)?;
+    pointer.update(&old).with_context(cannot)
 }
 
 /// Makes git ignore an output, unless it does.
 fn ignore(
-    root: &Path,
+    tracking: &Tracking<'_>,
     target: &Target,
     git: &mut Rules,
     changes: &mut BTreeMap<String, String>,
 ) -> Result<()> {
-    if git.take(Path::new(&target.path), target.shape == Shape::Directory)? {
+    let output = tracking.folder.join(&target.path);
+    if git.take(&output, target.shape == Shape::Directory)? {
         return Ok(());
     }
-    let folder = Path::new(&target.path).parent().unwrap_or(Path::new(""));
+    let folder = output.parent().unwrap_or(Path::new(""));
     let path = folder.join(".gitignore").to_string_lossy().into_owned();
     let old = match changes.get(&path) {
         Some(content) => content.clone(),
-        None => match std::fs::read_to_string(root.join(&path)) {
+        None => match std::fs::read_to_string(tracking.root.join(&path)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             old => old.with_context(|| format!("cannot read '{path}'"))?,
         },

@@ -1,9 +1,9 @@
 //! Whether an output is one that DVC would track.
 
 use super::super::outs::Out;
-use super::super::rules::{Kind, Rules};
+use super::super::rules::Rules;
 use super::index::{self, Index, Known};
-use super::{Tracking, utf8};
+use super::{Presence, Tracking, ignored, utf8};
 use crate::error::{Context as _, Error, Result};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -15,6 +15,8 @@ pub(super) enum Shape {
     /// A file that anyone may execute.
     Executable,
     Directory,
+    /// Not there yet.
+    Missing,
 }
 
 /// An output to track.
@@ -42,37 +44,39 @@ impl Target {
 }
 
 /// The outputs, each once, in the order given: that of the lines in `.gitignore`.
-pub(super) fn targets(tracking: &Tracking<'_>, data: &mut Rules) -> Result<Vec<Target>> {
+pub(super) fn targets(tracking: &Tracking<'_>, data: &mut Rules, presence: Presence) -> Result<Vec<Target>> {
     if tracking.outputs.is_empty() {
         return Ok(Vec::new());
     }
-    let mut index = index::read(tracking.root, data)?;
-    let mut git = Rules::new(tracking.root, Kind::Git);
+    let base = tracking.root.join(tracking.folder);
+    let mut index = index::read(&base, data)?;
     let mut targets = Vec::new();
     for path in literals(tracking.outputs)? {
-        let shape = shape(tracking.root, &path)?;
+        check_git(tracking, &path)?;
+        let shape = shape(&base, &path, presence)?;
         check_name(&path)?;
         check_rules(&path, shape, data)?;
-        if (tracking.in_git)(&path) {
-            return Err(Error::new(format!("'{path}' is tracked by git, so DVC cannot track it")).hint(
-                format!("run `git rm -r --cached '{path}'` and commit that, or name it in OUTPUTS instead"),
-            ));
-        }
-        let target = target(path, shape, &mut index, tracking.root)?;
-        if git.take(Path::new(&target.pointer), false)? {
-            return Err(Error::new(format!(
-                "'{}' would be ignored by git, and could not be committed",
-                target.pointer
-            ))
-            .hint(format!("let .gitignore make an exception: `!{}`", target.pointer)));
-        }
+        let target = target(path, shape, &mut index, &base)?;
+        ignored::check(tracking.root, &tracking.folder.join(&target.pointer))?;
         targets.push(target);
     }
     Ok(targets)
 }
 
+/// Whether git leaves the place of an output to DVC.
+fn check_git(tracking: &Tracking<'_>, path: &str) -> Result<()> {
+    let full = tracking.folder.join(path);
+    let Some(tracked) = (tracking.in_git)(&full) else { return Ok(()) };
+    if full != Path::new(&tracked) && full.starts_with(&tracked) {
+        return Err(Error::new(format!("'{path}' is below '{tracked}', which git tracks as no folder: it is a file, a link or a submodule"))
+            .hint("write the output to another path"));
+    }
+    Err(Error::new(format!("'{path}' is tracked by git, so DVC cannot track it"))
+        .hint(format!("run `git rm -r --cached '{path}'` and commit that, or name it in OUTPUTS instead")))
+}
+
 /// The paths as DVC has them, none in another.
-fn literals(outputs: &[String]) -> Result<Vec<String>> {
+pub(in crate::dvc) fn literals(outputs: &[String]) -> Result<Vec<String>> {
     let mut paths = Vec::new();
     for output in outputs {
         let path = literal(output)?;
@@ -108,7 +112,7 @@ fn literal(output: &str) -> Result<String> {
     Ok(utf8(&parts.iter().collect::<PathBuf>())?.to_owned())
 }
 
-fn shape(root: &Path, path: &str) -> Result<Shape> {
+fn shape(root: &Path, path: &str, presence: Presence) -> Result<Shape> {
     let parts: Vec<&Path> = Path::new(path).ancestors().filter(|part| *part != Path::new("")).collect();
     for folder in parts.iter().skip(1) {
         if root.join(folder).is_symlink() {
@@ -122,6 +126,10 @@ fn shape(root: &Path, path: &str) -> Result<Shape> {
     let full = root.join(path);
     let link = full.is_symlink();
     let metadata = match full.metadata() {
+        // What a link does not lead to yet may be made, too: one into DVC's cache, for one.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && presence == Presence::Later => {
+            return Ok(Shape::Missing);
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && link => {
             return Err(Error::new(format!("the link '{path}' leads nowhere")).hint("make what it points to"));
         }

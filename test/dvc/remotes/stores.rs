@@ -84,8 +84,13 @@ async fn a_stamped_file_is_sent_unhashed_only_as_long_as_it_is_the_same() {
 fn track_model(repository: &Path, root: &Path) -> Tracked {
     let remotes = Remotes::load(repository, root.to_str(), BTreeMap::new()).unwrap();
     let outputs = ["model".to_owned()];
-    let tracking =
-        Tracking { root: repository, outputs: &outputs, in_git: &|_: &str| false, remotes: &remotes };
+    let tracking = Tracking {
+        root: repository,
+        folder: Path::new(""),
+        outputs: &outputs,
+        in_git: &|_: &Path| None,
+        remotes: &remotes,
+    };
     std::thread::sleep(Duration::from_millis(60));
     track(&tracking).unwrap_or_else(|error| panic!("{}", error.render()))
 }
