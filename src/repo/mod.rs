@@ -8,6 +8,7 @@
 //!
 //! Nothing here ever forces a push: a branch is only moved from the commit that it was seen at to a child of it.
 
+mod links;
 mod outputs;
 mod pack;
 mod publish;
@@ -21,6 +22,7 @@ pub use snapshot::Snapshot;
 pub use transport::{Access, Remote};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::transfer::Entry;
 use git2::{ErrorCode, ObjectType, Oid, Repository};
 use std::{
     path::{Path, PathBuf},
@@ -92,11 +94,12 @@ impl Checkout {
         self.origin.as_deref()
     }
 
-    /// The files that a machine needs to do what a later step could do here: relative paths, sorted.
+    /// The files that a machine needs to do what a later step could do here, sorted by path.
     ///
     /// They are what git tracks, what earlier steps left and git does not ignore, and whatever one of the globs in
     /// `include` matches although git ignores it. Of a submodule, or a clone inside the clone, the files that are there.
-    pub fn workspace(&self, include: &[String]) -> Result<Vec<PathBuf>> {
+    /// A link is sent as what it leads to where `include` matches the link, and the machine would not have that.
+    pub fn workspace(&self, include: &[String]) -> Result<Vec<Entry>> {
         workspace::list(&open(&self.root)?, &self.root, include)
     }
 

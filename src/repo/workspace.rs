@@ -1,7 +1,8 @@
 //! Which files of the clone make up the workspace that is sent to a machine.
 
-use super::is_reserved;
+use super::{is_reserved, links};
 use crate::error::{Context, Error, Kind, Result};
+use crate::transfer::Entry;
 use git2::{ObjectType, Repository, Status, StatusOptions, StatusShow, TreeWalkMode, TreeWalkResult};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::{
@@ -15,7 +16,7 @@ use std::{
 use tracing::warn;
 use walkdir::WalkDir;
 
-pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> Result<Vec<PathBuf>> {
+pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> Result<Vec<Entry>> {
     let globs = globs(include)?;
     let mut named = tracked(repository).context("cannot list the files that git tracks")?;
     named.extend(untracked(repository).context("cannot list the files that git does not track")?);
@@ -28,12 +29,15 @@ pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> 
             Err(_) => {}
         }
     }
-    if !include.is_empty() {
-        files.extend(included(root, include, &globs));
-    }
+    let included: BTreeSet<_> = if include.is_empty() {
+        BTreeSet::new()
+    } else {
+        included(root, include, &globs).into_iter().collect()
+    };
+    files.extend(included.iter().cloned());
     files.retain(|path| !is_reserved(path));
     warn_of_pointers(root, &files);
-    Ok(files.into_iter().collect())
+    links::entries(root, &files, &included)
 }
 
 /// What `HEAD` and the index name: an earlier step may have added files without committing them.

@@ -1,7 +1,7 @@
 //! Trainings that run the real DVC on the machine.
 
 use super::oracle::venv;
-use crate::support::{Access, Scene, say};
+use crate::support::{Access, Scene};
 use std::path::Path;
 
 const PIPELINE: &str = "stages:\n  train:\n    cmd: cp data.csv m.bin && echo '{\"a\":1}' > metrics.json\n    \
@@ -12,7 +12,7 @@ fn scene(store: &Path) -> Option<Scene> {
     let bin = match venv() {
         Ok(bin) => bin,
         Err(reason) => {
-            say(&format!("skipped: {reason}"));
+            skip::skip(&reason);
             return None;
         }
     };
@@ -96,4 +96,22 @@ fn the_machine_runs_what_else_dvc_and_git_can_do() {
     // Nothing of the machine's repository came home.
     assert_eq!(scene.git(&["rev-parse", "HEAD"]).trim(), commit);
     assert_eq!(scene.git(&["for-each-ref", "refs/exps"]), "");
+}
+
+/// Data that `dvc pull` made links into its cache of, as with `cache.type symlink`, arrive as data.
+#[test]
+fn links_into_the_cache_arrive_as_data() {
+    let store = tempfile::tempdir().unwrap();
+    let Some(mut scene) = scene(store.path()) else { return };
+    let (bin, home) = (venv().unwrap(), scene.folder.path().join("home"));
+    for arguments in [&["config", "--local", "cache.type", "symlink"][..], &["pull", "data.csv"]] {
+        let mut dvc = std::process::Command::new(format!("{bin}/dvc"));
+        dvc.args(arguments).current_dir(scene.clone()).env("HOME", &home).env("DVC_NO_ANALYTICS", "1");
+        assert!(dvc.env("DVC_SITE_CACHE_DIR", &home).output().unwrap().status.success(), "{arguments:?}");
+    }
+    let data = scene.clone().join("data.csv");
+    assert!(data.read_link().unwrap().is_absolute());
+    let train = "test ! -L data.csv; cp data.csv copy.csv";
+    scene.set("TRAIN_COMMAND", train).set("INCLUDE", "data.csv").set("OUTPUTS", "copy.csv").run().expect(0);
+    assert_eq!(scene.remote.file(&scene.branch(), "copy.csv").unwrap(), b"data\n");
 }

@@ -1,7 +1,7 @@
 //! A clone with several DVC repositories in it, as `dvc init --subdir` makes them.
 
 use super::oracle::{Oracle, venv};
-use crate::support::{Access, Scene, say};
+use crate::support::{Access, Scene};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
@@ -83,7 +83,7 @@ fn what_is_wrong_in_one_repository_is_said_before_the_training() {
 fn a_push_takes_what_every_repository_made() {
     let bin = match venv() {
         Ok(bin) => bin,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let [cv, nlp] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let mut scene = scene(cv.path(), nlp.path());
@@ -102,7 +102,7 @@ fn a_push_takes_what_every_repository_made() {
 fn pulls(scene: &Scene, wanted: &[(&str, &str, &str)]) {
     let bin = match venv() {
         Ok(bin) => bin,
-        Err(reason) => return say(&format!("not pulled: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     let folder = tempfile::tempdir().unwrap();
     let clone = folder.path().join("clone");
@@ -127,7 +127,7 @@ fn pulls(scene: &Scene, wanted: &[(&str, &str, &str)]) {
 fn the_files_are_those_of_dvc_add() {
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("skipped: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     for (number, rules) in [
         &[][..],

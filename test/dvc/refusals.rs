@@ -142,7 +142,7 @@ fn what_dvc_refuses_is_refused_with_what_to_do() {
 
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,
-        Err(reason) => return say(&format!("not compared with DVC: {reason}")),
+        Err(reason) => return skip::skip(&reason),
     };
     for (outputs, _) in REFUSED {
         let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,8 @@ struct Machine(tempfile::TempDir);
 impl Machine {
     fn of(world: &World) -> Self {
         let machine = Self(tempfile::tempdir().unwrap());
-        for path in world.checkout().workspace(&[]).unwrap() {
+        for entry in world.checkout().workspace(&[]).unwrap() {
+            let path = entry.path.to_path();
             let (from, to) = (world.clone().join(&path), machine.0.path().join(&path));
             fs::create_dir_all(to.parent().unwrap()).unwrap();
             match from.read_link() {

@@ -1,12 +1,84 @@
 //! What is sent to a machine.
 
 use super::*;
+use trainspot::transfer::{Entry, EntryKind};
 
 fn listed(world: &World, include: &[&str]) -> Vec<String> {
     let include: Vec<String> = include.iter().map(|&pattern| pattern.to_owned()).collect();
-    let paths = world.checkout().workspace(&include).unwrap();
+    let entries = world.checkout().workspace(&include).unwrap();
+    let paths: Vec<_> = entries.iter().map(|entry| entry.path.to_path()).collect();
     assert!(paths.is_sorted());
     paths.into_iter().map(|path| path.into_os_string().into_string().unwrap()).collect()
+}
+
+/// The links among what is sent, and the sizes of the files at the paths of links.
+fn linked(world: &World, include: &[&str]) -> Vec<String> {
+    let include: Vec<String> = include.iter().map(|&pattern| pattern.to_owned()).collect();
+    let entries = world.checkout().workspace(&include).unwrap();
+    let is_linked = |entry: &&Entry| {
+        let path = entry.path.to_path();
+        path.ancestors().any(|path| world.clone().join(path).is_symlink())
+    };
+    let shown = entries.iter().filter(is_linked).map(|entry| match &entry.kind {
+        EntryKind::File { bytes, .. } => format!("{}: {bytes}", entry.path),
+        EntryKind::Link { target } => format!("{} -> {target}", entry.path),
+    });
+    shown.collect()
+}
+
+#[test]
+fn what_links_of_included_data_lead_to_is_sent() {
+    let world = World::new();
+    let outside = tempfile::tempdir().unwrap();
+    let link = |target: &Path, path: &str| {
+        let path = world.clone().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, path).unwrap();
+    };
+    fs::create_dir(outside.path().join("deep")).unwrap();
+    fs::write(outside.path().join("deep/far"), "far").unwrap();
+    std::os::unix::fs::symlink(outside.path(), outside.path().join("deep/loop")).unwrap();
+    world.write(".gitignore", b"data\ndata.csv\n/.dvc/cache\n/folder\n");
+    world.write(".dvc/cache/files/md5/ab/cdef", b"12345");
+    world.write("kept/real", b"1");
+    let object = world.clone().join(".dvc/cache/files/md5/ab/cdef");
+    link(&object, "data.csv");
+    link(&object, "data/a/b.csv");
+    link(Path::new("../../.dvc/cache/files/md5/ab/cdef"), "data/a/relative.csv");
+    link(outside.path(), "folder");
+    // Not ignored, so they go without INCLUDE.
+    link(&object, "untracked.csv");
+    link(Path::new("/etc/hostname"), "absolute");
+    link(&world.clone().join("kept/real"), "absolute within");
+    link(Path::new("real"), "kept/link");
+    link(Path::new("../kept"), "deep/folder");
+    link(Path::new("kept/link"), "link to a link");
+    link(Path::new("nowhere"), "dangling");
+    link(Path::new("data.csv"), "to ignored");
+    let real = world.clone().join("kept/real").display().to_string();
+    let within = format!("absolute within -> {real}");
+    let always = [
+        "absolute -> /etc/hostname",
+        &within,
+        "dangling -> nowhere",
+        "deep/folder -> ../kept",
+        "kept/link -> real",
+        "link to a link -> kept/link",
+        // It leads into the cache, too.
+        "to ignored: 5",
+        "untracked.csv: 5",
+    ];
+    assert_eq!(linked(&world, &[]), always);
+    let more = |include: &[&str]| {
+        let mut more = linked(&world, include);
+        more.retain(|line| !always.contains(&line.as_str()));
+        more
+    };
+    // A link to a file that is sent now is one there, too.
+    assert_eq!(more(&["data.csv"]), ["data.csv: 5", "to ignored -> data.csv"]);
+    assert_eq!(more(&["data"]), ["data/a/b.csv: 5", "data/a/relative.csv: 5"]);
+    assert_eq!(more(&["folder"]), ["folder/deep/far: 3"]);
+    assert_eq!(more(&["absolute"]).len(), 1, "the file's bytes in the place of the link");
 }
 
 #[test]

@@ -87,7 +87,7 @@ async fn run_on<C: Compute>(
     let training = Training {
         spec: spec(config, train, clone.commit()),
         clone_dir: &config.clone_dir,
-        workspace: workspace(&clone, config, train)?,
+        workspace: clone.workspace(&train.include)?,
         commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
         checkpoints: Checkpoints::new(&train.scratch, &run)?,
         harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
@@ -262,11 +262,6 @@ fn last_words(tail: &[String]) {
     }
     info!("the training's last lines:");
     tail.iter().skip(tail.len().saturating_sub(LINES)).for_each(|line| crate::log::training(line));
-}
-
-fn workspace(clone: &Checkout, config: &Config, train: &Train) -> Result<Vec<Entry>> {
-    let paths = clone.workspace(&train.include)?;
-    paths.iter().map(|path| Entry::look(&config.clone_dir, path)).collect()
 }
 
 fn spec(config: &Config, train: &Train, commit: &str) -> Spec {
