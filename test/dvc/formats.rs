@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use trainspot::dvc::{Content, Object, Remotes, Tracked, Tracking, track, write};
+use trainspot::dvc::{Content, Object, Remotes, Tracked, Tracking, foresee, track, write};
 
 /// Trees in a test run; `DVC_TREES` says how many in a long one.
 const TREES: u64 = 25;
@@ -18,6 +18,8 @@ const TREES: u64 = 25;
 #[derive(Debug, Default)]
 struct Counts {
     trees: usize,
+    /// Those of the trees in a repository that is a folder of the clone.
+    subdirs: usize,
     pointers: usize,
     ignores: usize,
     lists: usize,
@@ -36,9 +38,13 @@ fn everything_is_written_as_dvc_writes_it() {
     let first = std::env::var("DVC_SEED").ok().map_or(0, |seed| seed.parse().unwrap());
     let mut counts = Counts::default();
     let template = tempfile::tempdir().unwrap();
-    oracle.ask("init", json!({"root": template.path(), "remote": "../remote"})).unwrap();
+    for (folder, remote) in [("", "../remote"), ("sub", "../../remote")] {
+        let root = template.path().join(format!("of {folder}"));
+        oracle.ask("init", json!({"root": root, "remote": remote, "folder": folder})).unwrap();
+    }
     for seed in first..first + trees {
-        one(seed, &mut Lab::new(template.path(), &mut oracle), &mut counts);
+        let folder = if seed % 3 == 1 { "sub" } else { "" };
+        one(seed, &mut Lab::new(template.path(), folder, &mut oracle), &mut counts);
     }
     // A comparison of refusals would prove little.
     assert!(counts.refused * 4 < counts.trees, "{counts:?}");
@@ -48,36 +54,80 @@ fn everything_is_written_as_dvc_writes_it() {
 /// The folders of a comparison, and the DVC to compare with.
 struct Lab<'a> {
     folder: tempfile::TempDir,
-    /// A repository of DVC's without data, whose remote is the folder `remote` beside it.
-    template: &'a Path,
+    /// A clone with a repository of DVC's without data, whose remote is the folder `remote` beside the clone.
+    template: PathBuf,
+    /// The repository's folder in the clone.
+    within: &'static str,
     oracle: &'a mut Oracle,
 }
 
 impl<'a> Lab<'a> {
-    fn new(template: &'a Path, oracle: &'a mut Oracle) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), template, oracle }
+    fn new(templates: &Path, within: &'static str, oracle: &'a mut Oracle) -> Self {
+        let template = templates.join(format!("of {within}"));
+        Self { folder: tempfile::tempdir().unwrap(), template, within, oracle }
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// A new clone's DVC repository.
     fn repository(&self, name: &str) -> PathBuf {
-        copy(self.template, &self.at(name));
-        self.at(name)
+        copy(&self.template, &self.at(name));
+        self.within(name)
+    }
+
+    /// The DVC repository in a clone.
+    fn within(&self, name: &str) -> PathBuf {
+        self.at(name).join(self.within)
+    }
+
+    /// A copy of a clone; its DVC repository.
+    fn copy(&self, from: &str, to: &str) -> PathBuf {
+        copy(&self.at(from), &self.at(to));
+        self.within(to)
+    }
+
+    fn with_tracking<T>(
+        &self,
+        clone: &str,
+        targets: &[String],
+        work: impl Fn(&Tracking<'_>) -> trainspot::error::Result<T>,
+    ) -> Result<T, String> {
+        let remotes = Remotes::load(&self.within(clone), None, BTreeMap::new());
+        let (root, remotes) = (self.at(clone), remotes.map_err(|error| error.render())?);
+        let folder = Path::new(self.within);
+        let in_git = |_: &Path| None;
+        let tracking = Tracking { root: &root, folder, outputs: targets, in_git: &in_git, remotes: &remotes };
+        work(&tracking).map_err(|error| error.render())
+    }
+
+    /// What we would write of the outputs in a clone.
+    fn track(&self, clone: &str, targets: &[String]) -> Result<Tracked, String> {
+        self.with_tracking(clone, targets, track)
+    }
+
+    /// What is refused before there are outputs.
+    fn foresee(&self, clone: &str, targets: &[String]) -> Result<(), String> {
+        self.with_tracking(clone, targets, foresee).map(drop)
     }
 }
 
 fn one(seed: u64, lab: &mut Lab<'_>, counts: &mut Counts) {
-    let (theirs, ours, remote) = (lab.repository("theirs"), lab.at("ours"), lab.at("remote"));
+    let (theirs, remote) = (lab.repository("theirs"), lab.at("remote"));
     let mut tree = Tree::grow(seed, &theirs);
-    copy(&theirs, &ours);
+    if !lab.within.is_empty() {
+        tree.rules_above(&lab.at("theirs"));
+    }
+    let ours = lab.copy("theirs", "ours");
     counts.trees += 1;
+    counts.subdirs += usize::from(!lab.within.is_empty());
 
     // DVC takes `a: b/c` for an address, and puts its pointer elsewhere.
     let targets: Vec<String> = tree.targets.iter().map(|target| format!("./{target}")).collect();
     let added = lab.oracle.ask("add", json!({"root": theirs, "targets": targets}));
-    let tracked = ours_of(&ours, &tree.targets);
+    let tracked = lab.track("ours", &tree.targets);
+    foreseen(seed, lab, &tree.targets, tracked.as_ref().err());
     let (tracked, refused) = match (tracked, &added) {
         (Ok(tracked), Ok(_)) => (tracked, false),
         (Err(_), Err(_)) => (Tracked::default(), true),
@@ -88,10 +138,10 @@ fn one(seed: u64, lab: &mut Lab<'_>, counts: &mut Counts) {
         counts.refused += 1;
         return;
     }
-    write(&ours, &tracked.changes).unwrap();
+    write(&lab.at("ours"), &tracked.changes).unwrap();
     compare(seed, &theirs, &ours, &tracked, counts);
     store(&tracked, &remote);
-    pull(seed, lab, &ours, counts);
+    pull(seed, lab, "ours", counts);
 
     // The same edits and changes on both sides, beginning with what DVC wrote.
     for pointer in files(&theirs, &|path| path.extension().is_some_and(|end| end == "dvc")) {
@@ -99,28 +149,41 @@ fn one(seed: u64, lab: &mut Lab<'_>, counts: &mut Counts) {
         fs::write(theirs.join(&pointer), edited).unwrap();
     }
     tree.change(&theirs);
-    let again = lab.at("again");
-    copy(&theirs, &again);
+    let again = lab.copy("theirs", "again");
     let before = pointers(&theirs);
     if let Err(error) = lab.oracle.ask("add", json!({"root": theirs, "targets": targets})) {
-        assert!(ours_of(&again, &tree.targets).is_err(), "seed {seed}: DVC refuses to update: {error}");
+        assert!(lab.track("again", &tree.targets).is_err(), "seed {seed}: DVC refuses to update: {error}");
         counts.refused += 1;
         return;
     }
     let tracked =
-        ours_of(&again, &tree.targets).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{before}"));
-    write(&again, &tracked.changes).unwrap();
+        lab.track("again", &tree.targets).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{before}"));
+    write(&lab.at("again"), &tracked.changes).unwrap();
     assert_eq!(pointers(&again), pointers(&theirs), "seed {seed}, before:\n{before}");
     compare(seed, &theirs, &again, &tracked, &mut Counts::default());
     counts.updates += tracked.pointers.len();
     store(&tracked, &remote);
-    pull(seed, lab, &again, counts);
+    pull(seed, lab, "again", counts);
 }
 
-fn ours_of(root: &Path, targets: &[String]) -> Result<Tracked, String> {
-    let remotes = Remotes::load(root, None, BTreeMap::new()).map_err(|error| error.render())?;
-    track(&Tracking { root, folder: Path::new(""), outputs: targets, in_git: &|_| None, remotes: &remotes })
-        .map_err(|error| error.render())
+/// What the outputs' content does not decide is told without it: the same is refused where they are missing.
+fn foreseen(seed: u64, lab: &Lab<'_>, targets: &[String], refused: Option<&String>) {
+    // The generated data is refused for nothing else.
+    const CONTENT: [&str; 4] =
+        ["leads nowhere", "is not UTF-8", "DVC allows no .dvcignore", "is ignored by DVC"];
+    let bare = lab.copy("ours", "bare");
+    for target in targets {
+        let path = bare.join(target);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    match (lab.foresee("bare", targets), refused) {
+        (Ok(()), None) => {}
+        (Ok(()), Some(error)) => {
+            assert!(CONTENT.iter().any(|words| error.contains(words)), "seed {seed}: not foreseen: {error}");
+        }
+        (Err(error), None) => panic!("seed {seed}: foreseen of {targets:?}, but not so: {error}"),
+        (Err(error), Some(after)) => assert_eq!(&error, after, "seed {seed}"),
+    }
 }
 
 /// What DVC and we wrote, and the objects that DVC put into its cache and we would send.
@@ -168,8 +231,9 @@ fn store(tracked: &Tracked, remote: &Path) {
 }
 
 /// What a teammate gets, who has what git has.
-fn pull(seed: u64, lab: &mut Lab<'_>, from: &Path, counts: &mut Counts) {
-    let clone = lab.repository(&format!("clone of {}", from.file_name().unwrap().display()));
+fn pull(seed: u64, lab: &mut Lab<'_>, from: &str, counts: &mut Counts) {
+    let clone = lab.repository(&format!("clone of {from}"));
+    let from = &lab.within(from);
     let wanted: BTreeSet<PathBuf> = pointers_of(from).into_iter().map(|(_, out)| out).collect();
     let inside = |path: &Path| wanted.iter().any(|out| path.starts_with(out));
     for path in files(from, &|path| !inside(path) && !path.starts_with(".dvc") && !path.starts_with(".git")) {

@@ -141,7 +141,7 @@ fn the_files_are_those_of_dvc_add() {
         let folder = tempfile::tempdir().unwrap();
         let [theirs, ours] = ["theirs", "ours"].map(|name| folder.path().join(name));
         for root in [&theirs, &ours] {
-            oracle.ask("init_subdir", json!({"root": root, "folder": "cv"})).unwrap();
+            oracle.ask("init", json!({"root": root, "folder": "cv"})).unwrap();
             rules.iter().for_each(|(path, text)| fs::write(root.join(path), text).unwrap());
             fs::create_dir_all(root.join("cv/data/deep")).unwrap();
             for path in ["cv/m.bin", "cv/data/deep/one", "cv/data/two"] {

@@ -16,23 +16,18 @@ from scmrepo.git import Git  # noqa: E402
 logging.getLogger("dvc").setLevel(logging.CRITICAL)
 
 
-def init(root, remote=None):
+def init(root, remote=None, folder=""):
+    """A clone with a DVC repository, in a folder of it if one is named."""
     Git.init(root).close()
+    root = os.path.join(root, folder)
+    os.makedirs(root, exist_ok=True)
     os.chdir(root)
-    repo = Repo.init(root)
+    repo = Repo.init(root, subdir=bool(folder))
     if remote:
         with repo.config.edit() as config:
             config["remote"]["trainspot"] = {"url": remote}
             config["core"]["remote"] = "trainspot"
     repo.close()
-
-
-def init_subdir(root, folder):
-    Git.init(root).close()
-    folder = os.path.join(root, folder)
-    os.mkdir(folder)
-    os.chdir(folder)
-    Repo.init(folder, subdir=True).close()
 
 
 def with_repo(root, act):

@@ -210,6 +210,19 @@ impl Tree {
         }
     }
 
+    /// Rules of git's in the clone above a repository that is its folder `sub`.
+    pub(super) fn rules_above(&mut self, clone: &Path) {
+        const RULES: [&str; 6] = [
+            "",
+            "*.bin\n",
+            "/sub/a b\n/sub/é/\n",
+            "sub/*.bin\n!/sub/model.bin\n",
+            "/sub/*\n!/sub/*.dvc\n!/sub/*/\n!.gitignore\n",
+            "/model.bin\nsub/true\n",
+        ];
+        fs::write(clone.join(".gitignore"), self.random.choice(RULES).unwrap()).unwrap();
+    }
+
     /// Changes some of the data.
     pub(super) fn change(&mut self, root: &Path) {
         for path in self.files.clone() {

@@ -188,7 +188,7 @@ async fn what_was_trained_survives_a_machine_that_cannot_be_ended() {
         leftover.render(),
         "cannot end the machine m0: access denied\nStill there: machine m0; it ends itself within 10m"
     );
-    assert_eq!(scene.fake.done()[2..], ["end 0", "clean"]);
+    assert_eq!(scene.fake.done()[3..], ["end 0", "clean"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +197,7 @@ async fn what_the_next_try_of_the_step_launched_meanwhile_is_not_ended() {
     let order = order();
     let next_try = async || scene.fake.launch(&order).await.map(drop);
     assert!(scene.run(next_try).await.is_ok());
-    assert_eq!(scene.fake.done()[2..], ["launch 1 not []", "terminate 0", "clean"]);
+    assert_eq!(scene.fake.done()[3..], ["launch 1 not []", "terminate 0", "clean"]);
 }
 
 #[tokio::test(start_paused = true)]
