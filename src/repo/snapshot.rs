@@ -7,7 +7,10 @@
 
 use super::{SMALL, open};
 use crate::error::{Context as _, Result};
-use git2::{ObjectType, Odb, Oid, Repository, RepositoryInitOptions, Tree, TreeWalkMode, TreeWalkResult};
+use git2::{
+    ObjectType, Odb, OdbLookupFlags, Oid, Repository, RepositoryInitOptions, Tree, TreeWalkMode,
+    TreeWalkResult,
+};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -144,10 +147,12 @@ fn init(root: &Path, header: &Header) -> Result<Repository, git2::Error> {
 
 /// Adds the contents that the workspace's files have.
 fn add_contents(odb: &Odb<'_>, root: &Path, tree: &Tree<'_>) -> Result<()> {
+    // Looking for a pack that has come meanwhile would take longer than all else.
+    let is_there = |id| odb.exists_ext(id, OdbLookupFlags::NO_REFRESH);
     for (path, id, kind) in entries(tree).context("cannot read the commit's trees")? {
         let file = root.join(&path);
         let is_file = || file.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-        if kind == ObjectType::Blob && !odb.exists(id) && is_file() {
+        if kind == ObjectType::Blob && !is_there(id) && is_file() {
             add_content(odb, &file).with_context(|| format!("cannot add '{}'", path.display()))?;
         }
     }

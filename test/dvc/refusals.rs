@@ -225,7 +225,7 @@ fn the_advice_for_an_ignored_pointer_works() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut followed = 0;
-    for round in 0..400 {
+    for round in 0..150 {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         assert!(Command::new("git").arg("init").arg("-q").arg(root).status().unwrap().success());
@@ -253,6 +253,6 @@ fn the_advice_for_an_ignored_pointer_works() {
         foreseen(root, &[output]).unwrap_or_else(|again| panic!("{}: {error}\n{again}", what()));
         assert_eq!(is_ignored(root, output), hidden, "{}: {error}", what());
     }
-    assert!(followed > 50, "seed {seed}: {followed}");
+    assert!(followed > 20, "seed {seed}: {followed}");
     say(&format!("seed {seed}: {followed} pointers taken back from .gitignore as advised"));
 }
