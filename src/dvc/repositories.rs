@@ -2,7 +2,7 @@
 
 use super::rules::{Kind, Rules};
 use super::track::literals;
-use crate::error::{Context as _, Result};
+use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -28,8 +28,10 @@ pub(super) fn of_outputs(clone: &Path, outputs: &[String]) -> Result<BTreeMap<Pa
 
 /// The folders of all DVC repositories, relative to the clone, without those in folders that git ignores.
 ///
+/// A folder that cannot be read, or goes meanwhile, holds none: DVC could not use it either.
+///
 /// # Errors
-/// A folder or a `.gitignore` cannot be read.
+/// A `.gitignore` cannot be read.
 pub(super) fn all(clone: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut git = Rules::new(clone, Kind::Git);
     let (mut found, mut left) = (BTreeSet::new(), vec![PathBuf::new()]);
@@ -37,14 +39,10 @@ pub(super) fn all(clone: &Path) -> Result<BTreeSet<PathBuf>> {
         if is_repository(&clone.join(&folder)) {
             found.insert(folder.clone());
         }
-        let cannot = || format!("cannot read the folder '{}'", folder.display());
-        for entry in clone.join(&folder).read_dir().with_context(cannot)? {
-            let entry = entry.with_context(cannot)?;
+        for entry in clone.join(&folder).read_dir().into_iter().flatten().flatten() {
             let path = folder.join(entry.file_name());
-            if entry.file_type().with_context(cannot)?.is_dir()
-                && entry.file_name() != ".dvc"
-                && !git.take_one(&path, true)?
-            {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && entry.file_name() != ".dvc" && !git.take_one(&path, true)? {
                 left.push(path);
             }
         }

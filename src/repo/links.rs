@@ -26,6 +26,10 @@ pub(super) fn entries(
             entries.push(entry);
             continue;
         };
+        if has_files_below(path, files) {
+            // `INCLUDE` names files behind the link: they make a folder in its place.
+            continue;
+        }
         let target = target.to_path();
         match root.join(path).canonicalize() {
             // What leads nowhere here leads nowhere there.
@@ -59,6 +63,12 @@ fn arrives(root: &Path, path: &Path, target: &Path, real: &Path, files: &BTreeSe
 /// Whether one of the files is at this path or below it.
 fn is_at_or_above(path: &Path, files: &BTreeSet<PathBuf>) -> bool {
     let from = (Bound::Included(path), Bound::Unbounded);
+    files.range::<Path, _>(from).next().is_some_and(|file| file.starts_with(path))
+}
+
+/// Whether one of the files is below this path.
+fn has_files_below(path: &Path, files: &BTreeSet<PathBuf>) -> bool {
+    let from = (Bound::Excluded(path), Bound::Unbounded);
     files.range::<Path, _>(from).next().is_some_and(|file| file.starts_with(path))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{is_reserved, links};
 use crate::error::{Context, Error, Kind, Result};
-use crate::transfer::Entry;
+use crate::transfer::{Entry, find};
 use git2::{ObjectType, Repository, Status, StatusOptions, StatusShow, TreeWalkMode, TreeWalkResult};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::{
@@ -83,7 +83,12 @@ fn included(root: &Path, patterns: &[String], globs: &GlobSet) -> Vec<PathBuf> {
         }
     }
     for (_, pattern) in patterns.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
-        warn!("INCLUDE: {pattern} matches no file in {}", root.display());
+        // What is behind a linked folder is looked for only where nothing else is meant.
+        let behind = find(root, std::slice::from_ref(pattern)).unwrap_or_default().files;
+        if behind.is_empty() {
+            warn!("INCLUDE: {pattern} matches no file in {}", root.display());
+        }
+        files.extend(behind.iter().map(|entry| entry.path.to_path()));
     }
     files
 }

@@ -78,6 +78,13 @@ fn what_links_of_included_data_lead_to_is_sent() {
     assert_eq!(more(&["data.csv"]), ["data.csv: 5", "to ignored -> data.csv"]);
     assert_eq!(more(&["data"]), ["data/a/b.csv: 5", "data/a/relative.csv: 5"]);
     assert_eq!(more(&["folder"]), ["folder/deep/far: 3"]);
+    for behind in ["folder/deep/far", "folder/**", "folder/*/f*"] {
+        assert_eq!(more(&[behind]), ["folder/deep/far: 3"], "{behind}");
+    }
+    // A link that git tracks gives way to the folder with what is behind it.
+    world.git_in_clone(&["add", "--force", "folder"]);
+    assert_eq!(more(&["folder/deep/far"]), ["folder/deep/far: 3"]);
+    world.git_in_clone(&["rm", "--cached", "--quiet", "folder"]);
     assert_eq!(more(&["absolute"]).len(), 1, "the file's bytes in the place of the link");
 }
 

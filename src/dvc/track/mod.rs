@@ -95,8 +95,6 @@ pub fn track(tracking: &Tracking<'_>) -> Result<Tracked> {
 /// What tracking would come to, as far as that is known before there are outputs.
 #[derive(Debug, Default)]
 pub struct Prospect {
-    /// The files that it would write, relative to the clone's folder.
-    pub files: Vec<String>,
     /// The remotes that it would send to.
     pub remotes: Vec<Settings>,
 }
@@ -110,8 +108,8 @@ pub fn foresee(tracking: &Tracking<'_>) -> Result<Prospect> {
         let targets = target::targets(tracking, &mut Rules::new(base, Kind::Dvc), Presence::Later)?;
         let remotes = targets.iter().map(|target| tracking.remotes.choose(target.remote()));
         let remotes = remotes.collect::<Result<_>>()?;
-        let changes = changes(tracking, &targets, &vec![Pointer::to_nothing(); targets.len()])?;
-        Ok(Prospect { files: changes.into_iter().map(|change| change.path).collect(), remotes })
+        changes(tracking, &targets, &vec![Pointer::to_nothing(); targets.len()])?;
+        Ok(Prospect { remotes })
     })
 }
 
