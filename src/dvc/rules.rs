@@ -68,7 +68,12 @@ impl Rules {
 
     /// Whether the rules take a path whose folders are not taken.
     pub(super) fn take_one(&mut self, path: &Path, folder: bool) -> Result<bool> {
-        Ok(self.always(path, folder) || self.deciding(path, folder)?.is_some_and(|(rule, _)| !rule.negated))
+        Ok(self.always(path, folder) || self.name(path, folder)?)
+    }
+
+    /// Whether a line of a file takes a path whose folders are not taken.
+    pub(super) fn name(&mut self, path: &Path, folder: bool) -> Result<bool> {
+        Ok(self.deciding(path, folder)?.is_some_and(|(rule, _)| !rule.negated))
     }
 
     /// What takes a path, relative to the root: a rule for it, or for the topmost folder above it that one takes.

@@ -84,6 +84,8 @@ fn scene(root: &Path) {
     fs::write(root.join("bytes").join(OsStr::from_bytes(b"\xff.bin")), "x").unwrap();
     put(root, "line\nbreak", "x");
     put(root, "nested/.dvc/config", "");
+    put(root, "outer/inner/.dvc/config", "");
+    put(root, "outer/inner/x", "x");
 }
 
 const REFUSED: &[(&[&str], &str)] = &[
@@ -116,10 +118,12 @@ const REFUSED_HERE: &[(&[&str], &str)] = &[
     (&["ends "], "ends in a space"),
     (&["line\nbreak"], "has a line break"),
     (&["nested/data"], "is ignored by DVC"),
+    (&["outer"], "'outer/inner' is a DVC repository, which DVC does not keep as a part of 'outer'"),
 ];
 
 /// What shows only once the training has written it.
-const CONTENT: &[&[&str]] = &[&["missing"], &["links/dangling"], &["dangles"], &["bytes"], &["with-rules"]];
+const CONTENT: &[&[&str]] =
+    &[&["missing"], &["links/dangling"], &["dangles"], &["bytes"], &["with-rules"], &["outer"]];
 
 #[test]
 fn what_dvc_refuses_is_refused_with_what_to_do() {
@@ -139,6 +143,9 @@ fn what_dvc_refuses_is_refused_with_what_to_do() {
         ["free.bin", "old"]
     );
     assert!(ours(folder.path(), &[]).unwrap().changes.is_empty());
+    // Left out on purpose.
+    put(folder.path(), ".dvcignore", "/ign\ninner\n");
+    assert_eq!(ours(folder.path(), &["outer"]).unwrap().pointers[0].1.files, Some(0));
 
     let mut oracle = match Oracle::start() {
         Ok(oracle) => oracle,

@@ -99,7 +99,7 @@ pub struct Prospect {
     pub remotes: Vec<Settings>,
 }
 
-/// Does what [`track`] does, but for the outputs' content: they may be missing.
+/// Does what [`track`] does but for the outputs' content: the outputs may be missing.
 ///
 /// # Errors
 /// Those of [`track`] that do not depend on the content.

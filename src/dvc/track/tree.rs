@@ -28,7 +28,7 @@ pub(super) struct Walked {
 /// `directory` is relative to `root`.
 ///
 /// # Errors
-/// A name that is not UTF-8, a link to nothing, something that is no file, or a `.dvcignore`.
+/// A name that is not UTF-8, a link to nothing, something that is no file, a `.dvcignore` or a DVC repository.
 pub(super) fn walk(root: &Path, directory: &str, rules: &mut Rules) -> Result<Walked> {
     let mut walked = Walked::default();
     let mut left = vec![PathBuf::from(directory)];
@@ -41,6 +41,9 @@ pub(super) fn walk(root: &Path, directory: &str, rules: &mut Rules) -> Result<Wa
             let followed = if kind.is_symlink() { entry.path().metadata().ok() } else { None };
             let is_folder = kind.is_dir() || followed.as_ref().is_some_and(Metadata::is_dir);
             if rules.take_one(&path, is_folder)? {
+                if !rules.name(&path, is_folder)? {
+                    check_repository(&entry.path(), &path, directory)?;
+                }
                 continue;
             }
             let name = utf8(&path)?;
@@ -60,6 +63,18 @@ pub(super) fn walk(root: &Path, directory: &str, rules: &mut Rules) -> Result<Wa
         }
     }
     Ok(walked)
+}
+
+/// Refuses a DVC repository in an output: DVC would leave it out of the output without a word.
+fn check_repository(folder: &Path, path: &Path, directory: &str) -> Result<()> {
+    if !folder.join(".dvc").is_dir() {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Error::new(format!(
+        "'{path}' is a DVC repository, which DVC does not keep as a part of '{directory}'"
+    ))
+    .hint(format!("remove '{path}/.dvc', or name what is in '{path}' in DVC_OUTPUTS")))
 }
 
 fn check(name: &str, link: bool, file: bool) -> Result<()> {
