@@ -218,8 +218,9 @@ fn the_workspace_is_what_git_tracks_and_earlier_steps_left() {
         std::fs::create_dir_all(clone.join(path).parent().unwrap()).unwrap();
         std::fs::write(clone.join(path), text).unwrap();
     }
-    scene.set("INCLUDE", "ignored2.txt").set("OUTPUTS", "seen.txt");
-    scene.set("TRAIN_COMMAND", "find . -type f | sort > /dev/shm/seen.$$; mv /dev/shm/seen.$$ seen.txt");
+    scene.set("INCLUDE", "ignored2.txt").set("OUTPUTS", "seen.txt, settings.txt");
+    let look = "find . -type f | sort > /dev/shm/seen.$$; mv /dev/shm/seen.$$ seen.txt";
+    scene.set("TRAIN_COMMAND", &format!("{look}\ngit config --local --list > settings.txt"));
     scene.run().expect(0);
     let seen = String::from_utf8(scene.remote.file(&scene.branch(), "seen.txt").unwrap()).unwrap();
     for (path, there) in [
@@ -231,7 +232,13 @@ fn the_workspace_is_what_git_tracks_and_earlier_steps_left() {
     ] {
         assert_eq!(seen.lines().any(|line| line == path), there, "{path} in {seen}");
     }
-    assert!(!seen.contains("/.git/"));
+    // The machine's repository has nothing of the clone's but its commit.
+    let settings = String::from_utf8(scene.remote.file(&scene.branch(), "settings.txt").unwrap()).unwrap();
+    assert!(scene.git(&["config", "--local", "--list"]).contains("remote.origin.url"));
+    for word in ["remote", "http", "bitbucket-pipelines", "credential"] {
+        assert!(!settings.contains(word), "{settings}");
+    }
+    assert!(!seen.contains("/.git/refs/remotes") && !seen.contains("/.git/hooks/pre-"), "{seen}");
 }
 
 #[test]
