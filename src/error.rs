@@ -63,6 +63,9 @@ impl Kind {
     }
 }
 
+const STILL_THERE: &str = "Still there: ";
+const NEXT: &str = "Next: ";
+
 /// What failed, why (its source), what may still exist, and what to do next.
 #[derive(Debug)]
 pub struct Error {
@@ -140,14 +143,33 @@ impl Error {
     pub fn render(&self) -> String {
         let mut text = chain(self);
         for leftover in self.leftovers() {
-            text.push_str("\nStill there: ");
+            text.push('\n');
+            text.push_str(STILL_THERE);
             text.push_str(leftover);
         }
         if let Some(hint) = self.own_chain().find_map(|error| error.hint.as_deref()) {
-            text.push_str("\nNext: ");
+            text.push('\n');
+            text.push_str(NEXT);
             text.push_str(hint);
         }
         text
+    }
+
+    /// The error that another process of this program rendered, such as an agent: in one voice with its own, so that what is
+    /// left and what to do next come last and once.
+    #[must_use]
+    pub fn rendered(text: &str) -> Self {
+        let (mut error, mut lines) = (Self::new(""), Vec::new());
+        for line in text.lines() {
+            if let Some(leftover) = line.strip_prefix(STILL_THERE) {
+                error = error.leaves(leftover);
+            } else if let Some(hint) = line.strip_prefix(NEXT) {
+                error = error.hint(hint);
+            } else {
+                lines.push(line);
+            }
+        }
+        Self { message: lines.join("\n"), ..error }
     }
 
     fn own_chain(&self) -> impl Iterator<Item = &Self> {
