@@ -29,7 +29,7 @@ interruptions: deps  ## spot interruptions at random times: TRAINSPOT_INTERRUPTI
 faults: deps  ## every kind of failure at every call that a run makes to AWS
 	TRAINSPOT_ALL_FAULTS=1 $(TRIALS) ec2::faults
 
-dvc: deps  ## what we write beside what the real DVC writes, over DVC_TREES repositories; every fault at every call to a remote
+dvc: deps  ## what we write beside what the real DVC writes, over DVC_TREES repositories, a fifth of them pushed; every fault at every call to a remote
 	DVC_TREES=$${DVC_TREES:-500} TRAINSPOT_ALL_FAULTS=1 $(TRIALS) dvc::
 
 check: deps docs  ## format, lints, licences, documentation

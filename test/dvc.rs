@@ -1,9 +1,11 @@
 //! DVC without DVC, beside the real one.
 
 mod config;
+mod dialect;
 mod edits;
 mod files;
 mod flow;
+mod folders;
 mod formats;
 mod gdrive;
 mod machine;
@@ -13,4 +15,5 @@ mod pipelines;
 mod push;
 mod refusals;
 mod remotes;
+mod rescues;
 mod trees;

@@ -43,7 +43,7 @@ pub(super) struct Training {
 pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
     let clone = checkout(config)?;
-    let order = kept::order(config, &clone, true)?;
+    let order = kept::order(config, &clone, kept::Where::Clone)?;
     check_access(config, &clone).await?;
     let mut matches = find(&config.clone_dir, &config.outputs)?;
     if !matches.unmatched.is_empty() {

@@ -1,8 +1,10 @@
-//! The verb that keeps outputs in DVC's remotes, from where they are: only their pointers leave the machine this way.
+//! The verbs about what DVC keeps: one sends outputs to its remotes, from where they are, so that only their pointers come to
+//! the pipe; the other hands them to the pipe when that failed.
 
 use super::home::Home;
-use crate::dvc::{Order, store};
+use crate::dvc::{Order, lay_out, store};
 use crate::error::{Context as _, Result};
+use crate::transfer::{Header, Sender, find};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -29,6 +31,15 @@ pub(super) fn run(home: &Home) -> Result<()> {
     let mut line = serde_json::to_vec(&stored).context("cannot tell what was stored")?;
     line.push(b'\n');
     tell(&line)
+}
+
+/// Sends what standard input ordered to be kept, as a bundle of files.
+pub(super) fn rescue(home: &Home) -> Result<()> {
+    let order: Order = serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
+    let folder = tempfile::tempdir_in(home.run()).context("cannot make a folder")?;
+    lay_out(&home.work(), &order, folder.path())?;
+    let header = Header { entries: find(folder.path(), &["**".to_owned()])?.files, unmatched: Vec::new() };
+    Sender { root: folder.path(), progress: &mut |_| {} }.send(&header, std::io::stdout().lock())
 }
 
 fn tell(line: &[u8]) -> Result<()> {

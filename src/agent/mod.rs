@@ -67,6 +67,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             verbs::pack_checkpoint(&home, flags.get("--number")?.parse().context("agent: --number")?)
         }
         "dvc" => dvc::run(&home),
+        "rescue" => dvc::rescue(&home),
         "follow" => verbs::follow(&home, flags.get("--offset")?.parse().context("agent: --offset")?),
         _ => Err(Error::new(format!("agent: no verb '{verb}'"))),
     }

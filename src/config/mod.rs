@@ -14,6 +14,7 @@ mod values;
 pub mod variables;
 
 pub use problems::Problems;
+pub(crate) use reader::SHORTEST_SECRET;
 
 use crate::bitbucket::Credential;
 use crate::dvc::Order;

@@ -14,7 +14,20 @@ use std::time::{Duration, SystemTime};
 
 /// The name of an object: the MD5 of its content in lower-case hexadecimal, and `.dir` if it lists a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Oid(String);
+pub struct Oid {
+    name: String,
+    layout: Layout,
+}
+
+/// Where objects lie below the root of a cache or a remote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+enum Layout {
+    /// In `files/md5`, as since DVC 3.
+    #[default]
+    Current,
+    /// In the root itself, as until DVC 2: the objects of entries without `hash: md5`.
+    Legacy,
+}
 
 impl Oid {
     /// The name, if `text` is one: 32 lower-case hexadecimal digits, then nothing or `.dir`.
@@ -22,59 +35,82 @@ impl Oid {
     pub fn parse(text: &str) -> Option<Self> {
         let md5 = text.strip_suffix(".dir").unwrap_or(text);
         let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        (md5.len() == 32 && md5.bytes().all(digit)).then(|| Self(text.to_owned()))
+        (md5.len() == 32 && md5.bytes().all(digit)).then(|| Self::of_digits(text.to_owned()))
+    }
+
+    /// The same name where DVC 2 kept it, and DVC 3 still looks for what DVC 2 recorded.
+    #[must_use]
+    pub fn of_dvc_2(self) -> Self {
+        Self { layout: Layout::Legacy, ..self }
+    }
+
+    /// Whether the object lies where DVC 2 kept it.
+    #[must_use]
+    pub fn is_of_dvc_2(&self) -> bool {
+        self.layout == Layout::Legacy
     }
 
     /// The name of what has this MD5, which is all of it.
     pub(super) fn of_digits(digits: String) -> Self {
-        Self(digits)
+        Self { name: digits, layout: Layout::Current }
     }
 
     /// The name of the list of a directory whose bytes would be called `content`.
     pub(super) fn listing(content: &Self) -> Self {
-        Self(format!("{}.dir", content.md5()))
+        Self::of_digits(format!("{}.dir", content.md5()))
     }
 
     /// The MD5 without `.dir`.
     #[must_use]
     pub fn md5(&self) -> &str {
-        &self.0[..32]
+        &self.name[..32]
     }
 
     /// Whether the object lists a directory.
     #[must_use]
     pub fn is_dir(&self) -> bool {
-        self.0.len() > 32
+        self.name.len() > 32
     }
 
-    /// The folder of the object, below a remote's root: `files/md5/ab`, with `/` as separator.
+    /// The folder of the object, below a remote's root: `files/md5/ab`, or `ab` for DVC 2; with `/` as separator.
     #[must_use]
     pub fn folder(&self) -> String {
-        format!("files/md5/{}", &self.0[..2])
+        match self.layout {
+            Layout::Current => format!("files/md5/{}", &self.name[..2]),
+            Layout::Legacy => self.name[..2].to_owned(),
+        }
     }
 
     /// Where the object is, below a remote's root: `files/md5/ab/cdef…`.
     #[must_use]
     pub fn key(&self) -> String {
-        format!("{}/{}", self.folder(), &self.0[2..])
+        format!("{}/{}", self.folder(), &self.name[2..])
     }
 }
 
 impl Display for Oid {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(&self.name)
     }
 }
 
-/// An object that is here and belongs in a remote.
+/// An object that belongs in a remote.
 #[derive(Clone, Debug)]
 pub struct Object {
     /// Its name.
     pub oid: Oid,
-    /// Its length in bytes.
+    /// Its length in bytes; 0 if it is not on this machine, where nothing tells its length for sure.
     pub size: u64,
     /// Where its content is.
     pub content: Content,
+}
+
+impl Object {
+    /// Whether a file of this length can be the object.
+    #[must_use]
+    pub fn fits(&self, length: u64) -> bool {
+        self.content.is_elsewhere() || self.size == length
+    }
 }
 
 /// Where an object's content is.
@@ -88,6 +124,13 @@ pub enum Content {
     Drafted(PathBuf, Stamp, Arc<Draft>),
     /// In memory: the list of a directory.
     Bytes(Bytes),
+    /// Not on this machine: only a remote may have it.
+    Elsewhere {
+        /// The path of the output that it belongs to, or of the file in it.
+        output: String,
+        /// Whether a remote that lacks it makes the push fail.
+        needed: bool,
+    },
 }
 
 impl Content {
@@ -96,8 +139,14 @@ impl Content {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::File(path) | Self::Hashed(path, _) | Self::Drafted(path, ..) => Some(path),
-            Self::Bytes(_) => None,
+            Self::Bytes(_) | Self::Elsewhere { .. } => None,
         }
+    }
+
+    /// Whether it is not on this machine.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Elsewhere { .. })
     }
 
     /// How that file was when it was hashed, if that could be told.
@@ -105,7 +154,7 @@ impl Content {
     pub fn stamp(&self) -> Option<Stamp> {
         match self {
             Self::Hashed(_, stamp) | Self::Drafted(_, stamp, _) => Some(*stamp),
-            Self::File(_) | Self::Bytes(_) => None,
+            Self::File(_) | Self::Bytes(_) | Self::Elsewhere { .. } => None,
         }
     }
 }

@@ -1,18 +1,35 @@
 //! What the repository's DVC files say: which paths are outputs, of what, and where their objects belong.
 
 use super::Oid;
+use super::template::Variables;
 use crate::error::{Context as _, Error, Result};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// A `.dvc` file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct PointerFile {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) outs: Vec<Out>,
     #[serde(default)]
     pub(super) wdir: Option<String>,
+    #[serde(default, deserialize_with = "or_nothing")]
+    deps: Vec<Dependency>,
+}
+
+/// What a `.dvc` file of an import names.
+#[derive(Debug, Deserialize)]
+struct Dependency {
+    #[serde(default)]
+    repo: Option<IgnoredAny>,
+}
+
+/// A list, or a key without a value.
+fn or_nothing<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// An output with its content, of a `.dvc` file or of `dvc.lock`.
@@ -45,9 +62,14 @@ impl PointerFile {
     /// Reads a `.dvc` file.
     pub(super) fn read(text: &str) -> Result<Self> {
         if text.trim().is_empty() {
-            return Ok(Self { outs: Vec::new(), wdir: None });
+            return Ok(Self::default());
         }
         serde_saphyr::from_str(text).context("it is not a .dvc file")
+    }
+
+    /// Whether the outputs are another repository's, which has them in its own remote.
+    pub(super) fn is_import_of_repository(&self) -> bool {
+        self.deps.iter().any(|dependency| dependency.repo.is_some())
     }
 }
 
@@ -55,23 +77,22 @@ impl Out {
     /// The name of its object; none if it has no content yet.
     ///
     /// # Errors
-    /// Its objects are laid out in a way that is not supported.
+    /// The name is none.
     pub(super) fn oid(&self) -> Result<Option<Oid>> {
-        if self.files.is_some() || self.cloud.is_some() {
-            return Err(Error::new(format!("'{}' is kept by the versions of a cloud's own", self.path))
-                .hint("take `version_aware` or `worktree` off its remote, then `dvc push` it again"));
-        }
         let Some(md5) = self.md5.as_deref().filter(|md5| !md5.is_empty()) else { return Ok(None) };
-        if self.hash.as_deref() != Some("md5") {
-            return Err(Error::new(format!(
-                "'{}' was recorded by DVC 2, which lays objects out otherwise",
-                self.path
-            ))
-            .hint("run `dvc cache migrate --dvc-files` and commit what it changes"));
-        }
         let oid =
             Oid::parse(md5).ok_or_else(|| Error::new(format!("'{}' has no MD5: '{md5}'", self.path)))?;
-        Ok(Some(oid))
+        Ok(Some(if self.hash.as_deref() == Some("md5") { oid } else { oid.of_dvc_2() }))
+    }
+
+    /// Whether its content is kept by the versions of a cloud's own, where it is already.
+    pub(super) fn is_versioned(&self) -> bool {
+        self.files.is_some() || self.cloud.is_some()
+    }
+
+    /// Whether it lies outside of the repository, where DVC keeps nothing in a remote.
+    pub(super) fn is_external(&self) -> bool {
+        self.path.starts_with('/') || self.path.contains("://")
     }
 }
 
@@ -87,33 +108,39 @@ pub(super) struct Lock {
 /// A stage that was run.
 #[derive(Debug, Deserialize)]
 pub(super) struct LockedStage {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub(super) outs: Vec<Out>,
 }
 
 /// `dvc.yaml`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Pipeline {
     #[serde(default)]
     pub(super) stages: BTreeMap<String, Stage>,
+    #[serde(default)]
+    pub(super) vars: Vec<Value>,
 }
 
 /// A stage as it is written: with `foreach` or `matrix`, one for many.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Stage {
     #[serde(default)]
-    foreach: Option<IgnoredAny>,
+    foreach: Option<Value>,
     #[serde(default)]
-    matrix: Option<IgnoredAny>,
+    matrix: Option<Map<String, Value>>,
+    #[serde(default)]
+    cmd: Option<IgnoredAny>,
+    #[serde(default)]
+    vars: Vec<Value>,
     #[serde(default, rename = "do")]
     each: Option<Box<Stage>>,
     #[serde(default)]
     pub(super) wdir: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     outs: Vec<StageOut>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     metrics: Vec<StageOut>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     plots: Vec<StageOut>,
 }
 
@@ -169,18 +196,32 @@ impl Pipeline {
     /// Reads `dvc.yaml`.
     pub(super) fn read(text: &str) -> Result<Self> {
         if text.trim().is_empty() {
-            return Ok(Self { stages: BTreeMap::new() });
+            return Ok(Self::default());
         }
-        serde_saphyr::from_str(text).context("dvc.yaml cannot be read")
+        let pipeline: Self = serde_saphyr::from_str(text).context("dvc.yaml cannot be read")?;
+        match pipeline.stages.iter().find(|(_, stage)| stage.body().cmd.is_none()) {
+            None => Ok(pipeline),
+            Some((name, _)) => Err(Error::new(format!("the stage '{name}' of dvc.yaml has no cmd"))
+                .hint("each command of DVC fails there, too: give the stage a command, or remove it")),
+        }
     }
 
-    /// The stage of this name in the lock, or the one that stands for it and others as `name@item`.
-    pub(super) fn stage(&self, name: &str) -> Option<&Stage> {
-        let many = || {
-            let (name, _) = name.split_once('@')?;
-            self.stages.get(name).filter(|stage| stage.is_many())
+    /// The stage of this name in the lock, or the one that stands for it and others as `name@member`; and the values that
+    /// its templates name. `folder` is where the `dvc.yaml` is.
+    pub(super) fn stage(&self, name: &str, folder: &Path) -> Option<(&Stage, Variables)> {
+        let variables = Variables::read(folder, &self.vars);
+        if let Some(stage) = self.stages.get(name).filter(|stage| !stage.is_many()) {
+            return Some((stage, stage.variables(variables, folder)));
+        }
+        // As DVC does it: a member may have no `@`, a stage may.
+        let (group, member) = name.rsplit_once('@')?;
+        let stage = self.stages.get(group).filter(|stage| stage.is_many())?;
+        let own = match (&stage.foreach, &stage.matrix) {
+            (Some(over), _) => variables.of_foreach(over, member),
+            (None, Some(over)) => variables.of_matrix(over, member),
+            (None, None) => None,
         };
-        self.stages.get(name).or_else(many).map(Stage::body)
+        Some((stage.body(), stage.body().variables(own.unwrap_or(variables), folder)))
     }
 }
 
@@ -188,6 +229,11 @@ impl Stage {
     /// Whether it stands for several stages, `name@item` each.
     fn is_many(&self) -> bool {
         self.foreach.is_some() || self.matrix.is_some()
+    }
+
+    fn variables(&self, of_file: Variables, folder: &Path) -> Variables {
+        let wdir = self.wdir.as_deref().and_then(|wdir| of_file.fill(wdir)).unwrap_or_default();
+        of_file.with(&folder.join(wdir), &self.vars)
     }
 
     /// The stage, or what `foreach` does each time.
@@ -204,6 +250,14 @@ impl Stage {
                 paths.iter().map(|(path, flags)| (path.as_str(), flags.known())).collect()
             }
         })
+    }
+}
+
+impl Flags {
+    /// Whether `dvc push` may send the output.
+    pub(super) fn may_be_sent(&self) -> bool {
+        let off = |flag: &Option<Flag>| *flag == Some(Flag::Known(false));
+        !off(&self.cache) && !off(&self.push)
     }
 }
 

@@ -1,13 +1,16 @@
 //! Sends objects to a remote, so that it never has the list of a directory whose files it lacks.
 
-use super::Object;
 use super::remote::Remote;
+use super::{Content, Object};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
+/// How many outputs a message names.
+const NAMED: usize = 5;
+
 /// What a push came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pushed {
     /// How many objects were sent.
     pub objects: usize,
@@ -15,25 +18,54 @@ pub struct Pushed {
     pub bytes: u64,
     /// How many were there already.
     pub there: usize,
+    /// The outputs whose objects are neither here nor there, and did not have to be.
+    pub absent: Vec<String>,
 }
 
 /// Sends those of `objects` that `remote` lacks; the lists of directories when all files are there.
 ///
-/// DVC takes the list of a directory for proof that its files are there, so its order is one of correctness.
+/// DVC takes the list of a directory for proof that its files are there, so its order is one of correctness. An object
+/// that is not on this machine need not be sent if the remote has it. `dvc push` passes over one that nobody has with a
+/// warning; here that is an error, as it may be the model.
 ///
 /// # Errors
-/// An object could not be sent. No list is sent then, unless it was one of the lists.
+/// An object that is needed is neither here nor there, and nothing is sent; or one could not be sent, and no list is sent
+/// then, unless it was one of the lists.
 pub async fn push(remote: &impl Remote, objects: &[Object]) -> Result<Pushed> {
     let missing: HashSet<_> = remote.missing(objects).await?.into_iter().collect();
     let wanted = objects.iter().filter(|object| missing.contains(&object.oid)).cloned();
-    let (lists, files): (Vec<_>, Vec<_>) = wanted.partition(|object| object.oid.is_dir());
+    let (absent, wanted): (Vec<_>, Vec<_>) = wanted.partition(|object| object.content.is_elsewhere());
+    let absent = nowhere(&absent)?;
+    let (lists, files): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|object| object.oid.is_dir());
     files.iter().chain(&lists).try_for_each(check)?;
     for group in [&files, &lists] {
         remote.put_all(group).await?;
     }
     let bytes = files.iter().chain(&lists).map(|object| object.size).sum();
     let sent = files.len() + lists.len();
-    Ok(Pushed { objects: sent, bytes, there: objects.len().saturating_sub(sent) })
+    let there = objects.len().saturating_sub(sent + absent.len());
+    Ok(Pushed { objects: sent, bytes, there, absent })
+}
+
+/// The outputs of objects that are neither here nor in the remote, unless one of them has to be.
+fn nowhere(objects: &[Object]) -> Result<Vec<String>> {
+    let outputs = |wanted: bool| {
+        let found = objects.iter().filter_map(move |object| match &object.content {
+            Content::Elsewhere { output, needed } if *needed == wanted => Some(output.clone()),
+            _ => None,
+        });
+        found.collect::<Vec<_>>()
+    };
+    let needed = outputs(true);
+    if needed.is_empty() {
+        return Ok(outputs(false));
+    }
+    let named = needed.iter().take(NAMED).map(|output| format!("'{output}'")).collect::<Vec<_>>().join(", ");
+    let more = needed.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Err(Error::new(format!("{named}{more}: neither in DVC's cache on this machine nor in the remote")).hint(
+        "let the command make them by `dvc repro`, or `dvc commit -f` if it ran the training otherwise; or push them once from where they are",
+    ))
 }
 
 /// Whether an object's file still looks as it did, before anything is sent. That its bytes are right is the remote's to see.

@@ -1,24 +1,16 @@
 //! All of it in one: hashes a run's outputs, sends them, and says what to commit.
 
-use super::remote::{self, Place};
-use super::{Cached, Change, Pointer, Pushed, Remotes, Shipment, Tracked, Tracking};
-use super::{cached, foresee, push, repositories, track};
-use crate::error::{Context as _, Result};
+use super::remote::{self, Place, Settings};
+use super::track::index;
+use super::{
+    Cached, Change, Content, DvcConfig, Folders, Pointer, Pushed, Remotes, Shipment, Tracked, Tracking,
+};
+use super::{cached, credentials, foresee, pipelines, push, repositories, track};
+use crate::error::{Context as _, Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// Whose the variables are that begin so.
-const FAMILIES: [(&str, &[&str]); 7] = [
-    ("AWS_", &["s3"]),
-    ("AZURE_", &["azure"]),
-    ("GDRIVE_", &["gdrive"]),
-    ("GOOGLE_", &["gs"]),
-    ("STORAGE_EMULATOR_", &["gs"]),
-    ("OSS_", &["oss"]),
-    ("SSH_", &["ssh"]),
-];
 
 /// What to keep in DVC's remotes.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +25,13 @@ pub struct Order {
     pub environment: BTreeMap<String, String>,
     /// What git tracks of the outputs, and so DVC must not.
     pub in_git: Vec<String>,
+    /// The configuration of each DVC repository of the clone, by its folder there. Where there is none the machine's own
+    /// counts: a training may make a repository.
+    pub configs: BTreeMap<PathBuf, DvcConfig>,
+    /// What paths of remotes mean.
+    pub folders: Folders,
+    /// The objects that `.dvc` files of the clone name: no training of this run made them.
+    pub known: BTreeSet<String>,
 }
 
 /// What came of it.
@@ -64,21 +63,81 @@ impl Order {
         self.outputs.is_empty() && !self.push
     }
 
-    /// Finds out what can be known before there are outputs: whether there is a remote, and whether they can be DVC's.
+    /// The same with what a machine needs to know of the clone at `root`: the configuration, credentials included, and
+    /// what its files of DVC's name.
     ///
     /// # Errors
-    /// `.dvc/config` names no remote, or one that is not supported; DVC would refuse an output, or git its pointer.
-    pub fn check(&self, root: &Path) -> Result<()> {
+    /// `.dvc/config` or, for a push, another file of DVC's cannot be read.
+    pub fn seen_in(mut self, root: &Path, folders: Folders) -> Result<Self> {
+        self.folders = folders;
+        for folder in self.places(root)?.into_keys() {
+            let repository = root.join(&folder);
+            if repository.join(".dvc").is_dir() {
+                self.configs.insert(folder, DvcConfig::read(&repository)?);
+            }
+            if self.push {
+                self.known.extend(pipelines::known(&repository)?);
+            }
+        }
+        Ok(self)
+    }
+
+    /// The credentials in the configuration, each with a name to show in its place.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(String, String)> {
+        self.configs.values().flat_map(DvcConfig::secrets).collect()
+    }
+
+    /// Finds out what can be known before there are outputs: whether there is a remote that the machine reaches with what it
+    /// gets, and whether the outputs can be DVC's. `is_sent` tells whether a file of the clone goes to the machine.
+    ///
+    /// # Errors
+    /// `.dvc/config` names no remote, or one that is not supported or not of use on the machine; DVC would refuse an output,
+    /// or git its pointer; a file of DVC's cannot be read.
+    pub fn check(&self, root: &Path, is_sent: &dyn Fn(&Path) -> Result<bool>) -> Result<()> {
+        let usable = |settings: &Settings| {
+            remote::check(settings)?;
+            self.check_files(settings, root, is_sent)
+        };
         let repositories = self.repositories(root)?;
         for repository in &repositories {
             let foreseen = repository.with_tracking(self, root, foresee)?;
-            foreseen.remotes.iter().try_for_each(remote::check)?;
+            foreseen.remotes.iter().try_for_each(usable)?;
+            if self.push {
+                let checked = pipelines::check(&root.join(&repository.folder), &repository.remotes);
+                repository.named(checked)?;
+            }
         }
         if self.outputs.is_empty() && self.remote.is_some() {
             // Whether a repository has anything to push shows after the training.
-            let known =
-                repositories.iter().map(|repository| remote::check(&repository.remotes.choose(None)?));
+            let known = repositories.iter().map(|repository| usable(&repository.remotes.choose(None)?));
             return known.reduce(Result::or).unwrap_or(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// A credential that is a file of this machine is not on a rented one, unless git has it or `INCLUDE` names it.
+    fn check_files(
+        &self,
+        settings: &Settings,
+        root: &Path,
+        is_sent: &dyn Fn(&Path) -> Result<bool>,
+    ) -> Result<()> {
+        if self.folders != Folders::Rented {
+            return Ok(());
+        }
+        for (what, file, instead) in credentials::files(settings) {
+            let file = index::plain(&file);
+            if file.starts_with(root) && is_sent(file.strip_prefix(root).unwrap_or(&file))? {
+                continue;
+            }
+            let place = Place::of(settings);
+            return Err(Error::new(format!(
+                "{what} of {place} is the file '{}', which the rented machine does not have",
+                file.display()
+            ))
+            .kind(Kind::Configuration)
+            .hint(instead));
         }
         Ok(())
     }
@@ -91,35 +150,46 @@ impl Order {
         let repositories = self.repositories(root)?;
         let schemes: BTreeSet<_> =
             repositories.iter().flat_map(|repository| repository.remotes.schemes()).collect();
-        self.environment.retain(|name, _| {
-            let family = FAMILIES.iter().find(|(family, _)| name.starts_with(family));
-            family.is_none_or(|(_, kinds)| kinds.iter().any(|kind| schemes.contains(kind)))
-        });
+        self.environment.retain(|name, _| credentials::is_for(name, schemes.iter().copied()));
         Ok(self)
     }
 
-    /// The DVC repositories of the clone at `root` that hold outputs; with `push`, all of its DVC repositories.
-    fn repositories(&self, root: &Path) -> Result<Vec<Repository>> {
-        let mut outputs = repositories::of_outputs(root, &self.outputs)?;
+    /// The folders of the DVC repositories of the clone at `root` that hold outputs, with those; with `push`, of all of its
+    /// DVC repositories.
+    fn places(&self, root: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>> {
+        let mut places = repositories::of_outputs(root, &self.outputs)?;
         if self.push {
             for folder in repositories::all(root)? {
-                outputs.entry(folder).or_default();
+                places.entry(folder).or_default();
             }
         }
-        if outputs.is_empty() {
-            outputs.insert(PathBuf::new(), Vec::new());
+        if places.is_empty() {
+            places.insert(PathBuf::new(), Vec::new());
         }
-        outputs
-            .into_iter()
-            .map(|(folder, outputs)| {
-                let remotes = self.remotes(&root.join(&folder))?;
-                Ok(Repository { folder, outputs, remotes })
-            })
-            .collect()
+        Ok(places)
     }
 
-    fn remotes(&self, root: &Path) -> Result<Remotes> {
-        Remotes::load(root, self.remote.as_deref(), self.environment.clone())
+    fn repositories(&self, root: &Path) -> Result<Vec<Repository>> {
+        let repository = |(folder, outputs): (PathBuf, Vec<String>)| {
+            let remotes = self.remotes(root, &folder)?;
+            Ok(Repository { folder, outputs, remotes })
+        };
+        self.places(root)?.into_iter().map(repository).collect()
+    }
+
+    /// The remotes of the DVC repository in this folder of the clone, as the clone's own configuration has them.
+    fn remotes(&self, root: &Path, folder: &Path) -> Result<Remotes> {
+        let root = root.join(folder);
+        let config = match self.configs.get(folder) {
+            Some(config) => config.clone(),
+            None => DvcConfig::read(&root)?,
+        };
+        let folders = match &self.folders {
+            Folders::OfClone(clone) => Folders::OfClone(clone.join(folder)),
+            other => other.clone(),
+        };
+        let remotes = Remotes::of(&root, config, self.remote.as_deref(), self.environment.clone());
+        Ok(remotes.with_folders(folders))
     }
 
     /// What git tracks at, below or above a path.
@@ -156,12 +226,24 @@ impl Repository {
     /// What the machine has of it to send. Blocks its thread.
     fn read(&self, order: &Order, root: &Path) -> Result<(Tracked, Cached)> {
         let tracked = self.with_tracking(order, root, track)?;
-        let mut cached =
-            if order.push { cached(&root.join(&self.folder), &self.remotes)? } else { Cached::default() };
-        for path in &mut cached.elsewhere {
-            *path = self.folder.join(&*path).to_string_lossy().into_owned();
+        if !order.push {
+            return Ok((tracked, Cached::default()));
+        }
+        let mut cached = self.named(cached(&root.join(&self.folder), &self.remotes, &order.known))?;
+        for object in cached.shipments.iter_mut().flat_map(|shipment| &mut shipment.objects) {
+            if let Content::Elsewhere { output, .. } = &mut object.content {
+                *output = self.folder.join(&*output).to_string_lossy().into_owned();
+            }
         }
         Ok((tracked, cached))
+    }
+
+    /// Errors tell which repository it is, unless it is the clone.
+    fn named<T>(&self, done: Result<T>) -> Result<T> {
+        if self.folder == Path::new("") {
+            return done;
+        }
+        done.with_context(|| format!("in the DVC repository '{}'", self.folder.display()))
     }
 }
 
@@ -188,7 +270,12 @@ pub async fn store(root: &Path, order: &Order) -> Result<Stored> {
     let mut stored = Stored::default();
     for (tracked, cached) in read? {
         for shipment in tracked.shipments.iter().chain(&cached.shipments) {
-            stored.sent.push(send(shipment).await?);
+            let sent = send(shipment).await?;
+            let absent = sent.pushed.absent.iter().map(|path| {
+                format!("'{path}' was not made here, and is neither on this machine nor in its remote")
+            });
+            stored.warnings.extend(absent);
+            stored.sent.push(sent);
         }
         stored.add(tracked, &cached);
     }
@@ -202,16 +289,15 @@ impl Stored {
         let skipped = tracked.skipped.iter();
         self.warnings
             .extend(skipped.map(|path| format!("'{path}' is a link to a folder, which DVC leaves out")));
-        let elsewhere = cached.elsewhere.iter();
-        self.warnings
-            .extend(elsewhere.map(|path| format!("'{path}' is not on this machine, so it was not sent")));
+        self.warnings.extend(cached.left_out.iter().cloned());
     }
 }
 
 async fn send(shipment: &Shipment) -> Result<Sent> {
     let remote = remote::open(&shipment.remote).await?;
-    let pushed = push(&remote, &shipment.objects).await?;
-    Ok(Sent { remote: Place::of(&shipment.remote).to_string(), pushed })
+    let place = Place::of(&shipment.remote);
+    let pushed = push(&remote, &shipment.objects).await.with_context(|| format!("cannot push to {place}"))?;
+    Ok(Sent { remote: place.to_string(), pushed })
 }
 
 #[cfg(test)]
@@ -221,7 +307,8 @@ mod tests {
     #[test]
     fn a_remote_gets_its_own_credentials_and_no_others() {
         let root = tempfile::tempdir().unwrap();
-        let names = ["AWS_SECRET_ACCESS_KEY", "GDRIVE_CREDENTIALS_DATA", "SSH_PRIVATE_KEY", "HOME"];
+        let names =
+            ["AWS_SECRET_ACCESS_KEY", "GDRIVE_CREDENTIALS_DATA", "SSH_PRIVATE_KEY", "HOME", "HF_TOKEN"];
         let environment: BTreeMap<_, _> = names.map(|name| (name.to_owned(), "secret".to_owned())).into();
         let narrowed = |remote: &str| {
             let order = Order {
@@ -238,7 +325,12 @@ mod tests {
         std::fs::write(root.path().join(".dvc/config"), "['remote \"a\"']\n    url = ssh://host/x\n")
             .unwrap();
         assert_eq!(narrowed("a"), ["HOME", "SSH_PRIVATE_KEY"]);
-        let shown = format!("{:?}", Order { environment, ..Order::default() });
-        assert!(!shown.contains("secret"), "{shown}");
+        let local = "['remote \"a\"']\n    password = hunter22\n    keyfile = id\n";
+        std::fs::write(root.path().join(".dvc/config.local"), local).unwrap();
+        let order = Order { environment, ..Order::default() };
+        let order = order.seen_in(root.path(), Folders::Own).unwrap();
+        assert_eq!(order.secrets(), [("REMOTEA_PASSWORD".to_owned(), "hunter22".to_owned())]);
+        let shown = format!("{order:?}");
+        assert!(!shown.contains("secret") && !shown.contains("hunter22"), "{shown}");
     }
 }

@@ -133,7 +133,7 @@ impl<L: Link> Agent<L> {
     /// # Errors
     /// They could not be kept, or the link broke: asked again, the machine sends only what is missing.
     pub async fn store(&self, order: &dvc::Order) -> Result<dvc::Stored> {
-        const WHAT: &str = "cannot keep the outputs of DVC_OUTPUTS";
+        const WHAT: &str = "cannot keep the outputs in DVC's remote";
         let Session { input, output, finished } = self.link.agent("dvc", &[]).await?;
         let order = serde_json::to_vec(order).context(WHAT)?;
         let meter = Meter::default();
@@ -154,6 +154,12 @@ impl<L: Link> Agent<L> {
         finished?.check(WHAT).map_err(|error| error.kind(Kind::Publication))?;
         talked.context(WHAT)?;
         serde_json::from_slice(answer.trim_ascii()).context(WHAT)
+    }
+
+    /// Brings what DVC was to keep into `folder`, each file to its path there, as the machine is about to end.
+    pub async fn rescue(&self, order: &dvc::Order, folder: &Path) -> Result<Header> {
+        let order = serde_json::to_vec(order).context("cannot ask for files")?;
+        self.bring("rescue", &[], &order, folder.to_owned(), "rescuing the outputs").await
     }
 
     async fn bring(

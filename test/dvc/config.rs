@@ -50,7 +50,7 @@ fn repository(folder: &Path, config: &str, local: &str) {
     fs::write(folder.join(".dvc/config.local"), local).unwrap();
 }
 
-fn load(folder: &Path, wanted: Option<&str>) -> Remotes {
+pub(super) fn load(folder: &Path, wanted: Option<&str>) -> Remotes {
     Remotes::load(folder, wanted, BTreeMap::new()).unwrap()
 }
 
@@ -139,10 +139,12 @@ fn what_is_wrong_or_unsupported_is_named() {
         ("[cache]\ndirr = x\n", "'dirr'"),
         ("[core]\n  remote\n", "line 2"),
         ("a = b\n", "before the first section"),
-        ("[core]\na = b, c\n", "list of values"),
-        ("[core]\na = '''b'''\n", "triple quotes"),
-        ("[core]\na = %(b)s\n", "%(name)s"),
-        ("[core]\n[[deep]]\n", "section in a section"),
+        ("[core]\nremote = b, c\n", "'remote' of [core] in .dvc/config is a list"),
+        ("[core]\nremote = '''b\n", "triple quotes are not closed"),
+        ("[core]\nremote = %(b)s\n", "refers to another value by %(name)s, which is not there"),
+        ("[core]\n[[deep]]\n", "[core] has a section 'deep' in it"),
+        ("[core]\n[[[deep]]]\n", "line 2: its brackets do not fit"),
+        ("[odd]\n", "a section in .dvc/config that DVC does not know: [odd]"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         repository(folder.path(), config, "");
@@ -238,4 +240,77 @@ fn rules_take_what_they_take_for_dvc() {
     }
     assert!(taken.iter().all(|count| *count > 20), "{taken:?}");
     say(&format!("rules take what they take for DVC: {taken:?} paths by .dvcignore and .gitignore"));
+}
+
+/// On a rented machine no remote may be a folder, and no credential a file that stays behind.
+#[test]
+fn what_a_rented_machine_does_not_have_is_refused_before() {
+    use trainspot::dvc::{Folders, Order};
+    let config = "[core]\nremote = rel\n['remote \"rel\"']\nurl = ../../store\n['remote \"base\"']\nurl = /srv/x\n['remote \"sub\"']\nurl = remote://base/y\n['remote \"s\"']\nurl = s3://b\ncredentialpath = ../keys\n['remote \"h\"']\nurl = ssh://u@h/x\nkeyfile = ../id\n['remote \"g\"']\nurl = gs://b\n['remote \"w\"']\nurl = webdavs://h/x\ncert_path = /etc/c\n";
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    repository(root, config, "");
+    fs::write(
+        root.join("own.dvc"),
+        format!("outs:\n- md5: {}\n  hash: md5\n  path: own\n  remote: base\n", "a".repeat(32)),
+    )
+    .unwrap();
+    let check = |remote: Option<&str>, variables: &[(&str, &str)], folders: Folders| {
+        let environment =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let order = Order {
+            outputs: vec!["m.bin".to_owned()],
+            remote: remote.map(str::to_owned),
+            environment,
+            ..Order::default()
+        };
+        order.seen_in(root, folders).unwrap().check(root, &|path| Ok(path == Path::new("id"))).map_err(
+            |error| {
+                assert_eq!(error.exit_kind().exit_code(), 2);
+                error.render()
+            },
+        )
+    };
+    for (remote, words) in [
+        (
+            None,
+            "the DVC remote 'rel' is the folder '../../store', which would be on the rented machine and go with it (the default remote",
+        ),
+        (Some("base"), "the DVC remote 'base' is the folder '/srv/x'"),
+        (Some("sub"), "the DVC remote 'sub' is the folder '/srv/x/y'"),
+        (
+            Some("../store"),
+            "the DVC remote is the folder '../store', which would be on the rented machine and go with it (DVC_REMOTE)",
+        ),
+        (Some("/srv/store"), "the folder '/srv/store'"),
+        (Some("file:///srv/store"), "the folder '/srv/store'"),
+        (Some("~/store"), "the folder '~/store'"),
+        (Some("s"), "'credentialpath' of the remote 's' (s3://b) is the file"),
+        (Some("w"), "'cert_path' of the remote 'w' (webdavs://h/x) is the file '/etc/c'"),
+    ] {
+        let error = check(remote, &[], Folders::Rented).unwrap_err();
+        assert!(error.contains(words) && error.contains("\nNext: "), "{remote:?}: {error}");
+        let folders = Folders::OfClone(root.to_owned());
+        check(remote, &[], folders).unwrap_or_else(|error| panic!("{remote:?}: {error}"));
+    }
+    let google = check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "/root/key.json")], Folders::Rented)
+        .unwrap_err();
+    assert!(
+        google.contains("GOOGLE_APPLICATION_CREDENTIALS") && google.contains("'/root/key.json'"),
+        "{google}"
+    );
+    // A file that git has goes along; a variable takes a file's place.
+    check(Some("h"), &[], Folders::Rented).unwrap();
+    check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "{}")], Folders::Rented).unwrap();
+    check(Some("s"), &[("AWS_ACCESS_KEY_ID", "x")], Folders::Rented).unwrap();
+    // An output's own remote counts more than DVC_REMOTE.
+    let order =
+        Order { outputs: vec!["own".to_owned()], remote: Some("s3://b".to_owned()), ..Order::default() };
+    let error =
+        order.seen_in(root, Folders::Rented).unwrap().check(root, &|_| Ok(false)).unwrap_err().render();
+    assert!(
+        error.contains("the DVC remote 'base' is the folder '/srv/x'")
+            && error.contains("the output's own remote"),
+        "{error}"
+    );
 }

@@ -112,8 +112,12 @@ fn what_could_not_be_sent_is_brought_home_and_nothing_is_committed() {
     std::fs::write(&remote, "no folder").unwrap();
     let scene = scene(&remote);
     let run = scene.run().expect(5);
-    assert!(run.out.contains("cannot keep the outputs of DVC_OUTPUTS"), "{}", run.out);
-    assert!(run.out.contains("Still there: 3 outputs, in the clone"), "{}", run.out);
+    assert!(
+        run.out.contains("cannot keep the outputs in DVC's remote: cannot push to the remote"),
+        "{}",
+        run.out
+    );
+    assert!(run.out.contains("Still there: 3 files that DVC was to keep, in the clone"), "{}", run.out);
     assert_eq!(std::fs::read_to_string(scene.clone().join("model/m.bin")).unwrap(), "weights");
     assert_eq!(scene.remote.head(&scene.branch()), None);
     scene.assert_nothing_left();

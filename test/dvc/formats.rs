@@ -215,6 +215,7 @@ pub(super) fn bytes(object: &Object) -> Vec<u8> {
             fs::read(path).unwrap()
         }
         Content::Bytes(bytes) => bytes.to_vec(),
+        Content::Elsewhere { output, .. } => panic!("{output} is not here"),
     }
 }
 

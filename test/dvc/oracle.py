@@ -54,8 +54,8 @@ def repro(root, targets):
     with_repo(root, lambda repo: repo.reproduce(targets))
 
 
-def push(root):
-    return with_repo(root, lambda repo: repo.push())
+def push(root, remote=None):
+    return with_repo(root, lambda repo: repo.push(remote=remote))
 
 
 def status(root):
@@ -88,6 +88,62 @@ def remotes(root, names):
             pass  # the remote's own package, which is not what is asked about
 
     return [one(name) for name in names]
+
+
+def config_file(text):
+    """The sections of a configuration as DVC has them: kind, name and values of each."""
+    import tempfile
+
+    from dvc.config import Config
+
+    with tempfile.NamedTemporaryFile("w", newline="", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        loaded = Config.load_file(file.name)
+    found = []
+    for kind, value in loaded.items():
+        if kind in ("remote", "machine", "db"):
+            for name, values in value.items():
+                if not isinstance(values, dict):
+                    raise ValueError(f"{kind} {name} is no section")
+                found.append([kind, name, values])
+        elif not isinstance(value, dict):
+            raise ValueError(f"{kind} is no section")
+        else:
+            found.append([kind, "", value])
+    for kind, _, values in found:
+        if kind != "feature" and any(isinstance(value, dict) for value in values.values()):
+            raise ValueError(f"a section in {kind}")
+    return sorted(found, key=lambda section: section[:2])
+
+
+def config_text(sections):
+    """Sections as configobj writes them."""
+    import io
+
+    from configobj import ConfigObj
+
+    config = ConfigObj({f'{kind} "{name}"' if name else kind: values for kind, name, values in sections})
+    out = io.BytesIO()
+    config.write(out)
+    return out.getvalue().decode()
+
+
+def configure(root, pairs, level):
+    """`dvc config` of each pair."""
+    from dvc.cli import main
+
+    os.chdir(root)
+    for name, value in pairs:
+        assert main(["config", f"--{level}", name, value]) == 0, name
+
+
+def commit(root):
+    """Commits what git does not ignore."""
+    import subprocess
+
+    subprocess.run(["git", "-C", root, "add", "-A"], check=True, capture_output=True)
+    subprocess.run(["git", "-C", root, "commit", "-qm", "all"], check=True, capture_output=True)
 
 
 def ignored(root, paths):

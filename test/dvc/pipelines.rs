@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use trainspot::dvc::{Cached, Remotes, cached};
+use trainspot::dvc::{Cached, Content, Remotes, cached};
 
 const PIPELINE: &str = r"
 vars:
@@ -54,9 +54,20 @@ stages:
     - never.txt
 ";
 
-fn send(root: &Path) -> Result<Cached, String> {
+fn send(root: &Path, known: &[&str]) -> Result<Cached, String> {
     let remotes = Remotes::load(root, None, BTreeMap::new()).map_err(|error| error.render())?;
-    cached(root, &remotes).map_err(|error| error.render())
+    let known = known.iter().map(|oid| (*oid).to_owned()).collect();
+    cached(root, &remotes, &known).map_err(|error| error.render())
+}
+
+/// The outputs that are not in the cache, and whether they are needed.
+fn elsewhere(sent: &Cached) -> Vec<(String, bool)> {
+    let objects = sent.shipments.iter().flat_map(|shipment| &shipment.objects);
+    let found = objects.filter_map(|object| match &object.content {
+        Content::Elsewhere { output, needed } => Some((output.clone(), *needed)),
+        _ => None,
+    });
+    found.collect()
 }
 
 fn keys(remote: &Path) -> BTreeSet<String> {
@@ -67,7 +78,9 @@ fn keys(remote: &Path) -> BTreeSet<String> {
 
 fn keys_of(sent: &Cached, url: &str) -> BTreeSet<String> {
     let shipments = sent.shipments.iter().filter(|shipment| shipment.remote.url == url);
-    shipments.flat_map(|shipment| &shipment.objects).map(|object| object.oid.key()).collect()
+    let here =
+        shipments.flat_map(|shipment| &shipment.objects).filter(|object| !object.content.is_elsewhere());
+    here.map(|object| object.oid.key()).collect()
 }
 
 #[test]
@@ -93,33 +106,25 @@ fn the_objects_are_those_that_dvc_pushes() {
     fs::write(root.join("gone.csv"), "gone").unwrap();
     oracle.ask("add", json!({"root": root, "targets": ["data.csv", "gone.csv"]})).unwrap();
     // Made elsewhere and never pulled.
-    let gone = "files/md5/fc/d52c4d8a1f56b0dd8cd6b4f0e0e3d8";
-    let gone = fs::read_to_string(root.join("gone.csv.dvc")).unwrap().lines().nth(1).map_or(
-        gone.to_owned(),
-        |line| {
-            let md5 = line.trim_start_matches("- md5: ");
-            format!("files/md5/{}/{}", &md5[..2], &md5[2..])
-        },
-    );
-    fs::remove_file(root.join(".dvc/cache").join(gone)).unwrap();
+    let gone = fs::read_to_string(root.join("gone.csv.dvc")).unwrap();
+    let gone = gone.lines().nth(1).unwrap().trim_start_matches("- md5: ").to_owned();
+    fs::remove_file(root.join(".dvc/cache/files/md5").join(&gone[..2]).join(&gone[2..])).unwrap();
     fs::remove_file(root.join("gone.csv")).unwrap();
 
-    let sent = send(&root).unwrap();
+    let sent = send(&root, &[&gone]).unwrap();
     oracle.ask("push", json!({"root": root})).unwrap();
     assert_eq!(keys_of(&sent, store.to_str().unwrap()), keys(&store));
     assert_eq!(keys_of(&sent, other.to_str().unwrap()), keys(&other));
     assert_eq!(keys(&other).len(), 1);
-    assert_eq!(sent.elsewhere, ["gone.csv"]);
+    assert_eq!(elsewhere(&sent), [("gone.csv".to_owned(), false)]);
+    assert_eq!(elsewhere(&send(&root, &[]).unwrap()), [("gone.csv".to_owned(), true)]);
     say(&format!("{} objects as dvc push sends them", keys(&store).len() + keys(&other).len()));
 
     for key in keys(&store) {
         let (object, hidden) = (root.join(".dvc/cache").join(&key), folder.path().join("hidden"));
         fs::rename(&object, &hidden).unwrap();
-        match send(&root) {
-            // The only object of a .dvc file: data that was not pulled looks the same.
-            Ok(sent) => assert_eq!(sent.elsewhere, ["data.csv", "gone.csv"]),
-            Err(error) => assert!(error.contains("is not in DVC's cache"), "{error}"),
-        }
+        let found = elsewhere(&send(&root, &[&gone]).unwrap());
+        assert!(found.iter().any(|(output, needed)| *needed && output != "gone.csv"), "{key}: {found:?}");
         fs::rename(&hidden, &object).unwrap();
     }
 }
@@ -139,34 +144,101 @@ fn what_cannot_be_matched_is_refused() {
     for (yaml, lock, wanted) in [
         (
             yaml("      - ${item}:\n          cache: ${keep}\n"),
-            lock("s@1", "a", hash),
+            lock("s@1", "'1'", hash),
             "has a flag that is a template",
         ),
         (
-            yaml("      - ${item}:\n          remote: r-${item}\n"),
-            lock("s@1", "a", hash),
+            yaml("      - ${item}:\n          remote: r-${unknown}\n"),
+            lock("s@1", "'1'", hash),
             "has a remote that is a template",
         ),
         (
-            yaml("      - ${item}\n      - ${other}:\n          cache: false\n"),
+            yaml("      - ${item}:\n          remote: r-${item}\n"),
+            lock("s@1", "'1'", hash),
+            "there is no DVC remote 'r-1'",
+        ),
+        (
+            yaml("      - ${one}\n      - ${other}:\n          cache: false\n"),
             lock("s@1", "a", hash),
             "matches several templates",
         ),
-        (yaml("      - a\n"), lock("s@1", "a", ""), "was recorded by DVC 2"),
-        (
-            yaml("      - a\n"),
-            lock("s@1", "a", "cloud: {s3: {etag: x}}\n      "),
-            "versions of a cloud's own",
-        ),
-        (yaml("      - a\n"), lock("s@1", "a", hash), "'a' is not in DVC's cache"),
         (yaml("      - a\n"), "stages: [\n".to_owned(), "dvc.lock cannot be read"),
         (yaml("      - a\n"), "schema: '1.0'\n".to_owned(), "schema 2.0"),
         ("stages: 3\n".to_owned(), lock("s", "a", hash), "cannot read 'dvc.yaml'"),
+        (
+            "stages:\n  s:\n    outs: [a]\n".to_owned(),
+            lock("s", "a", hash),
+            "the stage 's' of dvc.yaml has no cmd",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("dvc.yaml"), &yaml).unwrap();
         fs::write(folder.path().join("dvc.lock"), &lock).unwrap();
-        let error = send(folder.path()).unwrap_err();
+        let error = send(folder.path(), &[]).unwrap_err();
         assert!(error.contains(wanted), "{yaml}{lock}{error}");
     }
+}
+
+/// What `dvc push` passes over without an error, or knows where to look for.
+#[test]
+fn what_is_kept_otherwise_is_no_error() {
+    let md5 = "b1946ac92492d2347c6235b4d2611184";
+    let config = "[core]\nremote = a\n['remote \"a\"']\nurl = ../store\n['remote \"v\"']\nurl = s3://b\nversion_aware = true\n";
+    let yaml = "vars: [{data: {folder: made/of/it}}]\nstages:\n  s:\n    cmd: x\n    outs:\n    - ${data.folder}\n    - ${data.folder}.json:\n        cache: false\n    - own:\n        remote: v\n    - own.new:\n        remote: v\n";
+    let lock = format!(
+        "schema: '2.0'\nstages:\n  s:\n    cmd: x\n    outs:\n    - path: made/of/it\n      md5: {md5}\n      size: 6\n    - path: made/of/it.json\n      md5: {md5}\n    - path: own\n      hash: md5\n      md5: {md5}\n      cloud:\n        v:\n          version_id: x\n    - path: /outside\n      md5: {md5}\n    - path: gone\n      md5: {md5}\n  gone:\n    cmd: x\n    outs:\n    - path: gone\n      md5: {md5}\n"
+    );
+    let import = format!(
+        "deps:\n- path: x\n  repo:\n    url: https://host/other.git\nouts:\n- md5: {md5}\n  hash: md5\n  path: imported\n"
+    );
+    let versions = "outs:\n- hash: md5\n  path: folder\n  remote: v\n  files:\n  - relpath: a\n    md5: b1946ac92492d2347c6235b4d2611184\n";
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    fs::create_dir(root.join(".dvc")).unwrap();
+    for (name, text) in [
+        (".dvc/config", config),
+        ("dvc.yaml", yaml),
+        ("dvc.lock", &lock),
+        ("imported.dvc", &import),
+        ("folder.dvc", versions),
+    ] {
+        fs::write(root.join(name), text).unwrap();
+    }
+    let sent = send(root, &[]).unwrap();
+    assert_eq!(elsewhere(&sent), [("made/of/it".to_owned(), true)]);
+    let objects: Vec<_> = sent.shipments.iter().flat_map(|shipment| &shipment.objects).collect();
+    // As DVC 2 laid it out, which recorded no hash.
+    assert_eq!(objects[0].oid.key(), "b1/946ac92492d2347c6235b4d2611184");
+    let own =
+        "'own' was not made here, and stays in its own remote: the DVC remote 'v' has `version_aware = true`";
+    assert!(sent.left_out.len() == 1 && sent.left_out[0].starts_with(own), "{:?}", sent.left_out);
+    // On a rented machine the same holds for a folder, unless the training made the output anew.
+    let pointer = format!("outs:\n- md5: {md5}\n  hash: md5\n  path: p\n  remote: a\n");
+    fs::write(root.join("p.dvc"), pointer).unwrap();
+    fs::rename(root.join("dvc.lock"), root.join("kept")).unwrap();
+    let rented = |known: &[&str]| {
+        let remotes =
+            Remotes::load(root, None, BTreeMap::new()).unwrap().with_folders(trainspot::dvc::Folders::Rented);
+        let known = known.iter().map(|oid| (*oid).to_owned()).collect();
+        cached(root, &remotes, &known).map_err(|error| error.render())
+    };
+    assert!(rented(&[md5]).unwrap().left_out[0].contains("'p' was not made here"));
+    assert!(
+        rented(&[])
+            .unwrap_err()
+            .contains("'a' is the folder '../store', which would be on the rented machine")
+    );
+    fs::remove_file(root.join("p.dvc")).unwrap();
+    fs::rename(root.join("kept"), root.join("dvc.lock")).unwrap();
+    // Made anew on this machine, where it cannot be sent.
+    fs::write(
+        root.join("dvc.lock"),
+        lock.replace("path: own\n", "path: own.new\n")
+            .replace("      cloud:\n        v:\n          version_id: x\n", ""),
+    )
+    .unwrap();
+    fs::create_dir_all(root.join(".dvc/cache/files/md5/b1")).unwrap();
+    fs::write(root.join(".dvc/cache/files/md5/b1/946ac92492d2347c6235b4d2611184"), "hello\n").unwrap();
+    let error = send(root, &[]).unwrap_err();
+    assert!(error.contains("'v' has `version_aware = true`"), "{error}");
 }

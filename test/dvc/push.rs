@@ -59,11 +59,11 @@ async fn lists_follow_all_files_and_a_pool_bounds_them() {
     let folder = tempfile::tempdir().unwrap();
     let (objects, remote) = (objects(&folder, 40), Fake::default());
     let pushed = push(&remote, &objects).await.unwrap();
-    assert_eq!(pushed, Pushed { objects: 41, bytes: (0..40).sum::<u64>() + 2, there: 0 });
+    assert_eq!(pushed, Pushed { objects: 41, bytes: (0..40).sum::<u64>() + 2, ..Pushed::default() });
     assert!(remote.there.lock().unwrap().last().unwrap().is_dir());
     let most = remote.most.load(Ordering::Relaxed);
     assert!((2..40).contains(&most), "{most} at a time");
-    assert_eq!(push(&remote, &objects).await.unwrap(), Pushed { objects: 0, bytes: 0, there: 41 });
+    assert_eq!(push(&remote, &objects).await.unwrap(), Pushed { there: 41, ..Pushed::default() });
     assert_eq!(remote.asked.load(Ordering::Relaxed), 2);
 }
 
@@ -96,6 +96,34 @@ async fn a_file_that_is_gone_or_changed_stops_a_push_before_it_starts() {
         let remote = Fake { there: Mutex::new(known), ..Fake::default() };
         push(&remote, &objects).await.unwrap();
     }
+}
+
+/// What is not on this machine is only asked for.
+#[tokio::test]
+async fn what_is_elsewhere_must_be_in_the_remote_unless_nobody_needs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut objects = objects(&folder, 3);
+    let elsewhere = |output: &str, needed: bool| Object {
+        oid: Md5::of(output.as_bytes()),
+        size: 0,
+        content: Content::Elsewhere { output: output.to_owned(), needed },
+    };
+    objects.extend([elsewhere("model.bin", true), elsewhere("data.csv", false)]);
+    let remote = Fake::default();
+    let error = push(&remote, &objects).await.unwrap_err().render();
+    assert!(
+        error.contains("'model.bin': neither in DVC's cache on this machine nor in the remote"),
+        "{error}"
+    );
+    assert!(!error.contains("data.csv") && error.contains("\nNext: "), "{error}");
+    assert!(remote.there.lock().unwrap().is_empty());
+    remote.there.lock().unwrap().push(Md5::of(b"model.bin"));
+    let pushed = push(&remote, &objects).await.unwrap();
+    assert_eq!((pushed.objects, pushed.there, pushed.absent), (4, 1, vec!["data.csv".to_owned()]));
+    // So many that a message would not end.
+    let many: Vec<_> = (0..9).map(|number| elsewhere(&number.to_string(), true)).collect();
+    let error = push(&Fake::default(), &many).await.unwrap_err().render();
+    assert!(error.contains("'0', '1', '2', '3', '4' and 4 more"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod clouds;
 mod faults;
 mod proxy;
 mod reading;
-mod sample;
+pub(super) mod sample;
 mod servers;
 mod settings;
 mod stores;

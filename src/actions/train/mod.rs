@@ -17,6 +17,7 @@ use crate::agent::protocol::{How, Spec};
 use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::local::Local;
 use crate::compute::{Compute, Order};
+use crate::config::aws::Aws;
 use crate::config::{Cloud, Config, Train};
 use crate::dvc::{Order as Keep, Stored};
 use crate::error::{Error, Kind, Result};
@@ -45,6 +46,18 @@ const SIGNALS: [(i32, &str); 8] = [
 
 pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     let train = config.train.as_ref().ok_or_else(|| Error::new("there is nothing to train"))?;
+    if let Cloud::Aws(aws) = &train.cloud
+        && aws.dry_run
+    {
+        let ec2 = ec2(config, aws, shutdown).await?;
+        let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
+        crate::log::text(&plan.text(aws, train.max_runtime));
+        return Ok("DRY_RUN: nothing was rented".to_owned());
+    }
+    // What the clone alone can tell comes before all that needs a network or a credential.
+    let clone = publish::checkout(config)?;
+    let place = if matches!(train.cloud, Cloud::Local) { kept::Where::Beside } else { kept::Where::Rented };
+    let order = kept::order(config, &clone, place)?;
     match &train.cloud {
         Cloud::Local => {
             let local = Local {
@@ -52,19 +65,18 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
                 root: train.scratch.clone(),
                 environment: train.machine_environment.clone(),
             };
-            Box::pin(run_on(&local, None, config, train, shutdown)).await
+            Box::pin(run_on(&local, None, config, train, (&clone, &order), shutdown)).await
         }
         Cloud::Aws(aws) => {
-            let ec2 = Ec2::new((**aws).clone(), Owner::from(&config.pipeline));
-            let ec2 = unless_stopped(shutdown, "looking for AWS credentials", ec2).await?;
-            if aws.dry_run {
-                let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
-                crate::log::text(&plan.text(aws, train.max_runtime));
-                return Ok("DRY_RUN: nothing was rented".to_owned());
-            }
-            Box::pin(run_on(&ec2, aws.max_cost, config, train, shutdown)).await
+            let ec2 = ec2(config, aws, shutdown).await?;
+            Box::pin(run_on(&ec2, aws.max_cost, config, train, (&clone, &order), shutdown)).await
         }
     }
+}
+
+async fn ec2(config: &Config, aws: &Aws, shutdown: &CancellationToken) -> Result<Ec2> {
+    let ec2 = Ec2::new(aws.clone(), Owner::from(&config.pipeline));
+    unless_stopped(shutdown, "looking for AWS credentials", ec2).await
 }
 
 async fn run_on<C: Compute>(
@@ -72,14 +84,13 @@ async fn run_on<C: Compute>(
     max_cost: Option<f64>,
     config: &Config,
     train: &Train,
+    (clone, order): (&Checkout, &Keep),
     shutdown: &CancellationToken,
 ) -> Result<String> {
     let start = Instant::now();
-    let clone = publish::checkout(config)?;
-    let order = kept::order(config, &clone, matches!(train.cloud, Cloud::Local))?;
     let run = run_id(config);
     let checked = async {
-        let checks = (publish::check_access(config, &clone), compute.prepare(), compute.find(&run));
+        let checks = (publish::check_access(config, clone), compute.prepare(), compute.find(&run));
         tokio::try_join!(checks.0, checks.1, checks.2).map(|((), (), found)| found)
     };
     let found = unless_stopped(shutdown, "looking at the remote", checked).await?;
@@ -91,7 +102,7 @@ async fn run_on<C: Compute>(
         commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
         checkpoints: Checkpoints::new(&train.scratch, &run)?,
         harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
-            *home.borrow_mut() = bring(agent, trained, config, &order).await?;
+            *home.borrow_mut() = bring(agent, trained, config, order).await?;
             Ok(())
         },
         clock: RefCell::default(),
@@ -114,19 +125,19 @@ async fn run_on<C: Compute>(
     let finished = match job.run(&training).await {
         Ok(finished) => finished,
         Err(error) => {
-            publish::report_failure(config, &clone, &error, &[], start.elapsed()).await;
+            publish::report_failure(config, clone, &error, &[], start.elapsed()).await;
             return Err(error);
         }
     };
     let published = if let Err(error) = verdict(&finished.done, train.max_runtime) {
         let error = Work::<C>::rescue(&training, error);
         let tail = &finished.done.tail;
-        publish::report_failure(config, &clone, &error, tail, start.elapsed()).await;
+        publish::report_failure(config, clone, &error, tail, start.elapsed()).await;
         last_words(tail);
         Err(error)
     } else {
         let home = home.take();
-        let published = published(config, &clone, &finished, &home, start);
+        let published = published(config, clone, &finished, &home, start);
         unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
     };
     // It costs nothing, and a later run's sweep finds it: no reason to fail.
@@ -177,24 +188,22 @@ async fn bring<L: Link>(agent: &Agent<L>, trained: &Trained, config: &Config, or
     }
     info!("training done ({})", in_words(trained.took));
     // First what is small, and surely comes.
-    let header = harvest(agent, config).await?;
-    let stored = if order.is_empty() { Stored::default() } else { keep(agent, config, order).await? };
-    Ok(Home { header, stored })
-}
-
-/// Has the machine send what DVC keeps. If it cannot, the outputs come here, as the machine is about to end.
-async fn keep<L: Link>(agent: &Agent<L>, config: &Config, order: &Keep) -> Result<Stored> {
-    let storing = agent.store(order);
-    let error = match while_waiting("sending to DVC's remote", storing).await {
-        Err(error) if error.exit_kind() == Kind::Publication => error,
-        stored => return stored,
+    let header = match harvest(agent, config).await {
+        // The machine is about to end.
+        Err(error) if error.exit_kind() == Kind::Training => {
+            return Err(kept::rescued(agent, config, order, error).await);
+        }
+        harvested => harvested?,
     };
-    let wanted = Wanted { optional: order.outputs.clone(), ..Wanted::default() };
-    Err(match agent.fetch(&wanted, &config.clone_dir, "rescuing the outputs").await {
-        Ok(saved) => error
-            .leaves(format!("{}, in the clone; nothing was committed", count(saved.entries.len(), "output"))),
-        Err(failed) => error.leaves(format!("no output: {}", crate::error::chain(&failed))),
-    })
+    if order.is_empty() {
+        return Ok(Home { header, stored: Stored::default() });
+    }
+    match while_waiting("sending to DVC's remote", agent.store(order)).await {
+        Err(error) if error.exit_kind() == Kind::Publication => {
+            Err(kept::rescued(agent, config, order, error).await)
+        }
+        stored => Ok(Home { header, stored: stored? }),
+    }
 }
 
 /// Brings the outputs into the clone, each at the place where the training wrote it.

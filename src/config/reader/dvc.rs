@@ -2,14 +2,8 @@
 
 use super::super::Secret;
 use super::Reader;
-use crate::dvc::Order;
+use crate::dvc::{Order, is_of_remotes};
 use std::collections::BTreeMap;
-
-/// The variables from which DVC's remotes and their SDKs take credentials and settings.
-const FAMILIES: [&str; 6] = ["AWS_", "AZURE_", "GDRIVE_", "GOOGLE_", "OSS_", "SSH_"];
-const NAMES: [&str; 3] = ["STORAGE_EMULATOR_HOST", "HOME", "USER"];
-/// Those among them that are for other things.
-const OTHERS: [&str; 3] = ["AWS_OIDC_ROLE_ARN", "SSH_CIDR", "SSH_ADDRESS"];
 
 impl Reader {
     pub(super) fn dvc(&mut self) -> Order {
@@ -44,15 +38,11 @@ impl Reader {
         }
         let used = !outputs.is_empty() || push;
         let environment = if used { self.of_remotes() } else { BTreeMap::new() };
-        Order { outputs, push, remote: self.some("DVC_REMOTE"), environment, in_git: Vec::new() }
+        Order { outputs, push, remote: self.some("DVC_REMOTE"), environment, ..Order::default() }
     }
 
     fn of_remotes(&self) -> BTreeMap<String, String> {
-        let wanted = |name: &str| {
-            (FAMILIES.iter().any(|family| name.starts_with(family)) || NAMES.contains(&name))
-                && !OTHERS.contains(&name)
-        };
-        let all = self.environment.0.iter().filter(|(name, value)| wanted(name) && !value.is_empty());
+        let all = self.environment.0.iter().filter(|(name, value)| is_of_remotes(name) && !value.is_empty());
         all.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }

@@ -22,8 +22,8 @@ use std::time::Duration;
 const OF_THE_STEP: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
 /// There in a step with `oidc: true`.
 const OIDC_TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
-/// Shorter values would black out half of the log.
-const SHORTEST_SECRET: usize = 6;
+/// Bytes: shorter values would black out half of the log.
+pub(crate) const SHORTEST_SECRET: usize = 6;
 
 pub(super) struct Reader {
     environment: Environment,

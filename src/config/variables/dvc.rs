@@ -17,7 +17,7 @@ pub(super) const TABLE: &[Variable] = &[
         Text,
         Optional,
         BOTH,
-        "Instead of the default remote of `.dvc/config`: a remote's name there, or an address such as `gdrive://<folder-id>/models`. A repository that never ran `dvc init` gets its files.",
+        "Instead of the default remote of `.dvc/config`: a remote's name there, or an address such as `gdrive://<folder-id>/models`. A path starts from the clone; a rented machine is refused one. A repository that never ran `dvc init` gets its files.",
     ),
     variable(
         "DVC_PUSH",

@@ -1,9 +1,14 @@
 //! The keys that DVC knows. An unknown one makes each of its commands fail, so a clone's `dvc pull` would, too.
 
-use super::ini::Sections;
+use super::ini::Value;
+use super::sections::{Sections, Values};
 use super::wrong;
 use crate::error::Result;
 use std::collections::BTreeMap;
+
+/// The sections that have nothing to do with where outputs go. Their keys are DVC's to check.
+const OTHERS: [&str; 11] =
+    ["state", "index", "machine", "feature", "plots", "exp", "parsing", "hydra", "studio", "db", "remote"];
 
 const CORE: &[&str] = &[
     "remote",
@@ -135,56 +140,99 @@ const WEBDAV: &[&str] = &[
     "verify",
 ];
 
-/// Checks the keys of `core` or `cache`.
-pub(super) fn check_section(sections: &Sections, name: &str) -> Result<()> {
-    let known = if name == "core" { CORE } else { CACHE };
-    let values = sections.get(&(name.to_owned(), String::new()));
-    check(&format!("[{name}]"), values.into_iter().flatten(), &[known])
-}
+/// The kinds of remotes, by the beginning of their addresses, with the keys that each has beside the common ones.
+const KINDS: [(&[&str], &[&str]); 9] = [
+    (&[""], LOCAL),
+    (&["s3"], S3),
+    (&["gs"], GS),
+    (&["ssh"], SSH),
+    (&["azure"], AZURE),
+    (&["oss"], OSS),
+    (&["gdrive"], GDRIVE),
+    (&["http", "https"], HTTP),
+    (&["webdav", "webdavs"], WEBDAV),
+];
 
-/// Checks the keys of a remote, and that it keeps objects under their names.
-pub(super) fn check_remote(name: &str, values: &BTreeMap<String, String>) -> Result<()> {
-    let what = if name.is_empty() { "the DVC remote".to_owned() } else { format!("the DVC remote '{name}'") };
-    let url = values.get("url").filter(|url| !url.is_empty());
-    let url = url.ok_or_else(|| wrong(format!("{what} has no url in .dvc/config")))?;
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    let own = match scheme {
-        "" => LOCAL,
-        "s3" => S3,
-        "gs" => GS,
-        "ssh" => SSH,
-        "azure" => AZURE,
-        "oss" => OSS,
-        "gdrive" => GDRIVE,
-        "http" | "https" => HTTP,
-        "webdav" | "webdavs" => WEBDAV,
-        other => {
-            return Err(wrong(format!("{what} is of a kind that is not supported: '{other}://'"))
-                .hint("s3, gs, azure, oss, ssh, http(s), webdav(s), gdrive and local paths are"));
-        }
-    };
-    check(&what, values, &[own, COMMON])?;
-    for key in ["version_aware", "worktree"] {
-        if values.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            return Err(wrong(format!("{what} has `{key} = true`, which is not supported"))
-                .hint(format!("take `{key}` off it, or choose another remote by DVC_REMOTE")));
+/// Checks the names of all sections, and the keys of `core` and `cache`.
+pub(super) fn check_sections(sections: &Sections) -> Result<()> {
+    for ((name, _), values) in sections {
+        match name.as_str() {
+            "core" => drop(check("[core]", values, &[CORE])?),
+            "cache" => drop(check("[cache]", values, &[CACHE])?),
+            other if OTHERS.contains(&other) => {}
+            other => {
+                return Err(wrong(format!(
+                    "there is a section in .dvc/config that DVC does not know: [{other}]"
+                ))
+                .hint("DVC itself would fail, too; correct the section's name or remove it"));
+            }
         }
     }
     Ok(())
 }
 
-fn check<'a>(
-    what: &str,
-    values: impl IntoIterator<Item = (&'a String, &'a String)>,
-    known: &[&[&str]],
-) -> Result<()> {
-    let unknown = values
-        .into_iter()
-        .map(|(key, _)| key.as_str())
-        .find(|key| !known.iter().any(|list| list.contains(key)));
-    match unknown {
-        None => Ok(()),
-        Some(key) => Err(wrong(format!("{what} has a key in .dvc/config that DVC does not know: '{key}'"))
-            .hint("DVC itself would fail, too; correct the key's name or remove it")),
+/// Whether a key's value is a credential: it is shown to nobody.
+pub(super) fn is_secret(key: &str) -> bool {
+    let names_a_file = ["file", "path"].iter().any(|end| key.ends_with(end));
+    !names_a_file && (crate::config::tells(key) || key == "sas_token")
+}
+
+/// The text of a value that is one.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        Value::List(_) => None,
     }
+}
+
+/// Checks the keys of a remote, and that it keeps objects under their names. The values come back as text.
+pub(super) fn check_remote(name: &str, values: &Values) -> Result<BTreeMap<String, String>> {
+    let what = if name.is_empty() { "the DVC remote".to_owned() } else { format!("the DVC remote '{name}'") };
+    let url = values.get("url").and_then(text).filter(|url| !url.is_empty());
+    let url = url.ok_or_else(|| wrong(format!("{what} has no url in .dvc/config")))?;
+    let url = super::path(url);
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if let Some((why, hint)) = unsupported(values) {
+        return Err(wrong(format!("{what} {why}")).hint(hint));
+    }
+    let own = KINDS.iter().find(|(kinds, _)| kinds.contains(&scheme)).map_or(LOCAL, |(_, own)| own);
+    check(&what, values, &[own, COMMON])
+}
+
+/// Why a remote is one that is not supported, and what to do instead.
+pub(super) fn unsupported(values: &Values) -> Option<(String, String)> {
+    let url = super::path(values.get("url").and_then(text)?);
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if !KINDS.iter().any(|(kinds, _)| kinds.contains(&scheme)) {
+        return Some((
+            format!("is of a kind that is not supported: '{scheme}://'"),
+            "s3, gs, azure, oss, ssh, http(s), webdav(s), gdrive and local paths are".to_owned(),
+        ));
+    }
+    let on =
+        |key: &&str| values.get(*key).and_then(text).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let key = ["version_aware", "worktree"].into_iter().find(on)?;
+    Some((
+        format!("has `{key} = true`, which is not supported"),
+        format!("take `{key}` off it, or choose another remote by DVC_REMOTE"),
+    ))
+}
+
+/// The values as text, if all of their keys are known. `type` is the only one that may be a list.
+fn check(what: &str, values: &Values, known: &[&[&str]]) -> Result<BTreeMap<String, String>> {
+    let texts = values.iter().map(|(key, value)| {
+        if !known.iter().any(|list| list.contains(&key.as_str())) {
+            return Err(wrong(format!("{what} has a key in .dvc/config that DVC does not know: '{key}'"))
+                .hint("DVC itself would fail, too; correct the key's name or remove it"));
+        }
+        match value {
+            Value::Text(text) => Ok((key.clone(), text.clone())),
+            Value::List(list) if key == "type" => Ok((key.clone(), list.join(","))),
+            Value::List(_) => {
+                Err(wrong(format!("'{key}' of {what} in .dvc/config is a list, and DVC takes one value"))
+                    .hint("put quotes around a value that has a comma"))
+            }
+        }
+    });
+    texts.collect()
 }

@@ -58,6 +58,18 @@ pub struct Settings {
     pub environment: BTreeMap<String, String>,
 }
 
+impl Settings {
+    /// A path of the configuration: `~` is the home, and other relative paths start from the folder of the file that
+    /// says them.
+    pub(super) fn path(&self, text: &str) -> PathBuf {
+        let home = self.environment.get("HOME").filter(|home| !home.is_empty());
+        match (text.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+            _ => self.folder.join(text),
+        }
+    }
+}
+
 /// A place that keeps objects.
 pub trait Remote: Send + Sync {
     /// Those of `oids` that are not there. An object counts as there only if its size, where the store tells it, is right.

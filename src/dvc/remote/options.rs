@@ -88,17 +88,14 @@ impl<'a> Options<'a> {
         Ok(seconds.min(LONGEST_STATED))
     }
 
-    /// A file: `~` is the home, and other relative paths start from the folder of the file that says them.
+    /// A file that the configuration names.
     pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
         self.text(key).map(|text| self.resolve(text))
     }
 
-    /// The same, for a path from elsewhere.
+    /// A path from elsewhere, as one of the configuration.
     pub(super) fn resolve(&self, text: &str) -> PathBuf {
-        match (text.strip_prefix("~/"), self.environment("HOME")) {
-            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-            _ => self.settings.folder.join(text),
-        }
+        self.settings.path(text)
     }
 
     /// An error about a key's value. The value itself may be a secret.

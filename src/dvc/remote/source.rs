@@ -33,6 +33,9 @@ impl Reader {
     pub(super) fn open(object: &Object) -> Result<Self> {
         let (from, hash) = match &object.content {
             Content::Bytes(bytes) => (From::Bytes(bytes.clone()), true),
+            Content::Elsewhere { output, .. } => {
+                return Err(Error::new(format!("'{output}' is not on this machine")));
+            }
             Content::File(path) | Content::Hashed(path, _) | Content::Drafted(path, ..) => {
                 let what = format!("cannot read {}", path.display());
                 let file = File::open(path).map_err(|error| unreadable(&what, error))?;

@@ -1,8 +1,8 @@
 //! What the repository tracks with DVC already.
 
 use super::super::outs::{Out, Pipeline, PointerFile, Stage};
-use super::super::rules::Rules;
-use crate::error::{Context as _, Error, Result};
+use super::super::rules::{Kind, Rules};
+use crate::error::{Context as _, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
@@ -13,6 +13,8 @@ pub(super) struct Known {
     pub(super) file: PathBuf,
     /// What the `.dvc` file says of it; none for the output of a pipeline.
     pub(super) out: Option<Out>,
+    /// Whether the `.dvc` file has others beside it.
+    pub(super) several: bool,
 }
 
 /// The files of DVC's, and what they name.
@@ -24,15 +26,43 @@ pub(in crate::dvc) struct Index {
     pub(super) outs: BTreeMap<PathBuf, Known>,
 }
 
-/// Reads every `.dvc` and `dvc.yaml` file outside of what they track.
+/// What git ignores of a DVC repository, which may be in a folder of git's.
+pub(in crate::dvc) struct GitRules {
+    rules: Rules,
+    /// The folder of the DVC repository in that of git.
+    folder: PathBuf,
+}
+
+impl GitRules {
+    /// For the DVC repository at `root`. Without a `.git` above it, its own `.gitignore` files are all that there are.
+    pub(in crate::dvc) fn of(root: &Path) -> Self {
+        let top = root.ancestors().find(|above| above.join(".git").exists()).unwrap_or(root);
+        let folder = root.strip_prefix(top).unwrap_or(Path::new("")).to_owned();
+        Self { rules: Rules::new(top, Kind::Git), folder }
+    }
+
+    /// Whether git ignores a path, or a folder above it.
+    pub(in crate::dvc) fn take(&mut self, path: &Path, folder: bool) -> Result<bool> {
+        self.rules.take(&self.folder.join(path), folder)
+    }
+
+    /// Whether git ignores a path whose folders it does not ignore.
+    fn take_one(&mut self, path: &Path, folder: bool) -> Result<bool> {
+        self.rules.take_one(&self.folder.join(path), folder)
+    }
+}
+
+/// Reads every `.dvc` and `dvc.yaml` file outside of what they track and of what git ignores.
 ///
 /// # Errors
 /// One of them cannot be read: each command of DVC would then fail, too.
 pub(in crate::dvc) fn read(root: &Path, rules: &mut Rules) -> Result<Index> {
     let mut index = Index::default();
+    // DVC looks at no file that git ignores, not even at one that git tracks all the same.
+    let mut git = GitRules::of(root);
     let mut left = vec![PathBuf::new()];
     while let Some(folder) = left.pop() {
-        let (files, folders) = list(root, &folder, rules)?;
+        let (files, folders) = list(root, &folder, rules, &mut git)?;
         for file in files {
             add(root, &file, &mut index).with_context(|| format!("cannot read '{}'", file.display()))?;
             index.files.push(file);
@@ -43,7 +73,12 @@ pub(in crate::dvc) fn read(root: &Path, rules: &mut Rules) -> Result<Index> {
 }
 
 /// The files of DVC's in a folder, and the folders in it.
-fn list(root: &Path, folder: &Path, rules: &mut Rules) -> Result<(BTreeSet<PathBuf>, Vec<PathBuf>)> {
+fn list(
+    root: &Path,
+    folder: &Path,
+    rules: &mut Rules,
+    git: &mut GitRules,
+) -> Result<(BTreeSet<PathBuf>, Vec<PathBuf>)> {
     let cannot = || format!("cannot read the folder '{}'", folder.display());
     let (mut files, mut folders) = (BTreeSet::new(), Vec::new());
     for entry in root.join(folder).read_dir().with_context(cannot)? {
@@ -52,7 +87,7 @@ fn list(root: &Path, folder: &Path, rules: &mut Rules) -> Result<(BTreeSet<PathB
         let name = entry.file_name();
         let is_ours = name.as_encoded_bytes().ends_with(b".dvc") || name == "dvc.yaml";
         let path = folder.join(&name);
-        if (is_folder || is_ours) && !rules.take_one(&path, is_folder)? {
+        if (is_folder || is_ours) && !rules.take_one(&path, is_folder)? && !git.take_one(&path, is_folder)? {
             if is_folder {
                 folders.push(path);
             } else {
@@ -72,7 +107,10 @@ fn add(root: &Path, file: &Path, index: &mut Index) -> Result<()> {
             let folder = folder.join(stage.wdir.as_deref().unwrap_or_default());
             // A template names no path yet; DVC_PUSH is what takes those.
             for (path, _) in stage.outs().filter(|(path, _)| !path.contains("${")) {
-                index.outs.insert(plain(&folder.join(path)), Known { file: file.to_owned(), out: None });
+                index.outs.insert(
+                    plain(&folder.join(path)),
+                    Known { file: file.to_owned(), out: None, several: false },
+                );
             }
         }
         return Ok(());
@@ -82,19 +120,16 @@ fn add(root: &Path, file: &Path, index: &mut Index) -> Result<()> {
     let several = pointer.outs.len() > 1;
     for out in pointer.outs {
         let path = plain(&folder.join(&out.path));
-        if several {
-            return Err(Error::new("it has several outputs").hint("give each a .dvc file of its own"));
-        }
-        index.outs.insert(path, Known { file: file.to_owned(), out: Some(out) });
+        index.outs.insert(path, Known { file: file.to_owned(), out: Some(out), several });
     }
     Ok(())
 }
 
 /// A path without `.` and `..`.
-fn plain(path: &Path) -> PathBuf {
+pub(in crate::dvc) fn plain(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut plain, part| {
         match part {
-            Component::ParentDir => drop(plain.pop()),
+            Component::ParentDir if plain.file_name().is_some() => drop(plain.pop()),
             Component::CurDir => {}
             part => plain.push(part),
         }

@@ -211,6 +211,10 @@ fn old_target(path: String, shape: Shape, known: Known) -> Result<Target> {
         return Err(Error::new(format!("'{path}' is an output of a stage in '{file}'"))
             .hint("let `dvc repro` make it, and set DVC_PUSH: 'true' instead of naming it in DVC_OUTPUTS"));
     };
+    if known.several {
+        return Err(Error::new(format!("'{file}' has other outputs beside '{path}'"))
+            .hint("give each output a .dvc file of its own: `dvc remove`, then `dvc add`"));
+    }
     let flag = if out.cache { (!out.push).then_some("push") } else { Some("cache") };
     if let Some(flag) = flag {
         return Err(Error::new(format!(

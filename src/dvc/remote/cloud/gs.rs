@@ -45,7 +45,9 @@ pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
 fn signer(options: &Options<'_>) -> Result<Signer<Credential>> {
     let context = context(options, &[("GOOGLE_SCOPE", SCOPE)], &["GOOGLE_APPLICATION_CREDENTIALS", "HOME"])?;
     let request = RequestSigner::new("storage").with_scope(SCOPE);
-    if let Some(path) = options.path("credentialpath") {
+    // Another machine's path, where the credential came as a variable.
+    let given = options.environment("GOOGLE_APPLICATION_CREDENTIALS").is_some();
+    if let Some(path) = options.path("credentialpath").filter(|path| !given || path.exists()) {
         let file = FileCredentialProvider::new(path.to_string_lossy()).with_scope(SCOPE);
         return Ok(Signer::new(context, file, request));
     }

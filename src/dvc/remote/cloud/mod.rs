@@ -104,21 +104,25 @@ impl Cloud {
     /// Whether a listing costs less than to ask for each object. It is guessed from one of the 256 folders, as names are
     /// evenly spread: 1,000 objects come at a time, one time after the other; questions go [`ASKED`] at a time.
     async fn better_listed(&self, objects: &[Object]) -> Result<bool, opendal::Error> {
-        let Some(first) = objects.first().filter(|_| objects.len() > ASKED) else { return Ok(false) };
+        // What DVC 2 kept does not lie in the folder that is listed.
+        let old = objects.iter().any(|object| object.oid.is_of_dvc_2());
+        let Some(first) = objects.first().filter(|_| objects.len() > ASKED && !old) else { return Ok(false) };
         let there = self.list(&format!("{}/", first.oid.folder())).await?.len() * 256;
         Ok(there / 1000 <= objects.len() / ASKED)
     }
 
     async fn missing_listed(&self, objects: &[Object]) -> Result<Vec<Oid>, opendal::Error> {
         let there = self.list("files/md5/").await?;
-        let missing = objects.iter().filter(|object| there.get(&object.oid.key()) != Some(&object.size));
+        let missing = objects
+            .iter()
+            .filter(|object| !there.get(&object.oid.key()).is_some_and(|size| object.fits(*size)));
         Ok(missing.map(|object| object.oid.clone()).collect())
     }
 
     async fn missing_asked(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         let look = async |object: &Object| {
             let found = self.look(&object.oid.key()).await.map_err(|error| self.unseen(&error))?;
-            let there = found.is_some_and(|found| found.content_length() == object.size);
+            let there = found.is_some_and(|found| object.fits(found.content_length()));
             Ok((!there).then(|| object.oid.clone()))
         };
         Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())

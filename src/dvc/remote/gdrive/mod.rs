@@ -135,12 +135,13 @@ impl Drive {
 impl Remote for Drive {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         let what = format!("cannot look into {}", self.place);
-        let mut found = if objects.len() <= FEW {
-            let ask = async |object: &Object| Ok((object.oid.clone(), self.named(&what, object).await?));
-            each(objects, TOGETHER, ask).await?.into_iter().collect()
-        } else {
-            self.listed(&what, objects).await?
-        };
+        // What DVC 2 kept lies in folders of its own, and is little.
+        let few = objects.len() <= FEW;
+        let (asked, listed): (Vec<_>, Vec<_>) =
+            objects.iter().cloned().partition(|object| few || object.oid.is_of_dvc_2());
+        let ask = async |object: &Object| Ok((object.oid.clone(), self.named(&what, object).await?));
+        let mut found = self.listed(&what, &listed).await?;
+        found.extend(each(&asked, TOGETHER, ask).await?);
         let mut missing = Vec::new();
         for object in objects {
             let files = found.remove(&object.oid).unwrap_or_default();

@@ -101,7 +101,9 @@ fn keys(options: &Options<'_>, has_password: bool) -> Result<Vec<PrivateKey>> {
             .with_context(|| format!("cannot use the key {}", path.display()))
             .map_err(|error| error.hint("is it a private key, and 'passphrase' right?"))
     };
-    if let Some(path) = options.path("keyfile") {
+    // Another machine's path, where the key came as a variable.
+    let given = options.environment("SSH_PRIVATE_KEY").is_some();
+    if let Some(path) = options.path("keyfile").filter(|path| !given || path.exists()) {
         return Ok(vec![read(path)?]);
     }
     if let Some(text) = options.environment("SSH_PRIVATE_KEY") {

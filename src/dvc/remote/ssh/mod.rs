@@ -135,7 +135,7 @@ impl Remote for Ssh {
         let look = async |object: &Object| {
             let path = self.path(&object.oid.key());
             let length = self.with(&what, async |session: Arc<Session>| session.length(&path).await).await?;
-            Ok((length != Some(object.size)).then(|| object.oid.clone()))
+            Ok((!length.is_some_and(|length| object.fits(length))).then(|| object.oid.clone()))
         };
         Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())
     }

@@ -77,7 +77,7 @@ impl Remote for Http {
         let what = format!("cannot look into {}", self.server.place);
         let look = async |object: &Object| {
             let found = self.look(&what, object).await?;
-            let there = found.is_some_and(|size| size.is_none_or(|size| size == object.size));
+            let there = found.is_some_and(|size| size.is_none_or(|size| object.fits(size)));
             Ok((!there).then(|| object.oid.clone()))
         };
         Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())

@@ -169,7 +169,7 @@ impl WebDav {
                 Some(lengths) => key.rsplit('/').next().and_then(|name| lengths.get(name)).copied(),
                 None => self.length(what, &self.server.url(&key)).await?,
             };
-            if length != Some(object.size) {
+            if !length.is_some_and(|length| object.fits(length)) {
                 missing.push(object.oid.clone());
             }
         }
