@@ -1,6 +1,7 @@
 //! DVC without DVC, beside the real one.
 
 mod config;
+mod corpus;
 mod dialect;
 mod edits;
 mod files;
