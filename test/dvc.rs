@@ -18,3 +18,4 @@ mod refusals;
 mod remotes;
 mod rescues;
 mod trees;
+mod web;
