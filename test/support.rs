@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// What a pipe may use of Bitbucket.
@@ -216,6 +217,28 @@ pub(crate) fn installed(program: &str, package: &str) -> Result<(), String> {
     let output = Command::new(root.join("scripts/apt.sh")).arg(package).output().unwrap();
     let why = String::from_utf8_lossy(&output.stderr);
     if exists(program) { Ok(()) } else { Err(format!("there is no {program}: {}", why.trim_end())) }
+}
+
+/// A limit for something that takes no longer than `limit` on a machine that has nothing else to do.
+///
+/// A machine that is busy is given more, by how much slower it starts a program than one that is not.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    const STARTS: u32 = 5;
+    /// What a start of this program takes where nothing else runs; more than it does on most machines.
+    const USUAL_START: Duration = Duration::from_millis(15);
+    let start = Instant::now();
+    for _ in 0..STARTS {
+        let help = Command::new(env!("CARGO_BIN_EXE_trainspot")).arg("--help").output();
+        assert!(help.unwrap().status.success());
+    }
+    let slowness = start.elapsed().as_secs_f64() / (USUAL_START * STARTS).as_secs_f64();
+    // A moment says little of all the time before.
+    limit.mul_f64(3.0 * slowness.clamp(1.0, 30.0))
+}
+
+/// Whether what began at `start` takes longer than [`patience`] allows.
+pub(crate) fn is_late(start: Instant, limit: Duration) -> bool {
+    start.elapsed() > limit && start.elapsed() > patience(limit)
 }
 
 /// Whether a file is there.

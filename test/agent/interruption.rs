@@ -2,6 +2,7 @@
 
 use super::imds::{Imds, humantime, wall};
 use crate::local_machine::{Rig, beating, ended, exists, spec, until};
+use crate::support::patience;
 use std::time::{Duration, Instant};
 use trainspot::agent::protocol::{How, Notice, Spec, State, Wish};
 
@@ -38,7 +39,7 @@ impl Rig {
 
     /// When the training was told to end, since 1970.
     fn told(&self) -> Duration {
-        Duration::from_secs_f64(self.read("told").trim().parse().unwrap())
+        Duration::try_from_secs_f64(self.read("told").trim().parse().unwrap()).unwrap()
     }
 }
 
@@ -57,7 +58,7 @@ async fn a_training_goes_on_after_the_notice_and_its_last_words_are_saved() {
     let status = until(&agent, |status| status.notice.is_some().then(|| status.clone())).await;
     let seen = wall();
     println!("the notice was seen after {:.2} s", (seen - start).as_secs_f64());
-    assert!(seen - start < second(5), "{:?}", seen - start);
+    assert!(seen - start < patience(second(5)), "{:?}", seen - start);
     let why = format!("EC2 takes the spot machine back (terminate at {})", humantime(at));
     assert_eq!(status.notice, Some(Notice { why, at: Some(at) }));
     assert_eq!(status.state, State::Running);
@@ -72,8 +73,9 @@ async fn a_training_goes_on_after_the_notice_and_its_last_words_are_saved() {
     let (end, told) = (second(at), rig.told());
     let half = (end - seen) / 2;
     println!("{half:?} were half of the time; the training was told {:?} before the end", end - told);
-    assert!((end - told).abs_diff(half) < second(1));
-    assert!(wall() + second(2) < end, "the last checkpoint took too long");
+    // Never early; late by no more than a busy machine takes to run a trap.
+    assert!(end - told < half + second(1) && half < end - told + patience(second(1)));
+    assert!(wall() < end, "the last checkpoint took too long");
 
     let number = agent.ask(Wish::Beat).await.unwrap().checkpoint.unwrap();
     let copy = rig.aside("copy");
@@ -102,7 +104,7 @@ async fn metadata_that_fails_is_asked_again_and_a_risk_is_no_notice() {
     let start = Instant::now();
     let notice = until(&agent, |status| status.notice.clone()).await;
     println!("the notice was seen after {:.2} s, with a new token", start.elapsed().as_secs_f64());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < patience(Duration::from_secs(5)), "{:?}", start.elapsed());
     assert_eq!(notice.at, Some(at));
     assert_eq!(imds.refused(), refused + 1);
     let words = std::fs::read_to_string(rig.home().agent_log()).unwrap();
@@ -183,7 +185,7 @@ async fn a_training_without_checkpoints_goes_on_as_long() {
     agent.ask(leave(Some(at))).await.unwrap();
     assert_eq!(ended(&agent).await.how, How::Interrupted);
     let waited = rig.told() - start;
-    assert!((2.0..4.0).contains(&waited.as_secs_f64()), "{waited:?}");
+    assert!(second(2) < waited && waited < patience(second(4)), "{waited:?}");
     rig.end().await;
 }
 
@@ -192,7 +194,7 @@ async fn what_ignores_its_end_is_killed_in_time_for_the_checkpoint() {
     let command = "trap '' TERM; for i in $(seq 1 10000); do echo $i > state; sleep 1.5; done";
     let (rig, agent) = Rig::training(60, saving(command)).await;
     exists(rig.home().work().join("state")).await;
-    let at = in_seconds(8);
+    let at = in_seconds(patience(second(3)).as_secs());
     agent.ask(leave(Some(at))).await.unwrap();
     assert_eq!(ended(&agent).await.how, How::Interrupted);
     // SIGTERM at half of the time, SIGKILL at half of what is then left.
