@@ -49,12 +49,17 @@ impl Ending {
             Self::PowerOff => "power-off",
         }
     }
+
+    fn of(word: &str) -> Result<Self> {
+        let ending = [Self::Remove, Self::PowerOff].into_iter().find(|ending| ending.word() == word);
+        ending.ok_or_else(|| Error::new(format!("agent: --ending: there is no ending '{word}'")))
+    }
 }
 
 /// Runs one verb: `arguments` are what follows `trainspot agent`.
 pub fn run(arguments: &[String]) -> Result<()> {
     let (verb, flags) = arguments.split_first().ok_or_else(|| Error::new("agent: no verb"))?;
-    let flags = Flags::parse(flags)?;
+    let flags = Flags::parse(flags, flags_of(verb))?;
     // The supervisor changes its folder.
     let home = std::path::absolute(flags.get("--home")?).map(Home::new).context("agent: --home")?;
     match verb.as_str() {
@@ -73,15 +78,36 @@ pub fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
+/// The flags of a verb beside `--home`, which all have.
+fn flags_of(verb: &str) -> &'static [&'static str] {
+    match verb {
+        "supervise" => &["--grace", "--ending", "--guard", "--metadata"],
+        "pack-checkpoint" => &["--number"],
+        "follow" => &["--offset"],
+        _ => &[],
+    }
+}
+
+#[derive(Debug)]
 struct Flags<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Flags<'a> {
-    fn parse(arguments: &'a [String]) -> Result<Self> {
-        let pairs = arguments.chunks(2).map(|pair| match pair {
-            [name, value] => Ok((name.as_str(), value.as_str())),
-            _ => Err(Error::new(format!("agent: '{}' has no value", pair.concat()))),
-        });
-        pairs.collect::<Result<_>>().map(Self)
+    /// Reads pairs of a flag and its value. What is not known is refused: a flag that is passed over, such as a guard's,
+    /// could leave a machine without its end.
+    fn parse(arguments: &'a [String], known: &[&str]) -> Result<Self> {
+        let mut flags = BTreeMap::new();
+        for pair in arguments.chunks(2) {
+            let [name, value] = pair else {
+                return Err(Error::new(format!("agent: '{}' has no value", pair.concat())));
+            };
+            if name != "--home" && !known.contains(&name.as_str()) {
+                return Err(Error::new(format!("agent: no flag '{name}'")));
+            }
+            if flags.insert(name.as_str(), value.as_str()).is_some() {
+                return Err(Error::new(format!("agent: {name} is given twice")));
+            }
+        }
+        Ok(Self(flags))
     }
 
     fn get(&self, name: &str) -> Result<&'a str> {
@@ -89,13 +115,49 @@ impl<'a> Flags<'a> {
     }
 
     fn orders(&self) -> Result<supervise::Orders> {
-        let remove = self.get("--ending")? != Ending::PowerOff.word();
         let guard = self.0.get("--guard").map(std::path::absolute).transpose().context("agent: --guard")?;
         Ok(supervise::Orders {
             grace: self.get("--grace")?.parse().map(Duration::from_secs).context("agent: --grace")?,
-            ending: if remove { Ending::Remove } else { Ending::PowerOff },
+            ending: Ending::of(self.get("--ending")?)?,
             guard,
             metadata: self.0.get("--metadata").copied().map(str::to_owned),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> String {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        run(&words).unwrap_err().render()
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_before_anything_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        let supervise = format!("supervise --home {} --grace 3", home.display());
+        for (line, why) in [
+            (format!("{supervise} --ending poweroff"), "agent: --ending: there is no ending 'poweroff'"),
+            (format!("{supervise} --ending power-off --guards /g"), "agent: no flag '--guards'"),
+            (format!("{supervise} --ending remove --grace 4"), "agent: --grace is given twice"),
+            (format!("{supervise} --ending"), "agent: '--ending' has no value"),
+            (supervise.clone(), "agent: --ending is missing"),
+            (format!("follow --home {} --number 1", home.display()), "agent: no flag '--number'"),
+            (format!("dance --home {}", home.display()), "agent: no verb 'dance'"),
+            ("ask".to_owned(), "agent: --home is missing"),
+        ] {
+            assert_eq!(refusal(&line), why, "{line}");
+        }
+        assert!(!home.exists());
+    }
+
+    #[test]
+    fn an_ending_is_what_its_word_says() {
+        for ending in [Ending::Remove, Ending::PowerOff] {
+            assert_eq!(Ending::of(ending.word()).unwrap(), ending);
+        }
     }
 }
