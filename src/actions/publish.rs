@@ -8,15 +8,15 @@ use crate::agent::Wanted;
 use crate::bitbucket::Credential;
 use crate::config::{Config, PublishMode};
 use crate::dvc::store;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain};
 use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
 use crate::repo::{Access, Checkout, Destination, Publication, Published, Remote};
-use crate::transfer::{Entry, find};
+use crate::transfer::{Entry, Pattern, find};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// What there is to publish.
 pub(super) struct Made {
@@ -54,6 +54,7 @@ pub(super) async fn run(config: &Config) -> Result<String> {
         .kind(Kind::Publication)
         .hint("pass the files on from the step that makes them, with its artifacts"));
     }
+    tell_ignored(config, &clone, &matches.files);
     if !order.is_empty() {
         let without = Wanted { without: order.outputs.clone(), ..Wanted::default() };
         matches.files.retain(|entry| !without.leaves_out(&entry.path.to_path()));
@@ -65,6 +66,22 @@ pub(super) async fn run(config: &Config) -> Result<String> {
         add(&mut matches.files, kept::take(config, &stored)?);
     }
     publish(config, &clone, Made { outputs: matches.files, training: None, total: start.elapsed() }).await
+}
+
+/// Tells how many files a glob of `OUTPUTS` takes although git ignores them: it may take more than was meant.
+pub(super) fn tell_ignored(config: &Config, clone: &Checkout, outputs: &[Entry]) {
+    let patterns = config.outputs.iter().filter_map(|pattern| Pattern::new(pattern).ok());
+    let named: Vec<_> = patterns.filter(|pattern| !pattern.is_glob()).collect();
+    let paths = outputs.iter().map(|entry| entry.path.to_path());
+    let by_glob: Vec<_> = paths.filter(|path| !named.iter().any(|pattern| pattern.matches(path))).collect();
+    match clone.ignored(&by_glob).as_deref() {
+        Ok([]) => {}
+        Ok(ignored @ [first, ..]) => {
+            let (files, first) = (count(ignored.len(), "file"), first.display());
+            info!("the globs of OUTPUTS match {files} that git ignores, among them {first}");
+        }
+        Err(error) => debug!("{}", chain(error)),
+    }
 }
 
 /// Adds files to commit, each once.

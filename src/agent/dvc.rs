@@ -4,7 +4,7 @@
 use super::home::Home;
 use crate::dvc::{Order, lay_out, store};
 use crate::error::{Context as _, Result};
-use crate::transfer::{Header, Sender, find};
+use crate::transfer::{Files, Header, Sender, everything_behind_links};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -38,8 +38,9 @@ pub(super) fn rescue(home: &Home) -> Result<()> {
     let order: Order = serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
     let folder = tempfile::tempdir_in(home.run()).context("cannot make a folder")?;
     lay_out(&home.work(), &order, folder.path())?;
-    let header = Header { entries: find(folder.path(), &["**".to_owned()])?.files, unmatched: Vec::new() };
-    Sender { root: folder.path(), progress: &mut |_| {} }.send(&header, std::io::stdout().lock())
+    let header = Header { entries: everything_behind_links(folder.path())?, unmatched: Vec::new() };
+    let mut sender = Sender { root: folder.path(), files: Files::Final, progress: &mut |_| {} };
+    sender.send(&header, std::io::stdout().lock()).map(drop)
 }
 
 fn tell(line: &[u8]) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Manifest};
 use super::home::Home;
 use crate::error::{Context as _, Error, Result};
-use crate::transfer::{Header, Place, Sender, find, receive};
+use crate::transfer::{EntryKind, Files, Header, Place, Sender, find, receive};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -47,7 +47,7 @@ pub(super) fn ask(home: &Home) -> Result<()> {
 
 /// Puts a bundle from standard input into the workspace.
 pub(super) fn unpack(home: &Home) -> Result<()> {
-    receive(std::io::stdin().lock(), &Place::open(&home.work())?, |_| {}, |_| {}).map(drop)
+    receive(std::io::stdin().lock(), &Place::open(&home.work())?, Files::InUse, |_| {}, |_| {}).map(drop)
 }
 
 /// Sends the files that standard input asks for. The list alone, when a required pattern matches nothing.
@@ -66,7 +66,8 @@ pub(super) fn pack(home: &Home) -> Result<()> {
         header.entries.clear();
     }
     header.entries.retain(|entry| !wanted.leaves_out(&entry.path.to_path()));
-    Sender { root: &home.work(), progress: &mut |_| {} }.send(&header, std::io::stdout().lock())
+    let mut sender = Sender { root: &home.work(), files: Files::Final, progress: &mut |_| {} };
+    sender.send(&header, std::io::stdout().lock()).map(drop)
 }
 
 /// Sends a complete checkpoint, after a look at its hashes.
@@ -75,6 +76,9 @@ pub(super) fn pack_checkpoint(home: &Home, number: u64) -> Result<()> {
     let manifest = Manifest::read(&folder)?;
     let files = checkpoint::files(&folder);
     for (entry, hash) in manifest.entries.iter().zip(&manifest.hashes) {
+        if matches!(entry.kind, EntryKind::Link { .. }) {
+            continue;
+        }
         let mut hasher = blake3::Hasher::new();
         let file = File::open(files.join(entry.path.to_path()));
         file.and_then(|mut file| std::io::copy(&mut file, &mut hasher))
@@ -87,7 +91,8 @@ pub(super) fn pack_checkpoint(home: &Home, number: u64) -> Result<()> {
         }
     }
     let header = Header { entries: manifest.entries, unmatched: Vec::new() };
-    Sender { root: &files, progress: &mut |_| {} }.send(&header, std::io::stdout().lock())
+    let mut sender = Sender { root: &files, files: Files::Final, progress: &mut |_| {} };
+    sender.send(&header, std::io::stdout().lock()).map(drop)
 }
 
 /// Sends the training's log from `offset` on, until the training is over or the caller is gone.

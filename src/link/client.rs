@@ -6,16 +6,20 @@ use crate::agent::Wanted;
 use crate::agent::protocol::{Reply, Request, Status, Wish};
 use crate::dvc;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::log::count;
 use crate::log::progress::Progress;
 use crate::repo::Snapshot;
-use crate::transfer::{Entry, Header, Place, Sender, receive};
-use std::path::{Path, PathBuf};
+use crate::transfer::{Entry, Files, Header, Place, Sender, receive};
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::io::SyncIoBridge;
+use tracing::warn;
 
 /// A supervisor answers at once; a link that is slower is broken.
 const ANSWER: Duration = Duration::from_secs(15);
+/// How many files that changed while they were sent are named; the others are counted.
+const CHANGES_TOLD: usize = 5;
 
 /// Why a question had no good answer.
 #[derive(Debug)]
@@ -80,8 +84,25 @@ impl<L: Link> Agent<L> {
         serde_json::from_slice(&reply).context(what)
     }
 
-    /// Sends files from `root` into the machine's workspace.
+    /// Sends files from `root`, which nobody changes, into the machine's workspace.
     pub async fn send(&self, root: &Path, entries: Vec<Entry>, what: &str) -> Result<()> {
+        self.put(root, entries, Files::Final, what).await.map(drop)
+    }
+
+    /// Sends files that others may write to into the machine's workspace: of each what there is when its turn comes. The
+    /// log names those that changed.
+    pub async fn send_in_use(&self, root: &Path, entries: Vec<Entry>, what: &str) -> Result<()> {
+        let changes = self.put(root, entries, Files::InUse, what).await?;
+        if !changes.is_empty() {
+            let more = if changes.len() > CHANGES_TOLD { "; and more" } else { "" };
+            let told = &changes[..changes.len().min(CHANGES_TOLD)];
+            let files = count(changes.len(), "file");
+            warn!("{files} changed while the workspace was sent: {}{more}", told.join("; "));
+        }
+        Ok(())
+    }
+
+    async fn put(&self, root: &Path, entries: Vec<Entry>, files: Files, what: &str) -> Result<Vec<String>> {
         let Session { input, output, finished } = self.link.agent("unpack", &[]).await?;
         drop(output);
         let (root, header) = (root.to_owned(), Header { entries, unmatched: Vec::new() });
@@ -89,10 +110,12 @@ impl<L: Link> Agent<L> {
         let meter = Meter::default();
         let input = input.map(|input| meter.count(input));
         let pumped = tokio::task::spawn_blocking(move || {
-            let Some(input) = input else { return Ok(()) };
+            let Some(input) = input else { return Ok(Vec::new()) };
             let mut bridge = SyncIoBridge::new(input);
-            Sender { root: &root, progress: &mut |bytes| progress.add(bytes) }.send(&header, &mut bridge)?;
-            bridge.shutdown().context("cannot send files")
+            let mut sender = Sender { root: &root, files, progress: &mut |bytes| progress.add(bytes) };
+            let changes = sender.send(&header, &mut bridge)?;
+            bridge.shutdown().context("cannot send files")?;
+            Ok(changes)
         });
         let ended = meter.watch(async { Ok(tokio::join!(pumped, finished)) }).await;
         let (sent, finished) = ended.context("cannot send files")?;
@@ -119,13 +142,15 @@ impl<L: Link> Agent<L> {
     /// Brings files that the training made into `folder`. No file arrives when a required pattern matches nothing.
     pub async fn fetch(&self, wanted: &Wanted, folder: &Path, what: &str) -> Result<Header> {
         let wanted = serde_json::to_vec(wanted).context("cannot ask for files")?;
-        self.bring("pack", &[], &wanted, folder.to_owned(), what).await
+        // A machine has no reason to send links: whatever reads or commits the files here would follow them.
+        self.bring("pack", &[], &wanted, Place::open(folder)?.without_links(), what).await
     }
 
-    /// Brings a complete checkpoint into `folder`.
+    /// Brings a complete checkpoint into `folder`, with its links to its own files.
     pub async fn fetch_checkpoint(&self, number: u64, folder: &Path) -> Result<Header> {
         let flags = [("--number", number.to_string())];
-        self.bring("pack-checkpoint", &flags, &[], folder.to_owned(), "saving a checkpoint").await
+        let place = Place::open(folder)?.with_own_links();
+        self.bring("pack-checkpoint", &flags, &[], place, "saving a checkpoint").await
     }
 
     /// Has the machine keep outputs in DVC's remotes. The order's credentials stay in the agent's memory.
@@ -159,7 +184,8 @@ impl<L: Link> Agent<L> {
     /// Brings what DVC was to keep into `folder`, each file to its path there, as the machine is about to end.
     pub async fn rescue(&self, order: &dvc::Order, folder: &Path) -> Result<Header> {
         let order = serde_json::to_vec(order).context("cannot ask for files")?;
-        self.bring("rescue", &[], &order, folder.to_owned(), "rescuing the outputs").await
+        let place = Place::open(folder)?.without_links();
+        self.bring("rescue", &[], &order, place, "rescuing the outputs").await
     }
 
     async fn bring(
@@ -167,7 +193,7 @@ impl<L: Link> Agent<L> {
         verb: &str,
         flags: &[(&str, String)],
         question: &[u8],
-        folder: PathBuf,
+        place: Place,
         what: &str,
     ) -> Result<Header> {
         let Session { input, output, finished } = self.link.agent(verb, flags).await?;
@@ -182,12 +208,11 @@ impl<L: Link> Agent<L> {
         let pumped = tokio::task::spawn_blocking(move || {
             let output = output.ok_or_else(|| Error::new("the agent has no output"))?;
             let mut progress = None;
-            // A machine has no reason to send links: whatever reads or commits the files here would follow them.
-            let place = Place::open(&folder)?.without_links();
             let progress = std::cell::RefCell::new(&mut progress);
             receive(
                 SyncIoBridge::new(output),
                 &place,
+                Files::Final,
                 |header| **progress.borrow_mut() = Some(Progress::bytes(&what, Some(header.bytes()))),
                 |bytes| {
                     if let Some(progress) = progress.borrow_mut().as_mut() {

@@ -21,7 +21,7 @@ pub(super) fn entries(
 ) -> Result<Vec<Entry>> {
     let (mut entries, mut dangling) = (Vec::with_capacity(files.len()), Vec::new());
     for path in files {
-        let entry = Entry::look(root, path)?;
+        let Some(entry) = Entry::look_if_there(root, path)? else { continue };
         let EntryKind::Link { target } = &entry.kind else {
             entries.push(entry);
             continue;

@@ -121,6 +121,14 @@ impl Checkout {
         Ok(all.into_iter().filter(|file| paths.iter().any(|path| touches(file, path))).collect())
     }
 
+    /// Those of these files that git ignores; one that it tracks nevertheless is not ignored.
+    ///
+    /// # Errors
+    /// The clone cannot be read.
+    pub fn ignored<'p>(&self, paths: &'p [PathBuf]) -> Result<Vec<&'p Path>> {
+        workspace::ignored(&open(&self.root)?, paths).context("cannot tell which files git ignores")
+    }
+
     /// The content of the file `path` at `commit`, or `None` where there is no such file.
     ///
     /// A file of more than 1 MiB is an error: it is not what this is for.

@@ -2,9 +2,8 @@
 
 use super::{is_reserved, links};
 use crate::error::{Context, Error, Kind, Result};
-use crate::transfer::{Entry, find};
+use crate::transfer::{Entry, Pattern, find};
 use git2::{ObjectType, Repository, Status, StatusOptions, StatusShow, TreeWalkMode, TreeWalkResult};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
@@ -17,7 +16,7 @@ use tracing::warn;
 use walkdir::WalkDir;
 
 pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> Result<Vec<Entry>> {
-    let globs = globs(include)?;
+    let include = patterns(include)?;
     let mut named = tracked(repository).context("cannot list the files that git tracks")?;
     named.extend(untracked(repository).context("cannot list the files that git does not track")?);
     let mut files = BTreeSet::new();
@@ -29,11 +28,8 @@ pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> 
             Err(_) => {}
         }
     }
-    let included: BTreeSet<_> = if include.is_empty() {
-        BTreeSet::new()
-    } else {
-        included(root, include, &globs).into_iter().collect()
-    };
+    let included: BTreeSet<_> =
+        include.iter().flat_map(|(text, pattern)| included(root, text, pattern)).collect();
     files.extend(included.iter().cloned());
     files.retain(|path| !is_reserved(path));
     warn_of_pointers(root, &files);
@@ -62,6 +58,20 @@ fn untracked(repository: &Repository) -> Result<Vec<PathBuf>, git2::Error> {
     Ok(new.map(|entry| OsStr::from_bytes(entry.path_bytes()).into()).collect())
 }
 
+pub(super) fn ignored<'p>(
+    repository: &Repository,
+    paths: &'p [PathBuf],
+) -> Result<Vec<&'p Path>, git2::Error> {
+    let tracked = tracked(repository)?;
+    let mut ignored = Vec::new();
+    for path in paths {
+        if !tracked.contains(path) && repository.is_path_ignored(path)? {
+            ignored.push(path.as_path());
+        }
+    }
+    Ok(ignored)
+}
+
 /// Files below a directory, as paths relative to `root`; links are files, and are not followed.
 fn below<'a>(root: &'a Path, directory: &Path) -> impl Iterator<Item = PathBuf> + use<'a> {
     let entries = WalkDir::new(root.join(directory)).into_iter();
@@ -71,43 +81,26 @@ fn below<'a>(root: &'a Path, directory: &Path) -> impl Iterator<Item = PathBuf> 
         .filter_map(move |entry| entry.path().strip_prefix(root).ok().map(Path::to_owned))
 }
 
-fn included(root: &Path, patterns: &[String], globs: &GlobSet) -> Vec<PathBuf> {
-    let mut used = BTreeSet::new();
-    let mut files = Vec::new();
-    for path in below(root, Path::new("")) {
-        let matches = globs.matches(&path);
-        if !matches.is_empty() {
-            // Two globs a pattern: see `globs`.
-            used.extend(matches.into_iter().map(|index| index / 2));
-            files.push(path);
-        }
-    }
-    for (_, pattern) in patterns.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
+fn included(root: &Path, text: &str, pattern: &Pattern) -> Vec<PathBuf> {
+    let mut files: Vec<_> = pattern.list(root).collect();
+    if files.is_empty() {
         // What is behind a linked folder is looked for only where nothing else is meant.
-        let behind = find(root, std::slice::from_ref(pattern)).unwrap_or_default().files;
-        if behind.is_empty() {
-            warn!("INCLUDE: {pattern} matches no file in {}", root.display());
-        }
+        let behind = find(root, &[text.to_owned()]).unwrap_or_default().files;
         files.extend(behind.iter().map(|entry| entry.path.to_path()));
+    }
+    if files.is_empty() {
+        warn!("INCLUDE: {text} matches no file in {}", root.display());
     }
     files
 }
 
-/// Each pattern twice: itself, and everything below it, so that a directory's name means its files.
-fn globs(patterns: &[String]) -> Result<GlobSet> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        let plain = pattern.trim_start_matches("./").trim_end_matches('/');
-        for glob in [plain.to_owned(), format!("{plain}/**")] {
-            let glob = GlobBuilder::new(&glob).literal_separator(true).build().map_err(|error| {
-                Error::new(format!("INCLUDE: {pattern} is not a glob"))
-                    .source(error)
-                    .kind(Kind::Configuration)
-            })?;
-            set.add(glob);
-        }
-    }
-    set.build().context("cannot combine the globs of INCLUDE")
+fn patterns(texts: &[String]) -> Result<Vec<(&str, Pattern)>> {
+    let pattern = |text: &String| {
+        Pattern::new(text).map_err(|error| {
+            Error::new(format!("INCLUDE: {text} is not a glob")).source(error).kind(Kind::Configuration)
+        })
+    };
+    texts.iter().map(|text| Ok((text.as_str(), pattern(text)?))).collect()
 }
 
 /// A training that reads a pointer instead of its data fails late and puzzlingly, so it is said before.
@@ -135,19 +128,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_means_files_and_whole_directories() {
-        let globs = globs(&["./data/".into(), "*.bin".into(), "a/**/b".into()]).unwrap();
-        for path in ["data", "data/x/y", "m.bin", "m.bin/x", "a/b", "a/c/d/b"] {
-            assert!(globs.is_match(path), "{path}");
-        }
-        for path in ["x/data", "x/m.bin", "database"] {
-            assert!(!globs.is_match(path), "{path}");
-        }
-    }
-
-    #[test]
     fn a_pattern_that_is_none_is_a_configuration_mistake() {
-        let error = globs(&["a[".into()]).unwrap_err();
+        let error = patterns(&["a[".into()]).unwrap_err();
         assert_eq!(error.exit_kind(), Kind::Configuration);
         assert!(error.to_string().contains("INCLUDE: a["));
     }

@@ -1,9 +1,13 @@
 //! Files on their way between the clone and the machine: which ones, in one checked stream, and safely into place.
 
 mod bundle;
+mod entry;
+mod links;
 mod patterns;
 mod place;
 
-pub use bundle::{Entry, EntryKind, Header, Name, Sender, receive};
-pub use patterns::{Matches, find, fixed_part};
+pub use bundle::{Files, Sender, receive};
+pub use entry::{Entry, EntryKind, Header, Name};
+pub use links::find_with_links;
+pub use patterns::{Matches, Pattern, everything, everything_behind_links, find, fixed_part};
 pub use place::Place;

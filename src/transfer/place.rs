@@ -1,6 +1,7 @@
 //! The folder that files arrive in. Nothing can be written outside it, and no file is ever half there.
 
-use super::bundle::{Entry, EntryKind, Name};
+use super::entry::{Entry, EntryKind, Name};
+use super::links;
 use crate::error::{Context as _, Error, Result};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Permissions, PermissionsExt as _};
@@ -15,7 +16,16 @@ use std::path::{Component, Path};
 /// is killed leaves nothing behind.
 pub struct Place {
     dir: Dir,
-    links: bool,
+    links: Links,
+}
+
+/// Which symbolic links a folder takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    All,
+    /// Those to files that come with them.
+    Own,
+    None,
 }
 
 impl Place {
@@ -23,25 +33,32 @@ impl Place {
     pub fn open(folder: &Path) -> Result<Self> {
         let dir = Dir::open_ambient_dir(folder, ambient_authority());
         let dir = dir.with_context(|| format!("cannot open the folder {}", folder.display()))?;
-        Ok(Self { dir, links: true })
+        Ok(Self { dir, links: Links::All })
     }
 
     /// Takes files only.
     #[must_use]
     pub fn without_links(self) -> Self {
-        Self { links: false, ..self }
+        Self { links: Links::None, ..self }
+    }
+
+    /// Takes files, and links to files that come with them.
+    #[must_use]
+    pub fn with_own_links(self) -> Self {
+        Self { links: Links::Own, ..self }
     }
 
     /// Refuses a list in which any path could lead outside, or into git's own folder, before a byte is written.
     pub(super) fn check(&self, entries: &[Entry]) -> Result<()> {
         let link = entries.iter().find(|entry| matches!(entry.kind, EntryKind::Link { .. }));
-        if let Some(link) = link.filter(|_| !self.links) {
+        if let (Links::None, Some(link)) = (self.links, link) {
             return Err(Error::new(format!(
                 "refused to make the link '{}': only files are taken",
                 link.path
             )));
         }
-        entries.iter().try_for_each(|entry| check(&entry.path))
+        entries.iter().try_for_each(|entry| check(&entry.path))?;
+        if self.links == Links::Own { links::check(entries) } else { Ok(()) }
     }
 
     /// Writes a small file, or replaces one.
@@ -73,10 +90,18 @@ impl Place {
         whole.replace(&file_name).with_context(what)
     }
 
-    /// Copies a regular file from the same path in another folder.
-    pub fn copy(&self, from: &Path, entry: &Entry) -> Result<()> {
-        check(&entry.path)?;
-        let executable = matches!(entry.kind, EntryKind::File { executable: true, .. });
+    /// Copies files and links from the same paths in another folder, where they do not change.
+    pub fn copy(&self, from: &Path, entries: &[Entry]) -> Result<()> {
+        self.check(entries)?;
+        for entry in entries {
+            if let EntryKind::File { executable, .. } = entry.kind {
+                self.copy_file(from, entry, executable)?;
+            }
+        }
+        self.links(entries)
+    }
+
+    fn copy_file(&self, from: &Path, entry: &Entry, executable: bool) -> Result<()> {
         let what = || format!("cannot copy '{}'", entry.path);
         self.file(&entry.path, executable, |target| {
             let mut source = std::fs::File::open(from.join(entry.path.to_path())).with_context(what)?;
@@ -84,13 +109,33 @@ impl Place {
         })
     }
 
-    /// Makes a symbolic link.
-    pub(super) fn link(&self, name: &Name, target: &Name) -> Result<()> {
+    /// Makes the links among `entries`.
+    pub(super) fn links(&self, entries: &[Entry]) -> Result<()> {
+        for entry in entries {
+            if let EntryKind::Link { target } = &entry.kind {
+                self.link(&entry.path, target)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self, name: &Name, target: &Name) -> Result<()> {
+        let what = || format!("cannot make the link '{name}'");
         let (parent, file_name) = self.parent(name)?;
+        let path = name.to_path();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let (Links::Own, Some(folder)) = (self.links, folder)
+            && self.dir.canonicalize(folder).with_context(what)? != folder
+        {
+            // By way of a link that is here already, the new one would lead elsewhere than its check took for granted.
+            return Err(Error::new(format!("{}: its folder is a link here", what())));
+        }
         parent.remove_file(&file_name).ok();
-        parent
-            .symlink_contents(target.to_path(), &file_name)
-            .with_context(|| format!("cannot make the link '{name}'"))
+        if self.links == Links::All {
+            // A machine's workspace, before its training: what is sent later counts. In a clone no folder is removed.
+            parent.remove_dir_all(&file_name).ok();
+        }
+        parent.symlink_contents(target.to_path(), &file_name).with_context(what)
     }
 
     fn parent(&self, name: &Name) -> Result<(Dir, std::ffi::OsString)> {
@@ -122,19 +167,19 @@ fn refused(name: &Name) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Header, Sender, find, receive};
+    use super::super::{Files, Header, Sender, everything, find, find_with_links, receive};
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
 
     fn bundle(root: &Path, header: &Header) -> Vec<u8> {
         let mut stream = Vec::new();
-        Sender { root, progress: &mut |_| {} }.send(header, &mut stream).unwrap();
+        Sender { root, files: Files::Final, progress: &mut |_| {} }.send(header, &mut stream).unwrap();
         stream
     }
 
     fn arrive(stream: &[u8], folder: &Path) -> Result<Header> {
-        receive(stream, &Place::open(folder).unwrap(), |_| {}, |_| {})
+        receive(stream, &Place::open(folder).unwrap(), Files::Final, |_| {}, |_| {})
     }
 
     fn source() -> (tempfile::TempDir, Header) {
@@ -173,13 +218,14 @@ mod tests {
         let plain = zstd::decode_all(&bundle(root.path(), &header)[..]).unwrap();
         let mut wrong = plain.clone();
         let last = wrong.len() - 1;
-        wrong[last - HASH_OF_EMPTY] ^= 1;
+        wrong[last - EMPTY_FILE_BYTES] ^= 1;
         let target = tempfile::tempdir().unwrap();
         let error = arrive(&zstd::encode_all(&wrong[..], 1).unwrap(), target.path()).unwrap_err();
         assert_eq!(error.render(), "'model/a.bin' arrived with other bytes than were sent");
         assert!(!target.path().join("model/a.bin").exists());
     }
-    const HASH_OF_EMPTY: usize = blake3::OUT_LEN;
+    /// The last piece's length, and a hash.
+    const EMPTY_FILE_BYTES: usize = 4 + blake3::OUT_LEN;
 
     #[test]
     fn nothing_is_written_outside() {
@@ -224,5 +270,46 @@ mod tests {
         place.file(&Name::Text("x".into()), true, |file| file.write_all(b"new").context("")).unwrap();
         assert_eq!(fs::read(outside.path().join("precious")).unwrap(), b"old");
         assert_eq!(fs::read(target.path().join("x")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn links_of_a_checkpoint_arrive_and_are_copied_as_links() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("ckpt/checkpoint-3")).unwrap();
+        fs::write(root.path().join("ckpt/checkpoint-3/a.pt"), "a").unwrap();
+        symlink("checkpoint-3", root.path().join("ckpt/last")).unwrap();
+        let entries = find_with_links(root.path(), &["ckpt".to_owned()]).unwrap();
+        let header = Header { entries: entries.clone(), unmatched: vec![] };
+        let (kept, clone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let place = Place::open(kept.path()).unwrap().with_own_links();
+        receive(&bundle(root.path(), &header)[..], &place, Files::Final, |_| {}, |_| {}).unwrap();
+        assert_eq!(everything(kept.path()).unwrap(), entries);
+        let place = Place::open(clone.path()).unwrap().with_own_links();
+        for _ in 0..2 {
+            place.copy(kept.path(), &entries).unwrap();
+            assert_eq!(everything(clone.path()).unwrap(), entries);
+            assert_eq!(fs::read(clone.path().join("ckpt/last/a.pt")).unwrap(), b"a");
+        }
+    }
+
+    #[test]
+    fn a_link_is_made_neither_in_a_linked_folder_nor_in_place_of_a_folder() {
+        let (from, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(from.path().join("a")).unwrap();
+        fs::write(from.path().join("x"), "x").unwrap();
+        symlink("../x", from.path().join("a/l")).unwrap();
+        let entries = everything(from.path()).unwrap();
+        let place = Place::open(target.path()).unwrap().with_own_links();
+        fs::create_dir_all(target.path().join("deep/er")).unwrap();
+        symlink("deep/er", target.path().join("a")).unwrap();
+        let error = place.copy(from.path(), &entries).unwrap_err().render();
+        assert!(error.contains("cannot make the link 'a/l': its folder is a link here"), "{error}");
+        fs::remove_file(target.path().join("a")).unwrap();
+        fs::create_dir_all(target.path().join("a/l/precious")).unwrap();
+        let error = place.copy(from.path(), &entries).unwrap_err().render();
+        assert!(error.contains("cannot make the link 'a/l'"), "{error}");
+        assert!(target.path().join("a/l/precious").is_dir());
+        Place::open(target.path()).unwrap().copy(from.path(), &entries).unwrap();
+        assert_eq!(fs::read(target.path().join("a/l")).unwrap(), b"x");
     }
 }

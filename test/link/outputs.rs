@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use trainspot::agent::Wanted;
 use trainspot::link::Agent;
 use trainspot::link::local::LocalLink;
-use trainspot::transfer::{Entry, EntryKind, Header, Name, Sender};
+use trainspot::transfer::{Entry, EntryKind, Files, Header, Name, Sender};
 
 fn wanted(patterns: &[&str]) -> Wanted {
     Wanted { required: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), ..Wanted::default() }
@@ -78,7 +78,7 @@ fn liar(folder: &Path, header: &Header) -> Agent<LocalLink> {
     let source = folder.join("source");
     fs::create_dir_all(&source).unwrap();
     fs::write(source.join("x"), "x").unwrap();
-    Sender { root: &source, progress: &mut |_| {} }.send(header, bundle).unwrap();
+    Sender { root: &source, files: Files::Final, progress: &mut |_| {} }.send(header, bundle).unwrap();
     let program = folder.join("program");
     fs::write(&program, format!("#!/bin/sh\ncat > /dev/null\ncat '{}/bundle'\n", folder.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -115,5 +115,47 @@ async fn a_machine_that_lies_writes_nothing_outside() {
         let error = agent.fetch(&wanted(&["x"]), &clone, "").await.unwrap_err().render();
         assert!(error.contains("refused to "), "{path}: {error}");
         assert_eq!(tree(&folder.path().join("clones")).len(), 0, "{path}");
+    }
+}
+
+/// The links of a checkpoint lead to its own files, or nothing of it is written.
+#[tokio::test]
+async fn a_machine_that_lies_in_a_checkpoint_leads_nothing_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |path: &str| Entry {
+        path: Name::Text(path.to_owned()),
+        kind: EntryKind::File { bytes: 0, executable: false },
+    };
+    let link = |path: &str, target: &str| Entry {
+        path: Name::Text(path.to_owned()),
+        kind: EntryKind::Link { target: Name::Text(target.to_owned()) },
+    };
+    for path in ["a/y", "l/y", "l/m/y"] {
+        let path = folder.path().join("source").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+    let cases = [
+        (vec![file("a/y"), link("l", "/etc")], false),
+        (vec![file("a/y"), link("l", "..")], false),
+        (vec![file("a/y"), link("a/l", "../../..")], false),
+        (vec![file("a/y"), link("a/l", "y/../../..")], false),
+        (vec![file("a/y"), link("a/l", "../.git/config")], false),
+        (vec![file("a/y"), link("a/l", "../secrets")], false),
+        (vec![file("a/y"), link("l", "a"), link("a/n", "../l/y")], false),
+        (vec![link("l", "a"), file("a/y"), file("l/y")], false),
+        (vec![link("l/m", "../a"), file("a/y"), file("l/m/y")], false),
+        (vec![file("a/y"), link("l", "a"), link("m", "l"), link("a/up", ".."), link("a/n", "../m")], true),
+    ];
+    for (entries, is_honest) in cases {
+        let agent = liar(folder.path(), &Header { entries: entries.clone(), unmatched: vec![] });
+        let place = folder.path().join("pipe/partial");
+        fs::create_dir_all(&place).unwrap();
+        let fetched = agent.fetch_checkpoint(1, &place).await.map_err(|error| error.render());
+        assert_eq!(fetched.is_ok(), is_honest, "{entries:?}: {fetched:?}");
+        let arrived = tree(&folder.path().join("pipe"));
+        assert_eq!(arrived.len(), if is_honest { entries.len() } else { 0 }, "{entries:?}: {arrived:?}");
+        assert!(is_honest || fetched.unwrap_err().contains("refused to "), "{entries:?}");
+        fs::remove_dir_all(place).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use crate::compute::RunId;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::{Agent, Link};
-use crate::transfer::{self, Place};
+use crate::transfer::{Place, everything};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as Cell;
@@ -73,11 +73,9 @@ impl Checkpoints {
     /// Copies the newest checkpoint's files into the clone, where the step's artifacts can keep them. Says how many.
     pub(super) fn rescue(&self, clone: &Path) -> Result<usize> {
         let Some(newest) = self.newest() else { return Ok(0) };
-        let files = transfer::find(&newest, &["**".to_owned()])?.files;
-        let place = Place::open(clone)?;
-        for file in &files {
-            place.copy(&newest, file).context("cannot put the checkpoint into the clone")?;
-        }
+        let files = everything(&newest)?;
+        let place = Place::open(clone)?.with_own_links();
+        place.copy(&newest, &files).context("cannot put the checkpoint into the clone")?;
         Ok(files.len())
     }
 

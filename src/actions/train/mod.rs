@@ -157,6 +157,7 @@ async fn published(
     start: Instant,
 ) -> Result<String> {
     let mut outputs = outputs(&home.header, config)?;
+    publish::tell_ignored(config, clone, &outputs);
     publish::add(&mut outputs, kept::take(config, &home.stored)?);
     let made = Made {
         outputs,

@@ -12,7 +12,7 @@ use crate::log::count;
 use crate::log::progress::in_words;
 use crate::repo::Snapshot;
 use crate::retry::retry;
-use crate::transfer::{Entry, find};
+use crate::transfer::{Entry, everything};
 use std::cell::{RefCell, RefMut};
 use std::path::Path;
 use std::time::Duration;
@@ -145,13 +145,13 @@ impl<H> Training<'_, H> {
             return Ok(());
         }
         let start = Instant::now();
-        agent.send(self.clone_dir, self.workspace.clone(), "sending the workspace").await?;
+        agent.send_in_use(self.clone_dir, self.workspace.clone(), "sending the workspace").await?;
         agent.send_commit(&self.commit).await?;
         let seconds = start.elapsed().as_secs_f64();
         info!("sent the workspace: {} ({seconds:.1} s)", count(self.workspace.len(), "file"));
         let mut spec = self.spec.clone();
         if let Some(folder) = self.checkpoints.newest() {
-            let entries = find(&folder, &["**".to_owned()])?.files;
+            let entries = everything(&folder)?;
             agent.send(&folder, entries, "restoring the checkpoint").await?;
             spec.resume = true;
             info!("restored the newest checkpoint; the training goes on with TRAINSPOT_RESUME=1");

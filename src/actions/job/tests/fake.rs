@@ -4,7 +4,7 @@ use super::super::*;
 use crate::agent::protocol::{Exit, How, Notice, Reply, Request, State as Training, Status, Wish};
 use crate::compute::{Pool, Rate, RunId, Sight};
 use crate::link::{Finished, Link, Session};
-use crate::transfer::{Header, Sender, find};
+use crate::transfer::{Files, Header, Sender, find};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -152,7 +152,9 @@ impl Fake {
                 let entries = find(folder.path(), &["**".to_owned()]).unwrap().files;
                 let header = Header { entries, unmatched: Vec::new() };
                 let mut bundle = Vec::new();
-                Sender { root: folder.path(), progress: &mut |_| {} }.send(&header, &mut bundle).unwrap();
+                Sender { root: folder.path(), files: Files::Final, progress: &mut |_| {} }
+                    .send(&header, &mut bundle)
+                    .unwrap();
                 output.write_all(&bundle).await.unwrap();
             }
             "follow" => {
