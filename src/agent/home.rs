@@ -2,7 +2,7 @@
 
 use crate::error::{Context as _, Error, Result};
 use std::fs::{self, Permissions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -19,23 +19,18 @@ impl Home {
     }
 
     /// Makes the folders, closed to other users.
+    ///
+    /// # Errors
+    /// They cannot be made; somebody else made the home, or may write to it.
     pub fn create(&self) -> Result<()> {
-        for folder in [self.0.clone(), self.work(), self.run(), self.checkpoints()] {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-            made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        self.check_owner()
-    }
-
-    /// Refuses a folder that another user made first, where its name could be guessed.
-    fn check_owner(&self) -> Result<()> {
-        let found = self.0.symlink_metadata();
-        let found = found.with_context(|| format!("cannot look at the folder {}", self.0.display()))?;
-        if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
-            return Ok(());
-        }
-        Err(Error::new(format!("the folder {} belongs to somebody else", self.0.display()))
-            .hint("set TMPDIR to a folder of your own"))
+        let make = |folder: &Path| {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.with_context(|| format!("cannot make the folder {}", folder.display()))
+        };
+        self.0.parent().map_or(Ok(()), make)?;
+        own_folder(&self.0)?;
+        // Below it nobody else gets to.
+        [self.work(), self.run(), self.checkpoints()].iter().try_for_each(|folder| make(folder))
     }
 
     /// Removes it all. A home that is gone already is no error.
@@ -108,6 +103,33 @@ impl Home {
     pub(super) const SOCKET: &'static str = "socket";
 }
 
+/// Makes a folder that is open to its owner only, or takes one that is there if it is the caller's own and closed to
+/// others: whoever can guess its name may have made it first. What another user made is never entered or changed.
+///
+/// # Errors
+/// The folder cannot be made, or is not the caller's alone.
+pub fn own_folder(folder: &Path) -> Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        // Made here and now, so it cannot be anybody else's.
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => return made.with_context(|| format!("cannot make the folder {}", folder.display())),
+    }
+    let found = folder.symlink_metadata();
+    let found = found.with_context(|| format!("cannot look at the folder {}", folder.display()))?;
+    let problem = if !found.is_dir() {
+        "is not a folder"
+    } else if found.uid() != rustix::process::geteuid().as_raw() {
+        "belongs to somebody else"
+    } else if found.mode() & 0o077 != 0 {
+        "is open to others"
+    } else {
+        return Ok(());
+    };
+    let hint = "remove it, or set TMPDIR to a folder of your own";
+    Err(Error::new(format!("the folder {} {problem}", folder.display())).hint(hint))
+}
+
 /// Writes a small file so that it is there whole or not at all, also after a crash.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
@@ -124,4 +146,35 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 pub(super) fn reserve(path: &Path) -> Result<()> {
     let partial = path.with_extension("partial");
     fs::write(&partial, [0; 4096]).with_context(|| format!("cannot write {}", partial.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_folder_is_made_for_its_owner_only_or_taken_if_it_is_such() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("home");
+        own_folder(&folder).unwrap();
+        assert_eq!(folder.symlink_metadata().unwrap().mode() & 0o7777, 0o700);
+        own_folder(&folder).unwrap();
+        for mode in [0o777, 0o770, 0o701, 0o1720] {
+            fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+            let error = own_folder(&folder).unwrap_err().render();
+            assert!(error.contains("home is open to others"), "{mode:o}: {error}");
+        }
+        assert_eq!(folder.symlink_metadata().unwrap().mode() & 0o7777, 0o1720, "it was left as it is");
+        for (name, target) in [("link", "home"), ("dangling", "nowhere")] {
+            symlink(target, parent.path().join(name)).unwrap();
+            let error = own_folder(&parent.path().join(name)).unwrap_err().render();
+            assert!(error.contains(" is not a folder"), "{error}");
+        }
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+            let error = own_folder(&folder).unwrap_err().render();
+            assert!(error.contains("home belongs to somebody else"), "{error}");
+        }
+    }
 }

@@ -23,7 +23,7 @@ mod verbs;
 
 pub use checkpoint::Manifest;
 pub use command::{end_all, end_all_but_the_watch, is_watched, shell};
-pub use home::Home;
+pub use home::{Home, own_folder};
 pub use verbs::Wanted;
 
 use crate::error::{Context as _, Error, Result};

@@ -1,10 +1,11 @@
 //! The run's checkpoints on the pipe's side: a machine may be gone without a word.
 
+use crate::agent::own_folder;
 use crate::compute::RunId;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::{Agent, Link};
 use crate::transfer::{Place, everything};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as Cell;
 use tokio::sync::Mutex;
@@ -20,15 +21,20 @@ pub(in crate::actions) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// A new folder for this run's checkpoints. One that a killed pipe left is emptied.
+    /// A new folder for this run's checkpoints. One that a killed pipe left is removed first.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or somebody else made it. Checkpoints are restored from it, and loading one may run
+    /// code: nobody else must write to it.
     pub(in crate::actions) fn new(parent: &Path, run: &RunId) -> Result<Self> {
         let folder = parent.join(format!("trainspot-pipe-{run}"));
-        std::fs::remove_dir_all(&folder).ok();
-        // Checkpoints are restored from here, and loading one may run code: nobody else must write to it.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.with_context(|| format!("cannot make the folder {}", folder.display())).map_err(|error| {
-            error.kind(Kind::Machine).hint("set TMPDIR to a folder that can be written to and has room")
-        })?;
+        let hint = "set TMPDIR to a folder of your own that has room";
+        let removed = remove(&folder);
+        let made = std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make the folder {}", folder.display()));
+        // It knows best whose a folder is that could not be removed.
+        let made = made.and_then(|()| own_folder(&folder)).and(removed);
+        made.map_err(|error| error.kind(Kind::Machine).hint(hint))?;
         Ok(Self { folder, kept: Mutex::default(), saved: Cell::default() })
     }
 
@@ -88,5 +94,55 @@ impl Checkpoints {
 impl Drop for Checkpoints {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot empty the folder {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    fn run() -> RunId {
+        RunId::new(&["test"])
+    }
+
+    fn mode(folder: &Path) -> u32 {
+        fs::symlink_metadata(folder).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_folder_is_open_to_its_owner_only_and_empty() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("not/yet").join(format!("trainspot-pipe-{}", run()));
+        for _ in 0..2 {
+            let checkpoints = Checkpoints::new(&parent.path().join("not/yet"), &run()).unwrap();
+            assert_eq!(mode(&folder), 0o700);
+            assert_eq!(checkpoints.newest(), None);
+            // What a killed pipe leaves.
+            fs::create_dir(folder.join("7")).unwrap();
+            fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+            std::mem::forget(checkpoints);
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_folders_place_is_replaced() {
+        let (parent, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(elsewhere.path().join("7")).unwrap();
+        let folder = parent.path().join(format!("trainspot-pipe-{}", run()));
+        symlink(elsewhere.path(), &folder).unwrap();
+        let checkpoints = Checkpoints::new(parent.path(), &run());
+        assert!(elsewhere.path().join("7").is_dir());
+        assert!(checkpoints.is_err() || (mode(&folder) == 0o700 && checkpoints.unwrap().newest().is_none()));
     }
 }
