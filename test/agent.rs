@@ -6,5 +6,6 @@ mod ending;
 mod guard;
 mod imds;
 mod interruption;
+mod layouts;
 mod log;
 mod runner;

@@ -2,32 +2,32 @@
 //!
 //! A copy is made in a folder `N.partial`; its manifest, with the hashes, is written last; then the folder becomes `N`.
 
+use super::copying::{Copied, Copying};
 use super::home::{Home, write_whole};
+use super::stillness::{Choice, HABIT, Item, Known, Seen, Taken, Waited, Watch};
 use crate::error::{Context as _, Error, Result};
-use crate::transfer::{Entry, find};
+use crate::transfer::{Entry, EntryKind, Pattern, find_with_links};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Files that changed more recently may be half written.
-const QUIET: Duration = Duration::from_secs(1);
-/// How often to look again for a moment in which nothing changes.
-const ATTEMPTS: u32 = 20;
+/// How often to look for a moment in which the files may be copied.
+const LOOKS: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(500);
 /// The newest, and one in reserve while a reader may still be at it.
 const KEPT: u64 = 2;
+/// How many files are named of those that keep a checkpoint from being taken.
+const NAMES_TOLD: usize = 3;
 
 /// What a checkpoint holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Its files, relative to the workspace.
+    /// Its files and links, relative to the workspace.
     pub entries: Vec<Entry>,
-    /// The BLAKE3 hash of each, in hexadecimal.
+    /// The BLAKE3 hash of each file, and of each link's target, in hexadecimal.
     pub hashes: Vec<String>,
 }
 
@@ -56,38 +56,47 @@ fn numbers(home: &Home) -> impl Iterator<Item = u64> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// What tells whether a file changed. The time is that of the inode's change: nobody can set it back.
-type Mark = (u64, u64, i64, i64);
-
 /// Takes checkpoints of one training.
 pub(super) struct Taker {
     home: Home,
     patterns: Vec<String>,
-    last: Vec<Mark>,
+    /// The folders that the patterns name before their first wildcard.
+    bases: Vec<PathBuf>,
+    /// The files at the look of the last checkpoint: unless they change, there is nothing to save.
+    last: Vec<Item>,
+    /// The files of the last checkpoint.
+    taken: Known,
     /// Nothing changes the files any more.
     settled: bool,
     longest: Duration,
     problem: Option<String>,
+    left_out: Option<String>,
     /// Set when no checkpoint is of use any more, and none must be written.
     over: Arc<AtomicBool>,
 }
 
 impl Taker {
     pub(super) fn new(home: &Home, patterns: &[String], over: Arc<AtomicBool>) -> Self {
+        let parsed = patterns.iter().filter_map(|pattern| Pattern::new(pattern).ok());
         Self {
             home: home.clone(),
             patterns: patterns.to_vec(),
+            bases: parsed.map(|pattern| pattern.start().to_owned()).collect(),
             last: Vec::new(),
+            taken: Known::new(),
             settled: false,
             longest: Duration::ZERO,
             problem: None,
+            left_out: None,
             over,
         }
     }
 
     /// Takes none of the files as they are now: they were restored from one.
     pub(super) fn skip(&mut self) {
-        self.last = self.look().map(|(_, marks)| marks).unwrap_or_default();
+        self.last = self.look().unwrap_or_default();
+        let known = |item: &Item| (item.path.clone(), Taken { seen: item.seen, hash: None });
+        self.taken = self.last.iter().map(known).collect();
     }
 
     /// Says that the training is over, and its files need no more time to rest.
@@ -105,6 +114,11 @@ impl Taker {
         self.problem.as_deref()
     }
 
+    /// Which files the last checkpoint lacks because they were not whole, if there are any.
+    pub(super) fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
+    }
+
     /// Takes one, and remembers why it could not.
     pub(super) fn attempt(&mut self) {
         self.problem = self.take().err().map(|error| error.render());
@@ -118,50 +132,87 @@ impl Taker {
     /// # Errors
     /// A disk that is full; files that never rest. The training goes on, and so do later checkpoints.
     pub(super) fn take(&mut self) -> Result<Option<u64>> {
-        for _ in 0..ATTEMPTS {
-            let (entries, marks) = self.look()?;
-            if entries.is_empty() || marks == self.last || self.over.load(Ordering::Relaxed) {
+        let work = self.home.work();
+        let bases = self.bases.clone();
+        let mut watch = Watch::new(&work, &bases);
+        let (began, mut restless) = (Instant::now(), Vec::new());
+        for look in 1..=LOOKS {
+            let items = self.look()?;
+            if items.is_empty() || items == self.last || self.over.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             let start = Instant::now();
-            if (self.settled || self.quiet(&entries))
-                && let Some(number) = self.copy(&entries, &marks)?
-            {
-                self.longest = self.longest.max(start.elapsed());
-                self.last = marks;
-                return Ok(Some(number));
+            watch.look(&items, start, SystemTime::now());
+            let waited = match look {
+                LOOKS => Waited::Out,
+                _ if began.elapsed() >= HABIT => Waited::Long,
+                _ => Waited::Little,
+            };
+            let choice = if self.settled {
+                Ok(Choice::all(items.clone()))
+            } else {
+                watch.choose(items.clone(), &self.taken, start, waited)
+            };
+            match choice {
+                Ok(choice) => {
+                    if let Some(number) = self.copy(&choice)? {
+                        self.longest = self.longest.max(start.elapsed());
+                        self.last = items;
+                        return Ok(Some(number));
+                    }
+                }
+                Err(names) => restless = names,
             }
             std::thread::sleep(BETWEEN);
         }
-        Err(Error::new("the files of the checkpoint never rested long enough to be copied")
-            .hint("write a checkpoint under another name, then rename it"))
+        Err(never_rested(&restless))
     }
 
-    fn copy(&self, entries: &[Entry], marks: &[Mark]) -> Result<Option<u64>> {
+    /// Copies what was chosen, unless it changes meanwhile.
+    fn copy(&mut self, choice: &Choice) -> Result<Option<u64>> {
         let number = newest(&self.home).map_or(1, |number| number + 1);
         let partial = self.home.checkpoints().join(format!("{number}.partial"));
         fs::remove_dir_all(&partial).ok();
-        let copied = self.fill(&partial, entries);
-        // When one was renamed or removed meanwhile, it was not a moment of rest.
-        let rested = self.look().is_ok_and(|(now, then)| now == entries && then == marks);
-        if copied.is_err() || !rested {
+        let filled = self.fill(&partial, choice);
+        let Ok(Copied::Whole(hashes)) = filled else {
             // The training may need the room.
             fs::remove_dir_all(&partial).ok();
-            return if rested { copied.map(|()| None) } else { Ok(None) };
-        }
+            return match filled? {
+                // It only seemed to grow.
+                Copied::Rewritten(path) => {
+                    self.taken.entry(path).and_modify(|taken| taken.hash = None);
+                    Ok(None)
+                }
+                _ => Ok(None),
+            };
+        };
         fs::rename(&partial, self.home.checkpoints().join(number.to_string()))
             .context("cannot complete a checkpoint")?;
+        let taken =
+            |(item, hash): (&Item, _)| (item.path.clone(), Taken { seen: item.seen, hash: Some(hash) });
+        self.taken = choice.items.iter().zip(hashes).map(taken).collect();
+        self.left_out = (!choice.left_out.is_empty()).then(|| choice.left_out.join(", "));
         self.prune(number);
         Ok(Some(number))
     }
 
     /// Copies the files, then writes the manifest.
-    fn fill(&self, partial: &Path, entries: &[Entry]) -> Result<()> {
-        let copy =
-            |entry: &Entry| copy_file(&self.home.work(), &files(partial), &entry.path.to_path(), &self.over);
-        let hashes = entries.iter().map(copy).collect::<Result<_>>()?;
-        let manifest = serde_json::to_vec(&Manifest { entries: entries.to_vec(), hashes });
-        write_whole(&partial.join(Manifest::FILE), &manifest.context("cannot write a checkpoint's manifest")?)
+    fn fill(&self, partial: &Path, choice: &Choice) -> Result<Copied> {
+        let copying = Copying {
+            from: &self.home.work(),
+            to: &files(partial),
+            choice,
+            taken: &self.taken,
+            over: &self.over,
+        };
+        let copied = copying.run()?;
+        if let Copied::Whole(hashes) = &copied {
+            let entries = choice.items.iter().map(|item| item.entry.clone()).collect();
+            let manifest = serde_json::to_vec(&Manifest { entries, hashes: hashes.clone() });
+            let manifest = manifest.context("cannot write a checkpoint's manifest")?;
+            write_whole(&partial.join(Manifest::FILE), &manifest)?;
+        }
+        Ok(copied)
     }
 
     fn prune(&self, newest: u64) {
@@ -173,156 +224,35 @@ impl Taker {
         }
     }
 
-    /// The files, and their marks. One that vanishes at this moment has a mark that no file has.
-    fn look(&self) -> Result<(Vec<Entry>, Vec<Mark>)> {
-        let entries = find(&self.home.work(), &self.patterns)?.files;
-        let mark = |entry: &Entry| {
-            let metadata = fs::metadata(self.home.work().join(entry.path.to_path()));
-            metadata.map_or((0, 0, 0, 0), |data| (data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
+    /// The files as they are now. One that vanishes at this moment looks as no file does.
+    fn look(&self) -> Result<Vec<Item>> {
+        let work = self.home.work();
+        let item = |mut entry: Entry| {
+            let path = entry.path.to_path();
+            let seen = look(&work, &path, &entry).unwrap_or_default();
+            if let EntryKind::File { bytes, .. } = &mut entry.kind {
+                *bytes = seen.bytes;
+            }
+            Item { path, entry, seen }
         };
-        let marks = entries.iter().map(mark).collect();
-        Ok((entries, marks))
-    }
-
-    fn quiet(&self, entries: &[Entry]) -> bool {
-        let modified = |entry: &Entry| fs::metadata(self.home.work().join(entry.path.to_path()))?.modified();
-        let now = SystemTime::now();
-        // A time to come was set on purpose, or by a clock that was wrong: it says nothing.
-        let rests = |time| now.duration_since(time).map_or(true, |age| age >= QUIET);
-        entries.iter().all(|entry| modified(entry).is_ok_and(rests))
+        Ok(find_with_links(&work, &self.patterns)?.into_iter().map(item).collect())
     }
 }
 
-/// Copies one file to disk for good, and returns its hash.
-fn copy_file(from: &Path, to: &Path, path: &Path, over: &AtomicBool) -> Result<String> {
-    let what = || format!("cannot copy '{}' to a checkpoint", path.display());
-    let target = to.join(path);
-    fs::create_dir_all(target.parent().unwrap_or(to)).with_context(what)?;
-    let mut source = File::open(from.join(path)).with_context(what)?;
-    let mut copy = File::create(&target).with_context(what)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        let count = source.read(&mut buffer).with_context(what)?;
-        if count == 0 {
-            break;
-        }
-        if over.load(Ordering::Relaxed) {
-            return Err(Error::new("the machine ends").source(what()));
-        }
-        hasher.update(&buffer[..count]);
-        std::io::Write::write_all(&mut copy, &buffer[..count]).with_context(what)?;
-    }
-    let permissions = source.metadata().and_then(|metadata| copy.set_permissions(metadata.permissions()));
-    permissions.and_then(|()| copy.sync_all()).with_context(what)?;
-    Ok(hasher.finalize().to_hex().to_string())
+/// What the file or link of an entry is like now.
+pub(super) fn look(root: &Path, path: &Path, entry: &Entry) -> std::io::Result<Seen> {
+    let path = root.join(path);
+    let is_link = matches!(entry.kind, EntryKind::Link { .. });
+    let metadata = if is_link { path.symlink_metadata() } else { path.metadata() };
+    metadata.map(|metadata| Seen::from(&metadata))
+}
+
+fn never_rested(files: &[String]) -> Error {
+    let more = if files.len() > NAMES_TOLD { ", and more" } else { "" };
+    let names = files[..files.len().min(NAMES_TOLD)].join(", ");
+    Error::new(format!("the files of the checkpoint never rested long enough to be copied: {names}{more}"))
+        .hint("write a checkpoint under another name, then rename it; or leave out of CHECKPOINTS what is not needed to go on")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn home() -> (tempfile::TempDir, Home) {
-        let folder = tempfile::tempdir().unwrap();
-        let home = Home::new(folder.path().to_owned());
-        home.create().unwrap();
-        (folder, home)
-    }
-
-    fn taker(home: &Home, pattern: &str) -> Taker {
-        Taker::new(home, &[pattern.to_owned()], Arc::default())
-    }
-
-    fn write(home: &Home, name: &str, text: &str) {
-        let path = home.work().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        let long_ago = SystemTime::now() - Duration::from_secs(100);
-        File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
-    }
-
-    #[test]
-    fn what_was_restored_is_not_saved_again() {
-        let (_folder, home) = home();
-        write(&home, "state/a.pt", "one");
-        let mut taker = taker(&home, "state/*.pt");
-        taker.skip();
-        assert_eq!(taker.take().unwrap(), None);
-        write(&home, "state/a.pt", "two");
-        assert_eq!(taker.take().unwrap(), Some(1));
-    }
-
-    #[test]
-    fn a_checkpoint_holds_the_files_and_their_hashes() {
-        let (_folder, home) = home();
-        write(&home, "state/a.pt", "one");
-        write(&home, "state/b.pt", "two");
-        let mut taker = taker(&home, "state/*.pt");
-        assert_eq!(taker.take().unwrap(), Some(1));
-        let checkpoint = home.checkpoints().join("1");
-        let manifest = Manifest::read(&checkpoint).unwrap();
-        assert_eq!(
-            manifest.hashes,
-            [blake3::hash(b"one"), blake3::hash(b"two")].map(|hash| hash.to_hex().to_string())
-        );
-        assert_eq!(fs::read(files(&checkpoint).join("state/b.pt")).unwrap(), b"two");
-    }
-
-    #[test]
-    fn only_changes_make_a_new_one_and_two_are_kept() {
-        let (_folder, home) = home();
-        let mut taker = taker(&home, "s");
-        assert_eq!(taker.take().unwrap(), None);
-        for number in 1..=4 {
-            write(&home, "s", &number.to_string().repeat(number));
-            assert_eq!(taker.take().unwrap(), Some(number as u64));
-            assert_eq!(taker.take().unwrap(), None);
-        }
-        let mut left: Vec<u64> = numbers(&home).collect();
-        left.sort_unstable();
-        assert_eq!(left, [3, 4]);
-    }
-
-    #[test]
-    fn a_file_that_is_being_written_is_waited_for_unless_the_training_is_over() {
-        let (_folder, home) = home();
-        fs::write(home.work().join("s"), "half").unwrap();
-        let start = Instant::now();
-        assert_eq!(taker(&home, "s").take().unwrap(), Some(1));
-        assert!(start.elapsed() + Duration::from_millis(50) >= QUIET);
-        fs::write(home.work().join("s"), "its last words").unwrap();
-        let (start, mut taker) = (Instant::now(), taker(&home, "s"));
-        taker.settle();
-        assert_eq!(taker.take().unwrap(), Some(2));
-        assert!(start.elapsed() < QUIET);
-    }
-
-    #[test]
-    fn a_partial_copy_does_not_count() {
-        let (_folder, home) = home();
-        fs::create_dir_all(home.checkpoints().join("7.partial")).unwrap();
-        assert_eq!(newest(&home), None);
-    }
-
-    #[test]
-    fn a_change_that_hides_its_time_is_seen() {
-        let (_folder, home) = home();
-        let mut taker = taker(&home, "s");
-        write(&home, "s", "one");
-        let before = fs::metadata(home.work().join("s")).unwrap().modified().unwrap();
-        assert_eq!(taker.take().unwrap(), Some(1));
-        fs::write(home.work().join("s"), "two").unwrap();
-        File::options().write(true).open(home.work().join("s")).unwrap().set_modified(before).unwrap();
-        assert_eq!(taker.take().unwrap(), Some(2));
-    }
-
-    #[test]
-    fn nothing_is_written_once_it_is_over() {
-        let (_folder, home) = home();
-        write(&home, "s", "one");
-        let mut taker = taker(&home, "s");
-        taker.over.store(true, Ordering::Relaxed);
-        assert_eq!(taker.take().unwrap(), None);
-        assert!(taker.fill(&home.checkpoints().join("1.partial"), &taker.look().unwrap().0).is_err());
-    }
-}
+mod tests;

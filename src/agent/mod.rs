@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod command;
+mod copying;
 mod dvc;
 mod guard;
 mod home;
@@ -17,6 +18,7 @@ mod requests;
 mod runner;
 pub mod runner_log;
 mod saving;
+mod stillness;
 mod supervise;
 mod tail;
 mod verbs;

@@ -107,7 +107,7 @@ impl fmt::Debug for Registry {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// How things are, after the wish was granted.
-    Status(Status),
+    Status(Box<Status>),
     /// The wish was not granted, and why.
     Refused(String),
 }
@@ -123,6 +123,9 @@ pub struct Status {
     pub checkpoint: Option<u64>,
     /// Why the last attempt at a checkpoint failed, if it did.
     pub unsaved: Option<String>,
+    /// Which files the newest checkpoint lacks, because they were never whole for long enough.
+    #[serde(default)]
+    pub left_out: Option<String>,
     /// Present once the machine is about to be taken away.
     pub notice: Option<Notice>,
     /// Present if the command is a runner.

@@ -23,6 +23,7 @@ pub(super) struct Saver {
     last: bool,
     longest: Duration,
     problem: Option<String>,
+    left_out: Option<String>,
     /// Set when no checkpoint is of use any more, for the thread that may be copying one.
     over: Arc<AtomicBool>,
 }
@@ -41,6 +42,7 @@ impl Saver {
             last: false,
             longest: Duration::ZERO,
             problem: None,
+            left_out: None,
             over: Arc::default(),
         };
         let mut taker = saver.taker();
@@ -69,6 +71,11 @@ impl Saver {
     /// Why the last attempt failed, if it did.
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
+    }
+
+    /// Which files the last checkpoint lacks because they were not whole, if there are any.
+    pub(super) fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
     }
 
     /// Takes one if it is time to.
@@ -108,6 +115,7 @@ impl Saver {
         let taker = done.join().unwrap_or_else(|_| self.taker());
         self.longest = self.longest.max(taker.longest());
         self.problem = taker.problem().map(str::to_owned);
+        self.left_out = taker.left_out().map(str::to_owned);
         (self.resting, self.since) = (Some(taker), Instant::now());
     }
 

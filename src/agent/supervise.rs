@@ -166,7 +166,7 @@ impl Supervisor {
                 }
             }
         }
-        Reply::Status(self.status())
+        Reply::Status(Box::new(self.status()))
     }
 
     /// What somebody asks for who does not want the machine: nobody's hold is touched.
@@ -178,7 +178,7 @@ impl Supervisor {
             (Wish::Expect, Some(runner)) => runner.expect(),
             _ => return Reply::Refused("a pipe holds the machine".to_owned()),
         }
-        Reply::Status(self.status())
+        Reply::Status(Box::new(self.status()))
     }
 
     fn status(&self) -> Status {
@@ -190,8 +190,9 @@ impl Supervisor {
         let fingerprint = self.spec.as_ref().map(|spec| spec.fingerprint.clone());
         let notice = self.leaving.as_ref().map(|leaving| leaving.notice().clone());
         let unsaved = self.saver.as_ref().and_then(|saver| saver.problem().map(str::to_owned));
+        let left_out = self.saver.as_ref().and_then(|saver| saver.left_out().map(str::to_owned));
         let runner = self.runner.as_ref().map(Runner::status);
-        Status { state, fingerprint, checkpoint: newest(&self.home), unsaved, notice, runner }
+        Status { state, fingerprint, checkpoint: newest(&self.home), unsaved, left_out, notice, runner }
     }
 
     fn start(&mut self, spec: Spec) -> Result<()> {

@@ -56,7 +56,7 @@ impl<L: Link> Agent<L> {
         let answer = tokio::time::timeout(ANSWER, self.exchange(wish)).await;
         let answer = answer.unwrap_or_else(|_| Err(Error::new(format!("no answer within {ANSWER:?}"))));
         match answer.map_err(AskError::Lost)? {
-            Reply::Status(status) => Ok(status),
+            Reply::Status(status) => Ok(*status),
             Reply::Refused(why) => Err(AskError::Refused(why)),
         }
     }

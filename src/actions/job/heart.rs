@@ -57,6 +57,7 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
 
     async fn ask(&self, announce: watch::Sender<Option<u64>>) -> Loss {
         let (mut silent, mut told): (Option<Instant>, Option<String>) = (None, None);
+        let mut told_left_out = None;
         loop {
             tokio::time::sleep(BEAT.min(self.grace / 4)).await;
             let answer = tokio::select! {
@@ -72,6 +73,12 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
                         told.clone_from(&status.unsaved);
                         if let Some(why) = &told {
                             warn!("no checkpoint could be taken: {why}");
+                        }
+                    }
+                    if status.left_out != told_left_out {
+                        told_left_out.clone_from(&status.left_out);
+                        if let Some(files) = &told_left_out {
+                            warn!("the checkpoint was taken without {files}");
                         }
                     }
                     self.hear(status, &announce);

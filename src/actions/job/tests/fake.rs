@@ -121,14 +121,15 @@ impl Fake {
         let noticed = server.fate == Fate::IsTaken && age >= 10;
         let notice = noticed.then(|| Notice { why: "no spot capacity".to_owned(), at: Some(at) });
         let checkpoint = (how == Some(How::Interrupted)).then_some(1);
-        Some(Reply::Status(Status {
+        Some(Reply::Status(Box::new(Status {
             state,
             fingerprint: None,
             checkpoint,
             unsaved: None,
+            left_out: None,
             notice,
             runner: None,
-        }))
+        })))
     }
 
     async fn serve(
