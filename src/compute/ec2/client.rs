@@ -140,7 +140,7 @@ mod tests {
         let counted = Arc::clone(&requests);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.read(&mut [0; 1 << 16]).await;
+                let _ = stream.read(&mut vec![0; 1 << 16]).await;
                 counted.fetch_add(1, Ordering::Relaxed);
                 let answer =
                     "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
