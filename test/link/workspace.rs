@@ -66,6 +66,8 @@ async fn odd_names_links_and_modes_arrive_as_they_are() {
 #[tokio::test]
 async fn thousands_of_files_and_a_large_one_go_both_ways_and_take_no_memory() {
     const LARGE: usize = 300;
+    /// What an agent may take more than one that does nothing, in KiB.
+    const MORE: u64 = 10 << 10;
     let rig = Rig::new(60).await;
     let clone = rig.aside("clone");
     for number in 0..5000 {
@@ -83,13 +85,15 @@ async fn thousands_of_files_and_a_large_one_go_both_ways_and_take_no_memory() {
     let (sent, entries) = (tree(&clone), entries(&clone));
     let (done, peak) = with_peak(&rig, "unpack", agent.send(&clone, entries, "sending")).await;
     done.unwrap();
-    assert!(0 < peak && peak < 30 << 10, "taking files took {peak} KiB");
+    // The program itself takes as much, which differs from build to build.
+    let idle = rig.peak("supervise");
+    assert!(0 < peak && peak < idle + MORE, "taking files took {peak} KiB, doing nothing {idle}");
     assert!(tree(&rig.home().work()) == sent, "not everything arrived as it was");
     let back = rig.aside("back");
     let wanted = Wanted { required: vec!["data".to_owned(), "large".to_owned()], ..Wanted::default() };
     let (header, peak) = with_peak(&rig, "pack", agent.fetch(&wanted, &back, "fetching")).await;
     assert_eq!(header.unwrap().entries.len(), 5001);
-    assert!(0 < peak && peak < 30 << 10, "sending files took {peak} KiB");
+    assert!(0 < peak && peak < idle + MORE, "sending files took {peak} KiB, doing nothing {idle}");
     assert!(tree(&back) == sent, "not everything came back as it was");
     rig.end().await;
 }
