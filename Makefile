@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo demo-aws test kills endings interruptions faults dvc check docs image bench deps clean
+.PHONY: demo demo-aws test kills endings interruptions faults dvc publications check docs image bench deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
@@ -31,6 +31,10 @@ faults: deps  ## every kind of failure at every call that a run makes to AWS
 
 dvc: deps  ## what we write beside what the real DVC writes, over DVC_TREES repositories, a fifth of them pushed; every fault at every call to a remote
 	DVC_TREES=$${DVC_TREES:-500} TRAINSPOT_ALL_FAULTS=1 $(TRIALS) dvc::
+
+publications: deps  ## pairs of publications at once, and git's attributes: TRAINSPOT_PUBLICATIONS, TRAINSPOT_ATTRIBUTES, TRAINSPOT_SEED
+	TRAINSPOT_PUBLICATIONS=$${TRAINSPOT_PUBLICATIONS:-50} TRAINSPOT_ATTRIBUTES=$${TRAINSPOT_ATTRIBUTES:-200} \
+	$(TRIALS) repo::concurrent:: repo::attributes::
 
 check: deps docs  ## format, lints, licences, documentation
 	cargo fmt --all --check

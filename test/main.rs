@@ -16,6 +16,7 @@ mod ec2;
 mod kills;
 mod link;
 mod local_machine;
+mod publication;
 mod repo;
 mod runner;
 mod ssh_server;

@@ -1,7 +1,10 @@
 //! Publications from clones as Pipelines makes them to a real git behind HTTP; what arrived is judged by git itself.
 #![allow(clippy::unwrap_used, reason = "the lint's exception covers test functions, not what they share")]
 
+mod attributes;
+mod concurrent;
 mod kill;
+mod merge;
 mod publish;
 mod refusals;
 mod snapshot;
@@ -17,7 +20,7 @@ use std::{
 use tempfile::TempDir;
 use trainspot::{
     error::{Error, Result},
-    repo::{Access, Checkout, Destination, Publication, Published, Remote},
+    repo::{Access, Branches, Checkout, Destination, Publication, Published, Remote, StepIdentity},
 };
 
 const BRANCH: &str = "trainspot/main-1234567";
@@ -36,13 +39,27 @@ impl World {
     }
 
     fn with_commits(commits: usize) -> Self {
+        Self::with(commits, &[])
+    }
+
+    /// With files in the pipeline's commit.
+    fn with_files(files: &[(&str, &[u8])]) -> Self {
+        Self::with(2, files)
+    }
+
+    fn with(commits: usize, files: &[(&str, &[u8])]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let bare = BareRepository::create(&directory.path().join("bare.git"), commits);
+        if !files.is_empty() {
+            bare.commit("main", "files", files);
+        }
         let fake = FakeBitbucket::serving(&bare);
         fake.clone_as_pipelines("main", &directory.path().join("clone"));
         let world = Self { directory, bare, fake };
-        world.write("model/forest.bin", b"forest 1");
-        world.write("model/metrics.json", br#"{"accuracy": 0.9}"#);
+        if files.iter().all(|(path, _)| !path.starts_with("model")) {
+            world.write("model/forest.bin", b"forest 1");
+            world.write("model/metrics.json", br#"{"accuracy": 0.9}"#);
+        }
         world
     }
 
@@ -76,6 +93,12 @@ impl World {
         [refs, status, read(".git/HEAD"), read(".git/index"), read(".git/shallow")]
     }
 
+    /// Publishes as the same step does when it is run again: it begins after what is on the remote now.
+    async fn publish_again(&self, destination: Destination) -> Result<Published> {
+        let seen = self.by_token().check().await.unwrap();
+        self.publish_to(&self.by_token(), Publication { seen, ..publication(destination) }).await
+    }
+
     async fn publish(&self, destination: Destination) -> Result<Published> {
         self.publish_to(&self.by_token(), publication(destination)).await
     }
@@ -107,13 +130,22 @@ impl World {
 }
 
 fn publication(destination: Destination) -> Publication {
+    publication_of("forest", destination, &["model/forest.bin", "model/metrics.json"])
+}
+
+/// What the step of this name publishes, in a run that began before anything was pushed.
+fn publication_of(step: &str, destination: Destination, outputs: &[&str]) -> Publication {
+    let pipeline = Some("https://bitbucket.org/acme/forest/pipelines/results/7".to_owned());
+    let identity = StepIdentity { run: format!("run-{step}"), step: format!("step-{step}"), pipeline };
     Publication {
-        outputs: vec!["model/forest.bin".into(), "model/metrics.json".into()],
+        outputs: outputs.iter().map(PathBuf::from).collect(),
         destination,
-        message: "Retrain [skip ci]\n\nTrained-on: m5.2xlarge\n".into(),
+        message: format!("Retrain [skip ci]\n\n{}\n", identity.trailers().join("\n")),
         author_name: "trainspot".into(),
         author_email: "ci@example.com".into(),
         baseline: vec![],
+        identity,
+        seen: Branches::default(),
     }
 }
 

@@ -1,17 +1,17 @@
 //! What comes after the training, and all of `ACTION: publish`: commit, push, pull request, report.
 
 use super::announce::{self, Bitbucket, Pushed};
-use super::kept;
 use super::reporting::{self, Facts};
 use super::train::Losses;
+use super::{kept, run_id};
 use crate::agent::Wanted;
 use crate::bitbucket::Credential;
-use crate::config::{Config, PublishMode};
+use crate::config::{Config, Pipeline, PublishMode};
 use crate::dvc::store;
 use crate::error::{Error, Kind, Result, chain};
 use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
-use crate::repo::{Access, Checkout, Destination, Publication, Published, Remote};
+use crate::repo::{Access, Branches, Checkout, Destination, Publication, Published, Remote, StepIdentity};
 use crate::transfer::{Entry, Pattern, find};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
     let clone = checkout(config)?;
     let order = kept::order(config, &clone, kept::Where::Clone)?;
-    check_access(config, &clone).await?;
+    let seen = check_access(config, &clone).await?;
     let mut matches = find(&config.clone_dir, &config.outputs)?;
     if !matches.unmatched.is_empty() {
         return Err(Error::new(format!(
@@ -65,7 +65,8 @@ pub(super) async fn run(config: &Config) -> Result<String> {
         })?;
         add(&mut matches.files, kept::take(config, &stored)?);
     }
-    publish(config, &clone, Made { outputs: matches.files, training: None, total: start.elapsed() }).await
+    let made = Made { outputs: matches.files, training: None, total: start.elapsed() };
+    publish(config, &clone, seen, made).await
 }
 
 /// Tells how many files a glob of `OUTPUTS` takes although git ignores them: it may take more than was meant.
@@ -100,24 +101,30 @@ pub(super) fn checkout(config: &Config) -> Result<Checkout> {
     })
 }
 
-/// Commits and announces what was made, or announces that this failed. The answer is the run's last line.
-pub(super) async fn publish(config: &Config, clone: &Checkout, made: Made) -> Result<String> {
+/// Commits and announces what was made, or announces that this failed. The answer is the run's last line. `seen` is what
+/// the remote had when the run began.
+pub(super) async fn publish(config: &Config, clone: &Checkout, seen: Branches, made: Made) -> Result<String> {
     let total = made.total;
-    let done = commit_and_announce(config, clone, made).await;
+    let done = commit_and_announce(config, clone, seen, made).await;
     if let Err(error) = &done {
         report_failure(config, clone, error, &[], total).await;
     }
     done
 }
 
-async fn commit_and_announce(config: &Config, clone: &Checkout, made: Made) -> Result<String> {
+async fn commit_and_announce(
+    config: &Config,
+    clone: &Checkout,
+    seen: Branches,
+    made: Made,
+) -> Result<String> {
     let facts = Facts::gather(config, clone, &made)?;
     if config.publish.mode == PublishMode::None {
         let report = reporting::report(config, &facts, &made, None, &BTreeMap::new());
         announce::show(&report);
         return Ok("done; PUBLISH is 'none', so nothing was committed".to_owned());
     }
-    let publication = publication(config, clone, &made, &facts);
+    let publication = publication(config, clone, seen, &made, &facts)?;
     let remote = remote(config, clone)?;
     info!("committing {}", count(made.outputs.len(), "file"));
     let published = while_waiting("pushing", clone.publish(&remote, &publication)).await?;
@@ -161,18 +168,14 @@ pub(super) async fn report_failure(
     announce::failure(config, clone.commit(), &report, error).await;
 }
 
-/// Refuses a remote that will not take the push, before anything is rented.
-pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<()> {
+/// Refuses a remote that will not take the push, before anything is rented. The answer is what branches it has.
+pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<Branches> {
     if config.publish.mode == PublishMode::None {
-        return Ok(());
+        return Ok(Branches::default());
     }
-    if config.publish.mode == PublishMode::Push && target(config).is_none() {
-        return Err(Error::new("PUBLISH is 'push', but this pipeline runs for no branch")
-            .kind(Kind::Configuration)
-            .hint("name the branch to push to in TARGET_BRANCH"));
-    }
+    destination(config, clone)?;
     let remote = remote(config, clone)?;
-    remote.check().await?;
+    let branches = remote.check().await?;
     match Bitbucket::of(config) {
         Some(bitbucket) => bitbucket.say_what_is_missing(config.publish.mode),
         None if config.bitbucket.credential.is_some() => {
@@ -180,28 +183,19 @@ pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<()
         }
         None => info!("outside Pipelines and without a credential: the branch is pushed, nothing else"),
     }
-    Ok(())
+    Ok(branches)
 }
 
 fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
-    let pipeline = &config.pipeline;
-    let url = clone.origin().map(str::to_owned).or_else(|| pipeline.git_http_origin.clone());
-    let url = url.ok_or_else(|| {
+    let origin = clone.origin().map(str::to_owned).or_else(|| config.pipeline.git_http_origin.clone());
+    let origin = origin.ok_or_else(|| {
         Error::new("the clone has no remote 'origin' to push to")
             .kind(Kind::Configuration)
             .hint("clone the repository from Bitbucket, or set PUBLISH to 'none'")
     })?;
-    let over_ssh =
-        url.starts_with("ssh://") || (url.contains('@') && url.contains(':') && !url.contains("://"));
     let credential = config.bitbucket.credential.as_ref();
     let by_proxy = matches!(credential, Some(Credential::PipelinesProxy { .. }));
-    let url = match (&pipeline.workspace, &pipeline.repo_slug, &pipeline.git_http_origin) {
-        (_, _, Some(origin)) if over_ssh && by_proxy => origin.clone(),
-        (Some(workspace), Some(slug), _) if over_ssh => {
-            format!("https://bitbucket.org/{workspace}/{slug}.git")
-        }
-        _ => url,
-    };
+    let url = push_url(origin, &config.pipeline, by_proxy);
     let access = match credential {
         Some(Credential::AccessToken(token)) => {
             Access::Token { username: "x-token-auth", secret: token.clone() }
@@ -217,22 +211,74 @@ fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
     Ok(Remote { url, access })
 }
 
-fn publication(config: &Config, clone: &Checkout, made: &Made, facts: &Facts) -> Publication {
+/// Where to push over HTTP to the remote that the clone calls `origin`, which may be known there by an address of SSH.
+fn push_url(origin: String, pipeline: &Pipeline, by_proxy: bool) -> String {
+    let over_ssh = origin.starts_with("ssh://")
+        || (origin.contains('@') && origin.contains(':') && !origin.contains("://"));
+    match (&pipeline.workspace, &pipeline.repo_slug, &pipeline.git_http_origin) {
+        (_, _, Some(http_origin)) if over_ssh && by_proxy => http_origin.clone(),
+        (Some(workspace), Some(slug), _) if over_ssh => {
+            format!("https://bitbucket.org/{workspace}/{slug}.git")
+        }
+        _ => origin,
+    }
+}
+
+fn publication(
+    config: &Config,
+    clone: &Checkout,
+    seen: Branches,
+    made: &Made,
+    facts: &Facts,
+) -> Result<Publication> {
     let publish = &config.publish;
-    let target = target(config);
-    let branch =
-        publish.branch.clone().unwrap_or_else(|| default_branch(config, target.as_deref(), clone.commit()));
-    let destination = match (publish.mode, target) {
-        (PublishMode::Push, Some(target)) => Destination::Push { branch: target, fallback_branch: branch },
-        (_, target) => Destination::PullRequest { branch, target },
-    };
-    Publication {
+    let identity = identity(config);
+    Ok(Publication {
         outputs: paths(&made.outputs),
-        destination,
-        message: crate::log::redact(&message(config, clone.commit(), made, facts)),
+        destination: destination(config, clone)?,
+        message: crate::log::redact(&message(config, clone.commit(), made, facts, &identity)),
         author_name: publish.user_name.clone(),
         author_email: publish.user_email.clone(),
         baseline: facts.metrics_files.clone(),
+        identity,
+        seen,
+    })
+}
+
+/// Where the commit goes.
+fn destination(config: &Config, clone: &Checkout) -> Result<Destination> {
+    let target = target(config);
+    let branch = config.publish.branch.clone();
+    let branch = branch.unwrap_or_else(|| default_branch(config, target.as_deref(), clone.commit()));
+    match (config.publish.mode, target) {
+        (PublishMode::Push, Some(target)) => {
+            Ok(Destination::Push { branch: target, fallback_branch: branch })
+        }
+        (PublishMode::Push, None) => {
+            Err(Error::new("PUBLISH is 'push', but this pipeline runs for no branch")
+                .kind(Kind::Configuration)
+                .hint("name the branch to push to in TARGET_BRANCH"))
+        }
+        (_, Some(target)) if target == branch => Err(Error::new(format!(
+            "BRANCH is {branch}, for which the outputs are; it cannot be merged into itself"
+        ))
+        .kind(Kind::Configuration)
+        .hint("choose another BRANCH, or PUBLISH: push")),
+        (_, target) => Ok(Destination::PullRequest { branch, target }),
+    }
+}
+
+/// Who publishes, in terms of what is the same when the step is run again ([`StepIdentity`]).
+fn identity(config: &Config) -> StepIdentity {
+    let outputs = format!("{:?} {:?} {}", config.outputs, config.dvc.outputs, config.publish.report_name);
+    let folder = std::fs::canonicalize(&config.clone_dir).unwrap_or_default();
+    let run = [run_id(config).as_str(), &folder.to_string_lossy(), &outputs].join("\0");
+    let command = config.train.as_ref().map_or("", |train| train.command.as_str());
+    let name = |text: &str| blake3::hash(text.as_bytes()).to_hex()[..16].to_owned();
+    StepIdentity {
+        run: name(&run),
+        step: name(&[&outputs, command].join("\0")),
+        pipeline: config.pipeline.url(),
     }
 }
 
@@ -258,14 +304,11 @@ fn first_line(config: &Config, made: &Made) -> String {
     })
 }
 
-fn message(config: &Config, commit: &str, made: &Made, facts: &Facts) -> String {
+fn message(config: &Config, commit: &str, made: &Made, facts: &Facts, identity: &StepIdentity) -> String {
     let skip = if config.publish.skip_ci { " [skip ci]" } else { "" };
     let mut lines = vec![format!("{}{skip}", first_line(config, made)), String::new()];
     let mut trailer = |name: &str, value: String| lines.push(format!("Trainspot-{name}: {value}"));
     trailer("Commit", commit.to_owned());
-    if let Some(url) = config.pipeline.url() {
-        trailer("Pipeline", url);
-    }
     if let Some(training) = &made.training {
         trailer("Machine", training.machine.clone());
         trailer("Duration", in_words(training.took));
@@ -274,10 +317,38 @@ fn message(config: &Config, commit: &str, made: &Made, facts: &Facts) -> String 
     if !metrics.is_empty() {
         trailer("Metrics", metrics);
     }
+    lines.extend(identity.trailers());
     lines.join("\n") + "\n"
 }
 
 /// The paths of the entries, for those who ask git for them.
 pub(super) fn paths(entries: &[Entry]) -> Vec<PathBuf> {
     entries.iter().map(|entry| entry.path.to_path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipeline() -> Pipeline {
+        Pipeline {
+            workspace: Some("acme".to_owned()),
+            repo_slug: Some("forest".to_owned()),
+            git_http_origin: Some("http://bitbucket.org/acme/forest".to_owned()),
+            ..Pipeline::default()
+        }
+    }
+
+    #[test]
+    fn an_address_of_ssh_becomes_one_of_http_in_the_workspace_of_the_repository() {
+        for origin in ["git@bitbucket.org:acme/forest.git", "ssh://git@bitbucket.org/acme/forest.git"] {
+            let url = |pipeline: &Pipeline, by_proxy| push_url(origin.to_owned(), pipeline, by_proxy);
+            assert_eq!(url(&pipeline(), false), "https://bitbucket.org/acme/forest.git");
+            assert_eq!(url(&pipeline(), true), "http://bitbucket.org/acme/forest");
+            assert_eq!(url(&Pipeline::default(), false), origin);
+        }
+        for origin in ["https://u:p@bitbucket.org/a/b.git", "/srv/forest.git", "file:///srv/a:b@c"] {
+            assert_eq!(push_url(origin.to_owned(), &pipeline(), true), origin);
+        }
+    }
 }

@@ -8,26 +8,36 @@
 //!
 //! Nothing here ever forces a push: a branch is only moved from the commit that it was seen at to a child of it.
 
+mod attributes;
+mod branches;
+mod conflict;
+mod history;
+mod identity;
 mod links;
+mod merge;
+mod normalize;
+mod opening;
 mod outputs;
 mod pack;
+mod publication;
 mod publish;
 mod scratch;
 mod snapshot;
 mod transport;
 mod workspace;
 
-pub use publish::{Destination, Publication, Published};
+pub use branches::Branches;
+pub use identity::StepIdentity;
+pub use publication::{Destination, Publication, Published};
 pub use snapshot::Snapshot;
 pub use transport::{Access, Remote};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::transfer::Entry;
+use attributes::Attributes;
 use git2::{ErrorCode, ObjectType, Oid, Repository};
-use std::{
-    path::{Path, PathBuf},
-    sync::Once,
-};
+use opening::{open, unusable};
+use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 /// The largest file that is read into memory as a whole: 1 MiB.
@@ -137,6 +147,27 @@ impl Checkout {
         read_at(&open(&self.root)?, commit, path)
     }
 
+    /// Refuses files that cannot be committed because of what the repository says of their paths, under the names by which
+    /// the user knows them. They need not exist.
+    ///
+    /// # Errors
+    /// An attribute has git change a file's bytes in a way that is not ours to do. All files are named at once.
+    pub fn check_attributes(&self, files: &[(String, PathBuf)]) -> Result<()> {
+        let repository = open(&self.root)?;
+        let check = |(name, path): &(String, PathBuf)| {
+            Attributes::new(&repository, path).check().with_context(|| format!("cannot commit {name}"))
+        };
+        Error::all("outputs cannot be committed", files.iter().filter_map(|file| check(file).err()).collect())
+    }
+
+    /// Refuses files of the clone that are too large for Bitbucket.
+    ///
+    /// # Errors
+    /// There are any. All are named at once.
+    pub fn check_sizes(&self, files: &[PathBuf]) -> Result<()> {
+        outputs::check_sizes(&self.root, files)
+    }
+
     /// Commits the outputs on the remote, or says that there is nothing new in them.
     ///
     /// Dropping the future stops the work: the remote then has all of it or nothing.
@@ -150,10 +181,11 @@ impl Checkout {
 }
 
 impl Remote {
-    /// Asks the remote whether it would take a push from us, which a run should know before it costs anything.
+    /// Asks the remote whether it would take a push from us, which a run should know before it costs anything, and what
+    /// branches it has.
     ///
     /// It answers for the credential only: a rule for one branch shows at the push.
-    pub async fn check(&self) -> Result<()> {
+    pub async fn check(&self) -> Result<Branches> {
         let stop = CancellationToken::new();
         let _stops_when_dropped = stop.clone().drop_guard();
         publish::check_remote(self.clone(), stop).await.map_err(as_publication)
@@ -173,29 +205,6 @@ pub fn check_branch(name: &str) -> Result<()> {
 /// A failure that has no kind yet is one of publishing.
 fn as_publication(error: Error) -> Error {
     if error.exit_kind() == Kind::Unexpected { error.kind(Kind::Publication) } else { error }
-}
-
-fn open(directory: &Path) -> Result<Repository> {
-    static SETTINGS: Once = Once::new();
-    SETTINGS.call_once(|| {
-        // The clone belongs to the step's user, who need not be ours; the container is the border that counts.
-        // SAFETY: it writes a flag that libgit2 reads when it opens a repository, and every one is opened below.
-        #[allow(unsafe_code)]
-        let set = unsafe { git2::opts::set_verify_owner_validation(false) };
-        set.expect("libgit2 knows this option");
-        // Trees name blobs that are in the pack for the remote only, not in any repository on this disk.
-        git2::opts::strict_object_creation(false);
-    });
-    Repository::open(directory).map_err(|error| match error.code() {
-        ErrorCode::NotFound => unusable(directory, "is not a git repository"),
-        _ => unusable(directory, "cannot be opened as a git repository").source(error),
-    })
-}
-
-fn unusable(directory: &Path, why: &str) -> Error {
-    Error::new(format!("{} {why}", directory.display()))
-        .kind(Kind::Configuration)
-        .hint("run in a step that clones the repository (clone: enabled: true), in BITBUCKET_CLONE_DIR")
 }
 
 fn read_at(repository: &Repository, commit: Oid, path: &Path) -> Result<Option<Vec<u8>>> {

@@ -1,11 +1,15 @@
 //! From files in the work tree to what a commit says of them: refused, or packed.
 
-use super::{SMALL, is_reserved, pack::Blobs, scratch::Scratch};
+use super::attributes::Attributes;
+use super::merge::Form;
+use super::normalize::{LineEnds, Normalization, Statistics, WithoutCr, without_ident};
+use super::{SMALL, is_reserved, pack::Blobs};
 use crate::error::{Context, Error, Kind, Result};
-use git2::{AttrCheckFlags, ErrorCode, FileMode, ObjectType, Oid, Repository, Tree};
+use git2::{FileMode, ObjectType, Oid, Repository, Tree};
 use std::{
     collections::BTreeSet,
     fs::{File, Metadata},
+    io::{BufReader, Read},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Component, Path, PathBuf},
 };
@@ -20,31 +24,36 @@ pub(super) struct Output {
     pub(super) path: PathBuf,
     pub(super) id: Oid,
     pub(super) mode: FileMode,
+    /// The committed bytes of a file that can be merged with the branch's.
+    pub(super) content: Option<Vec<u8>>,
 }
 
 impl Output {
-    /// The output must replace a file or be new: a commit that deletes a directory for it would change more than outputs.
-    pub(super) fn check_place(&self, tree: &Tree<'_>) -> Result<()> {
-        for place in self.path.ancestors().filter(|place| !place.as_os_str().is_empty()) {
+    /// Content and mode, as a tree has them.
+    pub(super) fn version(&self) -> (Oid, i32) {
+        (self.id, self.mode.into())
+    }
+
+    /// Whether a tree has something else than a file in the output's place, or than a folder above it.
+    pub(super) fn is_obstructed(&self, tree: &Tree<'_>) -> bool {
+        self.obstacle(tree).is_some()
+    }
+
+    /// What a tree has in the output's way, in words: a commit that deletes a directory for it would change more than outputs.
+    fn obstacle(&self, tree: &Tree<'_>) -> Option<String> {
+        let places = self.path.ancestors().filter(|place| !place.as_os_str().is_empty());
+        places.into_iter().find_map(|place| {
             let wanted = if place == self.path { ObjectType::Blob } else { ObjectType::Tree };
-            let found = match tree.get_path(place) {
-                Ok(entry) => entry.kind(),
-                Err(error) if error.code() == ErrorCode::NotFound => continue,
-                // A file where a directory is looked for: one of the next, shorter, places says so.
-                Err(_) => continue,
+            // Below a file nothing is found; one of the next, shorter, places is that file.
+            let found = tree.get_path(place).ok()?.kind();
+            let what = match found {
+                found if found == Some(wanted) => return None,
+                Some(ObjectType::Tree) => "a directory",
+                Some(ObjectType::Blob) => "a file",
+                _ => "a submodule",
             };
-            if found != Some(wanted) {
-                let what = match found {
-                    Some(ObjectType::Tree) => "a directory",
-                    Some(ObjectType::Blob) => "a file",
-                    _ => "a submodule",
-                };
-                let (output, place) = (self.path.display(), place.display());
-                return Err(Error::new(format!("cannot commit {output}: {place} is {what} in the branch"))
-                    .hint("write the output to another path"));
-            }
-        }
-        Ok(())
+            Some(format!("{} is {what}", place.display()))
+        })
     }
 }
 
@@ -56,14 +65,22 @@ pub(super) fn tidy(outputs: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Refuses what cannot be committed, all of it in one error, before anything large is read.
 pub(super) fn check(repository: &Repository, root: &Path, outputs: &[PathBuf]) -> Result<()> {
-    let mut too_large = Vec::new();
     for path in outputs {
-        let metadata = check_path(repository, root, path)
+        check_path(root, path)
+            .and_then(|()| Attributes::new(repository, path).check())
             .with_context(|| format!("cannot commit {}", path.display()))?;
-        if metadata.is_file() && metadata.len() > LARGEST {
-            too_large.push(format!("{} ({} MB)", path.display(), metadata.len().div_ceil(1_000_000)));
-        }
     }
+    check_sizes(root, outputs).map_err(|error| error.kind(Kind::Publication))
+}
+
+/// Refuses files that are too large for Bitbucket, all of them in one error.
+pub(super) fn check_sizes(root: &Path, outputs: &[PathBuf]) -> Result<()> {
+    let size = |path: &PathBuf| {
+        let metadata = root.join(path).symlink_metadata().ok().filter(Metadata::is_file)?;
+        let megabytes = metadata.len().div_ceil(1_000_000);
+        (metadata.len() > LARGEST).then(|| format!("{} ({megabytes} MB)", path.display()))
+    };
+    let too_large: Vec<_> = outputs.iter().filter_map(size).collect();
     if too_large.is_empty() {
         return Ok(());
     }
@@ -71,11 +88,10 @@ pub(super) fn check(repository: &Repository, root: &Path, outputs: &[PathBuf]) -
         "{}: Bitbucket refuses a push with a file of more than 100 MB ({LARGEST} bytes)",
         too_large.join(", ")
     ))
-    .kind(Kind::Publication)
-    .hint("keep files of this size in DVC (and commit the pointer), or in Git LFS"))
+    .hint("let DVC keep files of this size (DVC_OUTPUTS), so that only their pointers are committed"))
 }
 
-fn check_path(repository: &Repository, root: &Path, path: &Path) -> Result<Metadata> {
+fn check_path(root: &Path, path: &Path) -> Result<()> {
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     if !plain || path.as_os_str().is_empty() {
         return Err(Error::new("its path must be relative to the clone, without `..`"));
@@ -95,61 +111,103 @@ fn check_path(repository: &Repository, root: &Path, path: &Path) -> Result<Metad
     if !metadata.is_file() && !metadata.is_symlink() {
         return Err(Error::new("it is not a file").hint("name files, or use a glob such as model/**"));
     }
-    let filter = repository.get_attr(path, "filter", AttrCheckFlags::FILE_THEN_INDEX);
-    if filter.context("cannot read .gitattributes")? == Some("lfs") {
-        return Err(Error::new(
-            ".gitattributes gives it to Git LFS, for which its content must be uploaded first",
-        )
-        .hint("track it with DVC, or take its pattern out of .gitattributes"));
-    }
-    Ok(metadata)
+    Ok(())
 }
 
-/// Packs each output's content; what `known` says the remote has at that path is only hashed.
-pub(super) fn pack(
-    scratch: &Scratch,
-    root: &Path,
-    outputs: &[PathBuf],
-    base: &Tree<'_>,
-    blobs: &mut Blobs,
-) -> Result<Vec<Output>> {
-    let file_mode = scratch.tracks_executable_bit();
-    let mut pack = |path: &PathBuf| -> Result<Output> {
-        let old = base.get_path(path).ok();
+/// The clone's files, and the commit that they were checked out from.
+pub(super) struct WorkTree<'a> {
+    pub(super) clone: &'a Repository,
+    pub(super) root: &'a Path,
+    /// The pipeline's commit.
+    pub(super) base: Tree<'a>,
+    /// Whether executable bits mean something on the clone's file system.
+    pub(super) tracks_executable_bit: bool,
+}
+
+impl WorkTree<'_> {
+    /// Packs each output's content as `git add` would take it; what the pipeline's commit has there is only hashed.
+    pub(super) fn pack(&self, outputs: &[PathBuf], blobs: &mut Blobs) -> Result<Vec<Output>> {
+        let mut pack =
+            |path| self.pack_one(path, blobs).with_context(|| format!("cannot commit {}", path.display()));
+        outputs.iter().map(|path: &PathBuf| pack(path)).collect()
+    }
+
+    fn pack_one(&self, path: &Path, blobs: &mut Blobs) -> Result<Output> {
+        let old = self.base.get_path(path).ok();
         let known = |id| old.as_ref().is_some_and(|old| old.id() == id);
-        let metadata = root.join(path).symlink_metadata().context("cannot look at it")?;
-        let id = content(scratch, &root.join(path), &metadata, blobs, known)?;
+        let file = self.root.join(path);
+        let metadata = file.symlink_metadata().context("cannot look at it")?;
+        let (id, content) =
+            Source { clone: self.clone, path, file, metadata: &metadata }.pack(blobs, known)?;
         let old_mode = old.as_ref().map(git2::TreeEntry::filemode);
-        Ok(Output { path: path.clone(), id, mode: mode(&metadata, file_mode, old_mode) })
-    };
-    outputs
-        .iter()
-        .map(|path| pack(path).with_context(|| format!("cannot commit {}", path.display())))
-        .collect()
+        let mode = mode(&metadata, self.tracks_executable_bit, old_mode);
+        let output = Output { path: path.to_owned(), id, mode, content };
+        match output.obstacle(&self.base) {
+            Some(obstacle) => Err(Error::new(format!("{obstacle} in the pipeline's commit"))
+                .hint("write the output to another path")),
+            None => Ok(output),
+        }
+    }
 }
 
-fn content(
-    scratch: &Scratch,
-    path: &Path,
-    metadata: &Metadata,
-    blobs: &mut Blobs,
-    known: impl FnOnce(Oid) -> bool,
-) -> Result<Oid> {
-    if metadata.is_symlink() {
-        let target = path.read_link().context("cannot read the link")?;
-        let target = target.as_os_str().as_bytes();
-        return blobs.add(target.len() as u64, &mut &*target, known);
+/// A file of the work tree on its way to a blob.
+struct Source<'a> {
+    clone: &'a Repository,
+    /// Relative to the clone.
+    path: &'a Path,
+    file: PathBuf,
+    metadata: &'a Metadata,
+}
+
+impl Source<'_> {
+    /// The blob's name, and its bytes if they can be merged with the branch's.
+    fn pack(&self, blobs: &mut Blobs, known: impl FnOnce(Oid) -> bool) -> Result<(Oid, Option<Vec<u8>>)> {
+        if self.metadata.is_symlink() {
+            let target = self.file.read_link().context("cannot read the link")?;
+            let target = target.as_os_str().as_bytes();
+            return Ok((blobs.add(target.len() as u64, &mut &*target, known)?, None));
+        }
+        let normalization = Attributes::new(self.clone, self.path).normalization()?;
+        let merged = Form::of(self.path) != Form::Whole && self.metadata.len() <= SMALL;
+        if merged || normalization.ident {
+            let bytes = self.normalized(normalization)?;
+            let id = blobs.add(bytes.len() as u64, &mut bytes.as_slice(), known)?;
+            return Ok((id, merged.then_some(bytes)));
+        }
+        let (size, mut content) = self.with_line_ends(normalization.line_ends)?;
+        Ok((blobs.add(size, &mut content, known)?, None))
     }
-    if metadata.len() > SMALL {
-        return blobs.add(metadata.len(), &mut File::open(path).context("cannot open it")?, known);
+
+    /// The whole content in memory. `ident` may be anywhere in a line of any length, but few files have that attribute.
+    fn normalized(&self, normalization: Normalization) -> Result<Vec<u8>> {
+        let (size, content) = self.with_line_ends(normalization.line_ends)?;
+        let mut bytes = Vec::new();
+        content.take(size + 1).read_to_end(&mut bytes).context("cannot read it")?;
+        Ok(if normalization.ident { without_ident(&bytes) } else { bytes })
     }
-    // Through libgit2, which ends lines as .gitattributes says: `git status` would show a table that Python's csv wrote as
-    // changed otherwise. A large file is taken as it is: filtering needs it in memory, and such text is rare.
-    let repository = scratch.repository();
-    let id = repository.blob_path(path).context("cannot read it")?;
-    let odb = repository.odb().context("cannot read it back")?;
-    let object = odb.read(id).context("cannot read it back")?;
-    blobs.add(object.len() as u64, &mut object.data(), known)
+
+    /// The content as a stream with git's line ends, and its size.
+    fn with_line_ends(&self, line_ends: LineEnds) -> Result<(u64, Box<dyn Read>)> {
+        let open = || Ok::<_, Error>(BufReader::new(File::open(&self.file).context("cannot open it")?));
+        let size = self.metadata.len();
+        if line_ends == LineEnds::Keep {
+            return Ok((size, Box::new(open()?)));
+        }
+        let statistics = Statistics::of(open()?).context("cannot read it")?;
+        if statistics.strips(line_ends, || self.index_has_crlf())? {
+            return Ok((size.saturating_sub(statistics.crlf), Box::new(WithoutCr::new(open()?))));
+        }
+        Ok((size, Box::new(open()?)))
+    }
+
+    /// Whether the version in the index is a text with CRLF, which git then leaves as it is.
+    fn index_has_crlf(&self) -> Result<bool> {
+        let index = self.clone.index().context("cannot read the index")?;
+        let Some(entry) = index.get_path(self.path, 0) else { return Ok(false) };
+        let blob = self.clone.find_blob(entry.id).context("cannot read the version in the index")?;
+        let statistics = Statistics::of(blob.content()).context("cannot read the version in the index")?;
+        Ok(statistics.crlf > 0 && !statistics.is_binary())
+    }
 }
 
 fn mode(metadata: &Metadata, tracked: bool, old: Option<i32>) -> FileMode {

@@ -1,15 +1,20 @@
 //! The story of a publication: look at the remote, commit on what it has, push, and start over where it moved meanwhile.
 
 use super::{
-    Checkout, check_branch, open, outputs,
-    outputs::Output,
+    Branches, Checkout, check_branch,
+    conflict::{Conflict, Delivery, refused},
+    history::{self, History},
+    merge::{Merged, Sides},
+    open, outputs,
+    outputs::{Output, WorkTree},
     pack::Blobs,
+    publication::{Destination, Publication, Published},
     read_at,
     scratch::{Commit, Scratch},
-    transport::{Answer, Fault, Refs, Remote, Server, Update},
+    transport::{Answer, Depth, Fault, Refs, Remote, Server, Update},
 };
 use crate::{
-    error::{Context, Error, Result},
+    error::{Context, Error, Result, chain},
     retry::{Attempt, Policy, retry},
 };
 use git2::Oid;
@@ -17,70 +22,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// What to commit, and where.
-#[derive(Clone, Debug)]
-pub struct Publication {
-    /// The files to commit, relative to the clone; the commit changes nothing else. Ignored ones are committed too.
-    pub outputs: Vec<PathBuf>,
-    /// The branch that receives the commit.
-    pub destination: Destination,
-    /// The whole commit message.
-    pub message: String,
-    /// Author and committer.
-    pub author_name: String,
-    /// Author's and committer's e-mail address.
-    pub author_email: String,
-    /// Small files whose content on the target branch is wanted for comparison.
-    pub baseline: Vec<PathBuf>,
-}
+/// How often a branch may move under a push, which is then made again at once: each move is another's push that arrived.
+const MOST_MOVES: usize = 20;
 
-/// The branch that receives the commit. Branches are named without `refs/heads/`.
-#[derive(Clone, Debug)]
-pub enum Destination {
-    /// A branch of its own, which a pull request will bring to `target`.
-    PullRequest {
-        /// Made at the pipeline's commit; where it exists, the commit is added to it.
-        branch: String,
-        /// The remote's default branch where it is `None`.
-        target: Option<String>,
-    },
-    /// The target branch itself.
-    Push {
-        /// Receives the commit on top of whatever it has by then.
-        branch: String,
-        /// Receives it where `branch` has changed the same files since the pipeline's commit.
-        fallback_branch: String,
-    },
-}
-
-/// What became of it.
-#[derive(Clone, Debug)]
-pub enum Published {
-    /// The branch has exactly these outputs already; nothing was pushed.
-    Unchanged {
-        /// The branch that they were meant for.
-        target: String,
-        /// The full hash of the branch's tip, where an earlier run pushed the same and the target has not got it yet.
-        tip: Option<String>,
-        /// The wanted files of the target branch, those that exist there.
-        baseline: BTreeMap<PathBuf, Vec<u8>>,
-    },
-    /// The remote took the commit.
-    Pushed {
-        /// The branch that has it.
-        branch: String,
-        /// The branch that it is meant for; the same for a direct push.
-        target: String,
-        /// The commit's full hash.
-        commit: String,
-        /// Whether the branch existed before.
-        updated_existing: bool,
-        /// The wanted files of the target branch before the push, those that exist there.
-        baseline: BTreeMap<PathBuf, Vec<u8>>,
-    },
-}
-
-/// A moving remote is looked at again at once; a failing one gets time. Both share the bound.
+/// A failing remote gets time.
 const POLICY: Policy = Policy {
     attempts: 5,
     first_wait: Duration::from_secs(1),
@@ -98,14 +43,15 @@ pub(super) async fn publish(
     persist(job, Job::attempt).await
 }
 
-pub(super) async fn check_remote(remote: Remote, stop: CancellationToken) -> Result<()> {
+/// The remote's branches, if it would take a push from us.
+pub(super) async fn check_remote(remote: Remote, stop: CancellationToken) -> Result<Branches> {
     let server = blocking(move || Server::new(&remote, stop)).await?;
     // What is refused now is refused for the credential or the address; a network that is down is neither.
     let check = |server: &mut Server| match server.check_push() {
         Err(Fault::Final(error)) => Err(Fault::Final(error.kind(crate::error::Kind::Configuration))),
         other => other,
     };
-    persist(server, check).await
+    Ok(persist(server, check).await?.branches())
 }
 
 /// Repeats blocking work on a thread for such until it ends, or the policy does.
@@ -129,7 +75,7 @@ where
             Err(Fault::Final(error)) => Attempt::Final(Err(error)),
             Err(Fault::Passing(error)) => {
                 if number < POLICY.attempts {
-                    warn!("{}; trying again", crate::error::chain(&error));
+                    warn!("{}; trying again", chain(&error));
                 }
                 Attempt::Passing(error, None)
             }
@@ -153,6 +99,8 @@ struct Job {
     server: Server,
     /// The last commit that was sent: after a cut connection it may have arrived all the same.
     sent: Option<(String, Oid, Option<Oid>)>,
+    /// How often a branch moved under a push.
+    moves: usize,
 }
 
 impl Job {
@@ -167,18 +115,33 @@ impl Job {
         let server = Server::new(remote, stop.clone())?;
         let clone = open(&checkout.root)?;
         let head = Oid::from_str(&checkout.commit).context("odd commit hash")?;
-        outputs::check(&clone, &checkout.root, &publication.outputs)?;
-        let scratch = Scratch::new(&clone, &checkout.root)?;
+        outputs::check(&clone, &checkout.root, &publication.outputs)
+            .map_err(|error| error.leaves("the outputs, in the clone; nothing was committed"))?;
+        let scratch = Scratch::new(&clone)?;
         let mut blobs = Blobs::new(scratch.file("blobs")?, stop);
         let base = clone.find_commit(head).and_then(|commit| commit.tree());
         let base = base.context("cannot read the pipeline's commit")?;
-        let outputs = outputs::pack(&scratch, &checkout.root, &publication.outputs, &base, &mut blobs)?;
-        Ok(Self { publication, head, scratch, blobs, outputs, server, sent: None })
+        let tracks_executable_bit = scratch.tracks_executable_bit();
+        let work_tree = WorkTree { clone: &clone, root: &checkout.root, base, tracks_executable_bit };
+        let outputs = work_tree.pack(&publication.outputs, &mut blobs)?;
+        Ok(Self { publication, head, scratch, blobs, outputs, server, sent: None, moves: 0 })
     }
 
     fn attempt(&mut self) -> Result<Published, Fault> {
+        loop {
+            let moves = self.moves;
+            match self.attempt_once() {
+                Err(Fault::Passing(error)) if (moves + 1..MOST_MOVES).contains(&self.moves) => {
+                    info!("{}; merging again", chain(&error));
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn attempt_once(&mut self) -> Result<Published, Fault> {
         let refs = self.server.refs()?;
-        match self.publication.destination.clone() {
+        let (branch, target, aside) = match self.publication.destination.clone() {
             Destination::PullRequest { branch, target } => {
                 let target = target.or_else(|| refs.default_branch.clone()).ok_or_else(|| {
                     Error::new("the remote names no default branch").hint("set TARGET_BRANCH")
@@ -188,47 +151,101 @@ impl Job {
                         .hint("choose another BRANCH, or PUBLISH: push")
                         .into());
                 }
-                self.deliver(&refs, &branch, target)
+                (branch, target, None)
             }
-            Destination::Push { branch, fallback_branch } => {
-                let tip = refs.branch(&branch).unwrap_or(self.head);
-                self.fetch(&refs, tip)?;
-                let conflicts =
-                    if self.arrived(&refs, &branch).is_some() { Vec::new() } else { self.conflicts(tip)? };
-                if conflicts.is_empty() {
-                    return self.deliver(&refs, &branch.clone(), branch);
-                }
-                let pushed = self.deliver(&refs, &fallback_branch, branch.clone())?;
-                Err(conflict(&branch, &fallback_branch, &conflicts, &pushed).into())
+            Destination::Push { branch, fallback_branch } => (branch.clone(), branch, Some(fallback_branch)),
+        };
+        match self.deliver(&refs, &branch, &target)? {
+            Delivery::Done(published) => Ok(published),
+            Delivery::Conflict(conflict) => {
+                Err(self.set_aside(&refs, &branch, aside.as_deref(), &conflict)?.into())
             }
         }
     }
 
-    fn deliver(&mut self, refs: &Refs, branch: &str, target: String) -> Result<Published, Fault> {
+    fn deliver(&mut self, refs: &Refs, branch: &str, target: &str) -> Result<Delivery, Fault> {
         if let Some((commit, parent)) = self.arrived(refs, branch) {
-            let baseline = self.baseline(refs, &target, parent);
-            return Ok(pushed(branch, target, commit, parent.is_some(), baseline));
+            let baseline = self.baseline(refs, target, parent);
+            return Ok(Delivery::Done(pushed(branch, target, commit, parent.is_some(), baseline)));
+        }
+        if let Some(other) = refs.branches().obstacle(branch) {
+            return Ok(Delivery::Conflict(Conflict::Name(other.to_owned())));
         }
         let old = refs.branch(branch);
+        let merged = self.merged(refs, branch, old.unwrap_or(self.head))?;
+        if !merged.conflicts.is_empty() {
+            return Ok(Delivery::Conflict(Conflict::Files(merged.conflicts)));
+        }
+        let baseline = self.baseline(refs, target, old.filter(|_| branch == target));
+        tell(branch, &merged);
         let parent = old.unwrap_or(self.head);
-        self.fetch(refs, parent)?;
-        let baseline = self.baseline(refs, &target, old.filter(|_| branch == target));
-        let Some(commit) = self.scratch.commit(parent, &self.outputs, &self.publication)? else {
+        let Some(commit) = self.scratch.commit(parent, merged, &self.publication)? else {
             info!("{branch}: the outputs are there already, unchanged");
-            let tip = old.filter(|_| !self.has_outputs(refs, &target)).map(|id| id.to_string());
-            return Ok(Published::Unchanged { target, tip, baseline });
+            let tip = old.filter(|_| !self.has_outputs(refs, target)).map(|id| id.to_string());
+            let target = target.to_owned();
+            return Ok(Delivery::Done(Published::Unchanged { target, tip, baseline }));
         };
         let id = commit.id;
         self.push(branch, old, &commit)?;
         info!("pushed {} to {branch}", &id.to_string()[..12]);
-        Ok(pushed(branch, target, id, old.is_some(), baseline))
+        Ok(Delivery::Done(pushed(branch, target, id, old.is_some(), baseline)))
+    }
+
+    /// Brings the work to a branch of its own, which has nobody else's, and says so as an error.
+    fn set_aside(
+        &mut self,
+        refs: &Refs,
+        branch: &str,
+        first: Option<&str>,
+        conflict: &Conflict,
+    ) -> Result<Error, Fault> {
+        let branches = refs.branches();
+        let base = first.unwrap_or(branch);
+        let free = first.filter(|name| branches.obstacle(name).is_none()).map(str::to_owned);
+        for name in free.into_iter().chain(branches.names_beside(base)) {
+            let own = match refs.branch(&name) {
+                None => true,
+                Some(_) if self.arrived(refs, &name).is_some() => true,
+                Some(tip) => self.history(refs, &name, tip)?.is_all_own(),
+            };
+            if own && let Delivery::Done(published) = self.deliver(refs, &name, branch)? {
+                return Ok(conflict.error(branch, &name, &published));
+            }
+        }
+        Err(conflict.without_branch(branch).into())
+    }
+
+    /// The outputs as they go on top of `tip`, the end of `branch`.
+    fn merged(&self, refs: &Refs, branch: &str, tip: Oid) -> Result<Merged, Fault> {
+        self.fetch(refs, tip)?;
+        let repository = self.scratch.repository();
+        let tree = |id, what| repository.find_commit(id).and_then(|commit| commit.tree()).context(what);
+        let base = tree(self.head, "cannot read the pipeline's commit")?;
+        let sides = Sides { repository, base, tip: tree(tip, "cannot read the branch's tip")? };
+        let differ = sides.differ(&self.outputs);
+        let history = if differ { self.history(refs, branch, tip)? } else { History::default() };
+        Ok(sides.merge(&self.outputs, &history)?)
+    }
+
+    /// What happened on `branch` since the pipeline's commit. A tip is fetched without its history, which few runs need.
+    fn history(&self, refs: &Refs, branch: &str, tip: Oid) -> Result<History<'_>, Fault> {
+        self.fetch(refs, tip)?;
+        let (repository, identity) = (self.scratch.repository(), &self.publication.identity);
+        let read = || History::read(repository, self.head, tip, self.publication.seen.tip(branch), identity);
+        let history = read()?;
+        if history.is_complete {
+            return Ok(history);
+        }
+        self.server.fetch(&self.scratch, refs, self.head, Depth { tip, commits: history::MOST_COMMITS })?;
+        Ok(read()?)
     }
 
     /// Whether a branch has these outputs already, as the target has once the pull request was merged.
     fn has_outputs(&self, refs: &Refs, branch: &str) -> bool {
         let Some(tip) = refs.branch(branch) else { return false };
-        self.fetch(refs, tip).is_ok()
-            && self.scratch.commit(tip, &self.outputs, &self.publication).is_ok_and(|commit| commit.is_none())
+        let merged = self.merged(refs, branch, tip).ok().filter(|merged| merged.conflicts.is_empty());
+        let commit = |merged| self.scratch.commit(tip, merged, &self.publication);
+        merged.is_some_and(|merged| commit(merged).is_ok_and(|commit| commit.is_none()))
     }
 
     fn push(&mut self, branch: &str, old: Option<Oid>, commit: &Commit) -> Result<(), Fault> {
@@ -238,6 +255,7 @@ impl Job {
         match self.server.push(&update, &pack)? {
             Answer::Taken => Ok(()),
             Answer::Moved => {
+                self.moves += 1;
                 Err(Fault::Passing(Error::new(format!("{branch} moved on the remote meanwhile"))))
             }
             Answer::Refused(why) => Err(refused(branch, &why).into()),
@@ -253,20 +271,11 @@ impl Job {
     fn fetch(&self, refs: &Refs, tip: Oid) -> Result<(), Fault> {
         // Looked for by its tree: a shallow clone may name a commit that it does not hold.
         let here = self.scratch.repository().find_commit(tip).and_then(|commit| commit.tree()).is_ok();
-        if here { Ok(()) } else { self.server.fetch(&self.scratch, refs, self.head, tip) }
-    }
-
-    /// The outputs that the branch changed since the pipeline's commit, otherwise than we do.
-    fn conflicts(&self, tip: Oid) -> Result<Vec<PathBuf>> {
-        let tree = |id| self.scratch.repository().find_commit(id).and_then(|commit| commit.tree());
-        let base = tree(self.head).context("cannot read the pipeline's commit")?;
-        let tip = tree(tip).context("cannot read the branch's tip")?;
-        let differs = |output: &&Output| {
-            let theirs = tip.get_path(&output.path).ok().map(|entry| entry.id());
-            let before = base.get_path(&output.path).ok().map(|entry| entry.id());
-            theirs != before && theirs != Some(output.id)
-        };
-        Ok(self.outputs.iter().filter(differs).map(|output| output.path.clone()).collect())
+        if here {
+            Ok(())
+        } else {
+            self.server.fetch(&self.scratch, refs, self.head, Depth { tip, commits: 1 })
+        }
     }
 
     /// The wanted files at `at`, or at the target's tip. For a comparison in a report only: a failure is not worth the model.
@@ -276,13 +285,13 @@ impl Job {
             return BTreeMap::new();
         };
         if let Err(Fault::Passing(error) | Fault::Final(error)) = self.fetch(refs, tip) {
-            warn!("no values of {target} to compare with: {}", crate::error::chain(&error));
+            warn!("no values of {target} to compare with: {}", chain(&error));
             return BTreeMap::new();
         }
         let read = |path: &PathBuf| match read_at(self.scratch.repository(), tip, path) {
             Ok(content) => Some((path.clone(), content?)),
             Err(error) => {
-                warn!("no values of {target} to compare with: {}", crate::error::chain(&error));
+                warn!("no values of {target} to compare with: {}", chain(&error));
                 None
             }
         };
@@ -290,44 +299,36 @@ impl Job {
     }
 }
 
+/// Says what was not simply taken from the outputs.
+fn tell(branch: &str, merged: &Merged) {
+    let names = |paths: &[PathBuf]| {
+        paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    };
+    if !merged.from_both.is_empty() {
+        info!("merged with what others pushed to {branch} meanwhile: {}", names(&merged.from_both));
+    }
+    if !merged.left_alone.is_empty() {
+        info!(
+            "left as they are on {branch}, since this run did not change them: {}",
+            names(&merged.left_alone)
+        );
+    }
+}
+
 fn pushed(
     branch: &str,
-    target: String,
+    target: &str,
     commit: Oid,
     updated_existing: bool,
     baseline: BTreeMap<PathBuf, Vec<u8>>,
 ) -> Published {
     Published::Pushed {
         branch: branch.to_owned(),
-        target,
+        target: target.to_owned(),
         commit: commit.to_string(),
         updated_existing,
         baseline,
     }
-}
-
-fn conflict(branch: &str, fallback: &str, files: &[PathBuf], pushed: &Published) -> Error {
-    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    let files = files.join(", ");
-    let commit = match pushed {
-        Published::Pushed { commit, .. } => format!("commit {commit} of "),
-        Published::Unchanged { .. } => String::new(),
-    };
-    Error::new(format!(
-        "cannot push to {branch}: it changed the same files since the pipeline's commit: {files}"
-    ))
-    .leaves(format!("the new files, in {commit}branch {fallback} of the remote"))
-    .hint(format!("merge {fallback} into {branch} by a pull request, or run the pipeline again"))
-}
-
-fn refused(branch: &str, why: &str) -> Error {
-    let hint = if why.contains("missing necessary objects") {
-        "the clone has commits that the remote lacks: let the step that makes them push them before this one"
-    } else {
-        "if the branch is protected, use PUBLISH: pull-request; otherwise look that the token may write \
-         (scope repository:write), or ask an administrator about the rule that answered"
-    };
-    Error::new(format!("the remote refused the push to {branch}: {why}")).hint(hint)
 }
 
 fn check_branches(destination: &Destination) -> Result<()> {

@@ -4,7 +4,7 @@
 //! of a shallow clone as long as it knows where history ends, so the list of those commits is copied. Working in the
 //! clone itself was rejected: a fetch would rewrite `.git/shallow` and a kill could leave references behind.
 
-use super::{outputs::Output, publish::Publication};
+use super::{merge::Merged, publication::Publication};
 use crate::error::{Context, Error, Result};
 use git2::{ObjectType, Oid, Repository, RepositoryInitOptions, Signature, build::TreeUpdateBuilder};
 use std::{
@@ -32,7 +32,7 @@ pub(super) struct Scratch {
 
 impl Scratch {
     /// Makes it anew; what a killed run left there is removed.
-    pub(super) fn new(clone: &Repository, root: &Path) -> Result<Self> {
+    pub(super) fn new(clone: &Repository) -> Result<Self> {
         let directory = clone.path().join(DIRECTORY);
         let context = || format!("cannot make a scratch repository in {}", directory.display());
         fs::create_dir_all(&directory).with_context(context)?;
@@ -44,17 +44,13 @@ impl Scratch {
         let mut options = RepositoryInitOptions::new();
         options.bare(true).no_reinit(true).external_template(false).mkpath(true);
         let repository = Repository::init_opts(&path, &options).with_context(context)?;
-        for file in ["shallow", "info/attributes"] {
-            if clone.commondir().join(file).exists() {
-                fs::create_dir_all(path.join("info")).with_context(context)?;
-                fs::copy(clone.commondir().join(file), path.join(file)).with_context(context)?;
-            }
+        if clone.commondir().join("shallow").exists() {
+            fs::copy(clone.commondir().join("shallow"), path.join("shallow")).with_context(context)?;
         }
         let file_mode = clone.config().and_then(|config| config.get_bool("core.filemode")).unwrap_or(true);
-        let scratch =
-            Self { repository, directory: directory.clone(), tracks_executable_bit: file_mode, _lock: lock };
+        let tracks_executable_bit = file_mode;
+        let scratch = Self { repository, directory: directory.clone(), tracks_executable_bit, _lock: lock };
         scratch.borrow_objects(clone.commondir())?;
-        scratch.repository.set_workdir(root, false).with_context(context)?;
         Ok(scratch)
     }
 
@@ -101,20 +97,19 @@ impl Scratch {
         Ok(walk.take(64).filter_map(Result::ok).collect())
     }
 
-    /// Commits the outputs on top of `parent`, or `None` where that changes nothing.
+    /// Commits merged outputs on top of `parent`, or `None` where that changes nothing.
     pub(super) fn commit(
         &self,
         parent: Oid,
-        outputs: &[Output],
+        merged: Merged,
         publication: &Publication,
     ) -> Result<Option<Commit>> {
         let repository = &self.repository;
         let parent = repository.find_commit(parent).context("cannot read the parent commit")?;
         let base = parent.tree().context("cannot read the parent's tree")?;
         let mut update = TreeUpdateBuilder::new();
-        for output in outputs {
-            output.check_place(&base)?;
-            update.upsert(output.path.as_path(), output.id, output.mode);
+        for (path, id, mode) in &merged.files {
+            update.upsert(path.as_path(), *id, *mode);
         }
         let tree = update.create_updated(repository, &base).context("cannot make the tree")?;
         if tree == base.id() {
@@ -127,7 +122,7 @@ impl Scratch {
             .commit(None, &signature, &signature, &publication.message, &tree, &[&parent])
             .context("cannot make the commit")?;
         let mut new = BTreeMap::from([(id, ObjectType::Commit), (tree.id(), ObjectType::Tree)]);
-        for directory in outputs.iter().flat_map(|output| output.path.ancestors().skip(1)) {
+        for directory in merged.files.iter().flat_map(|(path, ..)| path.ancestors().skip(1)) {
             if !directory.as_os_str().is_empty() {
                 let entry = tree.get_path(directory).context("cannot read the tree")?;
                 if base.get_path(directory).ok().is_none_or(|old| old.id() != entry.id()) {
@@ -137,8 +132,10 @@ impl Scratch {
         }
         let odb = repository.odb().context("cannot read the new objects")?;
         let read = |(id, kind)| odb.read(id).map(|object| (kind, object.data().to_vec()));
-        let objects: Result<_, _> = new.into_iter().map(read).collect();
-        Ok(Some(Commit { id, objects: objects.context("cannot read the new objects")? }))
+        let objects: Result<Vec<_>, _> = new.into_iter().map(read).collect();
+        let mut objects = objects.context("cannot read the new objects")?;
+        objects.extend(merged.contents.into_iter().map(|content| (ObjectType::Blob, content)));
+        Ok(Some(Commit { id, objects }))
     }
 }
 

@@ -20,7 +20,8 @@ async fn a_new_branch_has_one_commit_with_exactly_the_outputs() {
     assert_eq!(world.bare.head("main").unwrap(), head);
     assert_eq!(world.count(BRANCH), 61);
     let text = world.bare.git(&["log", "-1", "--format=%an|%ae|%cn|%B", BRANCH]);
-    assert_eq!(text, "trainspot|ci@example.com|trainspot|Retrain [skip ci]\n\nTrained-on: m5.2xlarge");
+    let trailers = publication(pull_request()).identity.trailers().join("\n");
+    assert_eq!(text, format!("trainspot|ci@example.com|trainspot|Retrain [skip ci]\n\n{trailers}"));
 }
 
 #[tokio::test]
@@ -36,7 +37,7 @@ async fn a_rerun_adds_a_commit_or_finds_nothing_to_do() {
     assert_eq!(world.bare.head(BRANCH).as_ref(), Some(&first));
 
     world.write("model/forest.bin", b"forest 2");
-    let (second, _, existed) = pushed(world.publish(pull_request()).await);
+    let (second, _, existed) = pushed(world.publish_again(pull_request()).await);
     assert!(existed);
     assert_eq!(world.bare.git(&["rev-parse", &format!("{second}^")]), first);
     assert_eq!(world.changes(&second), ["M\tmodel/forest.bin"]);
@@ -58,7 +59,7 @@ async fn somebody_elses_commit_on_the_branch_is_kept() {
     pushed(world.publish(pull_request()).await);
     let theirs = world.bare.commit(BRANCH, "by hand", &[("notes.md", b"n"), ("model/deep/er.txt", b"d")]);
     world.write("model/forest.bin", b"forest 2");
-    let (ours, ..) = pushed(world.publish(pull_request()).await);
+    let (ours, ..) = pushed(world.publish_again(pull_request()).await);
     assert_eq!(world.bare.git(&["rev-parse", &format!("{ours}^")]), theirs);
     assert_eq!(world.changes(&ours), ["M\tmodel/forest.bin"]);
 }
@@ -200,13 +201,34 @@ async fn a_directory_on_this_machine_can_be_the_remote() {
     for url in [path.clone(), format!("file://{path}")] {
         let remote = Remote { url, access: Access::Anonymous };
         world.write("model/forest.bin", remote.url.as_bytes());
-        let (commit, ..) = pushed(world.publish_to(&remote, publication(pull_request())).await);
+        let again = Publication { seen: remote.check().await.unwrap(), ..publication(pull_request()) };
+        let (commit, ..) = pushed(world.publish_to(&remote, again).await);
         assert_eq!(world.bare.head(BRANCH).as_ref(), Some(&commit));
         assert_eq!(world.bare.file(&commit, "model/forest.bin").unwrap(), remote.url.as_bytes());
         world.bare.commit("main", "meanwhile", &[("other.txt", remote.url.as_bytes())]);
     }
     let remote = Remote { url: path, access: Access::Anonymous };
     let (commit, ..) = pushed(world.publish_to(&remote, publication(push())).await);
+    assert_eq!(world.bare.head("main"), Some(commit));
+}
+
+#[tokio::test]
+async fn a_branch_that_another_push_has_locked_is_tried_again() {
+    let world = World::new();
+    let lock = world.bare.path().join("refs/heads/main.lock");
+    fs::write(&lock, b"").unwrap();
+    let remote = Remote { url: world.bare.path().display().to_string(), access: Access::Anonymous };
+    let publishing = world.publish_to(&remote, publication(push()));
+    let unlocking = async {
+        // Once the publication is at work, and the lock is in its way.
+        while !exists(&world.clone().join(".git/trainspot/repository/blobs")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        fs::remove_file(&lock).unwrap();
+    };
+    let (published, ()) = tokio::join!(publishing, unlocking);
+    let (commit, ..) = pushed(published);
     assert_eq!(world.bare.head("main"), Some(commit));
 }
 

@@ -56,19 +56,24 @@ async fn files_over_the_limit_all_of_them_at_once() {
     large.outputs.extend(["model/a.bin", "model/b.bin", "model/c.bin"].map(PathBuf::from));
     let text = failed(world.publish_to(&world.by_token(), large).await).render();
     assert!(text.starts_with("model/a.bin (101 MB), model/b.bin (200 MB): Bitbucket refuses"), "{text}");
-    assert!(text.contains("DVC") && text.contains("LFS"), "{text}");
+    assert!(text.contains("DVC_OUTPUTS"), "{text}");
 }
 
 #[tokio::test]
-async fn an_output_in_the_place_of_a_directory_or_below_a_file() {
-    let world = World::new();
-    world.bare.commit(BRANCH, "a directory", &[("model/forest.bin/x", b"x")]);
-    let text = failed(world.publish(pull_request()).await).render();
-    assert!(text.contains("model/forest.bin is a directory in the branch"), "{text}");
-    let world = World::new();
-    world.bare.commit(BRANCH, "a file", &[("model", b"x")]);
-    let text = failed(world.publish(pull_request()).await).render();
-    assert!(text.contains("model is a file in the branch"), "{text}");
+async fn an_output_in_the_place_of_a_directory_or_below_a_file_of_the_pipelines_commit() {
+    let cases = [("model/forest.bin/x", "model/forest.bin is a directory"), ("model", "model is a file")];
+    for (path, why) in cases {
+        let world = World::with_files(&[(path, b"x")]);
+        // The training put its file in the place of what was there.
+        world.git_in_clone(&["rm", "--quiet", "-r", "model"]);
+        world.write("model/forest.bin", b"forest 1");
+        world.write("model/metrics.json", b"{}");
+        let text = failed(world.publish(pull_request()).await).render();
+        assert!(
+            text.contains(&format!("cannot commit model/forest.bin: {why} in the pipeline's commit")),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -20,9 +20,10 @@ async fn both_kinds_of_token_and_the_proxy_are_let_in() {
         Remote { url: world.fake.http_origin(), access: proxy },
     ];
     for (number, remote) in remotes.iter().enumerate() {
-        remote.check().await.unwrap();
+        let seen = remote.check().await.unwrap();
         world.write("model/forest.bin", format!("forest {number}").as_bytes());
-        let (commit, ..) = pushed(world.publish_to(remote, publication(pull_request())).await);
+        let publication = Publication { seen, ..publication(pull_request()) };
+        let (commit, ..) = pushed(world.publish_to(remote, publication).await);
         assert_eq!(world.bare.head(BRANCH), Some(commit));
     }
     assert_eq!(world.count(BRANCH), 63);

@@ -24,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::link::{Agent, Link};
 use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
-use crate::repo::Checkout;
+use crate::repo::{Branches, Checkout};
 use crate::transfer::{Entry, Header};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -91,9 +91,9 @@ async fn run_on<C: Compute>(
     let run = run_id(config);
     let checked = async {
         let checks = (publish::check_access(config, clone), compute.prepare(), compute.find(&run));
-        tokio::try_join!(checks.0, checks.1, checks.2).map(|((), (), found)| found)
+        tokio::try_join!(checks.0, checks.1, checks.2).map(|(seen, (), found)| (seen, found))
     };
-    let found = unless_stopped(shutdown, "looking at the remote", checked).await?;
+    let (seen, found) = unless_stopped(shutdown, "looking at the remote", checked).await?;
     let home = RefCell::default();
     let training = Training {
         spec: spec(config, train, clone.commit()),
@@ -137,7 +137,7 @@ async fn run_on<C: Compute>(
         Err(error)
     } else {
         let home = home.take();
-        let published = published(config, clone, &finished, &home, start);
+        let published = published(config, clone, seen, &finished, &home, start);
         unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
     };
     // It costs nothing, and a later run's sweep finds it: no reason to fail.
@@ -152,6 +152,7 @@ async fn run_on<C: Compute>(
 async fn published(
     config: &Config,
     clone: &Checkout,
+    seen: Branches,
     finished: &Finished<Trained>,
     home: &Home,
     start: Instant,
@@ -170,7 +171,7 @@ async fn published(
         }),
         total: start.elapsed(),
     };
-    publish::publish(config, clone, made).await
+    publish::publish(config, clone, seen, made).await
 }
 
 /// What is safe of a training's outputs.

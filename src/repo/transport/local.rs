@@ -8,6 +8,10 @@ use crate::{
 use git2::ErrorCode;
 use std::{io, path::Path};
 
+/// What libgit2 says where a branch is not, or not for long, what it was.
+const MOVED: [ErrorCode; 4] =
+    [ErrorCode::Modified, ErrorCode::Exists, ErrorCode::NotFound, ErrorCode::Locked];
+
 pub(super) fn refs(path: &Path) -> Result<Refs> {
     let remote = open(path)?;
     let mut refs = Refs::default();
@@ -51,11 +55,8 @@ pub(super) fn push(path: &Path, update: &Update, pack: &Pack) -> Result<Answer> 
     };
     match moved {
         Ok(_) => Ok(Answer::Taken),
-        Err(error)
-            if matches!(error.code(), ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound) =>
-        {
-            Ok(Answer::Moved)
-        }
+        // Who holds the branch's lock is about to move it.
+        Err(error) if MOVED.contains(&error.code()) => Ok(Answer::Moved),
         Err(error) => Err(Error::new(format!("cannot move {name} of the remote")).source(error)),
     }
 }

@@ -27,7 +27,7 @@ mod local;
 mod packet;
 mod smart;
 
-use super::{pack::Pack, scratch::Scratch};
+use super::{Branches, pack::Pack, scratch::Scratch};
 use crate::error::{Error, Kind, Result};
 use git2::Oid;
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -102,9 +102,22 @@ impl Refs {
         self.ids.get(&format!("refs/heads/{name}")).copied()
     }
 
+    pub(super) fn branches(&self) -> Branches {
+        Branches::new(&self.ids)
+    }
+
     fn can(&self, capability: &str) -> bool {
         self.capabilities.iter().any(|known| known == capability)
     }
+}
+
+/// How much of a branch's history to fetch.
+#[derive(Clone, Copy)]
+pub(super) struct Depth {
+    /// The newest commit.
+    pub(super) tip: Oid,
+    /// How many commits, that one included.
+    pub(super) commits: usize,
 }
 
 /// A reference's move from `old`, or from nothing, to `new`.
@@ -158,18 +171,21 @@ impl Server {
         }
     }
 
-    /// Whether a push would be let in.
-    pub(super) fn check_push(&self) -> Result<(), Fault> {
+    /// The branches, if a push would be let in.
+    pub(super) fn check_push(&self) -> Result<Refs, Fault> {
         match self {
             Self::Http(smart) => smart.check_push(),
-            Self::Local(path) => Ok(local::check_push(path)?),
+            Self::Local(path) => {
+                local::check_push(path)?;
+                Ok(local::refs(path)?)
+            }
         }
     }
 
-    /// Makes the commit `tip`, its trees and its small files readable in the scratch repository.
-    pub(super) fn fetch(&self, scratch: &Scratch, refs: &Refs, head: Oid, tip: Oid) -> Result<(), Fault> {
+    /// Makes commits, their trees and their small files readable in the scratch repository.
+    pub(super) fn fetch(&self, scratch: &Scratch, refs: &Refs, head: Oid, what: Depth) -> Result<(), Fault> {
         match self {
-            Self::Http(smart) => smart.fetch(scratch, refs, head, tip),
+            Self::Http(smart) => smart.fetch(scratch, refs, head, what),
             Self::Local(path) => Ok(local::fetch(path, scratch)?),
         }
     }

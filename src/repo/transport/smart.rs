@@ -1,6 +1,6 @@
 //! Git's smart protocol, version 0, stateless: as much of it as one commit on top of a known one needs.
 
-use super::{Answer, Fault, Refs, Update, http::Http, packet};
+use super::{Answer, Depth, Fault, Refs, Update, http::Http, packet};
 use crate::{
     error::{Context, Error, Result},
     repo::{SMALL, pack::Pack, scratch::Scratch},
@@ -40,8 +40,8 @@ impl Smart {
         self.advertised(UPLOAD)
     }
 
-    pub(super) fn check_push(&self) -> Result<(), Fault> {
-        self.advertised(RECEIVE).map(drop)
+    pub(super) fn check_push(&self) -> Result<Refs, Fault> {
+        self.advertised(RECEIVE)
     }
 
     fn advertised(&self, service: &str) -> Result<Refs, Fault> {
@@ -49,9 +49,10 @@ impl Smart {
         read_refs(&mut reader, service).map_err(|error| broken("cannot list the remote's branches", error))
     }
 
-    /// Fetches `tip` alone, without its history, as a difference from what the clone has.
-    pub(super) fn fetch(&self, scratch: &Scratch, refs: &Refs, head: Oid, tip: Oid) -> Result<(), Fault> {
-        let request = fetch_request(refs, tip, &scratch.shallow()?, &scratch.haves(head)?);
+    /// Fetches so much of a branch and no more, as a difference from what the clone has.
+    pub(super) fn fetch(&self, scratch: &Scratch, refs: &Refs, head: Oid, what: Depth) -> Result<(), Fault> {
+        let tip = what.tip;
+        let request = fetch_request(refs, what, &scratch.shallow()?, &scratch.haves(head)?);
         let length = request.len() as u64;
         let mut reader = self.http.post(UPLOAD, request.into(), length, Arc::default())?;
         let failed = |error| broken(&format!("cannot fetch {tip}"), error);
@@ -115,7 +116,8 @@ fn read_refs(from: &mut impl Read, service: &str) -> io::Result<Refs> {
 }
 
 /// Bases of deltas may stay away (`thin-pack`): we have them. Large files may too: no report compares them.
-fn fetch_request(refs: &Refs, tip: Oid, shallow: &[Oid], haves: &[Oid]) -> Vec<u8> {
+fn fetch_request(refs: &Refs, what: Depth, shallow: &[Oid], haves: &[Oid]) -> Vec<u8> {
+    let Depth { tip, commits } = what;
     let mut request = Vec::new();
     let filter = if refs.can("filter") { " filter" } else { "" };
     let wanted = format!("want {tip} side-band-64k ofs-delta thin-pack no-progress{filter}\n");
@@ -123,7 +125,7 @@ fn fetch_request(refs: &Refs, tip: Oid, shallow: &[Oid], haves: &[Oid]) -> Vec<u
     for cut in shallow {
         packet::write(&mut request, &format!("shallow {cut}\n"));
     }
-    packet::write(&mut request, "deepen 1\n");
+    packet::write(&mut request, &format!("deepen {commits}\n"));
     if !filter.is_empty() {
         packet::write(&mut request, &format!("filter blob:limit={SMALL}\n"));
     }
