@@ -1,12 +1,21 @@
 //! Whole runs, by what they publish: beside other steps, through git's attributes, and in words.
 
-use crate::support::{Access, Scene, exists};
+use crate::support::{Access, Run, Scene, exists};
 
 fn scene(files: &[(&str, &str)]) -> Scene {
     let mut scene = Scene::new(Access::Token, files);
     scene.set("TRAIN_COMMAND", "mkdir -p model; echo training; echo $RANDOM > model/m.bin");
     scene.set("OUTPUTS", "model/m.bin");
     scene
+}
+
+/// That it was refused before anything was trained.
+fn refused(run: Run, words: &[&str]) {
+    let run = run.expect(2);
+    assert!(!run.out.contains("training\n"), "it trained: {}", run.out);
+    for word in words {
+        assert!(run.out.contains(word), "{word} in {}", run.out);
+    }
 }
 
 #[test]
@@ -83,6 +92,26 @@ fn two_clones_outside_pipelines_are_two_steps() {
 }
 
 #[test]
+fn filters_are_refused_before_the_training_for_paths_patterns_and_pointers() {
+    let attributes = "secret/** filter=git-crypt diff=git-crypt\n*.h5 filter=lfs -text\n/dvc/*.dvc filter=git-crypt\n*.txt working-tree-encoding=UTF-16\n";
+    for (outputs, token) in [
+        ("secret/key.bin", "filter=git-crypt"),
+        ("secret/**", "filter=git-crypt"),
+        ("secret/", "filter=git-crypt"),
+        ("model/*.h5", "filter=lfs"),
+        ("model/net.h5", "filter=lfs"),
+        ("notes.txt", "working-tree-encoding=UTF-16"),
+    ] {
+        let mut scene = scene(&[(".gitattributes", attributes)]);
+        refused(scene.set("OUTPUTS", outputs).run(), &[token, ".gitattributes", "cannot commit", "Next: "]);
+    }
+    let mut scene = scene(&[(".gitattributes", attributes)]);
+    let store = scene.scratch().display().to_string();
+    scene.set("DVC_OUTPUTS", "dvc/m.bin").set("DVC_REMOTE", &store);
+    refused(scene.run(), &["dvc/m.bin.dvc", "filter=git-crypt"]);
+}
+
+#[test]
 fn a_filter_that_only_the_training_brings_is_refused_before_anything_is_committed() {
     let mut scene = scene(&[]);
     let command = "mkdir -p model; echo s > model/s.key; echo '*.key filter=vault' > .gitattributes";
@@ -91,4 +120,49 @@ fn a_filter_that_only_the_training_brings_is_refused_before_anything_is_committe
     assert!(run.out.contains("Still there: the outputs, in the clone; nothing was committed"), "{}", run.out);
     assert!(exists(scene.clone().join("model/s.key")));
     assert_eq!(scene.remote.head(&scene.branch()), None);
+}
+
+#[test]
+fn a_branch_that_cannot_be_made_is_refused_before_the_training() {
+    for (there, wanted) in
+        [("models", "models/churn"), ("models/churn", "models"), ("models/churn/v1", "models/churn")]
+    {
+        let mut scene = scene(&[]);
+        scene.remote.git(&["branch", there, "main"]);
+        refused(scene.set("BRANCH", wanted).run(), &[there, wanted, "BRANCH"]);
+    }
+    let scene = scene(&[]);
+    scene.remote.git(&["branch", "trainspot", "main"]);
+    refused(scene.run(), &["trainspot/main-", "a branch trainspot"]);
+}
+
+#[test]
+fn a_direct_push_is_not_kept_by_a_name_that_it_may_never_need() {
+    let mut scene = scene(&[]);
+    scene.remote.git(&["branch", "trainspot", "main"]);
+    scene.set("PUBLISH", "push").run().expect(0);
+    refused(scene.set("TARGET_BRANCH", "main/models").run(), &["main/models", "TARGET_BRANCH"]);
+}
+
+#[test]
+fn a_branch_that_is_its_own_target_is_refused_before_the_training() {
+    let mut scene = scene(&[]);
+    refused(scene.set("BRANCH", "main").run(), &["it cannot be merged into itself", "PUBLISH: push"]);
+}
+
+#[test]
+fn an_output_that_is_too_large_already_is_refused_before_the_training() {
+    let mut scene = scene(&[(".gitignore", "*.ckpt\n")]);
+    let large = |path: &str| {
+        let path = scene.clone().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::File::create(path).unwrap().set_len(100_000_001).unwrap();
+    };
+    large("model/m.bin");
+    // Neither is sent to the machine, nor an output by name.
+    large("model/old.ckpt");
+    refused(scene.run(), &["model/m.bin (101 MB)", "DVC_OUTPUTS"]);
+    std::fs::remove_file(scene.clone().join("model/m.bin")).unwrap();
+    scene.set("OUTPUTS", "model/**").run().expect(0);
+    refused(scene.set("OUTPUTS", "model/old.ckpt").run(), &["model/old.ckpt (101 MB)"]);
 }

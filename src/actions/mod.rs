@@ -3,6 +3,7 @@
 mod announce;
 mod job;
 mod kept;
+mod precheck;
 mod publish;
 mod reporting;
 mod runner;

@@ -3,7 +3,7 @@
 use super::announce::{self, Bitbucket, Pushed};
 use super::reporting::{self, Facts};
 use super::train::Losses;
-use super::{kept, run_id};
+use super::{kept, precheck, run_id};
 use crate::agent::Wanted;
 use crate::bitbucket::Credential;
 use crate::config::{Config, Pipeline, PublishMode};
@@ -44,6 +44,7 @@ pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
     let clone = checkout(config)?;
     let order = kept::order(config, &clone, kept::Where::Clone)?;
+    precheck::outputs(config, &clone, None)?;
     let seen = check_access(config, &clone).await?;
     let mut matches = find(&config.clone_dir, &config.outputs)?;
     if !matches.unmatched.is_empty() {
@@ -173,9 +174,10 @@ pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<Br
     if config.publish.mode == PublishMode::None {
         return Ok(Branches::default());
     }
-    destination(config, clone)?;
+    let destination = destination(config, clone)?;
     let remote = remote(config, clone)?;
     let branches = remote.check().await?;
+    check_name(&destination, &branches)?;
     match Bitbucket::of(config) {
         Some(bitbucket) => bitbucket.say_what_is_missing(config.publish.mode),
         None if config.bitbucket.credential.is_some() => {
@@ -184,6 +186,22 @@ pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<Br
         None => info!("outside Pipelines and without a credential: the branch is pushed, nothing else"),
     }
     Ok(branches)
+}
+
+/// Refuses a branch that the remote cannot make.
+fn check_name(destination: &Destination, branches: &Branches) -> Result<()> {
+    let (branch, variable) = match destination {
+        Destination::PullRequest { branch, .. } => (branch, "BRANCH"),
+        Destination::Push { branch, .. } => (branch, "TARGET_BRANCH"),
+    };
+    match branches.obstacle(branch) {
+        None => Ok(()),
+        Some(other) => Err(Error::new(format!(
+            "the branch {branch} cannot be made: the remote has a branch {other}, and git takes one's name for a folder of the other's"
+        ))
+        .kind(Kind::Configuration)
+        .hint(format!("choose another {variable}, or delete or rename {other}"))),
+    }
 }
 
 fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {

@@ -11,7 +11,7 @@ pub(super) use training::{Trained, Training};
 
 use super::job::{self, Finished, Job, Work};
 use super::publish::{self, Made};
-use super::{kept, run_id, unless_stopped};
+use super::{kept, precheck, run_id, unless_stopped};
 use crate::agent::Wanted;
 use crate::agent::protocol::{How, Spec};
 use crate::compute::ec2::{Ec2, Owner};
@@ -58,6 +58,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let clone = publish::checkout(config)?;
     let place = if matches!(train.cloud, Cloud::Local) { kept::Where::Beside } else { kept::Where::Rented };
     let order = kept::order(config, &clone, place)?;
+    let workspace = clone.workspace(&train.include)?;
+    precheck::outputs(config, &clone, Some(&workspace))?;
     match &train.cloud {
         Cloud::Local => {
             let local = Local {
@@ -65,11 +67,11 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
                 root: train.scratch.clone(),
                 environment: train.machine_environment.clone(),
             };
-            Box::pin(run_on(&local, None, config, train, (&clone, &order), shutdown)).await
+            Box::pin(run_on(&local, None, config, train, (&clone, &order, workspace), shutdown)).await
         }
         Cloud::Aws(aws) => {
             let ec2 = ec2(config, aws, shutdown).await?;
-            Box::pin(run_on(&ec2, aws.max_cost, config, train, (&clone, &order), shutdown)).await
+            Box::pin(run_on(&ec2, aws.max_cost, config, train, (&clone, &order, workspace), shutdown)).await
         }
     }
 }
@@ -84,7 +86,7 @@ async fn run_on<C: Compute>(
     max_cost: Option<f64>,
     config: &Config,
     train: &Train,
-    (clone, order): (&Checkout, &Keep),
+    (clone, order, workspace): (&Checkout, &Keep, Vec<Entry>),
     shutdown: &CancellationToken,
 ) -> Result<String> {
     let start = Instant::now();
@@ -98,7 +100,7 @@ async fn run_on<C: Compute>(
     let training = Training {
         spec: spec(config, train, clone.commit()),
         clone_dir: &config.clone_dir,
-        workspace: clone.workspace(&train.include)?,
+        workspace,
         commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
         checkpoints: Checkpoints::new(&train.scratch, &run)?,
         harvest: async |agent: &Agent<C::Link>, trained: &Trained| {

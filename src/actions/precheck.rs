@@ -1,0 +1,118 @@
+//! What is known of the outputs before the training: refused then, when it costs nothing.
+
+use crate::config::{Config, PublishMode};
+use crate::error::{Error, Kind, Result};
+use crate::repo::Checkout;
+use crate::transfer::{Entry, find};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Refuses outputs that could not be committed. `sent` are the files that a training gets; none without a training, whose
+/// outputs are those in the clone.
+///
+/// # Errors
+/// Git would pass an output through a filter, or one that is there already is too large for Bitbucket.
+pub(super) fn outputs(config: &Config, clone: &Checkout, sent: Option<&[Entry]>) -> Result<()> {
+    if config.publish.mode == PublishMode::None {
+        return Ok(());
+    }
+    let kind = if sent.is_some() { Kind::Configuration } else { Kind::Publication };
+    let there = there(config, sent)?;
+    let mut files: Vec<_> = there.iter().map(|path| (path.display().to_string(), path.clone())).collect();
+    files.extend(config.outputs.iter().map(|pattern| (format!("'{pattern}' of OUTPUTS"), example(pattern))));
+    files.extend(config.dvc.outputs.iter().flat_map(|output| pointers(output)));
+    if !config.dvc.outputs.is_empty() {
+        let of_init = [".dvc/config", ".dvc/.gitignore", ".dvcignore"];
+        files.extend(of_init.map(|path| (format!("{path}, which belongs to DVC"), PathBuf::from(path))));
+    }
+    clone.check_attributes(&files).map_err(|error| error.kind(kind))?;
+    let there: Vec<PathBuf> = there.into_iter().collect();
+    clone.check_sizes(&there).map_err(|error| match sent {
+        None => error.kind(kind),
+        Some(_) => Error::new("outputs that are in the clone already are too large").source(error).kind(kind).hint(
+            "let DVC keep files of this size (DVC_OUTPUTS); or, where the training writes smaller ones, delete these in a step before",
+        ),
+    })
+}
+
+/// The files of the clone that will be outputs unless the training changes them: those that it gets, and those that are
+/// outputs by name.
+fn there(config: &Config, sent: Option<&[Entry]>) -> Result<BTreeSet<PathBuf>> {
+    let found = find(&config.clone_dir, &config.outputs)?.files;
+    let sent = sent.map(|sent| sent.iter().map(|entry| entry.path.to_path()).collect::<BTreeSet<_>>());
+    let plain: BTreeSet<PathBuf> =
+        config.outputs.iter().map(|pattern| PathBuf::from(tidy(pattern))).collect();
+    let of_dvc = |path: &PathBuf| config.dvc.outputs.iter().any(|output| path.starts_with(output));
+    let stays = |path: &PathBuf| sent.as_ref().is_none_or(|sent| sent.contains(path) || plain.contains(path));
+    Ok(found.iter().map(|entry| entry.path.to_path()).filter(|path| !of_dvc(path) && stays(path)).collect())
+}
+
+/// The files that DVC writes for an output, with their names in a message.
+fn pointers(output: &str) -> [(String, PathBuf); 2] {
+    let ignore = Path::new(output).parent().unwrap_or(Path::new("")).join(".gitignore");
+    let named = |path: PathBuf| (format!("{}, which DVC writes for '{output}'", path.display()), path);
+    [named(PathBuf::from(format!("{output}.dvc"))), named(ignore)]
+}
+
+fn tidy(pattern: &str) -> &str {
+    pattern.trim_start_matches("./").trim_end_matches('/')
+}
+
+/// A path that a pattern matches: what the repository says of such a one, it says of all matches that it does not name
+/// apart.
+fn example(pattern: &str) -> PathBuf {
+    let folder = pattern.ends_with('/');
+    let parts: Vec<&str> = tidy(pattern).split('/').collect();
+    let last = parts.len() - 1;
+    let deep = |at: usize, part: &str| part == "**" && at < last;
+    let parts =
+        parts.iter().enumerate().filter(|(at, part)| !deep(*at, part)).map(|(_, part)| example_part(part));
+    let path: PathBuf = parts.collect();
+    if folder { path.join(ANY) } else { path }
+}
+
+/// A name that no attribute is likely to be for.
+const ANY: &str = "output";
+
+fn example_part(part: &str) -> String {
+    let (mut name, mut rest) = (String::new(), part.chars());
+    while let Some(letter) = rest.next() {
+        match letter {
+            '*' if name.ends_with(ANY) => {}
+            '*' => name.push_str(ANY),
+            '?' => name.push('x'),
+            '\\' => name.extend(rest.next()),
+            '[' => {
+                let inside: String = rest.by_ref().take_while(|letter| *letter != ']').collect();
+                name.push(inside.chars().find(|letter| !matches!(letter, '!' | '^')).unwrap_or('x'));
+            }
+            '{' => {
+                let inside: String = rest.by_ref().take_while(|letter| *letter != '}').collect();
+                name.push_str(&example_part(inside.split(',').next().unwrap_or_default()));
+            }
+            other => name.push(other),
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_example_of_each_pattern() {
+        let cases = [
+            ("model/m.bin", "model/m.bin"),
+            ("./model/", "model/output"),
+            ("model/**", "model/output"),
+            ("**/*.h5", "output.h5"),
+            ("a/**/b-*.bin", "a/b-output.bin"),
+            ("m?del/[ab]*.{h5,pt}", "mxdel/aoutput.h5"),
+            ("\\*x", "*x"),
+        ];
+        for (pattern, expected) in cases {
+            assert_eq!(example(pattern), Path::new(expected), "{pattern}");
+        }
+    }
+}
