@@ -3,6 +3,7 @@
 
 mod attributes;
 mod concurrent;
+mod forms;
 mod kill;
 mod merge;
 mod publish;

@@ -36,7 +36,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::transfer::Entry;
 use attributes::Attributes;
 use git2::{ErrorCode, ObjectType, Oid, Repository};
-use opening::{open, unusable};
+use opening::{open, open_clone, unusable};
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +57,7 @@ pub struct Checkout {
 impl Checkout {
     /// Opens the clone whose work tree is `directory`.
     pub fn open(directory: &Path) -> Result<Self> {
-        let repository = open(directory)?;
+        let repository = open_clone(directory)?;
         let root = repository
             .workdir()
             .ok_or_else(|| unusable(directory, "is a bare git repository, without a work tree"))?
@@ -110,7 +110,7 @@ impl Checkout {
     /// `include` matches although git ignores it. Of a submodule, or a clone inside the clone, the files that are there.
     /// A link is sent as what it leads to where `include` matches the link, and the machine would not have that.
     pub fn workspace(&self, include: &[String]) -> Result<Vec<Entry>> {
-        workspace::list(&open(&self.root)?, &self.root, include)
+        workspace::list(&open_clone(&self.root)?, &self.root, include)
     }
 
     /// The commit that is checked out, for a machine to make a repository of: it has no history and nothing secret.
@@ -125,7 +125,8 @@ impl Checkout {
     /// # Errors
     /// The clone cannot be read.
     pub fn tracked(&self, paths: &[String]) -> Result<Vec<PathBuf>> {
-        let all = workspace::tracked(&open(&self.root)?).context("cannot list the files that git tracks")?;
+        let all =
+            workspace::tracked(&open_clone(&self.root)?).context("cannot list the files that git tracks")?;
         let touches =
             |file: &PathBuf, path: &String| file.starts_with(path) || Path::new(path).starts_with(file);
         Ok(all.into_iter().filter(|file| paths.iter().any(|path| touches(file, path))).collect())
@@ -153,7 +154,7 @@ impl Checkout {
     /// # Errors
     /// An attribute has git change a file's bytes in a way that is not ours to do. All files are named at once.
     pub fn check_attributes(&self, files: &[(String, PathBuf)]) -> Result<()> {
-        let repository = open(&self.root)?;
+        let repository = open_clone(&self.root)?;
         let check = |(name, path): &(String, PathBuf)| {
             Attributes::new(&repository, path).check().with_context(|| format!("cannot commit {name}"))
         };

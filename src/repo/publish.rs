@@ -5,7 +5,7 @@ use super::{
     conflict::{Conflict, Delivery, refused},
     history::{self, History},
     merge::{Merged, Sides},
-    open, outputs,
+    open_clone, outputs,
     outputs::{Output, WorkTree},
     pack::Blobs,
     publication::{Destination, Publication, Published},
@@ -113,7 +113,7 @@ impl Job {
         check_branches(&publication.destination)?;
         publication.outputs = outputs::tidy(&publication.outputs);
         let server = Server::new(remote, stop.clone())?;
-        let clone = open(&checkout.root)?;
+        let clone = open_clone(&checkout.root)?;
         let head = Oid::from_str(&checkout.commit).context("odd commit hash")?;
         outputs::check(&clone, &checkout.root, &publication.outputs)
             .map_err(|error| error.leaves("the outputs, in the clone; nothing was committed"))?;

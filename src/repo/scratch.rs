@@ -26,6 +26,7 @@ pub(super) struct Scratch {
     repository: Repository,
     directory: PathBuf,
     tracks_executable_bit: bool,
+    partial: bool,
     /// Held as long as the directory is in use; the system releases it with the process, however that ends.
     _lock: File,
 }
@@ -48,8 +49,10 @@ impl Scratch {
             fs::copy(clone.commondir().join("shallow"), path.join("shallow")).with_context(context)?;
         }
         let file_mode = clone.config().and_then(|config| config.get_bool("core.filemode")).unwrap_or(true);
+        let partial = is_partial(clone);
         let tracks_executable_bit = file_mode;
-        let scratch = Self { repository, directory: directory.clone(), tracks_executable_bit, _lock: lock };
+        let scratch =
+            Self { repository, directory: directory.clone(), tracks_executable_bit, partial, _lock: lock };
         scratch.borrow_objects(clone.commondir())?;
         Ok(scratch)
     }
@@ -90,8 +93,12 @@ impl Scratch {
         }
     }
 
-    /// Some commits that the clone has, newest first, for a remote to start from.
+    /// Some commits that the clone has, newest first, for a remote to start from. None of a partial clone: a remote takes it
+    /// that who has a commit has its files, and would leave them out.
     pub(super) fn haves(&self, head: Oid) -> Result<Vec<Oid>> {
+        if self.partial {
+            return Ok(Vec::new());
+        }
         let walk = self.repository.revwalk().and_then(|mut walk| walk.push(head).map(|()| walk));
         let walk = walk.context("cannot read the history")?;
         Ok(walk.take(64).filter_map(Result::ok).collect())
@@ -158,4 +165,12 @@ fn lock(path: &Path) -> Result<File> {
         Err(TryLockError::WouldBlock) => Err(Error::new("another run is publishing from this clone")),
         Err(TryLockError::Error(error)) => Err(Error::new("cannot lock it").source(error)),
     }
+}
+
+/// Whether the clone was told to leave out files, which it then looks for at its remote.
+fn is_partial(clone: &Repository) -> bool {
+    const PROMISED: &str = r"^remote\..*\.(promisor|partialclonefilter)$";
+    let Ok(config) = clone.config() else { return false };
+    let Ok(mut entries) = config.entries(Some(PROMISED)) else { return false };
+    entries.next().is_some()
 }
