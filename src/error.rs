@@ -17,7 +17,7 @@ pub enum Kind {
     Machine,
     /// The training failed, ran out of time, or did not make what it had to.
     Training,
-    /// The training is done, but its outputs could not be committed, pushed or reported.
+    /// The outputs are there, but could not be committed, pushed or reported.
     Publication,
     /// The run was told to stop (SIGTERM or SIGINT).
     Stopped,
@@ -57,7 +57,7 @@ impl Kind {
             Self::Configuration => "the configuration is wrong; nothing was started",
             Self::Machine => "no machine could be had, or it was lost",
             Self::Training => "the training failed, ran out of time, or did not write its outputs",
-            Self::Publication => "the training is done, but its outputs could not be committed or pushed",
+            Self::Publication => "the outputs are there, but could not be committed or pushed",
             Self::Stopped => "the run was stopped from outside",
         }
     }

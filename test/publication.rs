@@ -1,6 +1,7 @@
 //! Whole runs, by what they publish: beside other steps, through git's attributes, and in words.
 
 use crate::support::{Access, Run, Scene, exists};
+use serde_json::Value;
 
 fn scene(files: &[(&str, &str)]) -> Scene {
     let mut scene = Scene::new(Access::Token, files);
@@ -165,4 +166,52 @@ fn an_output_that_is_too_large_already_is_refused_before_the_training() {
     std::fs::remove_file(scene.clone().join("model/m.bin")).unwrap();
     scene.set("OUTPUTS", "model/**").run().expect(0);
     refused(scene.set("OUTPUTS", "model/old.ckpt").run(), &["model/old.ckpt (101 MB)"]);
+}
+
+#[test]
+fn what_was_only_published_is_not_said_to_be_trained() {
+    let publish = |access, files: &[(&str, &str)]| {
+        let mut scene = Scene::new(access, files);
+        scene.set("ACTION", "publish").set("OUTPUTS", "m.bin");
+        std::fs::write(scene.clone().join("m.bin"), "weights").unwrap();
+        scene
+    };
+    let scene = publish(Access::Token, &[]);
+    let run = scene.run().expect(0);
+    let comment = scene.bitbucket.comments()[0].body.clone();
+    assert!(comment.contains("## ✔ model published\n"), "{comment}");
+    let status = scene.bitbucket.statuses()[0].body.clone();
+    assert_eq!(status["description"], "published");
+    let description = scene.bitbucket.pull_requests()[0].description.clone();
+    assert!(!(run.log.clone() + &run.out + &comment + &description).contains("train "), "{description}");
+    for said in [&run.log, &run.out, &comment, &description, &status.to_string()] {
+        assert!(!said.contains("trained") && !said.contains("of a training"), "{said}");
+    }
+    let scene = publish(Access::Proxy, &[]);
+    let run = scene.run().expect(0);
+    assert!(run.out.contains("## ✔ model published"), "{}", run.out);
+    assert_eq!(scene.bitbucket.reports()[0].body["title"], "model published");
+    // The same outputs as there are.
+    let run = publish(Access::Token, &[("m.bin", "weights")]).run().expect(0);
+    assert!(run.out.contains("## ✔ model checked, nothing to publish"), "{}", run.out);
+    // And a failure.
+    let scene = publish(Access::Proxy, &[(".gitattributes", "*.bin filter=lfs\n")]);
+    scene.run().expect(5);
+    assert!(scene.bitbucket.reports().is_empty(), "nothing was begun");
+}
+
+#[test]
+fn a_run_that_trained_and_could_not_publish_says_so() {
+    let scene = scene(&[]);
+    scene.remote.reject_pushes_to(&scene.branch());
+    scene.run().expect(5);
+    let status = &scene.bitbucket.statuses()[0].body;
+    assert_eq!(status["state"], Value::from("FAILED"));
+    let mut scene = Scene::new(Access::Proxy, &[]);
+    scene.set("TRAIN_COMMAND", "echo x > m.bin").set("OUTPUTS", "m.bin");
+    scene.remote.reject_pushes_to(&scene.branch());
+    scene.run().expect(5);
+    assert_eq!(scene.bitbucket.reports()[0].body["title"], "model trained, but not published");
+    scene.set("TRAIN_COMMAND", "exit 3").run().expect(4);
+    assert_eq!(scene.bitbucket.reports().last().unwrap().body["title"], "model failed");
 }

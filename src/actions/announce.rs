@@ -4,7 +4,7 @@ use super::reporting::{announce_key, marker};
 use crate::bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest};
 use crate::config::{Config, PublishMode};
 use crate::error::{Error, Kind, Result, chain};
-use crate::report::{LIMIT, Report, insights, render};
+use crate::report::{Done, LIMIT, Report, insights, render};
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -15,6 +15,8 @@ pub(super) struct Pushed {
     pub(super) commit: String,
     /// The pull request's title, if one has to be opened.
     pub(super) title: String,
+    /// What the run did.
+    pub(super) done: Done,
 }
 
 /// Bitbucket's API, as far as this run may use it.
@@ -84,7 +86,7 @@ pub(super) async fn success(config: &Config, report: &Report, pushed: &Pushed) -
         &bitbucket,
         &pushed.commit,
         BuildState::Successful,
-        "trained",
+        pushed.done.word(),
         &url,
         Some(&pushed.branch),
     )
@@ -107,8 +109,15 @@ async fn pull_request(
         source: pushed.branch.clone(),
         destination: pushed.target.clone(),
         title: crate::log::redact(&pushed.title),
-        description: "The outputs of a training, committed by trainspot. The report is in the comments."
-            .to_owned(),
+        description: match pushed.done {
+            Done::Trained => {
+                "The outputs of a training, committed by trainspot. The report is in the comments."
+            }
+            Done::Published | Done::Checked => {
+                "Outputs of an earlier step, committed by trainspot. The report is in the comments."
+            }
+        }
+        .to_owned(),
         close_source_branch: true,
     };
     let request = bitbucket.client.find_or_open_pull_request(&wanted).await?;

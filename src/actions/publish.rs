@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
 use crate::repo::{Access, Branches, Checkout, Destination, Publication, Published, Remote, StepIdentity};
+use crate::report;
 use crate::transfer::{Entry, Pattern, find};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -121,7 +122,8 @@ async fn commit_and_announce(
 ) -> Result<String> {
     let facts = Facts::gather(config, clone, &made)?;
     if config.publish.mode == PublishMode::None {
-        let report = reporting::report(config, &facts, &made, None, &BTreeMap::new());
+        let done = done(&made, false);
+        let report = reporting::report(config, &facts, &made, done, None, &BTreeMap::new());
         announce::show(&report);
         return Ok("done; PUBLISH is 'none', so nothing was committed".to_owned());
     }
@@ -132,14 +134,15 @@ async fn commit_and_announce(
     let title = first_line(config, &made);
     let (pushed, baseline) = match published {
         Published::Pushed { branch, target, commit, baseline, .. } => {
-            (Some(Pushed { branch, target, commit, title }), baseline)
+            (Some(Pushed { branch, target, commit, title, done: done(&made, true) }), baseline)
         }
         Published::Unchanged { target, tip, baseline } => {
-            (earlier(&publication.destination, target, tip, title), baseline)
+            (earlier(&publication.destination, target, tip, title, done(&made, true)), baseline)
         }
     };
     let commit = pushed.as_ref().map(|pushed| pushed.commit.as_str());
-    let report = reporting::report(config, &facts, &made, commit, &baseline);
+    let done = done(&made, pushed.is_some());
+    let report = reporting::report(config, &facts, &made, done, commit, &baseline);
     if let Some(pushed) = pushed {
         return while_waiting("telling Bitbucket", announce::success(config, &report, &pushed)).await;
     }
@@ -147,11 +150,26 @@ async fn commit_and_announce(
     Ok("the outputs are the same as those in the repository; nothing was committed".to_owned())
 }
 
+/// What the run did, for people: it may not have trained, nor published.
+fn done(made: &Made, published: bool) -> report::Done {
+    match made.training {
+        Some(_) => report::Done::Trained,
+        None if published => report::Done::Published,
+        None => report::Done::Checked,
+    }
+}
+
 /// What an earlier run of this step pushed: it may have ended between its push and its pull request.
-fn earlier(destination: &Destination, target: String, tip: Option<String>, title: String) -> Option<Pushed> {
+fn earlier(
+    destination: &Destination,
+    target: String,
+    tip: Option<String>,
+    title: String,
+    done: report::Done,
+) -> Option<Pushed> {
     match (destination, tip) {
         (Destination::PullRequest { branch, .. }, Some(commit)) => {
-            Some(Pushed { branch: branch.clone(), target, commit, title })
+            Some(Pushed { branch: branch.clone(), target, commit, title, done })
         }
         _ => None,
     }
@@ -165,7 +183,7 @@ pub(super) async fn report_failure(
     tail: &[String],
     took: Duration,
 ) {
-    let report = reporting::failure(config, clone.commit(), &error.render(), tail, took);
+    let report = reporting::failure(config, clone.commit(), error, tail, took);
     announce::failure(config, clone.commit(), &report, error).await;
 }
 

@@ -3,11 +3,12 @@
 use super::publish::{Made, paths};
 use super::train::Losses;
 use crate::config::Config;
-use crate::error::{Context as _, Result, chain};
+use crate::config::variables::Action;
+use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::log::progress::in_words;
 use crate::repo::Checkout;
 use crate::report::metrics::{self, Metrics, Value};
-use crate::report::{Link, Machine, MetricsFile, Outcome, OutputFile, Plot, Report};
+use crate::report::{Done, Failure, Link, Machine, MetricsFile, Outcome, OutputFile, Plot, Report};
 use crate::transfer::{Entry, EntryKind, find};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -100,11 +101,12 @@ pub(super) fn report(
     config: &Config,
     facts: &Facts,
     made: &Made,
+    done: Done,
     commit: Option<&str>,
     baseline: &BTreeMap<PathBuf, Vec<u8>>,
 ) -> Report {
     let web = commit.and_then(|commit| Web::new(config, commit));
-    let mut report = blank(config, &facts.commit, Outcome::Succeeded);
+    let mut report = blank(config, &facts.commit, Outcome::Succeeded(done));
     report.own_markdown.clone_from(&facts.own_markdown);
     report.metrics =
         facts.metrics.iter().map(|(path, now)| compared(path, now, baseline.get(path))).collect();
@@ -138,8 +140,21 @@ fn interruptions(restarts: u32, losses: Losses) -> String {
 }
 
 /// The report of a run that failed.
-pub(super) fn failure(config: &Config, commit: &str, why: &str, tail: &[String], took: Duration) -> Report {
-    let mut report = blank(config, commit, Outcome::Failed { why: why.to_owned(), log_tail: tail.to_vec() });
+pub(super) fn failure(
+    config: &Config,
+    commit: &str,
+    error: &Error,
+    tail: &[String],
+    took: Duration,
+) -> Report {
+    let failure = match (error.exit_kind(), config.action) {
+        (Kind::Stopped, _) => Failure::Stopped,
+        (_, Action::Publish) => Failure::NotPublished,
+        (Kind::Publication, _) => Failure::TrainedNotPublished,
+        _ => Failure::Failed,
+    };
+    let outcome = Outcome::Failed { failure, why: error.render(), log_tail: tail.to_vec() };
+    let mut report = blank(config, commit, outcome);
     report.notes.push(format!("It ended after {}.", in_words(took)));
     report
 }

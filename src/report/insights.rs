@@ -72,8 +72,8 @@ pub enum Cell {
 #[must_use]
 pub fn insights(report: &Report) -> Insights {
     let (result, verb) = match report.outcome {
-        Outcome::Succeeded => ("PASSED", "trained"),
-        Outcome::Failed { .. } => ("FAILED", "failed"),
+        Outcome::Succeeded(done) => ("PASSED", done.word()),
+        Outcome::Failed { failure, .. } => ("FAILED", failure.words()),
     };
     Insights {
         title: cut(&format!("{} {verb}", report.name), MAX_TITLE),

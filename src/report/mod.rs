@@ -20,7 +20,7 @@ use std::time::Duration;
 /// All that is told about a run. Empty parts are not shown.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What was trained; part of the title.
+    /// What was trained or published; part of the title.
     pub name: String,
     /// The line by which the comment is found again: a link definition that nothing refers to, so that
     /// Bitbucket shows nothing of it.
@@ -43,13 +43,64 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
+/// What a run that succeeded did, in the word that its title ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It trained, and published the outputs where that was asked for.
+    Trained,
+    /// It published outputs that were there already.
+    Published,
+    /// It published nothing: the branch has the same outputs, or nothing was to be published.
+    Checked,
+}
+
+impl Done {
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Trained => "trained",
+            Self::Published => "published",
+            Self::Checked => "checked, nothing to publish",
+        }
+    }
+}
+
+/// What a run that failed did not do, in the words that its title ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// There is no trained model.
+    Failed,
+    /// It trained, but the outputs could not be published.
+    TrainedNotPublished,
+    /// The outputs that were there already could not be published.
+    NotPublished,
+    /// It was told to stop.
+    Stopped,
+}
+
+impl Failure {
+    /// The words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::TrainedNotPublished => "trained, but not published",
+            Self::NotPublished => "not published",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// The command succeeded and its outputs are there.
-    Succeeded,
+    /// The outputs are there, and where they belong.
+    Succeeded(Done),
     /// Anything else.
     Failed {
+        /// How far it came.
+        failure: Failure,
         /// The reason in a sentence or two, the exit code or the signal in it.
         why: String,
         /// The last lines of the log; the newest are kept if they do not all fit.

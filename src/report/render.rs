@@ -68,7 +68,7 @@ fn sections(report: &Report) -> Vec<Section> {
     let section =
         |part, heading: Option<&str>, body| Section { part, heading: heading.map(str::to_owned), body };
     let mut sections = Vec::new();
-    if let Outcome::Failed { why, log_tail } = &report.outcome {
+    if let Outcome::Failed { why, log_tail, .. } = &report.outcome {
         sections.push(section(Part::Why, None, Body::Whole(format!("**Why:** {}", sentence(why)))));
         sections.push(section(Part::Log, Some("### End of the log"), Body::Log(log_tail.clone())));
     }
@@ -93,8 +93,8 @@ fn sections(report: &Report) -> Vec<Section> {
 
 fn title(report: &Report) -> String {
     match report.outcome {
-        Outcome::Succeeded => format!("## ✔ {} trained", cell(&report.name)),
-        Outcome::Failed { .. } => format!("## ✖ {} failed", cell(&report.name)),
+        Outcome::Succeeded(done) => format!("## ✔ {} {}", cell(&report.name), done.word()),
+        Outcome::Failed { failure, .. } => format!("## ✖ {} {}", cell(&report.name), failure.words()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::report::metrics::{Metrics, parse};
+use crate::report::{Done, Failure};
 use std::time::Duration;
 
 const MARKER: &str = "[trainspot:main]: https://bitbucket.org/trainspot/trainspot";
@@ -19,7 +20,7 @@ pub(in crate::report) fn success() -> Report {
     Report {
         name: "churn".to_owned(),
         marker: MARKER.to_owned(),
-        outcome: Outcome::Succeeded,
+        outcome: Outcome::Succeeded(Done::Trained),
         own_markdown: Some("A *random forest*, 200 trees.\n".to_owned()),
         metrics: vec![MetricsFile {
             path: "model/metrics.txt".to_owned(),
@@ -58,6 +59,7 @@ pub(in crate::report) fn success() -> Report {
 pub(in crate::report) fn failure() -> Report {
     Report {
         outcome: Outcome::Failed {
+            failure: Failure::Failed,
             why: "the command was ended by signal 9 (SIGKILL)".to_owned(),
             log_tail: ["epoch 1", "``` in a log", "\u{1b}[31mKilled\u{1b}[0m"].map(str::to_owned).into(),
         },
@@ -255,11 +257,12 @@ fn random_report(random: &mut fastrand::Rng) -> Report {
         name: nasty(random, 300),
         outcome: if failed {
             Outcome::Failed {
+                failure: Failure::Failed,
                 why: nasty(random, 900),
                 log_tail: many(random, 400, |random| nasty(random, 600)),
             }
         } else {
-            Outcome::Succeeded
+            Outcome::Succeeded(Done::Trained)
         },
         // Its tables are its own affair, so it has no bars here.
         own_markdown: random
