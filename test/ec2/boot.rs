@@ -6,7 +6,7 @@ use crate::local_machine::spec;
 use aws_sdk_ec2::types::IpPermission;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::{Duration, Instant};
 use trainspot::agent::protocol::Wish;
 use trainspot::compute::{Compute as _, Sight};
@@ -20,8 +20,13 @@ fn telling_addresses(addresses: [&'static str; 2]) -> String {
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
             let text = addresses[number.min(1)];
-            let (mut stream, mut request) = (stream, [0; 4096]);
-            stream.read(&mut request).ok();
+            let mut stream = stream;
+            // To the empty line at its end: a connection that is closed before its request was read is reset.
+            BufReader::new(&stream)
+                .lines()
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .for_each(drop);
             let length = text.len();
             write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{text}")
                 .ok();

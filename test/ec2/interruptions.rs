@@ -20,7 +20,8 @@ fn interrupted_at_random_times_the_model_is_the_same() {
             let step = Step::new(lab, STEPS, SECONDS);
             let mut pipe = step.start();
             pipe.line("at step").await;
-            let instant = Duration::from_secs_f64(random.f64() * (f64::from(STEPS) * SECONDS - NOTICE));
+            let instant =
+                Duration::from_secs(1).mul_f64(random.f64() * (f64::from(STEPS) * SECONDS - NOTICE));
             let when = format!("{name}, interrupted after {instant:.2?}");
             tokio::time::sleep(instant).await;
             for id in step.machines(lab).await {

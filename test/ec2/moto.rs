@@ -94,7 +94,7 @@ pub(crate) fn with_account(account: &str, body: impl AsyncFnOnce(Account)) {
     }
     match Moto::shared() {
         Ok(moto) => again(&[(ACCOUNT, account), ("AWS_ENDPOINT_URL", moto.url())]),
-        Err(reason) => skip::skip(&reason),
+        Err(reason) => skip::skip(reason),
     }
 }
 

@@ -277,14 +277,17 @@ fn an_empty_file_is_about_to_be_written_unless_it_stays_empty() {
     };
     let start = scene.time;
     let choice = scene.watch(&Known::new(), begin).unwrap();
-    assert_eq!((paths(&choice), scene.time - start), (vec!["out/epoch", "out/model"], 6 * STEP));
+    assert_eq!(
+        (paths(&choice), scene.time.saturating_sub(start)),
+        (vec!["out/epoch", "out/model"], 6 * STEP)
+    );
     let start = scene.time;
     let choice = scene
         .watch(&Known::new(), |scene, look| {
             if look == 1 {
-                scene.write("out/lock", 0)
+                scene.write("out/lock", 0);
             }
         })
         .unwrap();
-    assert_eq!((choice.items.len(), scene.time - start), (3, HABIT));
+    assert_eq!((choice.items.len(), scene.time.saturating_sub(start)), (3, HABIT));
 }

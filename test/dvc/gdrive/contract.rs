@@ -42,7 +42,7 @@ fn document() -> Result<&'static Value, &'static str> {
 pub(crate) fn hold(scene: &Scene) {
     let document = match document() {
         Ok(document) => document,
-        Err(reason) => return skip::skip(&reason),
+        Err(reason) => return skip::skip(reason),
     };
     let state = scene.fake.state();
     let requests: Vec<_> = state.requests.iter().filter(|request| request.path.contains("/drive/")).collect();
