@@ -129,6 +129,20 @@ impl Server {
         std::iter::once(server).chain(children).collect()
     }
 
+    /// Stops the server and each process that serves a connection. A list of children that come or go may lack one: they are
+    /// stopped until a list has none that is new.
+    pub(crate) fn freeze(&self) {
+        let mut stopped = Vec::new();
+        loop {
+            let processes = self.processes();
+            processes.iter().for_each(|pid| _ = kill_process(*pid, Signal::STOP));
+            if processes == stopped {
+                return;
+            }
+            stopped = processes;
+        }
+    }
+
     /// Sends this to each process that serves a connection.
     pub(crate) fn signal_connections(&self, signal: Signal) {
         for pid in &self.processes()[1..] {

@@ -279,7 +279,7 @@ async fn a_server_that_freezes_is_noticed() {
         agent.ask(Wish::Beat).await.unwrap();
         assert!(!is_late(start, Duration::from_secs(8)), "{:?}", start.elapsed());
         // The whole machine.
-        server.processes().iter().for_each(|pid| kill_process(*pid, Signal::STOP).unwrap());
+        server.freeze();
         let start = Instant::now();
         let lost = agent.ask(Wish::Beat).await.unwrap_err();
         assert!(matches!(&lost, AskError::Lost(error) if error.render().contains("127.0.0.1:")), "{lost:?}");
