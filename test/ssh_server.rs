@@ -135,7 +135,9 @@ impl Server {
         let mut stopped = Vec::new();
         loop {
             let processes = self.processes();
-            processes.iter().for_each(|pid| _ = kill_process(*pid, Signal::STOP));
+            for pid in &processes {
+                kill_process(*pid, Signal::STOP).ok();
+            }
             if processes == stopped {
                 return;
             }

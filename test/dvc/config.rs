@@ -293,10 +293,11 @@ fn what_a_rented_machine_does_not_have_is_refused_before() {
         let folders = Folders::OfClone(root.to_owned());
         check(remote, &[], folders).unwrap_or_else(|error| panic!("{remote:?}: {error}"));
     }
-    let google = check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "/root/key.json")], Folders::Rented)
-        .unwrap_err();
+    let google =
+        check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "/secrets/key.json")], Folders::Rented)
+            .unwrap_err();
     assert!(
-        google.contains("GOOGLE_APPLICATION_CREDENTIALS") && google.contains("'/root/key.json'"),
+        google.contains("GOOGLE_APPLICATION_CREDENTIALS") && google.contains("'/secrets/key.json'"),
         "{google}"
     );
     // A file that git has goes along; a variable takes a file's place.
