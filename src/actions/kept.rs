@@ -21,7 +21,8 @@ pub(super) enum Where {
     Rented,
 }
 
-/// What DVC is to keep, as far as it can be known before there are outputs. Its credentials are hidden from now on.
+/// What DVC is to keep, as far as that can be known before there are outputs. The credentials of DVC's
+/// remotes are hidden in the log from now on.
 pub(super) fn order(config: &Config, clone: &Checkout, place: Where) -> Result<Order> {
     if config.dvc.is_empty() {
         return Ok(Order::default());

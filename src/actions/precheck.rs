@@ -7,8 +7,8 @@ use crate::transfer::{Entry, find};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Refuses outputs that could not be committed. `sent` are the files that a training gets; none without a training, whose
-/// outputs are those in the clone.
+/// Refuses outputs that could not be committed. `sent` are the files that a training gets; without a
+/// training it is none, and the outputs are those in the clone.
 ///
 /// # Errors
 /// Git would pass an output through a filter, or one that is there already is too large for Bitbucket.
@@ -35,8 +35,8 @@ pub(super) fn outputs(config: &Config, clone: &Checkout, sent: Option<&[Entry]>)
     })
 }
 
-/// The files of the clone that will be outputs unless the training changes them: those that it gets, and those that are
-/// outputs by name.
+/// The files of the clone that will be outputs unless the training changes them: those that the training
+/// gets, and those that are outputs by name.
 fn there(config: &Config, sent: Option<&[Entry]>) -> Result<BTreeSet<PathBuf>> {
     let found = find(&config.clone_dir, &config.outputs)?.files;
     let sent = sent.map(|sent| sent.iter().map(|entry| entry.path.to_path()).collect::<BTreeSet<_>>());
@@ -58,8 +58,8 @@ fn tidy(pattern: &str) -> &str {
     pattern.trim_start_matches("./").trim_end_matches('/')
 }
 
-/// A path that a pattern matches: what the repository says of such a one, it says of all matches that it does not name
-/// apart.
+/// A path that a pattern matches. What `.gitattributes` says of this path it says of every match that no
+/// line of its own names.
 fn example(pattern: &str) -> PathBuf {
     let folder = pattern.ends_with('/');
     let parts: Vec<&str> = tidy(pattern).split('/').collect();

@@ -4,7 +4,7 @@
 
 use super::copying::{Copied, Copying};
 use super::home::{Home, write_whole};
-use super::stillness::{Choice, HABIT, Item, Known, Seen, Taken, Waited, Watch};
+use super::stillness::{Choice, HABIT_DURATION, Item, Known, Seen, Taken, Waited, Watch};
 use crate::error::{Context as _, Error, Result};
 use crate::transfer::{Entry, EntryKind, Pattern, find_with_links};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often to look for a moment in which the files may be copied.
-const LOOKS: u32 = 20;
+const MOST_LOOKS: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(500);
 /// The newest, and one in reserve while a reader may still be at it.
 const KEPT: u64 = 2;
@@ -136,7 +136,7 @@ impl Taker {
         let bases = self.bases.clone();
         let mut watch = Watch::new(&work, &bases);
         let (began, mut restless) = (Instant::now(), Vec::new());
-        for look in 1..=LOOKS {
+        for look in 1..=MOST_LOOKS {
             let items = self.look()?;
             if items.is_empty() || items == self.last || self.over.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -144,8 +144,8 @@ impl Taker {
             let start = Instant::now();
             watch.look(&items, start, SystemTime::now());
             let waited = match look {
-                LOOKS => Waited::Out,
-                _ if began.elapsed() >= HABIT => Waited::Long,
+                MOST_LOOKS => Waited::Out,
+                _ if began.elapsed() >= HABIT_DURATION => Waited::Long,
                 _ => Waited::Little,
             };
             let choice = if self.settled {

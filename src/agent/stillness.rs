@@ -15,15 +15,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A file that was written more recently may be half written.
-pub(super) const QUIET: Duration = Duration::from_secs(1);
+pub(super) const REST_DURATION: Duration = Duration::from_secs(1);
 /// How long a file must be seen to grow, or to be written again and again, before that counts as what it always does.
-pub(super) const HABIT: Duration = Duration::from_secs(5);
+pub(super) const HABIT_DURATION: Duration = Duration::from_secs(5);
 /// A file that grows faster is no log, but may be a large checkpoint that is being written.
 const LOG_RATE_LIMIT_BYTES_PER_SECOND: u64 = 1 << 20;
 /// A file of at most this size is written in an instant: one that never rests is written again and again.
 const SMALL_FILE_BYTES: u64 = 1 << 20;
 /// A new file that never rested so far may just have come.
-const NEW: Duration = Duration::from_secs(2);
+const NEW_FILE_AGE_LIMIT: Duration = Duration::from_secs(2);
 /// A file that names the checkpoint to go on from is no larger.
 const POINTER_LIMIT_BYTES: u64 = 4 << 10;
 /// A shorter name would be found in any text.
@@ -57,7 +57,7 @@ impl Seen {
         // Each write sets both times to the same moment; a rename sets one of them only.
         let renamed = self.bytes > 0 && self.changed > self.modified;
         // A file is opened, and so emptied, before it is written, and what is to be written may take a while.
-        let quiet = if self.bytes == 0 { HABIT } else { QUIET };
+        let quiet = if self.bytes == 0 { HABIT_DURATION } else { REST_DURATION };
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let modified = Duration::new(
             u64::try_from(self.modified.0).unwrap_or(0),
@@ -255,7 +255,7 @@ impl<'a> Watch<'a> {
         }
         let (since, bytes) = track.grows;
         let (time, grown) = (now.saturating_duration_since(since), item.seen.bytes - bytes);
-        time >= HABIT && grown > 0 && grown / LOG_RATE_LIMIT_BYTES_PER_SECOND <= time.as_secs()
+        time >= HABIT_DURATION && grown > 0 && grown / LOG_RATE_LIMIT_BYTES_PER_SECOND <= time.as_secs()
     }
 
     /// The part of the checkpoint that can do without a file that is not whole, and why; none if the file may be needed.
@@ -268,7 +268,7 @@ impl<'a> Watch<'a> {
     ) -> Option<(PathBuf, Lack)> {
         let track = self.track(&item.path)?;
         let since = |moment: Instant| now.saturating_duration_since(moment);
-        let always = track.restless.is_some_and(|moment| since(moment) >= HABIT);
+        let always = track.restless.is_some_and(|moment| since(moment) >= HABIT_DURATION);
         if waited >= Waited::Long && always && item.seen.bytes <= SMALL_FILE_BYTES {
             return Some((item.path.clone(), Lack::Rewritten));
         }
@@ -278,7 +278,7 @@ impl<'a> Watch<'a> {
         if let Some(folder) = self.new_folder(&item.path, known) {
             return Some((folder.to_owned(), Lack::Unfinished));
         }
-        let new = since(track.appeared) < NEW && !known.contains_key(&item.path);
+        let new = since(track.appeared) < NEW_FILE_AGE_LIMIT && !known.contains_key(&item.path);
         new.then(|| (item.path.clone(), Lack::Unfinished))
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// How many outputs a message names.
-const NAMED: usize = 5;
+const NAMES_TOLD: usize = 5;
 
 /// What a push came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,8 +60,9 @@ fn nowhere(objects: &[Object]) -> Result<Vec<String>> {
     if needed.is_empty() {
         return Ok(outputs(false));
     }
-    let named = needed.iter().take(NAMED).map(|output| format!("'{output}'")).collect::<Vec<_>>().join(", ");
-    let more = needed.len().saturating_sub(NAMED);
+    let named =
+        needed.iter().take(NAMES_TOLD).map(|output| format!("'{output}'")).collect::<Vec<_>>().join(", ");
+    let more = needed.len().saturating_sub(NAMES_TOLD);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Err(Error::new(format!("{named}{more}: neither in DVC's cache on this machine nor in the remote")).hint(
         "let the command make them by `dvc repro`, or `dvc commit -f` if it ran the training otherwise; or push them once from where they are",

@@ -21,7 +21,7 @@ const LIST_LIMIT_BYTES: u32 = 64 << 20;
 const LEVEL: i32 = 1;
 const PIECE_LIMIT_BYTES: usize = 256 << 10;
 /// Stands in the place of a file's first piece when the file is gone.
-const GONE: u32 = u32::MAX;
+const GONE_MARK: u32 = u32::MAX;
 const CUT: &str = "the stream of files ended early";
 
 /// What holds for a file that is not as the list says.
@@ -87,7 +87,7 @@ impl Sender<'_> {
     fn send_file(&mut self, name: &Name, listed: u64, out: &mut impl Write) -> Result<Option<String>> {
         let cannot_send = || format!("cannot send '{name}'");
         let Some(mut file) = self.open(name)? else {
-            out.write_all(&GONE.to_le_bytes()).with_context(cannot_send)?;
+            out.write_all(&GONE_MARK.to_le_bytes()).with_context(cannot_send)?;
             return Ok(Some(format!("'{name}' is gone")));
         };
         let size = |file: &File| {
@@ -195,7 +195,7 @@ fn read_header(input: &mut impl Read) -> Result<Header> {
 fn first_piece(input: &mut impl Read, name: &Name, files: Files) -> Result<Option<u32>> {
     let length = piece_length(input).with_context(|| format!("'{name}' did not arrive"))?;
     match files {
-        _ if length != GONE => Ok(Some(length)),
+        _ if length != GONE_MARK => Ok(Some(length)),
         Files::InUse => Ok(None),
         Files::Final => Err(Error::new(format!("'{name}' was gone when it was to be sent"))),
     }

@@ -1,6 +1,6 @@
 //! Checkpoints of real files.
 
-use super::super::stillness::QUIET;
+use super::super::stillness::REST_DURATION;
 use super::*;
 use std::fs::File;
 
@@ -71,12 +71,12 @@ fn a_file_that_is_being_written_is_waited_for_unless_the_training_is_over() {
     fs::write(home.work().join("s"), "half").unwrap();
     let start = Instant::now();
     assert_eq!(taker(&home, "s").take().unwrap(), Some(1));
-    assert!(start.elapsed() + Duration::from_millis(50) >= QUIET);
+    assert!(start.elapsed() + Duration::from_millis(50) >= REST_DURATION);
     fs::write(home.work().join("s"), "its last words").unwrap();
     let (start, mut taker) = (Instant::now(), taker(&home, "s"));
     taker.settle();
     assert_eq!(taker.take().unwrap(), Some(2));
-    assert!(start.elapsed() < QUIET);
+    assert!(start.elapsed() < REST_DURATION);
 }
 
 #[test]

@@ -289,5 +289,5 @@ fn an_empty_file_is_about_to_be_written_unless_it_stays_empty() {
             }
         })
         .unwrap();
-    assert_eq!((choice.items.len(), scene.time.saturating_sub(start)), (3, HABIT));
+    assert_eq!((choice.items.len(), scene.time.saturating_sub(start)), (3, HABIT_DURATION));
 }

@@ -19,7 +19,8 @@ pub(super) enum Fate {
     Vanishes(&'static str),
     /// The notice comes after 10 s, the end 20 s later, with a checkpoint.
     IsTaken,
-    /// Its provider alone says after 10 s that it is about to take the machine; the machine does not know of it.
+    /// Its provider alone says after 10 s that it is about to take the machine, which does not know
+    /// of that.
     IsLeaving,
     /// The training goes on until it is told to leave.
     GoesOn,
