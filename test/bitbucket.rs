@@ -1,6 +1,7 @@
 //! The REST client against the fake, which holds every request to Bitbucket's contract when it is dropped.
 
 mod pipelines;
+mod pull_requests;
 mod runners;
 
 use fake_bitbucket::{ACCESS_TOKEN, API_EMAIL, API_TOKEN, FakeBitbucket, Fault};
@@ -16,6 +17,7 @@ const MARKER: &str = "[trainspot:main]: https://bitbucket.org/acme/trainspot";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Everything a hundred times faster than in earnest.
 const PATIENCE: Patience = Patience {
+    rate_limit: Duration::ZERO,
     request: Duration::from_millis(500),
     attempts: Policy {
         attempts: 4,

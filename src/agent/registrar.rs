@@ -11,6 +11,7 @@ use std::time::Duration;
 
 /// The machine costs money while it waits for Bitbucket.
 const PATIENCE: Patience = Patience {
+    rate_limit: Duration::ZERO,
     request: Duration::from_secs(10),
     attempts: Policy {
         attempts: 4,

@@ -1,7 +1,7 @@
 //! What is shown beside a commit: build statuses, and Code Insights reports.
 
 use super::http::Scope;
-use super::{Client, Level, fitting};
+use super::{Client, Level, cut, fitting};
 use crate::error::{Kind, Result};
 use reqwest::Method;
 use serde::Serialize;
@@ -16,8 +16,8 @@ const SCOPE: Scope = Scope {
 
 /// Bitbucket refuses longer keys, in characters.
 const LONGEST_KEY: usize = 40;
-/// Bitbucket refuses longer descriptions of a status, in characters.
-const LONGEST_DESCRIPTION: usize = 255;
+/// Bitbucket refuses longer descriptions of a status, and longer names, in characters.
+const LONGEST_TEXT: usize = 255;
 
 /// How a build goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -41,7 +41,7 @@ pub struct BuildStatus {
     pub key: String,
     /// How the build goes.
     pub state: BuildState,
-    /// Its title.
+    /// Its title; cut at 255 characters.
     pub name: String,
     /// One line; cut at 255 characters.
     pub description: String,
@@ -58,7 +58,8 @@ impl Client {
         let what = format!("set the build status {} of commit {commit}", status.key);
         let body = json!(BuildStatus {
             key: fitting(&status.key, LONGEST_KEY),
-            description: cut(&status.description, LONGEST_DESCRIPTION),
+            name: cut(&status.name, LONGEST_TEXT),
+            description: cut(&status.description, LONGEST_TEXT),
             ..status.clone()
         });
         let url = self.url(&["commit", commit, "statuses", "build"]);
@@ -76,25 +77,5 @@ impl Client {
             self.send::<Value>(Method::PUT, url.clone(), Some(report)).await.map(drop)
         })
         .await
-    }
-}
-
-/// The first characters of a text, with an ellipsis where there are more.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most - 1).chain(['…']).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn descriptions_are_cut_at_a_character() {
-        assert_eq!(cut("short", 255), "short");
-        let long = cut(&"é".repeat(300), 255);
-        assert_eq!((long.chars().count(), long.chars().last()), (255, Some('…')));
     }
 }

@@ -29,6 +29,11 @@ impl Failure {
         self.status
     }
 
+    /// Whether too many calls were made in an hour.
+    pub(super) fn is_rate_limit(&self) -> bool {
+        self.status == Some(StatusCode::TOO_MANY_REQUESTS.as_u16())
+    }
+
     /// One that trying again cannot mend.
     pub(super) fn last(message: impl Into<String>) -> Self {
         Self { status: None, message: message.into(), passing: false, wait: None }

@@ -3,8 +3,10 @@
 use super::failure::Failure;
 use super::{Client, Credential, Level};
 use crate::error::{Error, Kind, Result};
+use crate::log::progress::in_words;
 use crate::retry::{Attempt, retry};
 use bytes::Bytes;
+use reqwest::header::HeaderMap;
 use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +18,11 @@ use url::Url;
 const MOST_PAGES: usize = 100;
 /// A host that does not take connections within this time is down; waiting longer only delays the next attempt.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The wait for the rate limit where Bitbucket does not say how long.
+const UNSTATED: Duration = Duration::from_mins(1);
+/// No wait for the rate limit is shorter, whatever Bitbucket says.
+const SHORTEST: Duration = Duration::from_secs(10);
 
 /// What a token must be allowed to do for a call, by the names that Bitbucket gives it, and on what.
 #[derive(Clone, Copy)]
@@ -63,9 +70,34 @@ impl Client {
         scope: Scope,
         mut call: impl AsyncFnMut() -> Result<T, Failure>,
     ) -> Result<T> {
+        let mut left = self.patience.rate_limit;
+        loop {
+            let failure = match self.attempts(what, &mut call).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            if !failure.is_rate_limit() || left.is_zero() {
+                return Err(self.explain(what, scope, failure));
+            }
+            // A time beyond what is left is tried at its end all the same: the limit is one of the last hour.
+            let wait = failure.wait.unwrap_or(UNSTATED).max(SHORTEST).min(left);
+            tracing::info!("Bitbucket's rate limit is reached; waiting for {} to {what}", in_words(wait));
+            tokio::time::sleep(wait).await;
+            left -= wait;
+        }
+    }
+
+    /// The attempts at one call, within the time that an ordinary failure is given to pass.
+    async fn attempts<T>(
+        &self,
+        what: &str,
+        mut call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let policy = self.patience.attempts;
+        let waits_outside =
+            |failure: &Failure| failure.is_rate_limit() && !self.patience.rate_limit.is_zero();
         let attempts = retry(policy, async |number| match call().await {
-            Err(failure) if failure.passing => {
+            Err(failure) if failure.passing && !waits_outside(&failure) => {
                 tracing::info!("Attempt {number} to {what} failed: {failure}");
                 let wait = failure.wait;
                 Attempt::Passing(failure, wait)
@@ -74,8 +106,7 @@ impl Client {
         });
         let late =
             || Failure::last(format!("Bitbucket did not do it within {} s", policy.total.as_secs_f32()));
-        let ended = tokio::time::timeout(policy.total, attempts).await;
-        ended.unwrap_or_else(|_| Err(late())).map_err(|failure| self.explain(what, scope, failure))
+        tokio::time::timeout(policy.total, attempts).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// One request, and the JSON that it is answered with.
@@ -85,9 +116,7 @@ impl Client {
         url: Url,
         body: Option<&Value>,
     ) -> Result<T, Failure> {
-        let body = self.exchange(method, url, body).await?;
-        let unreadable = |error| Failure::last(format!("Bitbucket's answer cannot be understood: {error}"));
-        serde_json::from_slice(&body).map_err(unreadable)
+        understood(&self.exchange(method, url, body).await?)
     }
 
     /// One request, and the body of its answer, which may be empty.
@@ -97,6 +126,16 @@ impl Client {
         url: Url,
         body: Option<&Value>,
     ) -> Result<Bytes, Failure> {
+        self.answer(method, url, body).await.map(|(_, body)| body)
+    }
+
+    /// One request, and the headers and the body of its answer.
+    pub(super) async fn answer(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> Result<(HeaderMap, Bytes), Failure> {
         let request = self.authorised(self.request(method, url));
         let request = match body {
             Some(body) => request.json(body),
@@ -106,7 +145,8 @@ impl Client {
         if !response.status().is_success() {
             return Err(refusal(response).await?);
         }
-        response.bytes().await.map_err(Failure::of_transport)
+        let headers = response.headers().clone();
+        Ok((headers, response.bytes().await.map_err(Failure::of_transport)?))
     }
 
     /// A request to anywhere, with its deadline and without authorisation.
@@ -179,9 +219,82 @@ impl Client {
     }
 }
 
+/// The JSON of an answer.
+pub(super) fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    let unreadable = |error| Failure::last(format!("Bitbucket's answer cannot be understood: {error}"));
+    serde_json::from_slice(body).map_err(unreadable)
+}
+
 /// Why an answer is not one of success.
 pub(super) async fn refusal(response: Response) -> Result<Failure, Failure> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = response.bytes().await.map_err(Failure::of_transport)?;
     Ok(Failure::of_answer(status, &headers, &body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitbucket::Patience;
+    use reqwest::StatusCode;
+    use tokio::time::Instant;
+
+    const SCOPE: Scope = Scope { access: "a", api: "b", level: Level::Repository, kind: Kind::Publication };
+
+    fn limited(headers: &[(&'static str, &str)]) -> Failure {
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        Failure::of_answer(StatusCode::TOO_MANY_REQUESTS, &headers, b"")
+    }
+
+    /// How often a call is tried that meets the rate limit for so long, how long that takes, and its end.
+    async fn tried(
+        patience: Patience,
+        limit: Duration,
+        headers: &[(&'static str, &str)],
+    ) -> (u32, Duration, Result<()>) {
+        let token = Credential::AccessToken("t".into());
+        let client = Client::new("https://api.example.org/2.0", "a", "b", token).unwrap();
+        let client = client.with_patience(patience);
+        let (start, mut tries) = (Instant::now(), 0);
+        let done = client
+            .call("tell", SCOPE, async || {
+                tries += 1;
+                if start.elapsed() < limit { Err(limited(headers)) } else { Ok(()) }
+            })
+            .await;
+        (tries, start.elapsed(), done)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_hours_of_training_the_rate_limit_is_waited_for() {
+        let minutes = Duration::from_mins;
+        let after = Patience::after_hours(Duration::MAX);
+        for name in ["x-ratelimit-reset", "retry-after"] {
+            let (tries, took, done) = tried(after, minutes(55), &[(name, "3300")]).await;
+            assert!(done.is_ok() && tries == 2 && took == minutes(55), "{name}: {tries} tries, {took:?}");
+        }
+        // A time that is none of waiting, such as one since 1970, is tried after the longest wait.
+        let (tries, took, done) = tried(after, minutes(60), &[("x-ratelimit-reset", "1795000000")]).await;
+        assert!(done.is_ok() && tries == 2 && took == minutes(70), "{tries} tries, {took:?}");
+        // No time, and one of zero seconds, lead to few calls.
+        for headers in [&[] as &[_], &[("retry-after", "0")]] {
+            let (tries, took, done) = tried(after, minutes(30), headers).await;
+            assert!(done.is_ok() && tries < 200 && took < minutes(33), "{tries} tries, {took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_limit_is_not_waited_for_longer_than_the_step_lives() {
+        let (hour, most) = (Duration::from_hours(1), Duration::from_mins(5));
+        let reset = [("x-ratelimit-reset", "3600")];
+        let (tries, took, done) = tried(Patience::after_hours(most), hour, &reset).await;
+        assert!(done.is_err() && tries == 2 && took == most, "{tries} tries, {took:?}");
+        // Before a machine is rented nobody waits for an hour.
+        let (tries, took, done) = tried(Patience::default(), hour, &reset).await;
+        let told = done.unwrap_err().render();
+        assert!(tries == 1 && took.is_zero() && told.contains("run fewer pipelines"), "{told}");
+        let (_, took, done) = tried(Patience::after_hours(Duration::MAX), 3 * hour, &reset).await;
+        assert!(done.is_err() && took == Duration::from_mins(70), "{took:?}");
+    }
 }

@@ -10,6 +10,7 @@ mod failure;
 mod http;
 mod pipelines;
 mod pull_requests;
+mod repository;
 mod runners;
 
 use crate::error::{Context as _, Error, Result};
@@ -22,6 +23,7 @@ pub use commits::{BuildState, BuildStatus};
 pub use failure::{Failure, status_of};
 pub use pipelines::{Outcome, Pipeline, Progress, Run, Step, Tail, Variable};
 pub use pull_requests::{NewPullRequest, PullRequest};
+pub use repository::Repository;
 pub use runners::{
     NewRunner, OauthClient, OauthSecret, Platform, Registered, Runner, RunnerStatus, label_fault,
 };
@@ -78,13 +80,18 @@ impl Level {
     }
 }
 
+/// Bitbucket counts the calls of the last hour; ten minutes more for a clock that is late.
+const RATE_LIMIT_WAIT: Duration = Duration::from_mins(70);
+
 /// How long to wait for Bitbucket, and how often to try.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// The longest wait for one answer.
     pub request: Duration,
-    /// The attempts at one call. Its `total` also bounds the call as a whole.
+    /// The attempts at one call. Its `total` also bounds the call as a whole, but for waits for the rate limit.
     pub attempts: Policy,
+    /// The longest wait for the rate limit, all waits of one call together.
+    pub rate_limit: Duration,
 }
 
 impl Default for Patience {
@@ -99,7 +106,17 @@ impl Default for Patience {
                 longest_wait: Duration::from_secs(20),
                 total: Duration::from_mins(2),
             },
+            rate_limit: Duration::ZERO,
         }
+    }
+}
+
+impl Patience {
+    /// The patience of a run whose hours of work are to be told: it waits for the rate limit, but no longer than
+    /// `most`.
+    #[must_use]
+    pub fn after_hours(most: Duration) -> Self {
+        Self { rate_limit: most.min(RATE_LIMIT_WAIT), ..Self::default() }
     }
 }
 
@@ -196,6 +213,14 @@ fn fitting(text: &str, most: usize) -> String {
     format!("{start}-{}", &hash[..8])
 }
 
+/// The first characters of a text, with an ellipsis where there are more.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +233,13 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!([one.len(), other.len()], [40, 40]);
         assert_eq!(fitting(&"é".repeat(50), 40).chars().count(), 40);
+    }
+
+    #[test]
+    fn texts_are_cut_at_a_character() {
+        assert_eq!(cut("short", 255), "short");
+        let long = cut(&"é".repeat(300), 255);
+        assert_eq!((long.chars().count(), long.chars().last()), (255, Some('…')));
     }
 
     fn client(credential: Credential) -> Client {

@@ -2,11 +2,12 @@
 
 use super::failure::Failure;
 use super::http::Scope;
-use super::{Client, Level};
+use super::{Client, Level, cut};
 use crate::error::{Kind, Result};
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use tracing::{debug, info};
 
 pub(super) const SCOPE: Scope = Scope {
     access: "pullrequest:write",
@@ -15,6 +16,9 @@ pub(super) const SCOPE: Scope = Scope {
     kind: Kind::Publication,
 };
 
+/// The longest title, in characters: what Bitbucket takes in a status's texts. It documents no limit for a title.
+const LONGEST_TITLE: usize = 255;
+
 /// What to open.
 #[derive(Clone, Debug)]
 pub struct NewPullRequest {
@@ -22,7 +26,7 @@ pub struct NewPullRequest {
     pub source: String,
     /// The branch that they are for.
     pub destination: String,
-    /// One line.
+    /// One line; cut at 255 characters.
     pub title: String,
     /// Markdown.
     pub description: String,
@@ -46,6 +50,20 @@ pub struct PullRequest {
 struct Sent {
     id: u64,
     links: Links,
+}
+
+/// A default reviewer as Bitbucket sends it, as far as it is of use here.
+#[derive(Deserialize)]
+struct SentReviewer {
+    user: Reviewer,
+}
+
+/// Somebody who is asked to review a pull request.
+#[derive(Deserialize)]
+struct Reviewer {
+    uuid: String,
+    #[serde(default)]
+    display_name: String,
 }
 
 /// The links of a resource.
@@ -79,18 +97,50 @@ impl Client {
             if let Some(found) = self.open_pull_request_between(&new.source, &new.destination).await? {
                 return Ok(found.known(tried));
             }
+            let reviewers = self.default_reviewers().await?;
             tried = true;
-            let body = json!({
-                "title": new.title,
-                "description": new.description,
-                "source": { "branch": { "name": new.source } },
-                "destination": { "branch": { "name": new.destination } },
-                "close_source_branch": new.close_source_branch,
-            });
-            let opened: Sent = self.send(Method::POST, self.url(&["pullrequests"]), Some(&body)).await?;
-            Ok(opened.known(true))
+            self.open(new, reviewers).await
         })
         .await
+    }
+
+    /// Opens a pull request, which asks the default reviewers: Bitbucket does that only for requests from its website.
+    ///
+    /// One reviewer who may not be one, such as the author, has Bitbucket refuse the whole. It names the reviewer in
+    /// words, by the name for people.
+    async fn open(&self, new: &NewPullRequest, mut reviewers: Vec<Reviewer>) -> Result<PullRequest, Failure> {
+        loop {
+            let body = new.body(&reviewers);
+            let opened = self.send::<Sent>(Method::POST, self.url(&["pullrequests"]), Some(&body)).await;
+            let refusal = match opened {
+                Err(failure) if failure.status() == Some(400) && !reviewers.is_empty() => failure,
+                opened => return opened.map(|opened| opened.known(true)),
+            };
+            let said = refusal.to_string();
+            if !said.contains("reviewer") {
+                return Err(refusal);
+            }
+            info!("opening the pull request without a default reviewer: {said}");
+            let before = reviewers.len();
+            reviewers.retain(|reviewer| !reviewer.is_named_in(&said));
+            if reviewers.len() == before {
+                reviewers.clear();
+            }
+        }
+    }
+
+    /// The repository's default reviewers and those of its project; none where Bitbucket does not tell.
+    async fn default_reviewers(&self) -> Result<Vec<Reviewer>, Failure> {
+        let listed: Result<Vec<SentReviewer>, _> =
+            self.list(self.url(&["effective-default-reviewers"])).await;
+        match listed {
+            Ok(listed) => Ok(listed.into_iter().map(|sent| sent.user).collect()),
+            Err(failure) if failure.passing => Err(failure),
+            Err(failure) => {
+                debug!("the default reviewers are not known: {failure}");
+                Ok(Vec::new())
+            }
+        }
     }
 
     async fn open_pull_request_between(
@@ -105,6 +155,26 @@ impl Client {
         let mut url = self.url(&["pullrequests"]);
         url.query_pairs_mut().append_pair("q", &q).append_pair("pagelen", "50");
         Ok(self.list(url).await?.into_iter().next())
+    }
+}
+
+impl NewPullRequest {
+    fn body(&self, reviewers: &[Reviewer]) -> Value {
+        let reviewers: Vec<_> = reviewers.iter().map(|reviewer| json!({ "uuid": reviewer.uuid })).collect();
+        json!({
+            "title": cut(&self.title, LONGEST_TITLE),
+            "description": self.description,
+            "source": { "branch": { "name": self.source } },
+            "destination": { "branch": { "name": self.destination } },
+            "close_source_branch": self.close_source_branch,
+            "reviewers": reviewers,
+        })
+    }
+}
+
+impl Reviewer {
+    fn is_named_in(&self, text: &str) -> bool {
+        !self.display_name.is_empty() && text.contains(&self.display_name)
     }
 }
 

@@ -213,11 +213,11 @@ fn bitbucket_may_fail_once_at_every_call() {
             ("POST", "/pipelines-config/runners"),
             ("GET", "/pipelines-config/runners/"),
             ("DELETE", "/pipelines-config/runners/"),
-            ("GET", "/pipelines?"),
+            ("GET", "/pipelines/?"),
             ("POST", "/pipelines"),
             ("GET", "/steps"),
             ("GET", "/log"),
-            ("GET", "/pipelines/"),
+            ("GET", "/pipelines/%7B"),
         ];
         for (method, part) in calls {
             let fault = Fault::on(method, part);

@@ -10,6 +10,7 @@ use crate::error::{Kind, Result};
 use progress::State;
 use reqwest::Method;
 use serde::Deserialize;
+use std::time::SystemTime;
 
 pub use log::Tail;
 pub use progress::{Outcome, Progress};
@@ -50,6 +51,8 @@ pub struct Step {
     pub name: String,
     /// How it is.
     pub progress: Progress,
+    /// When it began, if it did.
+    pub started: Option<SystemTime>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +76,7 @@ struct SentVariable {
 struct SentStep {
     uuid: String,
     name: Option<String>,
+    started_on: Option<String>,
     #[serde(default)]
     state: State,
 }
@@ -97,13 +101,18 @@ impl Client {
 
     /// Whether a step, by the ids of its pipeline and its own without braces, is over; none if Bitbucket has none such.
     pub async fn step_is_over(&self, pipeline: &str, step: &str) -> Result<Option<bool>> {
+        Ok(self.step(pipeline, step).await?.map(|step| step.progress.is_over()))
+    }
+
+    /// A step, by the ids of its pipeline and its own without braces; none if Bitbucket has none such.
+    pub async fn step(&self, pipeline: &str, step: &str) -> Result<Option<Step>> {
         let braced = |id: &str| format!("{{{id}}}");
         let url = self.url(&["pipelines", &braced(pipeline), "steps", &braced(step)]);
         let what = format!("look up the step {step}");
         let answer =
             self.call(&what, READ, async || self.send::<SentStep>(Method::GET, url.clone(), None).await);
         match answer.await {
-            Ok(step) => Ok(Some(Step::from(step).progress.is_over())),
+            Ok(step) => Ok(Some(Step::from(step))),
             Err(error) if status_of(&error) == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
@@ -130,6 +139,31 @@ impl Client {
 
 impl From<SentStep> for Step {
     fn from(sent: SentStep) -> Self {
-        Self { uuid: sent.uuid, name: sent.name.unwrap_or_default(), progress: (&sent.state).into() }
+        Self {
+            uuid: sent.uuid,
+            name: sent.name.unwrap_or_default(),
+            progress: (&sent.state).into(),
+            started: sent.started_on.as_deref().and_then(moment),
+        }
+    }
+}
+
+/// A moment as Bitbucket writes it, with either form of its zone.
+fn moment(text: &str) -> Option<SystemTime> {
+    let text = text.strip_suffix("+00:00").map_or_else(|| text.to_owned(), |time| format!("{time}Z"));
+    humantime::parse_rfc3339(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_its_zone_in_either_form() {
+        let expected = humantime::parse_rfc3339("2026-01-02T03:04:05.678Z").ok();
+        assert_eq!(moment("2026-01-02T03:04:05.678Z"), expected);
+        assert_eq!(moment("2026-01-02T03:04:05.678000+00:00"), expected);
+        assert!(expected.is_some());
+        assert_eq!([moment(""), moment("today"), moment("2026-01-02T03:04:05+02:00")], [None; 3]);
     }
 }

@@ -21,6 +21,38 @@ pub(crate) fn rest(headers: &HeaderMap, door: Door, path: &str) -> bool {
         || given(headers) == Some(basic(API_EMAIL, API_TOKEN))
 }
 
+/// The scope that a call needs which a token makes, by the path's segments below the repository or the workspace; none
+/// where the call itself does not exist. As Bitbucket's `OpenAPI` document has it.
+pub(crate) fn needed(method: &str, segments: &[&str]) -> Option<&'static str> {
+    let reads = method == "GET";
+    Some(match segments {
+        ["commit", ..] => "repository",
+        [] | ["refs", ..] if reads => "repository",
+        ["pullrequests", _, "comments", ..] | ["effective-default-reviewers"] => "pullrequest",
+        ["pullrequests", ..] if reads => "pullrequest",
+        ["pullrequests", ..] => "pullrequest:write",
+        ["pipelines-config", "runners", ..] if reads => "runner",
+        ["pipelines-config", "runners", ..] => "runner:write",
+        ["pipelines", ..] if reads => "pipeline",
+        ["pipelines", ..] => "pipeline:write",
+        _ => return None,
+    })
+}
+
+/// Whether one of these scopes is, or implies, the one that is needed.
+pub(crate) fn suffices(scopes: &[String], needed: &str) -> bool {
+    let implied = |scope: &str| -> &'static [&'static str] {
+        match scope {
+            "repository:write" | "pullrequest" => &["repository"],
+            "pullrequest:write" => &["pullrequest", "repository", "repository:write"],
+            "pipeline:write" => &["pipeline"],
+            "runner:write" => &["runner"],
+            _ => &[],
+        }
+    };
+    scopes.iter().any(|scope| scope == needed || implied(scope).contains(&needed))
+}
+
 /// Whether a git request may proceed. The proxy authorises all of them.
 pub(crate) fn git(headers: &HeaderMap, door: Door) -> bool {
     door == Door::Proxy

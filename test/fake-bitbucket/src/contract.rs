@@ -112,7 +112,7 @@ impl Contract {
 
     /// The path's item, its operation, and where that is; of several templates that fit, the most literal one.
     fn operation(&self, method: &str, path: &str) -> Option<(&Value, &Value, [String; 3])> {
-        let segments: Vec<&str> = path.strip_prefix("/2.0/")?.split('/').collect();
+        let segments: Vec<&str> = path.strip_prefix("/2.0/")?.trim_end_matches('/').split('/').collect();
         let templates = self.answers["paths"].as_object()?.iter().filter_map(|(template, item)| {
             let parts: Vec<&str> = template.trim_matches('/').split('/').collect();
             let variables = parts.iter().filter(|part| part.starts_with('{')).count();

@@ -49,6 +49,14 @@ pub struct Options {
     pub page_length: usize,
     /// A runner that has not been heard of for this long is offline, and its step has failed.
     pub silence: Duration,
+    /// What both tokens may do, by the names of an access token's scopes.
+    pub scopes: Vec<String>,
+    /// Whether answers tell that, in a header.
+    pub tells_scopes: bool,
+    /// The repository's size in bytes, as the API tells it.
+    pub size: u64,
+    /// How pull requests are merged unless somebody chooses another way.
+    pub merge_strategy: String,
     /// Whether a runner can be disabled; else Bitbucket takes the request and leaves the runner as it is.
     pub disables: bool,
 }
@@ -62,6 +70,12 @@ impl Default for Options {
             repository: None,
             page_length: 2,
             silence: Duration::from_secs(10),
+            scopes: ["repository:write", "pullrequest:write", "pipeline:write", "runner:write"]
+                .map(str::to_owned)
+                .to_vec(),
+            tells_scopes: true,
+            size: 12_345_678,
+            merge_strategy: "merge_commit".into(),
             disables: true,
         }
     }
@@ -171,6 +185,11 @@ impl FakeBitbucket {
     /// Every pull request, oldest first.
     pub fn pull_requests(&self) -> Vec<PullRequest> {
         lock(&self.shared.state).pull_requests.clone()
+    }
+
+    /// Makes somebody a default reviewer, by the id in braces and the name.
+    pub fn add_default_reviewer(&self, uuid: &str, name: &str) {
+        lock(&self.shared.state).default_reviewers.push((uuid.into(), name.into()));
     }
 
     /// Opens a pull request as somebody else would, and returns its number.

@@ -6,13 +6,13 @@ use crate::state::{BuildStatus, Report};
 use serde_json::{Value, json};
 
 const LONGEST_KEY: usize = 40;
-const LONGEST_DESCRIPTION: usize = 255;
+const LONGEST_TEXT: usize = 255;
 const MOST_DATA: usize = 10;
 
 impl Call<'_> {
     pub(super) fn set_status(&self, commit: &str) -> Reply {
         let Some(key) = self.body["key"].as_str() else { return bad_field("key", "This field is required.") };
-        for (field, most) in [("key", LONGEST_KEY), ("description", LONGEST_DESCRIPTION)] {
+        for (field, most) in [("key", LONGEST_KEY), ("name", LONGEST_TEXT), ("description", LONGEST_TEXT)] {
             let length = self.body[field].as_str().map_or(0, |text| text.chars().count());
             if length > most {
                 let complaint = format!("Ensure this value has at most {most} characters (it has {length}).");

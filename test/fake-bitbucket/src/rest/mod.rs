@@ -3,6 +3,7 @@
 mod commits;
 mod pipelines;
 mod pull_requests;
+mod repository;
 mod runners;
 
 use crate::body::{self, Body};
@@ -11,7 +12,7 @@ use crate::state::State;
 use crate::{Shared, auth, lock, runner_door};
 use bytes::Bytes;
 use hyper::Response;
-use hyper::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
@@ -26,6 +27,8 @@ struct Call<'a> {
     query: Vec<(String, String)>,
     body: Value,
     accept: Option<&'a str>,
+    /// Whether a token is what lets the call in, with its scopes.
+    with_token: bool,
 }
 
 enum Reply {
@@ -46,7 +49,8 @@ pub(crate) fn answer(shared: &Shared, door: Door, head: &Parts, base: &str, body
         let query = query(head.uri.query().unwrap_or_default());
         let body = serde_json::from_slice(body).unwrap_or_default();
         let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-        Call { shared, base, path, query, body, accept }.route(head.method.as_str())
+        let with_token = head.headers.contains_key(AUTHORIZATION);
+        Call { shared, base, path, query, body, accept, with_token }.route(head.method.as_str())
     } else {
         error(401, "Token is invalid, expired, or not supported for this endpoint.")
     };
@@ -78,7 +82,10 @@ pub(crate) fn answer(shared: &Shared, door: Door, head: &Parts, base: &str, body
             return runner_door::ranged(&log, head);
         }
     };
-    let response = Response::builder().status(status).header(header.0, header.1);
+    let mut response = Response::builder().status(status).header(header.0, header.1);
+    if shared.options.tells_scopes && head.headers.contains_key(AUTHORIZATION) {
+        response = response.header("X-OAuth-Scopes", shared.options.scopes.join(", "));
+    }
     response.body(body::full(text)).expect("a valid answer of the fake")
 }
 
@@ -100,12 +107,21 @@ impl Call<'_> {
             ["workspaces", workspace, "pipelines-config", "runners", rest @ ..]
                 if *workspace == options.workspace =>
             {
+                if let Some(refusal) = self.out_of_scope(method, &segments[2..]) {
+                    return refusal;
+                }
                 return self.runners(method, true, rest);
             }
             _ => return error(404, "Resource not found"),
         };
+        if let Some(refusal) = self.out_of_scope(method, rest) {
+            return refusal;
+        }
         match (method, rest) {
             (_, ["pipelines-config", "runners", rest @ ..]) => self.runners(method, false, rest),
+            ("GET", []) => self.get_repository(),
+            ("GET", ["refs", "branches", name]) => self.get_branch(name),
+            ("GET", ["effective-default-reviewers"]) => self.list_default_reviewers(),
             ("GET", ["pullrequests"]) => self.list_pull_requests(),
             ("POST", ["pullrequests"]) => self.open_pull_request(),
             ("GET", ["pullrequests", id]) => self.get_pull_request(id),
@@ -115,8 +131,10 @@ impl Call<'_> {
             ("PUT", ["pullrequests", _, "comments", id]) => self.update_comment(id),
             ("POST", ["commit", commit, "statuses", "build"]) => self.set_status(commit),
             ("PUT", ["commit", commit, "reports", id]) => self.put_report(commit, id),
-            ("GET", ["pipelines"]) => self.list_pipelines(),
-            ("POST", ["pipelines"]) => self.run_pipeline(),
+            // Reports of both exist for GET. For POST nobody has told of success without the slash.
+            ("GET", ["pipelines"] | ["pipelines", ""]) => self.list_pipelines(),
+            ("POST", ["pipelines", ""]) => self.run_pipeline(),
+            ("POST", ["pipelines"]) => error(404, "Resource not found: There is no API hosted at this URL."),
             ("GET", ["pipelines", pipeline]) => self.get_pipeline(pipeline),
             ("POST", ["pipelines", pipeline, "stopPipeline"]) => self.stop_pipeline(pipeline),
             ("GET", ["pipelines", pipeline, "steps"]) => self.list_steps(pipeline),
@@ -124,6 +142,13 @@ impl Call<'_> {
             ("GET", ["pipelines", pipeline, "steps", step, "log"]) => self.get_log(pipeline, step),
             _ => error(404, "Resource not found"),
         }
+    }
+
+    /// The refusal of a call that the token's scopes do not allow.
+    fn out_of_scope(&self, method: &str, rest: &[&str]) -> Option<Reply> {
+        let needed = auth::needed(method, rest).filter(|_| self.with_token)?;
+        let refused = !auth::suffices(&self.shared.options.scopes, needed);
+        refused.then(|| error(403, "Your credentials lack one or more required privilege scopes."))
     }
 
     fn runners(&self, method: &str, of_workspace: bool, rest: &[&str]) -> Reply {

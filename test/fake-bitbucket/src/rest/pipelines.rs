@@ -146,7 +146,11 @@ fn show_variable(variable: &Variable) -> Value {
 
 fn show_step(step: &Step) -> Value {
     let state = show_state("pipeline_step_state", &step.state, step.result.as_deref(), step.error.as_deref());
-    json!({ "type": "pipeline_step", "uuid": step.id, "name": step.name, "state": state })
+    let mut shown = json!({ "type": "pipeline_step", "uuid": step.id, "name": step.name, "state": state });
+    if let Some(started) = &step.started {
+        shown["started_on"] = json!(started);
+    }
+    shown
 }
 
 fn show_state(kind: &str, name: &str, result: Option<&str>, why: Option<&str>) -> Value {

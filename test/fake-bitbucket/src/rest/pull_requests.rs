@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 
 /// Longer comments are refused, and not in JSON.
 const LONGEST_COMMENT: usize = 32_768;
+/// What Bitbucket refuses in other texts; its limit for titles is not documented.
+const LONGEST_TITLE: usize = 255;
+/// Whose tokens make the calls.
+const AUTHOR: &str = "Ada";
 const TIME: &str = "2026-01-02T03:04:05.678901+00:00";
 
 impl Call<'_> {
@@ -40,6 +44,12 @@ impl Call<'_> {
         let Some(title) = self.body["title"].as_str().filter(|title| !title.is_empty()) else {
             return bad_field("title", "This field is required.");
         };
+        let length = title.chars().count();
+        if length > LONGEST_TITLE {
+            let complaint =
+                format!("Ensure this value has at most {LONGEST_TITLE} characters (it has {length}).");
+            return bad_field("title", &complaint);
+        }
         let Some(source) = name("source") else { return bad_field("source", "This field is required.") };
         let destination = name("destination").unwrap_or("main");
         for (end, branch) in [("source", source), ("destination", destination)] {
@@ -51,7 +61,20 @@ impl Call<'_> {
             return bad_field("destination", "source and destination are the same");
         }
         let close = self.body["close_source_branch"].as_bool().unwrap_or(false);
+        let reviewers: Vec<String> = (self.body["reviewers"].as_array().into_iter().flatten())
+            .map(|reviewer| reviewer["uuid"].as_str().unwrap_or_default().to_owned())
+            .collect();
         let mut state = lock(&self.shared.state);
+        for uuid in &reviewers {
+            match state.default_reviewers.iter().find(|(known, _)| known == uuid) {
+                None => return bad_field("reviewers", "Malformed reviewers list"),
+                Some((_, name)) if name == AUTHOR => {
+                    let complaint = format!("{name} is the author and cannot be included as a reviewer.");
+                    return bad_field("reviewers", &complaint);
+                }
+                Some(_) => {}
+            }
+        }
         // The trap: one that is already open is answered as if it were new, with its title overwritten.
         let open = |other: &&mut PullRequest| {
             other.state == "OPEN" && other.source == source && other.destination == destination
@@ -64,6 +87,7 @@ impl Call<'_> {
         let description = self.body["description"].as_str().unwrap_or_default();
         let opened = state.open(title, description, source, destination);
         opened.close_source_branch = close;
+        opened.reviewers = reviewers;
         Reply::Json(201, self.show(opened))
     }
 
@@ -143,7 +167,8 @@ impl Call<'_> {
     }
 
     fn show(&self, shown: &PullRequest) -> Value {
-        let PullRequest { id, title, description, source, destination, state, close_source_branch } = shown;
+        let PullRequest { id, title, description, source, destination, state, close_source_branch, .. } =
+            shown;
         json!({
             "type": "pullrequest",
             "id": id,
@@ -154,7 +179,7 @@ impl Call<'_> {
             "close_source_branch": close_source_branch,
             "source": { "branch": { "name": source } },
             "destination": { "branch": { "name": destination } },
-            "author": { "type": "user", "display_name": "Ada" },
+            "author": { "type": "user", "display_name": AUTHOR },
             "created_on": TIME,
             "updated_on": TIME,
             "links": {

@@ -26,6 +26,8 @@ pub struct PullRequest {
     pub state: &'static str,
     /// Whether merging deletes the source branch.
     pub close_source_branch: bool,
+    /// The ids of those who are asked to review it, in braces.
+    pub reviewers: Vec<String>,
 }
 
 /// A comment on a pull request.
@@ -90,6 +92,8 @@ pub struct Recorded {
 pub(crate) struct State {
     pub(crate) pull_requests: Vec<PullRequest>,
     pub(crate) comments: Vec<Comment>,
+    /// Ids in braces, and names.
+    pub(crate) default_reviewers: Vec<(String, String)>,
     pub(crate) statuses: Vec<BuildStatus>,
     pub(crate) reports: Vec<Report>,
     pub(crate) steps: Vec<Step>,
@@ -118,6 +122,7 @@ impl State {
             destination: destination.into(),
             state: "OPEN",
             close_source_branch: false,
+            reviewers: Vec::new(),
         });
         self.pull_requests.last_mut().expect("the pull request just added")
     }

@@ -66,6 +66,8 @@ pub struct Step {
     pub result: Option<String>,
     /// Why Bitbucket could not run it.
     pub error: Option<String>,
+    /// When it began, as Bitbucket writes moments.
+    pub started: Option<String>,
     /// Its log so far.
     pub log: Vec<u8>,
     /// The id of the runner that has it, or had it.
