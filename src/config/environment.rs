@@ -14,6 +14,18 @@ impl Environment {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
+    /// Takes a variable whose value is its own name in shell's writing, `$NAME`, for missing: that is the default in
+    /// `pipe.yml` of a variable that the repository does not define, where nothing has expanded it.
+    pub(super) fn forget_unexpanded(&mut self, name: &str) {
+        let is_default = self.get(name).is_some_and(|value| {
+            let inside = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+            inside.or_else(|| value.strip_prefix('$')) == Some(name)
+        });
+        if is_default {
+            self.0.remove(name);
+        }
+    }
+
     /// Where `name` is missing, `other` holds.
     pub(super) fn let_stand_in(&mut self, other: &str, name: &str) {
         if let (None, Some(value)) = (self.get(name), self.get(other).map(str::to_owned)) {

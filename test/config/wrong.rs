@@ -263,8 +263,8 @@ pub(super) const CASES: &[Case] = &[
     (&[("BITBUCKET_ACCESS_TOKEN", "abc def ghi")], &[
         "BITBUCKET_ACCESS_TOKEN (value not shown) has white space inside; was it pasted whole?",
     ]),
-    (&[("BITBUCKET_ACCESS_TOKEN", "$BITBUCKET_ACCESS_TOKEN")], &[
-        "BITBUCKET_ACCESS_TOKEN is the text '$BITBUCKET_ACCESS_TOKEN', not its value; is that variable defined for this repository?",
+    (&[("BITBUCKET_ACCESS_TOKEN", "$TOKEN")], &[
+        "BITBUCKET_ACCESS_TOKEN is the text '$TOKEN', not its value; is that variable defined for this repository?",
     ]),
     (&[("TRAIN_COMMAND", "$TRAIN_COMMAND")], &[
         "TRAIN_COMMAND is the text '$TRAIN_COMMAND', not its value; is that variable defined for this repository?",

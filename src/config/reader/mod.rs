@@ -45,6 +45,9 @@ impl Reader {
             action: Action::Train,
             provider: None,
         };
+        for variable in VARIABLES.iter().filter(|variable| variable.inherited) {
+            reader.environment.forget_unexpanded(variable.name);
+        }
         reader.environment.let_stand_in("AWS_REGION", "AWS_DEFAULT_REGION");
         for variable in VARIABLES {
             reader.read(variable);
