@@ -16,6 +16,7 @@ mod ec2;
 mod kills;
 mod link;
 mod local_machine;
+mod preflight;
 mod publication;
 mod repo;
 mod runner;

@@ -147,6 +147,7 @@ fn publication_of(step: &str, destination: Destination, outputs: &[&str]) -> Pub
         baseline: vec![],
         identity,
         seen: Branches::default(),
+        size_limits: true,
     }
 }
 

@@ -21,9 +21,9 @@ pub(super) struct Pushed {
 
 /// Bitbucket's API, as far as this run may use it.
 pub(super) struct Bitbucket {
-    client: Client,
+    pub(super) client: Client,
     /// Whether there is a credential; else only Code Insights are open, through the proxy of Pipelines.
-    full: bool,
+    pub(super) full: bool,
 }
 
 impl Bitbucket {

@@ -4,6 +4,7 @@ mod announce;
 mod job;
 mod kept;
 mod precheck;
+mod preflight;
 mod publish;
 mod reporting;
 mod runner;

@@ -26,6 +26,9 @@ pub(super) fn outputs(config: &Config, clone: &Checkout, sent: Option<&[Entry]>)
         files.extend(of_init.map(|path| (format!("{path}, which belongs to DVC"), PathBuf::from(path))));
     }
     clone.check_attributes(&files).map_err(|error| error.kind(kind))?;
+    if !config.publish.size_limits {
+        return Ok(());
+    }
     let there: Vec<PathBuf> = there.into_iter().collect();
     clone.check_sizes(&there).map_err(|error| match sent {
         None => error.kind(kind),

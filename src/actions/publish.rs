@@ -1,9 +1,9 @@
 //! What comes after the training, and all of `ACTION: publish`: commit, push, pull request, report.
 
-use super::announce::{self, Bitbucket, Pushed};
+use super::announce::{self, Pushed};
 use super::reporting::{self, Facts};
 use super::train::Losses;
-use super::{kept, precheck, run_id};
+use super::{kept, precheck, preflight, run_id};
 use crate::agent::Wanted;
 use crate::bitbucket::Credential;
 use crate::config::{Config, Pipeline, PublishMode};
@@ -17,7 +17,7 @@ use crate::transfer::{Entry, Pattern, find};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 /// What there is to publish.
 pub(super) struct Made {
@@ -196,13 +196,7 @@ pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<Br
     let remote = remote(config, clone)?;
     let branches = remote.check().await?;
     check_name(&destination, &branches)?;
-    match Bitbucket::of(config) {
-        Some(bitbucket) => bitbucket.say_what_is_missing(config.publish.mode),
-        None if config.bitbucket.credential.is_some() => {
-            warn!("without BITBUCKET_WORKSPACE and BITBUCKET_REPO_SLUG the branch is pushed, nothing else");
-        }
-        None => info!("outside Pipelines and without a credential: the branch is pushed, nothing else"),
-    }
+    preflight::check(config, target(config).as_deref()).await?;
     Ok(branches)
 }
 
@@ -286,12 +280,18 @@ fn destination(config: &Config, clone: &Checkout) -> Result<Destination> {
     let target = target(config);
     let branch = config.publish.branch.clone();
     let branch = branch.unwrap_or_else(|| default_branch(config, target.as_deref(), clone.commit()));
+        size_limits: publish.size_limits,
     match (config.publish.mode, target) {
         (PublishMode::Push, Some(target)) => {
             Ok(Destination::Push { branch: target, fallback_branch: branch })
         }
         (PublishMode::Push, None) => {
             Err(Error::new("PUBLISH is 'push', but this pipeline runs for no branch")
+    if config.pipeline.merge_queue_pr_ids.is_some() && config.publish.target_branch.is_none() {
+        return Err(Error::new("this pipeline is a merge queue's, whose branch is gone when it ends")
+            .kind(Kind::Configuration)
+            .hint("name the branch that the outputs are for in TARGET_BRANCH, or set PUBLISH to 'none'"));
+    }
                 .kind(Kind::Configuration)
                 .hint("name the branch to push to in TARGET_BRANCH"))
         }

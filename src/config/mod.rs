@@ -128,6 +128,8 @@ pub struct Publish {
     /// The report's name.
     pub report_name: String,
 }
+    /// Whether Bitbucket's usual limits of size hold for the repository.
+    pub size_limits: bool,
 
 /// How to reach Bitbucket.
 #[derive(Debug)]
@@ -189,6 +191,8 @@ pub struct Pipeline {
 pub fn tells(name: &str) -> bool {
     reader::tells(name)
 }
+    /// The pull requests' numbers, in a pipeline of a merge queue.
+    pub merge_queue_pr_ids: Option<String>,
 
 impl Pipeline {
     /// The pipeline's page, where Pipelines runs it.

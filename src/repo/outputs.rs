@@ -17,6 +17,9 @@ use std::{
 /// What Bitbucket takes in one file: "100 MB". Read as decimal, so that no reading of it is exceeded.
 const LARGEST: u64 = 100_000_000;
 
+/// What Bitbucket takes in one push, in bytes: "3.5 GB". Read as binary: the pack is counted as it is sent.
+const LARGEST_PUSH_BYTES: u64 = 7 << 29;
+
 const EXECUTABLE: u32 = 0o111;
 
 /// A file as a tree names it.
@@ -63,12 +66,21 @@ pub(super) fn tidy(outputs: &[PathBuf]) -> Vec<PathBuf> {
     outputs.iter().map(tidy).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Refuses what cannot be committed, all of it in one error, before anything large is read.
-pub(super) fn check(repository: &Repository, root: &Path, outputs: &[PathBuf]) -> Result<()> {
+/// Refuses what cannot be committed, all of it in one error, before anything large is read. Large files are refused if
+/// `size_limits` hold.
+pub(super) fn check(
+    repository: &Repository,
+    root: &Path,
+    outputs: &[PathBuf],
+    size_limits: bool,
+) -> Result<()> {
     for path in outputs {
         check_path(root, path)
             .and_then(|()| Attributes::new(repository, path).check())
             .with_context(|| format!("cannot commit {}", path.display()))?;
+    }
+    if !size_limits {
+        return Ok(());
     }
     check_sizes(root, outputs).map_err(|error| error.kind(Kind::Publication))
 }
@@ -88,7 +100,22 @@ pub(super) fn check_sizes(root: &Path, outputs: &[PathBuf]) -> Result<()> {
         "{}: Bitbucket refuses a push with a file of more than 100 MB ({LARGEST} bytes)",
         too_large.join(", ")
     ))
-    .hint("let DVC keep files of this size (DVC_OUTPUTS), so that only their pointers are committed"))
+    .hint(
+        "let DVC keep files of this size (DVC_OUTPUTS), so that only their pointers are committed; or set SIZE_LIMITS to 'false' where the repository's administrator has lifted that limit",
+    ))
+}
+
+/// Refuses a pack of `bytes` that is too large for Bitbucket, before an hour of sending shows that.
+pub(super) fn check_push(bytes: u64) -> Result<()> {
+    if bytes <= LARGEST_PUSH_BYTES {
+        return Ok(());
+    }
+    let megabytes = bytes.div_ceil(1_000_000);
+    Err(Error::new(format!(
+        "the outputs are {megabytes} MB when packed: Bitbucket refuses a push of more than 3.5 GB"
+    ))
+    .kind(Kind::Publication)
+    .hint("let DVC keep the large ones (DVC_OUTPUTS), so that only their pointers are committed"))
 }
 
 fn check_path(root: &Path, path: &Path) -> Result<()> {
@@ -230,6 +257,14 @@ mod tests {
     fn one_spelling_a_path() {
         let paths = ["b", "./a//b/./c", "a/b/c", "../x", "/x"].map(PathBuf::from);
         assert_eq!(tidy(&paths), ["/x", "../x", "a/b/c", "b"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_push_that_bitbucket_refuses_is_not_begun() {
+        assert!(check_push(3_500_000_000).is_ok());
+        let error = check_push(3_800_000_000).unwrap_err();
+        assert_eq!(error.exit_kind(), Kind::Publication);
+        assert!(error.render().contains("3800 MB when packed") && error.render().contains("DVC_OUTPUTS"));
     }
 
     #[test]

@@ -36,6 +36,11 @@ impl Blobs {
         Self { file, length: 0, held: BTreeSet::new(), stop }
     }
 
+    /// The bytes of all finished entries, as they travel.
+    pub(super) fn bytes(&self) -> u64 {
+        self.length
+    }
+
     /// Appends a blob of `size` bytes and returns its hash; one that is held already, or `known` to the remote, takes no room.
     pub(super) fn add(
         &mut self,

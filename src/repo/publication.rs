@@ -23,6 +23,8 @@ pub struct Publication {
     pub identity: StepIdentity,
     /// The remote's branches when the run began.
     pub seen: Branches,
+    /// Whether Bitbucket's usual limit for a file holds for the repository.
+    pub size_limits: bool,
 }
 
 /// The branch that receives the commit. Branches are named without `refs/heads/`.

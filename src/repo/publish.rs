@@ -115,8 +115,9 @@ impl Job {
         let server = Server::new(remote, stop.clone())?;
         let clone = open_clone(&checkout.root)?;
         let head = Oid::from_str(&checkout.commit).context("odd commit hash")?;
-        outputs::check(&clone, &checkout.root, &publication.outputs)
-            .map_err(|error| error.leaves("the outputs, in the clone; nothing was committed"))?;
+        let kept = |error: Error| error.leaves("the outputs, in the clone; nothing was committed");
+        outputs::check(&clone, &checkout.root, &publication.outputs, publication.size_limits)
+            .map_err(kept)?;
         let scratch = Scratch::new(&clone)?;
         let mut blobs = Blobs::new(scratch.file("blobs")?, stop);
         let base = clone.find_commit(head).and_then(|commit| commit.tree());
@@ -124,6 +125,7 @@ impl Job {
         let tracks_executable_bit = scratch.tracks_executable_bit();
         let work_tree = WorkTree { clone: &clone, root: &checkout.root, base, tracks_executable_bit };
         let outputs = work_tree.pack(&publication.outputs, &mut blobs)?;
+        outputs::check_push(blobs.bytes()).map_err(kept)?;
         Ok(Self { publication, head, scratch, blobs, outputs, server, sent: None, moves: 0 })
     }
 

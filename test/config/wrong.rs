@@ -269,6 +269,13 @@ pub(super) const CASES: &[Case] = &[
     (&[("TRAIN_COMMAND", "$TRAIN_COMMAND")], &[
         "TRAIN_COMMAND is the text '$TRAIN_COMMAND', not its value; is that variable defined for this repository?",
     ]),
+    // The default in pipe.yml, where nothing has expanded it: no value.
+    (&[("ATLASSIAN_API_TOKEN", "${ATLASSIAN_API_TOKEN}"), ("ATLASSIAN_ACCOUNT_EMAIL", "me@example.com")], &[
+        "ATLASSIAN_API_TOKEN is missing: ATLASSIAN_ACCOUNT_EMAIL is of use only with it",
+    ]),
+    (&[("SIZE_LIMITS", "100MB")], &[
+        "SIZE_LIMITS '100MB' is neither true nor false; write 'true' or 'false'",
+    ]),
     (&[("OUTPUTS", "${OUTPUTS}")], &[
         "OUTPUTS is the text '${OUTPUTS}', not its value; is that variable defined for this repository?",
     ]),

@@ -31,6 +31,7 @@ impl Reader {
             user_email: self.text("GIT_USER_EMAIL"),
             commit_message: self.some("COMMIT_MESSAGE"),
             skip_ci: self.switch("SKIP_CI"),
+            size_limits: self.switch("SIZE_LIMITS"),
             metrics: self.list("METRICS"),
             report: self.some("REPORT"),
             report_name: self.text("REPORT_NAME"),

@@ -43,6 +43,13 @@ pub(super) const TABLE: &[Variable] = &[
         "Adds `[skip ci]` to the commit's message, so that the commit starts no pipeline.",
     ),
     variable(
+        "SIZE_LIMITS",
+        Switch,
+        Default("true"),
+        BOTH,
+        "Whether a file of more than 100 MB, and a repository of 4 GB, are refused before the training: `false` for a repository whose administrator has lifted Bitbucket's limits.",
+    ),
+    variable(
         "METRICS",
         Patterns,
         Optional,
