@@ -1,5 +1,7 @@
 //! The documents say what the program does. `UPDATE_DOCS=1` rewrites the parts that are generated.
 
+mod examples;
+
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -183,36 +185,6 @@ fn the_definition_shows_every_variable() {
     }
 }
 
-/// What a pipe in an example says must be a configuration that the program takes without a word.
-#[test]
-fn examples_are_good_configurations() {
-    let mut pipes = Vec::new();
-    for document in DOCUMENTS.map(read) {
-        for example in fenced(&document, "yaml") {
-            let example: Value =
-                serde_saphyr::from_str(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
-            find_pipes(&example, false, &mut pipes);
-        }
-    }
-    let example = read("examples/random-forest/bitbucket-pipelines.yml");
-    find_pipes(&serde_saphyr::from_str(&example).unwrap(), false, &mut pipes);
-    assert!(pipes.len() >= 7, "{} pipes", pipes.len());
-    for (pipe, oidc) in pipes {
-        let token = oidc.then(|| ("BITBUCKET_STEP_OIDC_TOKEN".to_owned(), "a-token".to_owned()));
-        let step = [
-            ("WORKSPACE", "acme"),
-            ("REPO_SLUG", "forest"),
-            ("REPO_OWNER_UUID", "{a}"),
-            ("REPO_UUID", "{b}"),
-            ("BRANCH", "main"),
-        ];
-        let step = step.map(|(name, value)| (format!("BITBUCKET_{name}"), value.to_owned()));
-        let loaded = Config::load(environment(&pipe["variables"]).into_iter().chain(token).chain(step));
-        let config = loaded.unwrap_or_else(|problems| panic!("{problems}\n{pipe:#}"));
-        assert!(config.warnings.is_empty(), "{:?}\n{pipe:#}", config.warnings);
-    }
-}
-
 /// Pipelines passes the defaults in `pipe.yml` on as if the user had written them.
 #[test]
 fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
@@ -225,6 +197,10 @@ fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     assert!(defaults.len() > 10);
+    // No such variable in the repository: the shell makes nothing of it. Should Pipelines not ask a shell, it stays.
+    let empty = |value: &String| if value.starts_with('$') { String::new() } else { value.clone() };
+    let expanded: Vec<_> = defaults.iter().map(|(name, value)| (name.clone(), empty(value))).collect();
+    assert_ne!(defaults, expanded);
     for own in [
         &[
             ("TRAIN_COMMAND", "true"),
@@ -233,10 +209,6 @@ fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
             ("AWS_DEFAULT_REGION", "eu-west-1"),
         ] as &[_],
         &[("TRAIN_COMMAND", "true"), ("OUTPUTS", "x"), ("CLOUD", "local")],
-    // No such variable in the repository: the shell makes nothing of it. Should Pipelines not ask a shell, it stays.
-    let empty = |value: &String| if value.starts_with('$') { String::new() } else { value.clone() };
-    let expanded: Vec<_> = defaults.iter().map(|(name, value)| (name.clone(), empty(value))).collect();
-    assert_ne!(defaults, expanded);
         &[("ACTION", "publish"), ("OUTPUTS", "x")],
         &[
             ("ACTION", "runner"),
@@ -340,43 +312,4 @@ fn prose(text: &str) -> String {
 fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let blocks = text.split("\n```").skip(1).step_by(2);
     blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
-}
-
-/// Each pipe, and whether its step has a token for OIDC.
-fn find_pipes(value: &Value, oidc: bool, found: &mut Vec<(Value, bool)>) {
-    match value {
-        Value::Object(map) if map.contains_key("pipe") => found.push((value.clone(), oidc)),
-        Value::Object(map) => {
-            let oidc = oidc || map.get("oidc") == Some(&Value::Bool(true));
-            map.values().for_each(|value| find_pipes(value, oidc, found));
-        }
-        Value::Array(items) => items.iter().for_each(|value| find_pipes(value, oidc, found)),
-        _ => {}
-    }
-}
-
-/// What Pipelines makes of a pipe's `variables`.
-fn environment(variables: &Value) -> Vec<(String, String)> {
-    let mut environment = Vec::new();
-    for (name, value) in variables.as_object().unwrap() {
-        if let Some(items) = value.as_array() {
-            environment.push((format!("{name}_COUNT"), items.len().to_string()));
-            let items = items.iter().enumerate();
-            environment.extend(items.map(|(index, item)| (format!("{name}_{index}"), text(name, item))));
-        } else {
-            environment.push((name.clone(), text(name, value)));
-        }
-    }
-    environment
-}
-
-/// The schema of Pipelines takes nothing but strings. `$NAME` is a variable of the repository.
-fn text(name: &str, value: &Value) -> String {
-    let text = value.as_str().unwrap_or_else(|| panic!("{name}: {value} must be quoted"));
-    match name {
-        _ if !text.starts_with('$') => text.to_owned(),
-        "AWS_DEFAULT_REGION" => "eu-west-1".to_owned(),
-        "AWS_OIDC_ROLE_ARN" => "arn:aws:iam::123456789012:role/trainspot".to_owned(),
-        _ => format!("a-value-for-{name}"),
-    }
 }

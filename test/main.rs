@@ -21,5 +21,6 @@ mod publication;
 mod repo;
 mod runner;
 mod ssh_server;
+mod step;
 mod support;
 mod train;

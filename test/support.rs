@@ -68,6 +68,8 @@ impl Scene {
             ("BITBUCKET_BUILD_NUMBER", "7".to_owned()),
             ("BITBUCKET_PIPELINE_UUID", "{11111111-1111-1111-1111-111111111111}".to_owned()),
             ("BITBUCKET_STEP_UUID", "{22222222-2222-2222-2222-222222222222}".to_owned()),
+            // The clone has no bitbucket-pipelines.yml that tells.
+            ("STEP_MAX_TIME", "12h".to_owned()),
             ("BITBUCKET_GIT_HTTP_ORIGIN", self.bitbucket.http_origin()),
             ("PIPELINES_PROXY", self.bitbucket.proxy_url()),
             ("BITBUCKET_API_URL", self.bitbucket.api_url()),
@@ -102,6 +104,10 @@ impl Scene {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trainspot"));
         command.env_clear().envs(&self.variables).current_dir(self.clone());
+        // Of no effect there, which would be told.
+        if self.variables.get("ACTION").is_some_and(|action| action != "train") {
+            command.env_remove("STEP_MAX_TIME");
+        }
         command
     }
 

@@ -154,7 +154,12 @@ fn publish_none_brings_the_outputs_and_commits_nothing() {
     scene.set("PUBLISH", "none").run().expect(0);
     assert!(exists(scene.clone().join("model/m.bin")));
     assert_eq!(scene.remote.head(&scene.branch()), None);
-    assert!(scene.requests().is_empty());
+    // Bitbucket is asked about the step, and nothing else.
+    let asked = scene.requests();
+    assert!(
+        asked.iter().all(|request| request.method == "GET" && request.path.contains("/steps/")),
+        "{asked:?}"
+    );
 }
 
 #[test]

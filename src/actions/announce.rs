@@ -1,11 +1,13 @@
 //! The report on its way to people: pull request, comment, build status, Code Insights, or the log alone.
 
 use super::reporting::{announce_key, marker};
-use crate::bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest};
+use super::step::Deadline;
+use crate::bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience};
 use crate::config::{Config, PublishMode};
 use crate::error::{Error, Kind, Result, chain};
 use crate::report::{Done, LIMIT, Report, insights, render};
 use serde_json::Value;
+use std::time::Duration;
 use tracing::{info, warn};
 
 /// What was pushed.
@@ -41,6 +43,12 @@ impl Bitbucket {
         }
     }
 
+    /// The same for a run that may have trained for hours: it waits for the rate limit, but not until Pipelines kills the step.
+    fn after_hours(self, deadline: Option<Deadline>) -> Self {
+        let most = deadline.map_or(Duration::MAX, |deadline| deadline.until_last_moment());
+        Self { client: self.client.with_patience(Patience::after_hours(most)), full: self.full }
+    }
+
     pub(super) fn say_what_is_missing(&self, mode: PublishMode) {
         if !self.full && mode == PublishMode::PullRequest {
             warn!(
@@ -60,9 +68,14 @@ pub(super) fn show(report: &Report) {
 ///
 /// # Errors
 /// The pull request could not be opened. A comment or status that fails is a warning: the work is safe and visible.
-pub(super) async fn success(config: &Config, report: &Report, pushed: &Pushed) -> Result<String> {
+pub(super) async fn success(
+    config: &Config,
+    report: &Report,
+    pushed: &Pushed,
+    deadline: Option<Deadline>,
+) -> Result<String> {
     let done = format!("done; the outputs are on the branch {}", pushed.branch);
-    let Some(bitbucket) = Bitbucket::of(config) else {
+    let Some(bitbucket) = Bitbucket::of(config).map(|bitbucket| bitbucket.after_hours(deadline)) else {
         show(report);
         return Ok(done);
     };
@@ -127,8 +140,15 @@ async fn pull_request(
 }
 
 /// Announces a failure, as far as that can be done.
-pub(super) async fn failure(config: &Config, commit: &str, report: &Report, error: &Error) {
+pub(super) async fn failure(
+    config: &Config,
+    commit: &str,
+    report: &Report,
+    error: &Error,
+    deadline: Option<Deadline>,
+) {
     let Some(bitbucket) = Bitbucket::of(config) else { return };
+    let bitbucket = bitbucket.after_hours(deadline);
     if !bitbucket.full {
         return put_insights(config, &bitbucket, commit, report).await;
     }

@@ -8,6 +8,7 @@ mod preflight;
 mod publish;
 mod reporting;
 mod runner;
+mod step;
 mod sweep;
 mod train;
 

@@ -2,6 +2,7 @@
 
 use super::announce::{self, Pushed};
 use super::reporting::{self, Facts};
+use super::step::Deadline;
 use super::train::Losses;
 use super::{kept, precheck, preflight, run_id};
 use crate::agent::Wanted;
@@ -27,6 +28,8 @@ pub(super) struct Made {
     pub(super) training: Option<Training>,
     /// How long the pipe has run.
     pub(super) total: Duration,
+    /// When Pipelines kills the step, if that is known.
+    pub(super) deadline: Option<Deadline>,
 }
 
 /// How the outputs were made.
@@ -67,7 +70,7 @@ pub(super) async fn run(config: &Config) -> Result<String> {
         })?;
         add(&mut matches.files, kept::take(config, &stored)?);
     }
-    let made = Made { outputs: matches.files, training: None, total: start.elapsed() };
+    let made = Made { outputs: matches.files, training: None, total: start.elapsed(), deadline: None };
     publish(config, &clone, seen, made).await
 }
 
@@ -106,10 +109,10 @@ pub(super) fn checkout(config: &Config) -> Result<Checkout> {
 /// Commits and announces what was made, or announces that this failed. The answer is the run's last line. `seen` is what
 /// the remote had when the run began.
 pub(super) async fn publish(config: &Config, clone: &Checkout, seen: Branches, made: Made) -> Result<String> {
-    let total = made.total;
+    let (total, deadline) = (made.total, made.deadline);
     let done = commit_and_announce(config, clone, seen, made).await;
     if let Err(error) = &done {
-        report_failure(config, clone, error, &[], total).await;
+        report_failure(config, clone, error, &[], total, deadline).await;
     }
     done
 }
@@ -144,7 +147,11 @@ async fn commit_and_announce(
     let done = done(&made, pushed.is_some());
     let report = reporting::report(config, &facts, &made, done, commit, &baseline);
     if let Some(pushed) = pushed {
-        return while_waiting("telling Bitbucket", announce::success(config, &report, &pushed)).await;
+        return while_waiting(
+            "telling Bitbucket",
+            announce::success(config, &report, &pushed, made.deadline),
+        )
+        .await;
     }
     announce::show(&report);
     Ok("the outputs are the same as those in the repository; nothing was committed".to_owned())
@@ -182,9 +189,10 @@ pub(super) async fn report_failure(
     error: &Error,
     tail: &[String],
     took: Duration,
+    deadline: Option<Deadline>,
 ) {
     let report = reporting::failure(config, clone.commit(), error, tail, took);
-    announce::failure(config, clone.commit(), &report, error).await;
+    announce::failure(config, clone.commit(), &report, error, deadline).await;
 }
 
 /// Refuses a remote that will not take the push, before anything is rented. The answer is what branches it has.
@@ -272,26 +280,26 @@ fn publication(
         baseline: facts.metrics_files.clone(),
         identity,
         seen,
+        size_limits: publish.size_limits,
     })
 }
 
 /// Where the commit goes.
 fn destination(config: &Config, clone: &Checkout) -> Result<Destination> {
     let target = target(config);
+    if config.pipeline.merge_queue_pr_ids.is_some() && config.publish.target_branch.is_none() {
+        return Err(Error::new("this pipeline is a merge queue's, whose branch is gone when it ends")
+            .kind(Kind::Configuration)
+            .hint("name the branch that the outputs are for in TARGET_BRANCH, or set PUBLISH to 'none'"));
+    }
     let branch = config.publish.branch.clone();
     let branch = branch.unwrap_or_else(|| default_branch(config, target.as_deref(), clone.commit()));
-        size_limits: publish.size_limits,
     match (config.publish.mode, target) {
         (PublishMode::Push, Some(target)) => {
             Ok(Destination::Push { branch: target, fallback_branch: branch })
         }
         (PublishMode::Push, None) => {
             Err(Error::new("PUBLISH is 'push', but this pipeline runs for no branch")
-    if config.pipeline.merge_queue_pr_ids.is_some() && config.publish.target_branch.is_none() {
-        return Err(Error::new("this pipeline is a merge queue's, whose branch is gone when it ends")
-            .kind(Kind::Configuration)
-            .hint("name the branch that the outputs are for in TARGET_BRANCH, or set PUBLISH to 'none'"));
-    }
                 .kind(Kind::Configuration)
                 .hint("name the branch to push to in TARGET_BRANCH"))
         }

@@ -112,6 +112,13 @@ impl Default for Patience {
 }
 
 impl Patience {
+    /// The patience for what is good to know, and no more.
+    #[must_use]
+    pub fn brief() -> Self {
+        let attempts = Policy { attempts: 2, total: Duration::from_secs(10), ..Self::default().attempts };
+        Self { attempts, ..Self::default() }
+    }
+
     /// The patience of a run whose hours of work are to be told: it waits for the rate limit, but no longer than
     /// `most`.
     #[must_use]

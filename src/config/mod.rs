@@ -35,6 +35,9 @@ pub struct Config {
     pub debug: bool,
     /// What Pipelines says of the step.
     pub pipeline: Pipeline,
+    /// The variables of the table as they were given, but for those that may hold secrets. By them the step is found in
+    /// `bitbucket-pipelines.yml`.
+    pub given: BTreeMap<String, String>,
     /// The repository's clone: `BITBUCKET_CLONE_DIR`, or the working directory.
     pub clone_dir: PathBuf,
     /// Patterns of the files to commit, relative to the clone.
@@ -79,10 +82,14 @@ pub struct Train {
     pub include: Vec<String>,
     /// Patterns of the files from which the training can go on.
     pub checkpoints: Vec<String>,
+    /// Whether to go on from such files that are in the clone.
+    pub resume: bool,
     /// How often checkpoints are saved.
     pub checkpoint_interval: Duration,
     /// The training is ended after this time.
     pub max_runtime: Duration,
+    /// The step's max-time, if the user names it.
+    pub step_max_time: Option<Duration>,
     /// How often a lost machine is replaced.
     pub max_restarts: u32,
     /// A machine ends itself after this long without a word from the pipe.
@@ -121,6 +128,8 @@ pub struct Publish {
     pub commit_message: Option<String>,
     /// Whether the commit must start no pipeline.
     pub skip_ci: bool,
+    /// Whether Bitbucket's usual limits of size hold for the repository.
+    pub size_limits: bool,
     /// Patterns of the files with metrics, if any were named.
     pub metrics: Vec<String>,
     /// A Markdown file that opens the report.
@@ -128,8 +137,6 @@ pub struct Publish {
     /// The report's name.
     pub report_name: String,
 }
-    /// Whether Bitbucket's usual limits of size hold for the repository.
-    pub size_limits: bool,
 
 /// How to reach Bitbucket.
 #[derive(Debug)]
@@ -184,6 +191,8 @@ pub struct Pipeline {
     pub git_http_origin: Option<String>,
     /// The pull request's number, in a pipeline for one.
     pub pr_id: Option<String>,
+    /// The pull requests' numbers, in a pipeline of a merge queue.
+    pub merge_queue_pr_ids: Option<String>,
 }
 
 /// Whether a variable's name says that its value is secret.
@@ -191,8 +200,6 @@ pub struct Pipeline {
 pub fn tells(name: &str) -> bool {
     reader::tells(name)
 }
-    /// The pull requests' numbers, in a pipeline of a merge queue.
-    pub merge_queue_pr_ids: Option<String>,
 
 impl Pipeline {
     /// The pipeline's page, where Pipelines runs it.

@@ -273,6 +273,13 @@ pub(super) const CASES: &[Case] = &[
     (&[("ATLASSIAN_API_TOKEN", "${ATLASSIAN_API_TOKEN}"), ("ATLASSIAN_ACCOUNT_EMAIL", "me@example.com")], &[
         "ATLASSIAN_API_TOKEN is missing: ATLASSIAN_ACCOUNT_EMAIL is of use only with it",
     ]),
+    (&[("RESUME", "true")], &["RESUME needs CHECKPOINTS, which names the files to go on from"]),
+    (&[("STEP_MAX_TIME", "120")], &[
+        "STEP_MAX_TIME '120' has no unit; write it like 90s, 45m, 12h or 1h30m",
+    ]),
+    (&[("STEP_MAX_TIME", "24h")], &[
+        "STEP_MAX_TIME '24h' is out of range; it can be from 1m to 12h",
+    ]),
     (&[("SIZE_LIMITS", "100MB")], &[
         "SIZE_LIMITS '100MB' is neither true nor false; write 'true' or 'false'",
     ]),

@@ -1,7 +1,7 @@
 //! Whole runs of the pipe on the rig, from the plan to the pull request.
 
 use super::lab::{Lab, SHOWN, in_lab};
-use super::step::{PIPELINE, Step};
+use super::step::{PIPELINE, Step, short_run};
 use crate::support::say;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -61,6 +61,34 @@ fn a_run_that_is_interrupted_twice_publishes_the_same_model() {
             assert!(report.contains(words), "{words}:\n{report}");
         }
         step.scene.assert_nothing_left();
+        lab.assert_nothing_left().await;
+    });
+}
+
+#[test]
+fn a_step_ends_itself_before_pipelines_kills_it_and_the_next_run_goes_on() {
+    in_lab(async |lab: &Lab| {
+        // A busy host boots a machine in no less than this.
+        let max_time = (short_run(lab).await * 6).max(Duration::from_mins(2)).as_secs();
+        let steps = u32::try_from(max_time * 20).unwrap();
+        let mut step = Step::new(lab, steps, 0.1);
+        step.scene.set("STEP_MAX_TIME", &format!("{max_time}s")).set("MAX_RUNTIME", "12h");
+        let mut pipe = step.run().await;
+        pipe.expect(4, "a step that is nearly over").await;
+        for words in
+            ["MAX_RUNTIME (12h) cannot be reached", "the run ended itself because Pipelines is about"]
+        {
+            assert!(pipe.text().contains(words), "{words}:\n{}", pipe.text());
+        }
+        assert_eq!(step.machines(lab).await, Vec::<String>::new());
+        let saved = std::fs::read_to_string(step.scene.clone().join("state/step.json")).unwrap();
+        say(&format!("{SHOWN}a step of {max_time} s ended itself with the checkpoint {saved}"));
+        step.scene.set("TRAIN_COMMAND", &format!("python3 steps.py {steps} 0"));
+        step.scene.set("RESUME", "true").set("STEP_MAX_TIME", "12h").set("MAX_RUNTIME", "1h");
+        let mut pipe = step.run().await;
+        pipe.expect(0, "the next run").await;
+        assert!(!pipe.text().contains("at step 0\n"), "{}", pipe.text());
+        step.assert_published("resumed");
         lab.assert_nothing_left().await;
     });
 }

@@ -9,6 +9,7 @@ pub(super) use bill::Cost;
 pub(super) use machines::Reached;
 pub(super) use turn::{TRANSFER, Turn, again, insist};
 
+use super::step::Deadline;
 use crate::agent::protocol::Status;
 use crate::compute::{Compute, Machine, Order};
 use crate::error::{Error, Kind, Result, chain};
@@ -30,6 +31,11 @@ pub(super) trait Work<C: Compute> {
     const STOPPED: &'static str;
     /// What to do about lost machines, after the advice to raise `MAX_RESTARTS`.
     const ADVICE: &'static str;
+
+    /// How long it takes to bring home what the work would leave now.
+    fn transfer(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Tells whether what a machine does that was found is this work.
     fn fingerprint(&self) -> &str;
@@ -64,6 +70,8 @@ pub(super) struct Job<'a, C> {
     pub(super) max_restarts: u32,
     /// In dollars.
     pub(super) max_cost: Option<f64>,
+    /// When Pipelines kills the step, if that is known and ends the work.
+    pub(super) deadline: Option<Deadline>,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) state: State,
 }
@@ -74,6 +82,8 @@ pub(super) struct State {
     bill: RefCell<Bill>,
     /// The run's machine is another process's: nothing of it is ours to end.
     theirs: Cell<bool>,
+    /// The step is nearly over, and the work was told to end.
+    out_of_time: Cell<bool>,
 }
 
 /// A piece of work that came to its end.
@@ -104,8 +114,9 @@ impl<C: Compute> Job<'_, C> {
             let reached = match next {
                 Ok(reached) => reached,
                 Err(error) => {
+                    let error = work.rescue(error);
                     self.give_up(&taken, None).await;
-                    return Err(work.rescue(error));
+                    return Err(error);
                 }
             };
             if !taken.contains(&reached.machine) {
@@ -138,8 +149,10 @@ impl<C: Compute> Job<'_, C> {
                 }
                 Turn::Failed(error) => {
                     drop(successor);
+                    // First what is here: the step may be killed before the machine's end is confirmed.
+                    let error = work.rescue(error);
                     self.give_up(&taken, Some(&agent)).await;
-                    return Err(work.rescue(error));
+                    return Err(error);
                 }
                 Turn::Interrupted(why) => (Error::new(why), true),
                 Turn::Lost(why) => (why, false),
@@ -206,7 +219,15 @@ impl<C: Compute> Job<'_, C> {
         tokio::select! {
             machine = machine => machine,
             () = self.shutdown.cancelled() => Err(stopped::<C, W>()),
+            error = self.step_is_over() => Err(error),
         }
+    }
+
+    /// Waits for the moment at which no machine is of use any more, and says so.
+    async fn step_is_over(&self) -> Error {
+        let Some(deadline) = self.deadline else { return std::future::pending().await };
+        tokio::time::sleep(deadline.room()).await;
+        deadline.error()
     }
 
     fn may_go_on<W: Work<C>>(&self, work: &W, restarts: u32, why: Error) -> Result<()> {
@@ -222,7 +243,19 @@ impl<C: Compute> Job<'_, C> {
                 .kind(Kind::Training)
                 .hint(format!("raise MAX_RUNTIME{}", W::ADVICE)));
         }
-        if self.is_too_dear() { Err(self.too_dear()) } else { Ok(()) }
+        self.reached_limit(work.transfer()).map_or(Ok(()), Err)
+    }
+
+    /// Why the run must end although its work could go on, if it must.
+    /// `transfer` is how long it takes to bring home what the work would leave now.
+    pub(super) fn reached_limit(&self, transfer: Duration) -> Option<Error> {
+        if self.is_too_dear() {
+            return Some(self.too_dear());
+        }
+        let deadline = self.deadline.filter(|deadline| deadline.is_last_call(transfer));
+        // A checkpoint that comes faster than the one before it does not take the word back.
+        self.state.out_of_time.set(self.state.out_of_time.get() || deadline.is_some());
+        self.deadline.filter(|_| self.state.out_of_time.get()).map(|deadline| deadline.error())
     }
 
     /// Whether another pipe has the run's machine: nothing of the run is ours to end.

@@ -67,18 +67,17 @@ impl<'a, C: Compute> Job<'a, C> {
             Heart { compute: self.compute, machine, agent, grace: self.order.orphan_grace, work, notice };
         let ask = |notice: &Notice| {
             tell(notice);
-            // MAX_COST is told as a notice, too.
-            let pool = machine
-                .pool
-                .clone()
-                .filter(|_| machine.spot && restarts < self.max_restarts && !self.is_too_dear())?;
+            // A limit of the run is told as a notice, too.
+            let pool = machine.pool.clone().filter(|_| {
+                machine.spot && restarts < self.max_restarts && self.reached_limit(work.transfer()).is_none()
+            })?;
             info!("asking for the next machine");
             Some(Box::pin(self.fresh(vec![pool])) as _)
         };
         tokio::select! {
             loss = heart.beat() => loss.into(),
             never = successor.drive(noticed.clone(), ask) => match never {},
-            never = self.mind_the_cost(agent) => match never {},
+            error = self.mind_the_limits(work, agent) => Turn::Failed(error),
             done = work.part(self, reached) => match done {
                 Ok(turn) => turn,
                 // An error while the machine does not answer is the machine's loss, not the work's end.
@@ -92,19 +91,33 @@ impl<'a, C: Compute> Job<'a, C> {
         }
     }
 
-    /// Lets the work end, with what can be saved, once the run has cost what it may. Never returns.
-    async fn mind_the_cost(&self, agent: &Agent<C::Link>) -> std::convert::Infallible {
-        loop {
-            tokio::time::sleep(ACCOUNT).await;
-            if self.is_too_dear() {
-                let notice = Notice { why: "MAX_COST is reached".to_owned(), at: None };
-                if let Err(error) = agent.ask(Wish::Leave(notice)).await {
-                    debug!(
-                        "the machine does not hear that MAX_COST is reached: {}",
-                        chain(&Error::from(error))
-                    );
+    /// Lets the work end, with what can be saved, once the run has reached a limit. Returns when there is no more time
+    /// even for that.
+    async fn mind_the_limits<W: Work<C>>(&self, work: &W, agent: &Agent<C::Link>) -> Error {
+        let watch = async {
+            loop {
+                tokio::time::sleep(ACCOUNT).await;
+                if self.reached_limit(work.transfer()).is_some() {
+                    self.tell_to_leave(agent).await;
                 }
             }
+        };
+        let last_moment = async {
+            let Some(deadline) = self.deadline else { return std::future::pending().await };
+            tokio::time::sleep(deadline.until_last_moment()).await;
+            deadline.error()
+        };
+        tokio::select! {
+            never = watch => match never {},
+            error = last_moment => error,
+        }
+    }
+
+    async fn tell_to_leave(&self, agent: &Agent<C::Link>) {
+        let why =
+            if self.is_too_dear() { "MAX_COST is reached" } else { "the step's max-time is nearly over" };
+        if let Err(error) = agent.ask(Wish::Leave(Notice { why: why.to_owned(), at: None })).await {
+            debug!("the machine does not hear that {why}: {}", chain(&Error::from(error)));
         }
     }
 }

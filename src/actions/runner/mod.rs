@@ -10,7 +10,7 @@ pub(super) use name::{name, run_of};
 pub(super) use visit::visit;
 
 use super::job::{self, Finished, Job};
-use super::{bitbucket, publish, run_id, unless_stopped};
+use super::{bitbucket, publish, run_id, step, unless_stopped};
 use crate::agent::runner_log::{LONGEST_STEP, STARTUP};
 use crate::bitbucket::NewRunner;
 use crate::compute::ec2::{Ec2, Owner};
@@ -40,6 +40,11 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         return Ok("DRY_RUN: nothing was rented".to_owned());
     }
     check_pipeline(config, runner)?;
+    if runner.run.is_some() {
+        // A pipeline goes on without the pipe, and its machine ends itself after it: nothing must be saved in time.
+        let told = step::deadline(config, runner.max_runtime, None);
+        unless_stopped(shutdown, "looking at the step", told).await?;
+    }
     let bitbucket = bitbucket(config)?;
     let bitbucket = bitbucket.ok_or_else(|| Error::new("Bitbucket cannot be reached without a token"))?;
     let commit = publish::checkout(config).ok().map(|clone| clone.commit().to_owned());
@@ -80,6 +85,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         owner: job::owner(),
         max_restarts: runner.max_restarts,
         max_cost: runner.aws.max_cost,
+        deadline: None,
         shutdown,
         state: job::State::default(),
     };

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod clock;
+mod resume;
 mod screen;
 mod training;
 
@@ -11,6 +12,7 @@ pub(super) use training::{Trained, Training};
 
 use super::job::{self, Finished, Job, Work};
 use super::publish::{self, Made};
+use super::step::{self, Deadline};
 use super::{kept, precheck, run_id, unless_stopped};
 use crate::agent::Wanted;
 use crate::agent::protocol::{How, Spec};
@@ -26,7 +28,7 @@ use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
 use crate::repo::{Branches, Checkout};
 use crate::transfer::{Entry, Header};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +51,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     if let Cloud::Aws(aws) = &train.cloud
         && aws.dry_run
     {
+        step::deadline(config, train.max_runtime, train.step_max_time).await?;
         let ec2 = ec2(config, aws, shutdown).await?;
         let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
         crate::log::text(&plan.text(aws, train.max_runtime));
@@ -58,8 +61,14 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let clone = publish::checkout(config)?;
     let place = if matches!(train.cloud, Cloud::Local) { kept::Where::Beside } else { kept::Where::Rented };
     let order = kept::order(config, &clone, place)?;
-    let workspace = clone.workspace(&train.include)?;
-    precheck::outputs(config, &clone, Some(&workspace))?;
+    let mut files = Sent { workspace: clone.workspace(&train.include)?, resumed: Vec::new() };
+    precheck::outputs(config, &clone, Some(&files.workspace))?;
+    files.resumed = resume::left_behind(&config.clone_dir, train)?;
+    // A checkpoint goes by itself: a newer one may take its place.
+    files.workspace.retain(|entry| files.resumed.iter().all(|resumed| resumed.path != entry.path));
+    let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
+    let deadline = unless_stopped(shutdown, "looking at the step", deadline).await?;
+    let run = Run { config, train, clone: &clone, order: &order, deadline, shutdown };
     match &train.cloud {
         Cloud::Local => {
             let local = Local {
@@ -67,11 +76,11 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
                 root: train.scratch.clone(),
                 environment: train.machine_environment.clone(),
             };
-            Box::pin(run_on(&local, None, config, train, (&clone, &order, workspace), shutdown)).await
+            Box::pin(run.on(&local, None, files)).await
         }
         Cloud::Aws(aws) => {
             let ec2 = ec2(config, aws, shutdown).await?;
-            Box::pin(run_on(&ec2, aws.max_cost, config, train, (&clone, &order, workspace), shutdown)).await
+            Box::pin(run.on(&ec2, aws.max_cost, files)).await
         }
     }
 }
@@ -81,74 +90,90 @@ async fn ec2(config: &Config, aws: &Aws, shutdown: &CancellationToken) -> Result
     unless_stopped(shutdown, "looking for AWS credentials", ec2).await
 }
 
-async fn run_on<C: Compute>(
-    compute: &C,
-    max_cost: Option<f64>,
-    config: &Config,
-    train: &Train,
-    (clone, order, workspace): (&Checkout, &Keep, Vec<Entry>),
-    shutdown: &CancellationToken,
-) -> Result<String> {
-    let start = Instant::now();
-    let run = run_id(config);
-    let checked = async {
-        let checks = (publish::check_access(config, clone), compute.prepare(), compute.find(&run));
-        tokio::try_join!(checks.0, checks.1, checks.2).map(|(seen, (), found)| (seen, found))
-    };
-    let (seen, found) = unless_stopped(shutdown, "looking at the remote", checked).await?;
-    let home = RefCell::default();
-    let training = Training {
-        spec: spec(config, train, clone.commit()),
-        clone_dir: &config.clone_dir,
-        workspace,
-        commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
-        checkpoints: Checkpoints::new(&train.scratch, &run)?,
-        harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
-            *home.borrow_mut() = bring(agent, trained, config, order).await?;
-            Ok(())
-        },
-        clock: RefCell::default(),
-    };
-    let job = Job {
-        compute,
-        found,
-        order: Order {
-            run,
-            orphan_grace: train.orphan_grace,
-            max_runtime: train.max_runtime,
-            avoid: Vec::new(),
-        },
-        owner: job::owner(),
-        max_restarts: train.max_restarts,
-        max_cost,
-        shutdown,
-        state: job::State::default(),
-    };
-    let finished = match job.run(&training).await {
-        Ok(finished) => finished,
-        Err(error) => {
-            publish::report_failure(config, clone, &error, &[], start.elapsed()).await;
-            return Err(error);
+/// The files that a training gets.
+struct Sent {
+    workspace: Vec<Entry>,
+    /// A checkpoint to go on from.
+    resumed: Vec<Entry>,
+}
+
+/// A run whose configuration and clone are known to be good.
+struct Run<'a> {
+    config: &'a Config,
+    train: &'a Train,
+    clone: &'a Checkout,
+    order: &'a Keep,
+    deadline: Option<Deadline>,
+    shutdown: &'a CancellationToken,
+}
+
+impl Run<'_> {
+    async fn on<C: Compute>(&self, compute: &C, max_cost: Option<f64>, files: Sent) -> Result<String> {
+        let Self { config, train, clone, order, deadline, shutdown } = *self;
+        let start = Instant::now();
+        let run = run_id(config);
+        let checked = async {
+            let checks = (publish::check_access(config, clone), compute.prepare(), compute.find(&run));
+            tokio::try_join!(checks.0, checks.1, checks.2).map(|(seen, (), found)| (seen, found))
+        };
+        let (seen, found) = unless_stopped(shutdown, "looking at the remote", checked).await?;
+        let home = RefCell::default();
+        let training = Training {
+            spec: spec(config, train, clone.commit()),
+            clone_dir: &config.clone_dir,
+            workspace: files.workspace,
+            resumed: files.resumed,
+            transfer: Cell::default(),
+            commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
+            checkpoints: Checkpoints::new(&train.scratch, &run)?,
+            harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
+                *home.borrow_mut() = bring(agent, trained, config, order).await?;
+                Ok(())
+            },
+            clock: RefCell::default(),
+        };
+        let job = Job {
+            compute,
+            found,
+            order: Order {
+                run,
+                orphan_grace: train.orphan_grace,
+                max_runtime: train.max_runtime,
+                avoid: Vec::new(),
+            },
+            owner: job::owner(),
+            max_restarts: train.max_restarts,
+            max_cost,
+            deadline,
+            shutdown,
+            state: job::State::default(),
+        };
+        let finished = match job.run(&training).await {
+            Ok(finished) => finished,
+            Err(error) => {
+                publish::report_failure(config, clone, &error, &[], start.elapsed(), deadline).await;
+                return Err(error);
+            }
+        };
+        let published = if let Err(error) = verdict(&finished.done, train.max_runtime) {
+            let error = Work::<C>::rescue(&training, error);
+            let tail = &finished.done.tail;
+            publish::report_failure(config, clone, &error, tail, start.elapsed(), deadline).await;
+            last_words(tail);
+            Err(error)
+        } else {
+            let home = home.take();
+            let published = published(config, clone, seen, &finished, &home, (start, deadline));
+            unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
+        };
+        // It costs nothing, and a later run's sweep finds it: no reason to fail.
+        if let Err(error) = job.clean().await {
+            warn!("{}", error.render());
         }
-    };
-    let published = if let Err(error) = verdict(&finished.done, train.max_runtime) {
-        let error = Work::<C>::rescue(&training, error);
-        let tail = &finished.done.tail;
-        publish::report_failure(config, clone, &error, tail, start.elapsed()).await;
-        last_words(tail);
-        Err(error)
-    } else {
-        let home = home.take();
-        let published = published(config, clone, seen, &finished, &home, start);
-        unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
-    };
-    // It costs nothing, and a later run's sweep finds it: no reason to fail.
-    if let Err(error) = job.clean().await {
-        warn!("{}", error.render());
+        let done = published?;
+        // The outputs are safe; that a machine may still cost money is then the more important news.
+        finished.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
     }
-    let done = published?;
-    // The outputs are safe; that a machine may still cost money is then the more important news.
-    finished.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
 }
 
 async fn published(
@@ -157,7 +182,7 @@ async fn published(
     seen: Branches,
     finished: &Finished<Trained>,
     home: &Home,
-    start: Instant,
+    (start, deadline): (Instant, Option<Deadline>),
 ) -> Result<String> {
     let mut outputs = outputs(&home.header, config)?;
     publish::tell_ignored(config, clone, &outputs);
@@ -172,6 +197,7 @@ async fn published(
             cost: finished.cost.map(|cost| cost.in_words()),
         }),
         total: start.elapsed(),
+        deadline,
     };
     publish::publish(config, clone, seen, made).await
 }

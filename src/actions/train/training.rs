@@ -13,7 +13,7 @@ use crate::log::progress::in_words;
 use crate::repo::Snapshot;
 use crate::retry::retry;
 use crate::transfer::{Entry, everything};
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,6 +28,10 @@ pub(in crate::actions) struct Training<'a, H> {
     /// The commit of the clone: DVC and others want a git repository around the workspace.
     pub(in crate::actions) commit: Snapshot,
     pub(in crate::actions) checkpoints: Checkpoints,
+    /// The checkpoint that an earlier step left in the clone: what there is to go on from until there is a newer one.
+    pub(in crate::actions) resumed: Vec<Entry>,
+    /// How long the newest checkpoint took to be brought.
+    pub(in crate::actions) transfer: Cell<Duration>,
     pub(in crate::actions) harvest: H,
     pub(in crate::actions) clock: RefCell<Clock>,
 }
@@ -71,7 +75,16 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
     }
 
     async fn keep(&self, agent: &Agent<C::Link>, machine: &Machine, number: u64) -> Result<bool> {
-        self.checkpoints.keep(agent, &machine.id, number).await
+        let start = Instant::now();
+        let kept = self.checkpoints.keep(agent, &machine.id, number).await?;
+        if kept {
+            self.transfer.set(start.elapsed());
+        }
+        Ok(kept)
+    }
+
+    fn transfer(&self) -> Duration {
+        self.transfer.get()
     }
 
     fn lose(&self, cost: Option<Cost>) {
@@ -80,7 +93,11 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
         if saved.is_none() {
             let cost = cost.map_or_else(String::new, |cost| format!(", {}", cost.in_words()));
             let trained = in_words(trained);
-            warn!("{trained} of training is lost{cost}: it starts from zero, as there is no checkpoint");
+            let (from, newer) =
+                if self.resumed.is_empty() { ("zero", "") } else { ("the clone's", "newer ") };
+            warn!(
+                "{trained} of training is lost{cost}: it starts from {from}, as there is no {newer}checkpoint"
+            );
         } else if again.is_zero() {
             info!(
                 "the newest checkpoint was taken when the training had ended: nothing has to be trained again"
@@ -127,8 +144,8 @@ impl<H> Training<'_, H> {
                 Err(error) => warn!("the last checkpoint could not be brought home: {}", chain(&error)),
             }
         }
-        if job.is_too_dear() {
-            return Ok(Turn::Failed(job.too_dear()));
+        if let Some(error) = job.reached_limit(self.transfer.get()) {
+            return Ok(Turn::Failed(error));
         }
         let why = status.notice.map_or_else(|| "its provider takes it away".to_owned(), |notice| notice.why);
         Ok(Turn::Interrupted(format!("{why}, after {} of training", in_words(exit.duration()))))
@@ -155,6 +172,10 @@ impl<H> Training<'_, H> {
             agent.send(&folder, entries, "restoring the checkpoint").await?;
             spec.resume = true;
             info!("restored the newest checkpoint; the training goes on with TRAINSPOT_RESUME=1");
+        } else if !self.resumed.is_empty() {
+            agent.send_in_use(self.clone_dir, self.resumed.clone(), "sending the clone's checkpoint").await?;
+            spec.resume = true;
+            info!("sent the clone's checkpoint; the training goes on with TRAINSPOT_RESUME=1");
         }
         spec.max_runtime = self.spec.max_runtime.saturating_sub(self.clock().before());
         agent.ask(Wish::Start(Box::new(spec))).await?;

@@ -11,7 +11,7 @@ use super::problems::Problems;
 use super::runner::Runner;
 use super::spelling;
 use super::values::{self, Value};
-use super::variables::{Action, Presence, Provider, VARIABLES, Variable, find};
+use super::variables::{Action, Kind, Presence, Provider, VARIABLES, Variable, find};
 use super::{Config, Pipeline, Secret, Train};
 use crate::dvc::Order;
 use std::collections::BTreeMap;
@@ -125,6 +125,7 @@ impl Reader {
             action: self.action,
             debug: self.switch("DEBUG"),
             clone_dir,
+            given: self.given(),
             outputs: self.list("OUTPUTS"),
             publish: self.publish(),
             secrets: self.secrets(train.as_ref(), runner.as_ref(), &dvc),
@@ -152,6 +153,14 @@ impl Reader {
                 Pipeline::default()
             }
         }
+    }
+
+    /// What was given of the table, without what may be secret.
+    fn given(&self) -> BTreeMap<String, String> {
+        let variable = |name: &str| find(name).or_else(|| find(spelling::list_base(name)));
+        let open = |variable: &Variable| !variable.secret && variable.kind != Kind::Environment;
+        let given = self.environment.0.iter().filter(|(name, _)| variable(name).is_some_and(open));
+        given.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Finds names that look like slips of ours.

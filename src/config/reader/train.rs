@@ -19,8 +19,10 @@ impl Reader {
             environment: self.passed_on("TRAIN_ENV"),
             include: self.list("INCLUDE"),
             checkpoints: self.list("CHECKPOINTS"),
+            resume: self.switch("RESUME"),
             checkpoint_interval: self.duration("CHECKPOINT_INTERVAL"),
             max_runtime: self.duration("MAX_RUNTIME"),
+            step_max_time: Some(self.duration("STEP_MAX_TIME")).filter(|time| !time.is_zero()),
             max_restarts: self.count("MAX_RESTARTS"),
             orphan_grace: self.orphan_grace(),
             machine_environment: self.machine_environment(),
@@ -28,6 +30,9 @@ impl Reader {
         };
         if train.checkpoints.is_empty() && self.chosen("CHECKPOINT_INTERVAL") {
             self.warnings.push("CHECKPOINT_INTERVAL has no effect without CHECKPOINTS".to_owned());
+        }
+        if train.resume && train.checkpoints.is_empty() {
+            self.problems.add("RESUME", "needs CHECKPOINTS, which names the files to go on from");
         }
         if let Cloud::Aws(aws) = &train.cloud {
             self.warn_of_lost_work(aws, &train);

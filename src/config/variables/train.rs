@@ -1,6 +1,6 @@
 //! What to do, and the training.
 
-use super::Kind::{Choice, Count, Environment, Patterns, Script};
+use super::Kind::{Choice, Count, Environment, Patterns, Script, Switch};
 use super::Presence::{Default, Optional, Required};
 use super::{BOTH, EACH, HOUR, RENT, TRAIN, Variable, seconds, variable};
 
@@ -49,6 +49,13 @@ pub(super) const TABLE: &[Variable] = &[
         "The files from which the training can go on. They are saved every `CHECKPOINT_INTERVAL`, and restored with `TRAINSPOT_RESUME=1` on the next machine when one is lost.",
     ),
     variable(
+        "RESUME",
+        Switch,
+        Default("false"),
+        TRAIN,
+        "Whether to go on from files of `CHECKPOINTS` that an earlier step, or its artifacts, left in the clone: they are sent, and `TRAINSPOT_RESUME` is 1. Without any the training begins from the start.",
+    ),
+    variable(
         "CHECKPOINT_INTERVAL",
         seconds(1, 24 * HOUR),
         Default("10m"),
@@ -61,6 +68,13 @@ pub(super) const TABLE: &[Variable] = &[
         Default("12h"),
         RENT,
         "The training, or `RUN_PIPELINE`, is ended after this time. Any other runner goes after it as soon as it has no step.",
+    ),
+    variable(
+        "STEP_MAX_TIME",
+        seconds(60, 12 * HOUR),
+        Optional,
+        TRAIN,
+        "The step's `max-time`, before which the run ends itself in good order. Default: what `bitbucket-pipelines.yml` says of the step with this pipe.",
     ),
     variable(
         "MAX_RESTARTS",
