@@ -9,9 +9,8 @@ use crate::log::progress::in_words;
 use crate::repo::Checkout;
 use crate::report::metrics::{self, Metrics, Value};
 use crate::report::{Done, Failure, Link, Machine, MetricsFile, Outcome, OutputFile, Plot, Report};
-use crate::transfer::{Entry, EntryKind, find};
+use crate::transfer::{Entry, EntryKind, find, open_beneath, read_beneath};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,8 +32,7 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn gather(config: &Config, clone: &Checkout, made: &Made) -> Result<Self> {
         let metrics_files = metrics_files(config, made)?;
-        let metrics =
-            metrics_files.iter().map(|path| (path.clone(), read_metrics(&config.clone_dir.join(path), path)));
+        let metrics = metrics_files.iter().map(|path| (path.clone(), read_metrics(&config.clone_dir, path)));
         let metrics: Vec<_> = metrics.collect();
         for (_, metrics) in &metrics {
             if let Err(error) = metrics {
@@ -73,22 +71,18 @@ fn metrics_files(config: &Config, made: &Made) -> Result<Vec<PathBuf>> {
     Ok(paths(&made.outputs).into_iter().filter(looks_like_metrics).collect())
 }
 
-fn read_metrics(file: &Path, path: &Path) -> Result<Metrics> {
+fn read_metrics(clone_dir: &Path, path: &Path) -> Result<Metrics> {
     let name = path.display().to_string();
-    let bytes = read_small(file).with_context(|| format!("cannot read metrics from {name}"))?;
-    metrics::parse(&name, &bytes)
+    let bytes = read_beneath(clone_dir, path, SMALL);
+    metrics::parse(&name, &bytes.with_context(|| format!("cannot read metrics from {name}"))?)
 }
 
-/// At most a byte more than what is small, so that whoever parses it sees that it is too long.
-fn read_small(file: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(SMALL + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
+/// The beginning of the user's own report: a comment has no room for more.
 fn own_markdown(clone_dir: &Path, path: &str) -> Option<String> {
-    match read_small(&clone_dir.join(path)) {
-        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+    let mut bytes = Vec::new();
+    let file = open_beneath(clone_dir, Path::new(path));
+    match file.and_then(|file| file.take(SMALL).read_to_end(&mut bytes)) {
+        Ok(_) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => {
             warn!("REPORT: '{path}' cannot be read, so the report goes without it: {error}");
             None

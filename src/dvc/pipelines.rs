@@ -134,7 +134,7 @@ fn is_pipeline(file: &Path) -> bool {
 }
 
 fn read(root: &Path, file: &Path) -> Result<String> {
-    std::fs::read_to_string(root.join(file)).with_context(|| format!("cannot read '{}'", file.display()))
+    crate::transfer::text_beneath(root, file).with_context(|| format!("cannot read '{}'", file.display()))
 }
 
 fn of_pointer(root: &Path, file: &Path) -> Result<Vec<Named>> {

@@ -5,7 +5,7 @@ use super::pipelines::Cache;
 use super::rules::{Kind, Rules};
 use super::{Order, track::index};
 use crate::error::{Context as _, Result};
-use crate::transfer::find;
+use crate::transfer::{find, text_beneath};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -95,7 +95,7 @@ fn files(root: &Path) -> BTreeSet<PathBuf> {
 /// The outputs of a file, with their paths. Those of a `.dvc` file only if their objects are not `known` from the clone:
 /// what a training pulled need not be saved.
 fn outs(root: &Path, file: &Path, known: &BTreeSet<String>) -> Option<Vec<(Out, PathBuf)>> {
-    let text = fs::read_to_string(root.join(file)).ok()?;
+    let text = text_beneath(root, file).ok()?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let at = |out: Out, wdir: Option<&str>| {
         let path = index::plain(&folder.join(wdir.unwrap_or_default()).join(&out.path));
@@ -107,7 +107,7 @@ fn outs(root: &Path, file: &Path, known: &BTreeSet<String>) -> Option<Vec<(Out, 
             pointer.outs.into_iter().filter(|out| !out.md5.as_ref().is_some_and(|md5| known.contains(md5)));
         return Some(new.map(|out| at(out, pointer.wdir.as_deref())).collect());
     }
-    let pipeline = fs::read_to_string(root.join(file.with_file_name("dvc.yaml"))).ok();
+    let pipeline = text_beneath(root, &file.with_file_name("dvc.yaml")).ok();
     let pipeline = pipeline.and_then(|text| Pipeline::read(&text).ok()).unwrap_or_default();
     let mut all = Vec::new();
     for (name, stage) in Lock::read(&text).ok()?.stages {

@@ -1,6 +1,7 @@
 //! Rules of `.gitignore` and `.dvcignore`, as git and DVC apply them to a path.
 
 use crate::error::{Context as _, Result};
+use crate::transfer::{TEXT_LIMIT_BYTES, read_beneath};
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -114,11 +115,13 @@ impl Rules {
 
     /// The text of a folder's file.
     pub(super) fn text(&self, folder: &Path) -> Result<String> {
-        let path = self.root.join(folder).join(self.kind.file());
-        match std::fs::read(&path) {
+        let path = folder.join(self.kind.file());
+        match read_beneath(&self.root, &path, TEXT_LIMIT_BYTES) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(error) if is_absent(&error) => Ok(String::new()),
-            Err(error) => Err(error).with_context(|| format!("cannot read '{}'", path.display())),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read '{}'", self.root.join(&path).display()))
+            }
         }
     }
 

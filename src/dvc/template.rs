@@ -4,8 +4,8 @@
 //! matches it to those in `dvc.lock`.
 
 use crate::error::{Context as _, Error, Result};
+use crate::transfer::text_beneath;
 use serde_json::{Map, Value};
-use std::fs;
 use std::path::Path;
 
 /// The file whose values DVC always takes, if it is there.
@@ -40,7 +40,7 @@ impl Variables {
     /// Adds `file` or `file:key,key`. What cannot be read is left out: the templates that need it stay templates.
     fn load(&mut self, folder: &Path, item: &str) {
         let (file, keys) = item.split_once(':').unwrap_or((item, ""));
-        let Ok(Value::Object(mut values)) = read(&folder.join(file)) else { return };
+        let Ok(Value::Object(mut values)) = read(folder, Path::new(file)) else { return };
         let keys: Vec<_> = keys.split(',').filter(|key| !key.is_empty()).collect();
         if !keys.is_empty() {
             let kept = keys.iter().filter_map(|key| Some(((*key).to_owned(), values.remove(*key)?)));
@@ -179,8 +179,8 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-fn read(file: &Path) -> Result<Value> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+fn read(folder: &Path, file: &Path) -> Result<Value> {
+    let text = text_beneath(folder, file).with_context(|| format!("cannot read {}", file.display()))?;
     let unreadable = || format!("cannot understand {}", file.display());
     match file.extension().and_then(|end| end.to_str()) {
         Some("json") => serde_json::from_str(&text).with_context(unreadable),
@@ -204,6 +204,7 @@ fn merge(into: &mut Map<String, Value>, values: Map<String, Value>) {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs;
 
     fn variables(values: Value) -> Variables {
         let Value::Object(values) = values else { panic!() };

@@ -7,6 +7,7 @@
 
 use super::normalize::{LineEnds, Normalization};
 use crate::error::{Context as _, Error, Result};
+use crate::transfer::{TEXT_LIMIT_BYTES, read_beneath};
 use git2::{AttrCheckFlags, AttrValue, Repository};
 use std::path::{Path, PathBuf};
 
@@ -90,12 +91,17 @@ impl<'a> Attributes<'a> {
     /// The file that sets the attribute: the first one in git's order with a line that names it, or a macro of that name.
     fn source(&self, name: &str, value: &str) -> String {
         let said = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
+        let root = self.repository.workdir().unwrap_or(Path::new(""));
         let names = |file: &PathBuf| {
-            let text = std::fs::read(file).unwrap_or_default();
+            let text = match file.strip_prefix(root) {
+                Ok(path) => read_beneath(root, path, TEXT_LIMIT_BYTES),
+                // That of the user's own configuration.
+                Err(_) => std::fs::read(file),
+            };
+            let text = text.unwrap_or_default();
             let text = String::from_utf8_lossy(&text).into_owned();
             text.lines().any(|line| line.split_whitespace().skip(1).any(|word| word == said))
         };
-        let root = self.repository.workdir().unwrap_or(Path::new(""));
         let files = self.files(root);
         let found = files.iter().find(|file| names(file));
         let found = found.map(|file| file.strip_prefix(root).unwrap_or(file).display().to_string());

@@ -5,9 +5,11 @@ mod entry;
 mod links;
 mod patterns;
 mod place;
+mod reading;
 
 pub use bundle::{Files, Sender, receive};
 pub use entry::{Entry, EntryKind, Header, Name};
 pub use links::find_with_links;
 pub use patterns::{Matches, Pattern, everything, everything_behind_links, find, fixed_part};
 pub use place::Place;
+pub use reading::{TEXT_LIMIT_BYTES, open_beneath, read_beneath, text_beneath};

@@ -18,9 +18,11 @@ use crate::compute::{Compute, Order};
 use crate::config::Config;
 use crate::config::runner::Runner;
 use crate::error::{Error, Kind, Result};
+use crate::transfer::text_beneath;
 use child::Child;
 use serving::{Served, Serving, spec};
 use std::cell::RefCell;
+use std::path::Path;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -95,7 +97,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
 /// Refuses a pipeline that the clone's own file does not define: Bitbucket would tell only when the machine is there.
 fn check_pipeline(config: &Config, runner: &Runner) -> Result<()> {
     let Some(run) = runner.run.as_ref().filter(|run| run.own_commit) else { return Ok(()) };
-    let file = std::fs::read_to_string(config.clone_dir.join("bitbucket-pipelines.yml")).unwrap_or_default();
+    let file = text_beneath(&config.clone_dir, Path::new("bitbucket-pipelines.yml")).unwrap_or_default();
     // Without a clone, or with a file that only Bitbucket understands, Bitbucket decides.
     let parsed: serde_json::Value = serde_saphyr::from_str(&file).unwrap_or_default();
     let Some(custom) = parsed["pipelines"]["custom"].as_object() else { return Ok(()) };

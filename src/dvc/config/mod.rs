@@ -55,7 +55,7 @@ impl DvcConfig {
     pub fn read(root: &Path) -> Result<Self> {
         let mut sections = Sections::new();
         for name in [".dvc/config", ".dvc/config.local"] {
-            let text = match std::fs::read_to_string(root.join(name)) {
+            let text = match crate::transfer::text_beneath(root, Path::new(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 text => text.with_context(|| format!("cannot read {name}"))?,
             };

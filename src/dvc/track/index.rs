@@ -99,7 +99,7 @@ fn list(
 }
 
 fn add(root: &Path, file: &Path, index: &mut Index) -> Result<()> {
-    let text = std::fs::read_to_string(root.join(file)).context("it is not text")?;
+    let text = crate::transfer::text_beneath(root, file).context("it is not text")?;
     let folder = file.parent().unwrap_or(Path::new(""));
     if file.file_name().is_some_and(|name| name == "dvc.yaml") {
         let pipeline = Pipeline::read(&text)?;

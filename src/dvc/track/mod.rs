@@ -181,7 +181,7 @@ fn pointer_text(base: &Path, target: &Target, pointer: &Pointer) -> Result<Strin
         return Ok(pointer.create(target.name()));
     }
     let cannot = || format!("cannot update '{}'", target.pointer);
-    let old = std::fs::read_to_string(base.join(&target.pointer)).with_context(cannot)?;
+    let old = crate::transfer::text_beneath(base, Path::new(&target.pointer)).with_context(cannot)?;
     pointer.update(&old).with_context(cannot)
 }
 
@@ -200,7 +200,7 @@ fn ignore(
     let path = folder.join(".gitignore").to_string_lossy().into_owned();
     let old = match changes.get(&path) {
         Some(content) => content.clone(),
-        None => match std::fs::read_to_string(tracking.root.join(&path)) {
+        None => match crate::transfer::text_beneath(tracking.root, Path::new(&path)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             old => old.with_context(|| format!("cannot read '{path}'"))?,
         },
