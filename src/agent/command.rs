@@ -4,7 +4,8 @@ use super::home::Home;
 use super::protocol::{How, Spec};
 use crate::error::{Context as _, Error, Result};
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, test_kill_process_group, wait,
+    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, test_kill_process,
+    test_kill_process_group, wait,
 };
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -195,8 +196,12 @@ fn is_supervisor(pid: Pid, home: &Home) -> bool {
     is_agent(pid, home) && words(pid, "cmdline").any(|word| word == b"supervise")
 }
 
-/// A process that is dead but not yet waited for has no words, and so does not count.
+/// A process that is dead but not yet waited for has no words, and so does not count. One that may not be told to end is somebody
+/// else's, who can call it whatever he likes.
 fn is_agent(pid: Pid, home: &Home) -> bool {
+    if test_kill_process(pid).is_err() {
+        return false;
+    }
     let mut words = words(pid, "cmdline").skip(1);
     words.next().is_some_and(|word| word == b"agent")
         && words.any(|word| word == home.path().as_os_str().as_encoded_bytes())

@@ -33,6 +33,15 @@ impl Home {
         [self.work(), self.run(), self.checkpoints()].iter().try_for_each(|folder| make(folder))
     }
 
+    /// Refuses a home that is not the caller's alone: whoever may write to it says what comes from there, its socket included.
+    /// One that is not there is nobody's.
+    ///
+    /// # Errors
+    /// Somebody else made the home, or may write to it.
+    pub fn check(&self) -> Result<()> {
+        if self.0.symlink_metadata().is_err() { Ok(()) } else { check_own(&self.0) }
+    }
+
     /// Removes it all. A home that is gone already is no error.
     pub fn remove(&self) -> Result<()> {
         let mut removed = fs::remove_dir_all(&self.0);
@@ -115,6 +124,11 @@ pub fn own_folder(folder: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         made => return made.with_context(|| format!("cannot make the folder {}", folder.display())),
     }
+    check_own(folder)
+}
+
+/// Refuses a folder that is not the caller's own or not closed to others.
+fn check_own(folder: &Path) -> Result<()> {
     let found = folder.symlink_metadata();
     let found = found.with_context(|| format!("cannot look at the folder {}", folder.display()))?;
     let problem = if !found.is_dir() {
@@ -152,6 +166,17 @@ pub(super) fn reserve(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_home_is_the_callers_alone_or_not_there() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = Home::new(parent.path().join("home"));
+        home.check().unwrap();
+        home.create().unwrap();
+        home.check().unwrap();
+        fs::set_permissions(home.path(), Permissions::from_mode(0o770)).unwrap();
+        assert!(home.check().unwrap_err().render().contains("home is open to others"));
+    }
 
     #[test]
     fn a_folder_is_made_for_its_owner_only_or_taken_if_it_is_such() {

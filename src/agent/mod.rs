@@ -64,6 +64,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let flags = Flags::parse(flags, flags_of(verb))?;
     // The supervisor changes its folder.
     let home = std::path::absolute(flags.get("--home")?).map(Home::new).context("agent: --home")?;
+    // The supervisor makes it, or refuses it.
+    if verb != "supervise" {
+        home.check()?;
+    }
     match verb.as_str() {
         "supervise" => supervise::run(&home, flags.orders()?),
         "ask" => verbs::ask(&home),

@@ -36,6 +36,13 @@ impl Local {
         Home::new(std::path::absolute(&home).unwrap_or(home))
     }
 
+    /// The home, if nobody else can have put there what is in it: its path can be guessed.
+    fn own_home(&self, id: &str) -> Result<Home> {
+        let home = self.home(id);
+        home.check().map_err(|error| error.kind(Kind::Machine))?;
+        Ok(home)
+    }
+
     fn link(&self, id: &str) -> LocalLink {
         LocalLink {
             program: self.program.clone(),
@@ -83,7 +90,7 @@ impl Compute for Local {
 
     async fn find(&self, run: &RunId) -> Result<Vec<Machine>> {
         let machine = Self::machine(run);
-        let home = self.home(&machine.id);
+        let home = self.own_home(&machine.id)?;
         Ok((home.path().exists() || is_watched(&home)).then_some(machine).into_iter().collect())
     }
 
@@ -94,8 +101,8 @@ impl Compute for Local {
 
     async fn connect(&self, machine: &Machine, _: &Order) -> Result<LocalLink> {
         let start = Instant::now();
-        let home = self.home(&machine.id);
         loop {
+            let home = self.own_home(&machine.id)?;
             let watched = is_watched(&home);
             if watched && home.run().join("socket").exists() {
                 break;

@@ -1,7 +1,7 @@
 //! Checkpoints over whole local runs: kept, restored, rescued, and refused a place.
 
 use super::{scene, wait_for};
-use crate::support::{Access, Run, agents};
+use crate::support::{Access, Run, Scene, agents};
 
 #[test]
 fn a_machine_that_is_lost_is_replaced_and_the_training_goes_on_from_its_checkpoint() {
@@ -78,6 +78,54 @@ fn a_log_that_always_grows_keeps_no_checkpoint_from_being_taken() {
     );
 }
 
+/// The folder of the pipe's for a run of this scene. Its name holds the run's, which a first run tells.
+fn pipe_folder(scene: &Scene) -> std::path::PathBuf {
+    let mut child = scene.start();
+    let folder = || {
+        let entries = std::fs::read_dir(scene.scratch()).unwrap().flatten();
+        entries.map(|entry| entry.path()).find(|path| path.to_str().unwrap().contains("trainspot-pipe-"))
+    };
+    wait_for(|| folder().is_some());
+    let found = folder().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    child.wait().unwrap();
+    found
+}
+
+/// Where anybody may make a folder, somebody may have made the machine's, with a socket that answers, and have started what looks
+/// like its supervisor.
+#[test]
+fn a_machine_of_somebody_else_is_not_trusted() {
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        return skip::skip("only root can make a folder of somebody else's");
+    }
+    let mut scene = scene(Access::Token);
+    scene.set("PUBLISH", "none").set("TRAIN_COMMAND", "sleep 600");
+    let home = pipe_folder(&scene).to_str().unwrap().replace("trainspot-pipe-", "trainspot-");
+    let home = std::path::Path::new(&home);
+    std::fs::create_dir_all(home.join("run")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(home.join("run/socket")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    for path in [home.to_owned(), home.join("run"), home.join("run/socket")] {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+    std::fs::write(scene.clone().join("agent"), "sleep 600").unwrap();
+    let mut supervisor = std::process::Command::new("/bin/sh");
+    supervisor.args(["agent", "supervise", "--home"]).arg(home).current_dir(scene.clone()).process_group(0);
+    let mut supervisor = supervisor.spawn().unwrap();
+    let run = scene.run();
+    let group = rustix::process::Pid::from_child(&supervisor);
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    supervisor.wait().unwrap();
+    let run = run.expect(3);
+    let told = format!("the folder {} belongs to somebody else", home.display());
+    assert!(run.out.contains(&told) && run.out.contains("set TMPDIR to a folder of your own"), "{}", run.out);
+    assert!(socket.accept().is_err(), "the pipe spoke to somebody else's machine");
+    assert!(home.join("run/socket").exists(), "and it is not ours to remove");
+}
+
 /// Where anybody may make a folder, somebody may have made the pipe's, and left it open to all.
 #[test]
 fn a_checkpoint_folder_of_somebody_else_is_refused() {
@@ -91,17 +139,7 @@ fn a_checkpoint_folder_of_somebody_else_is_refused() {
     let open = |path: &std::path::Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    // Its name holds the run's, which the first run tells.
-    let mut child = scene.start();
-    let pipe_folder = || {
-        let entries = std::fs::read_dir(scene.scratch()).unwrap().flatten();
-        entries.map(|entry| entry.path()).find(|path| path.to_str().unwrap().contains("trainspot-pipe-"))
-    };
-    wait_for(|| pipe_folder().is_some());
-    let folder = pipe_folder().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
-        .unwrap();
-    child.wait().unwrap();
+    let folder = pipe_folder(&scene);
     std::fs::create_dir(&folder).unwrap();
     open(&folder, 0o777);
     open(scene.folder.path(), 0o755);
