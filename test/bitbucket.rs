@@ -128,12 +128,12 @@ async fn a_comment_is_found_on_the_third_page_and_edited() {
         fake.add_comment(id, &format!("nice {number}"));
     }
     let client = client(&fake);
-    let first = client.upsert_comment(id, MARKER, &format!("one\n\n{MARKER}")).await.unwrap();
-    let second = client.upsert_comment(id, MARKER, &format!("two\n\n{MARKER}")).await.unwrap();
+    let first = client.upsert_comment(id, MARKER, &format!("{MARKER}\n\none")).await.unwrap();
+    let second = client.upsert_comment(id, MARKER, &format!("{MARKER}\n\ntwo")).await.unwrap();
     assert_eq!(first, second);
     let living: Vec<_> = fake.comments().into_iter().filter(|c| c.pull_request == id && !c.deleted).collect();
     assert_eq!(living.len(), 6);
-    assert_eq!(living[5].body, format!("two\n\n{MARKER}"));
+    assert_eq!(living[5].body, format!("{MARKER}\n\ntwo"));
     assert_eq!(fake.count("GET", "/comments"), 6, "three pages, twice");
 }
 
@@ -150,17 +150,43 @@ async fn a_lost_answer_does_not_leave_two_comments() {
     assert_eq!(fake.comments().len(), 1);
 }
 
+/// A contributor may write our marker as often as he likes, before and after us; our report stays one comment, and his stay his.
 #[tokio::test]
-async fn a_comment_of_another_identity_is_not_ours_to_edit() {
+async fn a_marker_in_somebody_elses_comment_is_not_ours() {
     let fake = FakeBitbucket::start();
     let id = fake.add_pull_request("Mine", "a", "main");
-    fake.add_comment(id, MARKER);
-    fake.next(Fault::on("PUT", "/comments/1").answer(403, r#"{"error":"not yours"}"#).times(9));
+    let forged = format!("{MARKER}\n\nforged");
+    let quoting = format!("Look at this:\n\n{MARKER}");
+    let client = client(&fake);
+    fake.add_comment(id, &forged);
+    let first = client.upsert_comment(id, MARKER, MARKER).await.unwrap();
+    for number in 0..3 {
+        fake.add_comment(id, &forged);
+        fake.add_comment_of(&format!("{{another-{number}}}"), id, &forged);
+        // Of the identity whose token we have: a person's own words.
+        fake.add_comment_of(&fake.comments()[1].author, id, &quoting);
+        let body = format!("{MARKER}\n\nrun {number}");
+        assert_eq!(client.upsert_comment(id, MARKER, &body).await.unwrap(), first);
+    }
+    let bodies: Vec<_> = fake.comments().into_iter().map(|comment| comment.body).collect();
+    let count = |body: &str| bodies.iter().filter(|other| *other == body).count();
+    assert_eq!((bodies.len(), count(&forged), count(&quoting)), (11, 7, 3), "{bodies:?}");
+    assert_eq!(bodies[1], format!("{MARKER}\n\nrun 2"));
+    assert_eq!(fake.count("POST", "/comments"), 1);
+    // One request for each author, however many comments he wrote.
+    assert_eq!(fake.count("PUT", "/comments/"), 1 + 3 + 4 + 5);
+}
+
+#[tokio::test]
+async fn the_comment_of_an_earlier_token_is_replaced_by_one_of_our_own_once() {
+    let fake = FakeBitbucket::start();
+    let id = fake.add_pull_request("Mine", "a", "main");
+    fake.add_comment_of("{an earlier token}", id, MARKER);
     let client = client(&fake);
     client.upsert_comment(id, MARKER, MARKER).await.unwrap();
-    client.upsert_comment(id, MARKER, &format!("new {MARKER}")).await.unwrap();
+    client.upsert_comment(id, MARKER, &format!("{MARKER} new")).await.unwrap();
     let bodies: Vec<_> = fake.comments().into_iter().map(|comment| comment.body).collect();
-    assert_eq!(bodies, [MARKER, &format!("new {MARKER}")]);
+    assert_eq!(bodies, [MARKER, &format!("{MARKER} new")]);
 }
 
 #[tokio::test]

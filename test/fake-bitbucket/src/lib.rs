@@ -210,7 +210,12 @@ impl FakeBitbucket {
 
     /// Comments as somebody else would, and returns the comment's number.
     pub fn add_comment(&self, pull_request: u64, body: &str) -> u64 {
-        lock(&self.shared.state).comment(pull_request, body).id
+        self.add_comment_of("{00000000-0000-4000-8000-00000000beef}", pull_request, body)
+    }
+
+    /// Comments as the person with this `uuid` would, and returns the comment's number.
+    pub fn add_comment_of(&self, author: &str, pull_request: u64, body: &str) -> u64 {
+        lock(&self.shared.state).comment(pull_request, author, body).id
     }
 
     /// Deletes a comment as somebody else would.

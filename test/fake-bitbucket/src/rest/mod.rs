@@ -29,6 +29,8 @@ struct Call<'a> {
     accept: Option<&'a str>,
     /// Whether a token is what lets the call in, with its scopes.
     with_token: bool,
+    /// The `uuid` of who calls.
+    author: &'static str,
 }
 
 enum Reply {
@@ -50,7 +52,8 @@ pub(crate) fn answer(shared: &Shared, door: Door, head: &Parts, base: &str, body
         let body = serde_json::from_slice(body).unwrap_or_default();
         let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
         let with_token = head.headers.contains_key(AUTHORIZATION);
-        Call { shared, base, path, query, body, accept, with_token }.route(head.method.as_str())
+        let author = auth::author(&head.headers);
+        Call { shared, base, path, query, body, accept, with_token, author }.route(head.method.as_str())
     } else {
         error(401, "Token is invalid, expired, or not supported for this endpoint.")
     };

@@ -135,7 +135,7 @@ impl Call<'_> {
             return not_found();
         };
         match self.comment_body() {
-            Ok(body) => Reply::Json(201, self.show_comment(state.comment(id, body))),
+            Ok(body) => Reply::Json(201, self.show_comment(state.comment(id, self.author, body))),
             Err(reply) => reply,
         }
     }
@@ -144,6 +144,9 @@ impl Call<'_> {
         let mut state = lock(&self.shared.state);
         let living = |comment: &&mut Comment| comment.id.to_string() == id && !comment.deleted;
         let Some(comment) = state.comments.iter_mut().find(living) else { return not_found() };
+        if comment.author != self.author {
+            return error(403, "You do not have permission to edit this comment.");
+        }
         match self.comment_body() {
             Ok(body) => body.clone_into(&mut comment.body),
             Err(reply) => return reply,
@@ -190,14 +193,14 @@ impl Call<'_> {
     }
 
     fn show_comment(&self, comment: &Comment) -> Value {
-        let Comment { id, pull_request, body, deleted } = comment;
+        let Comment { id, pull_request, author, body, deleted } = comment;
         let page = format!("{}/pull-requests/{pull_request}/_/diff#comment-{id}", self.site());
         json!({
             "type": "pullrequest_comment",
             "id": id,
             "deleted": deleted,
             "content": { "raw": body, "markup": "markdown", "html": "" },
-            "user": { "type": "user", "display_name": "Ada" },
+            "user": { "type": "user", "display_name": "Ada", "uuid": author },
             "created_on": TIME,
             "updated_on": TIME,
             "links": {

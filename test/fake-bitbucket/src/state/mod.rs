@@ -37,6 +37,8 @@ pub struct Comment {
     pub id: u64,
     /// The pull request's number.
     pub pull_request: u64,
+    /// The `uuid` of who wrote it, whose alone it is to edit.
+    pub author: String,
     /// `content.raw`, Markdown.
     pub body: String,
     /// Whether somebody deleted it; Bitbucket still lists it then.
@@ -131,9 +133,10 @@ impl State {
         self.pull_requests.iter_mut().find(|pull_request| pull_request.id == id)
     }
 
-    pub(crate) fn comment(&mut self, pull_request: u64, body: &str) -> &mut Comment {
+    pub(crate) fn comment(&mut self, pull_request: u64, author: &str, body: &str) -> &mut Comment {
         let id = self.comments.len() as u64 + 1;
-        self.comments.push(Comment { id, pull_request, body: body.into(), deleted: false });
+        let (author, body) = (author.into(), body.into());
+        self.comments.push(Comment { id, pull_request, author, body, deleted: false });
         self.comments.last_mut().expect("the comment just added")
     }
 }
