@@ -15,6 +15,7 @@ pub mod dvc;
 pub mod error;
 pub mod link;
 pub mod log;
+mod memory;
 pub mod repo;
 pub mod report;
 pub mod retry;
@@ -30,7 +31,12 @@ use tokio_util::sync::CancellationToken;
 ///
 /// `arguments` are those after the program's name; the pipe itself takes none.
 pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, OsString)>) -> u8 {
+    let is_agent = arguments.first().is_some_and(|first| first == "agent");
+    let closed = if is_agent { memory::close_agent() } else { memory::close() };
     log::start();
+    if let Err(error) = closed {
+        tracing::warn!("{}", error::chain(&error));
+    }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         [] => pipe(
