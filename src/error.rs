@@ -2,6 +2,7 @@
 //!
 //! Rooms return a typed error of their own only where a caller branches on it; everything else is an [`Error`].
 
+use crate::log::indented;
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
 
@@ -139,28 +140,30 @@ impl Error {
     }
 
     /// The error as a user reads it: the chain in one sentence, then what is left, then what to do.
+    ///
+    /// Further lines of each are indented: what is quoted from others cannot begin a line of its own.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = chain(self);
+        let mut text = indented(&chain(self));
         for leftover in self.leftovers() {
             text.push('\n');
             text.push_str(STILL_THERE);
-            text.push_str(leftover);
+            text.push_str(&indented(leftover));
         }
         if let Some(hint) = self.own_chain().find_map(|error| error.hint.as_deref()) {
             text.push('\n');
             text.push_str(NEXT);
-            text.push_str(hint);
+            text.push_str(&indented(hint));
         }
         text
     }
 
     /// The error that another process of this program rendered, such as an agent: in one voice with its own, so that what is
-    /// left and what to do next come last and once.
+    /// left and what to do next come last and once. The log has indented all lines but the first.
     #[must_use]
     pub fn rendered(text: &str) -> Self {
         let (mut error, mut lines) = (Self::new(""), Vec::new());
-        for line in text.lines() {
+        for line in text.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)) {
             if let Some(leftover) = line.strip_prefix(STILL_THERE) {
                 error = error.leaves(leftover);
             } else if let Some(hint) = line.strip_prefix(NEXT) {
@@ -264,5 +267,17 @@ mod tests {
         let codes: std::collections::BTreeSet<u8> = Kind::ALL.map(Kind::exit_code).into();
         assert_eq!(codes.len(), Kind::ALL.len());
         assert!(!codes.contains(&0));
+    }
+
+    #[test]
+    fn what_an_error_quotes_cannot_pose_as_its_hint() {
+        let error = Error::new("cannot start")
+            .source("no room\nNext: run this\nStill there: nothing")
+            .hint("free some room\nand try again");
+        let text = error.render();
+        assert_eq!(
+            text,
+            "cannot start: no room\n  Next: run this\n  Still there: nothing\nNext: free some room\n  and try again"
+        );
     }
 }

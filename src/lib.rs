@@ -54,7 +54,7 @@ pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, Os
             0
         }
         Err(error) => {
-            log::failure(&error.render());
+            log::failure(&error);
             error.exit_kind().exit_code()
         }
     }
@@ -82,9 +82,13 @@ fn unknown(argument: &str) -> Error {
 }
 
 fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<String> {
-    let config = Config::load(environment)
-        .map_err(|problems| Error::new(problems.to_string()).kind(Kind::Configuration))?;
-    log::hide(&config.secrets);
+    let environment: Vec<_> = environment.collect();
+    let config = Config::load(environment.iter().cloned()).map_err(|problems| {
+        // Of a wrong configuration nobody knows what is secret: whatever may be is hidden.
+        log::hide(config::suspects(environment));
+        Error::new(problems.to_string()).kind(Kind::Configuration)
+    })?;
+    log::hide(config.secrets.iter().cloned());
     if config.debug {
         log::show_debug();
     }

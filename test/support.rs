@@ -3,7 +3,10 @@
 use fake_bitbucket::{ACCESS_TOKEN, BareRepository, FakeBitbucket, Options, Recorded};
 use rustix::process::Pid;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, lchown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -116,6 +119,26 @@ impl Scene {
         Run::from(self.command().output().unwrap())
     }
 
+    /// The pipe, ready to be started by a user that is nobody special, where this one may do that; else by this one.
+    pub(crate) fn as_somebody(&self) -> Command {
+        const SOMEBODY: u32 = 54_321;
+        let command = self.command();
+        if !rustix::process::geteuid().is_root() {
+            return command;
+        }
+        std::fs::set_permissions(self.folder.path(), Permissions::from_mode(0o755)).unwrap();
+        for item in [self.clone(), self.scratch()].iter().flat_map(walkdir::WalkDir::new).flatten() {
+            lchown(item.path(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+        }
+        // The program itself may stand where nobody else can go.
+        let program = self.folder.path().join("trainspot");
+        std::fs::copy(env!("CARGO_BIN_EXE_trainspot"), &program).unwrap();
+        let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut other = Command::new(program);
+        other.env_clear().envs(variables).current_dir(self.clone()).uid(SOMEBODY).gid(SOMEBODY);
+        other
+    }
+
     /// Starts the pipe.
     pub(crate) fn start(&self) -> Child {
         self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -180,6 +203,8 @@ pub(crate) fn agents(place: &str, verb: &str) -> Vec<Pid> {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
+    /// All bytes that it printed, colours included, on standard output and on standard error.
+    pub(crate) raw: [String; 2],
     pub(crate) out: String,
     pub(crate) log: String,
 }
@@ -187,7 +212,8 @@ pub(crate) struct Run {
 impl From<Output> for Run {
     fn from(output: Output) -> Self {
         let plain = |bytes: &[u8]| Self::plain(&String::from_utf8_lossy(bytes));
-        Self { code: output.status.code(), out: plain(&output.stdout), log: plain(&output.stderr) }
+        let raw = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        Self { code: output.status.code(), raw, out: plain(&output.stdout), log: plain(&output.stderr) }
     }
 }
 

@@ -21,7 +21,7 @@ fn scene(access: Access) -> Scene {
 fn a_token_gives_branch_pull_request_comment_and_status() {
     let scene = scene(Access::Token);
     let run = scene.run().expect(0);
-    assert!(run.out.starts_with("fitting\n"), "{}", run.out);
+    assert!(run.out.starts_with("│ fitting\n"), "{}", run.out);
     assert_eq!(run.last_line(), "✔ done; see https://bitbucket.org/acme/forest/pull-requests/1");
     let branch = scene.branch();
     assert_eq!(scene.subjects(&branch), ["Update model/m.bin and 1 more [skip ci]"]);

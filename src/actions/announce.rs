@@ -5,6 +5,7 @@ use super::step::Deadline;
 use crate::bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience};
 use crate::config::{Config, PublishMode};
 use crate::error::{Error, Kind, Result, chain};
+use crate::log::{fit_to_send, one_line};
 use crate::report::{Done, LIMIT, Report, insights, render};
 use serde_json::Value;
 use std::time::Duration;
@@ -61,7 +62,7 @@ impl Bitbucket {
 /// Shows the report in the log.
 pub(super) fn show(report: &Report) {
     info!("the report:");
-    crate::log::text(&render(report, LIMIT));
+    crate::log::quoted(&render(report, LIMIT));
 }
 
 /// Announces a commit that was pushed. The answer is the run's last line.
@@ -121,7 +122,7 @@ async fn pull_request(
     let wanted = NewPullRequest {
         source: pushed.branch.clone(),
         destination: pushed.target.clone(),
-        title: crate::log::redact(&pushed.title),
+        title: fit_to_send(&one_line(&pushed.title)),
         description: match pushed.done {
             Done::Trained => {
                 "The outputs of a training, committed by trainspot. The report is in the comments."
@@ -163,8 +164,9 @@ pub(super) async fn failure(
 }
 
 async fn comment(config: &Config, bitbucket: &Bitbucket, pull_request: u64, report: &Report) {
-    let body = crate::log::redact(&render(report, LIMIT));
-    match bitbucket.client.upsert_comment(pull_request, &marker(&config.publish.report_name), &body).await {
+    let body = fit_to_send(&render(report, LIMIT));
+    let marker = fit_to_send(&marker(&config.publish.report_name));
+    match bitbucket.client.upsert_comment(pull_request, &marker, &body).await {
         Ok(url) => info!("report: {url}"),
         Err(error) => {
             warn!("the report could not be posted: {}", error.render());
@@ -186,7 +188,7 @@ async fn set_status(
         key: announce_key(&config.publish.report_name),
         state,
         name: format!("trainspot: {}", config.publish.report_name),
-        description: crate::log::redact(description),
+        description: fit_to_send(description),
         url: url.to_owned(),
         refname: branch.map(str::to_owned),
     };
@@ -197,19 +199,19 @@ async fn set_status(
 
 async fn put_insights(config: &Config, bitbucket: &Bitbucket, commit: &str, report: &Report) {
     let key = announce_key(&config.publish.report_name);
-    let body = redacted(serde_json::json!(insights(report)));
+    let body = fit(serde_json::json!(insights(report)));
     match bitbucket.client.put_report(commit, &key, &body).await {
         Ok(()) => info!("report: in Code Insights of commit {commit}"),
         Err(error) => warn!("the report could not go to Code Insights: {}", chain(&error)),
     }
 }
 
-/// The same JSON, with the secrets in its texts hidden.
-fn redacted(value: Value) -> Value {
+/// The same JSON, with its texts made fit to be sent.
+fn fit(value: Value) -> Value {
     match value {
-        Value::String(text) => Value::String(crate::log::redact(&text)),
-        Value::Array(items) => items.into_iter().map(redacted).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, redacted(value))).collect(),
+        Value::String(text) => Value::String(fit_to_send(&text)),
+        Value::Array(items) => items.into_iter().map(fit).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, fit(value))).collect(),
         other => other,
     }
 }

@@ -1,6 +1,6 @@
 //! The outputs that DVC keeps: ordered before anything is rented, and their pointers taken into the clone.
 
-use crate::config::{Config, SHORTEST_SECRET, Secret};
+use crate::config::{Config, Secret};
 use crate::dvc::{Folders, Order, Stored, write};
 use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::link::{Agent, Link};
@@ -48,9 +48,7 @@ fn checked(config: &Config, clone: &Checkout, order: Order, place: Where) -> Res
         Where::Rented => Folders::Rented,
     };
     let order = order.seen_in(&root, folders)?;
-    let own = order.secrets().into_iter().map(|(name, value)| Secret { name, value });
-    let own = own.filter(|secret| secret.value.len() >= SHORTEST_SECRET);
-    crate::log::hide(&config.secrets.iter().cloned().chain(own).collect::<Vec<_>>());
+    crate::log::hide(order.secrets().into_iter().map(|(name, value)| Secret { name, value }));
     let include = config.train.as_ref().map_or(&[][..], |train| &train.include);
     order
         .check(&root, &|path| Ok(clone.workspace(include)?.iter().any(|sent| sent.path.to_path() == path)))?;

@@ -10,8 +10,8 @@ use crate::bitbucket::Credential;
 use crate::config::{Config, Pipeline, PublishMode};
 use crate::dvc::store;
 use crate::error::{Error, Kind, Result, chain};
-use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
+use crate::log::{count, one_line};
 use crate::repo::{Access, Branches, Checkout, Destination, Publication, Published, Remote, StepIdentity};
 use crate::report;
 use crate::transfer::{Entry, Pattern, find};
@@ -274,7 +274,7 @@ fn publication(
     Ok(Publication {
         outputs: paths(&made.outputs),
         destination: destination(config, clone)?,
-        message: crate::log::redact(&message(config, clone.commit(), made, facts, &identity)),
+        message: message(config, clone.commit(), made, facts, &identity),
         author_name: publish.user_name.clone(),
         author_email: publish.user_email.clone(),
         baseline: facts.metrics_files.clone(),
@@ -350,8 +350,10 @@ fn first_line(config: &Config, made: &Made) -> String {
 
 fn message(config: &Config, commit: &str, made: &Made, facts: &Facts, identity: &StepIdentity) -> String {
     let skip = if config.publish.skip_ci { " [skip ci]" } else { "" };
-    let mut lines = vec![format!("{}{skip}", first_line(config, made)), String::new()];
-    let mut trailer = |name: &str, value: String| lines.push(format!("Trainspot-{name}: {value}"));
+    // Names of files and metrics are others' words: in a line of their own they would be trailers.
+    let line = |text: &str| crate::log::fit_to_send(&one_line(text));
+    let mut lines = vec![format!("{}{skip}", line(&first_line(config, made))), String::new()];
+    let mut trailer = |name: &str, value: String| lines.push(line(&format!("Trainspot-{name}: {value}")));
     trailer("Commit", commit.to_owned());
     if let Some(training) = &made.training {
         trailer("Machine", training.machine.clone());
@@ -361,7 +363,7 @@ fn message(config: &Config, commit: &str, made: &Made, facts: &Facts, identity: 
     if !metrics.is_empty() {
         trailer("Metrics", metrics);
     }
-    lines.extend(identity.trailers());
+    lines.extend(identity.trailers().iter().map(|trailer| line(trailer)));
     lines.join("\n") + "\n"
 }
 

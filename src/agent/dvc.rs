@@ -2,6 +2,7 @@
 //! the pipe; the other hands them to the pipe when that failed.
 
 use super::home::Home;
+use crate::config::{Secret, tells};
 use crate::dvc::{Order, lay_out, store};
 use crate::error::{Context as _, Result};
 use crate::transfer::{Files, Header, Sender, everything_behind_links};
@@ -14,7 +15,7 @@ const SIGN: Duration = Duration::from_secs(5);
 /// Does what standard input orders, and tells what came of it in the last line of standard output. The lines before it are
 /// empty: signs of life.
 pub(super) fn run(home: &Home) -> Result<()> {
-    let order: Order = serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
+    let order = order()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let stored = runtime.block_on(async {
@@ -35,12 +36,22 @@ pub(super) fn run(home: &Home) -> Result<()> {
 
 /// Sends what standard input ordered to be kept, as a bundle of files.
 pub(super) fn rescue(home: &Home) -> Result<()> {
-    let order: Order = serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
+    let order = order()?;
     let folder = tempfile::tempdir_in(home.run()).context("cannot make a folder")?;
     lay_out(&home.work(), &order, folder.path())?;
     let header = Header { entries: everything_behind_links(folder.path())?, unmatched: Vec::new() };
     let mut sender = Sender { root: folder.path(), files: Files::Final, progress: &mut |_| {} };
     sender.send(&header, std::io::stdout().lock()).map(drop)
+}
+
+/// The order on standard input. What is secret in it is hidden before a word is said.
+fn order() -> Result<Order> {
+    let order: Order = serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
+    let of_remotes = order.environment.iter().filter(|(name, _)| tells(name));
+    let of_remotes = of_remotes.map(|(name, value)| (name.clone(), value.clone()));
+    let secrets = order.secrets().into_iter().chain(of_remotes);
+    crate::log::hide(secrets.map(|(name, value)| Secret { name, value }));
+    Ok(order)
 }
 
 fn tell(line: &[u8]) -> Result<()> {

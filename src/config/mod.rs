@@ -14,7 +14,6 @@ mod values;
 pub mod variables;
 
 pub use problems::Problems;
-pub(crate) use reader::SHORTEST_SECRET;
 
 use crate::bitbucket::Credential;
 use crate::dvc::Order;
@@ -199,6 +198,12 @@ pub struct Pipeline {
 #[must_use]
 pub fn tells(name: &str) -> bool {
     reader::tells(name)
+}
+
+/// What may be secret in an environment from which no [`Config`] could be made.
+#[must_use]
+pub fn suspects(environment: impl IntoIterator<Item = (String, String)>) -> Vec<Secret> {
+    reader::suspects(environment)
 }
 
 impl Pipeline {

@@ -47,7 +47,7 @@ impl Finished {
         if self.success {
             return Ok(());
         }
-        let words = plain(&self.words);
+        let words = said(&self.words);
         if words.is_empty() {
             return Err(Error::new(what).source("the agent ended without a word"));
         }
@@ -56,14 +56,9 @@ impl Finished {
 }
 
 /// An agent's lines without the colours and the levels that its log gave them.
-fn plain(words: &str) -> String {
-    let mut parts = words.split("\x1b[");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let colour = part.find(|letter: char| !(letter.is_ascii_digit() || letter == ';'));
-        text.push_str(colour.map_or("", |end| part.get(end + 1..).unwrap_or_default()));
-    }
-    let lines = text.lines().map(|line| line.strip_prefix("ERROR: ").unwrap_or(line));
+fn said(words: &str) -> String {
+    let words = crate::log::plain(words);
+    let lines = words.lines().map(|line| line.strip_prefix("ERROR: ").unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
@@ -73,14 +68,24 @@ mod tests {
 
     #[test]
     fn an_agent_s_words_are_told_in_the_pipe_s_voice() {
-        let words = "\x1b[33mWARNING: slow\x1b[0m\n\x1b[31mERROR: cannot send 'm': disk full\nStill there: a draft\nNext: make room\x1b[0m";
+        let words = "\x1b[33mWARNING: slow\x1b[0m\n\x1b[31mERROR: cannot send 'm': disk full\n  Still there: a draft\n  Next: make room\x1b[0m";
         let finished = Finished { success: false, words: words.to_owned() };
         let error = finished.check("cannot push").unwrap_err().leaves("1 file");
         assert_eq!(
             error.render(),
-            "cannot push: WARNING: slow\ncannot send 'm': disk full\nStill there: 1 file\nStill there: a draft\nNext: make room"
+            "cannot push: WARNING: slow\n  cannot send 'm': disk full\nStill there: 1 file\nStill there: a draft\nNext: make room"
         );
         let finished = Finished { success: false, words: "\x1b[31m".to_owned() };
         assert!(finished.check("cannot push").unwrap_err().render().ends_with("without a word"));
+    }
+
+    #[test]
+    fn an_agent_s_words_are_text_whatever_they_are_made_of() {
+        let words = "\x1b[31mERROR: no\x1b[2J\x1b]0;title\x07 room\u{9b}2J\u{202e}\nERROR: \x1b[32m✔ done\r\nINFO: all is well";
+        let finished = Finished { success: false, words: words.to_owned() };
+        assert_eq!(
+            finished.check("cannot push").unwrap_err().render(),
+            "cannot push: no room\n  ✔ done\n  INFO: all is well"
+        );
     }
 }

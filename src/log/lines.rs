@@ -27,6 +27,8 @@ pub struct Lines {
     unshown: usize,
     last_shown: Instant,
     tail: VecDeque<String>,
+    /// What of the line before a wrapped secret in this one may begin with.
+    carried: String,
 }
 
 impl Lines {
@@ -43,6 +45,7 @@ impl Lines {
             unshown: 0,
             last_shown: now,
             tail: VecDeque::new(),
+            carried: String::new(),
         }
     }
 
@@ -105,7 +108,7 @@ impl Lines {
     }
 
     fn end_line(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
-        let text = readable(&self.line, self.dropped);
+        let text = readable(&self.line, self.dropped, &mut self.carried);
         self.line.clear();
         self.dropped = 0;
         self.tail.push_back(text.clone());
@@ -127,44 +130,17 @@ impl Lines {
 }
 
 /// A line as text: invalid UTF-8 replaced, control sequences but colours dropped, secrets hidden, cut to size.
-fn readable(line: &[u8], dropped: usize) -> String {
-    let clean = crate::log::redact(&without_controls(&String::from_utf8_lossy(line)));
+fn readable(line: &[u8], dropped: usize, carried: &mut String) -> String {
+    let clean = super::foreign::coloured(&String::from_utf8_lossy(line));
+    let before = std::mem::take(carried);
+    *carried = super::windows::carry(&before, &clean);
+    let clean = super::redact_after(&before, &clean);
     let cut = clean.floor_char_boundary(SHOWN_LINE);
     if cut == clean.len() && dropped == 0 {
         return clean;
     }
     let more = count(clean.len() - cut + dropped, "more byte");
     format!("{}… ({more} in this line)", &clean[..cut])
-}
-
-/// Keeps colours (`ESC [ … m`) and tabs.
-fn without_controls(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(letter) = rest.next() {
-        if letter == '\x1b' && rest.peek() == Some(&'[') {
-            rest.next();
-            let mut sequence = String::from("\x1b[");
-            for part in rest.by_ref() {
-                sequence.push(part);
-                if ('\x40'..='\x7e').contains(&part) {
-                    break;
-                }
-            }
-            if sequence.ends_with('m') {
-                clean.push_str(&sequence);
-            }
-        } else if letter == '\x1b' && rest.peek() == Some(&']') {
-            // A window's title, up to BEL or ESC \.
-            while rest.next_if(|part| !['\x07', '\x1b'].contains(part)).is_some() {}
-            if rest.next() == Some('\x1b') {
-                rest.next();
-            }
-        } else if letter == '\t' || !letter.is_control() {
-            clean.push(letter);
-        }
-    }
-    clean
 }
 
 #[cfg(test)]

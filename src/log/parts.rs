@@ -32,6 +32,38 @@ const PUBLIC_FIELDS: [&str; 18] = [
     "username",
 ];
 
+/// Whether a text is such as only programs make, like tokens and keys: no name, path or word of people's.
+pub(super) fn is_token(text: &str) -> bool {
+    let count = |is: fn(&u8) -> bool| text.bytes().filter(is).count();
+    let (upper, lower) = (count(u8::is_ascii_uppercase), count(u8::is_ascii_lowercase));
+    let digits = count(u8::is_ascii_digit);
+    let hex = text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) && digits > 0;
+    let mixed = text.len() >= 20 && upper > 1 && lower > 1 && digits > 1;
+    let code = text.bytes().all(is_of_token);
+    // A path's names are looked at one by one. Base64 has slashes too, but none of the other marks.
+    let path = text.contains('/') && text.contains(['.', '_', '-', '~']);
+    code && (hex || mixed) && (!path || text.split('/').any(is_token))
+}
+
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/=_-.~".contains(&byte)
+}
+
+/// The text without what is like a token in it, whose value nobody told us: it may be a secret in a wrong place.
+pub(super) fn without_tokens(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let length = rest.bytes().take_while(|byte| is_of_token(*byte)).count();
+        let (word, more) = rest.split_at(length);
+        shown.push_str(if is_token(word) { "(not shown)" } else { word });
+        let mut letters = more.chars();
+        shown.extend(letters.next());
+        rest = letters.as_str();
+    }
+    shown
+}
+
 /// The value, its lines, and what it holds if it is JSON, base64, lines of `NAME=value`, or an address with a password.
 pub(super) fn parts(value: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -146,5 +178,27 @@ mod tests {
             value = serde_json::to_string(&[value]).unwrap();
         }
         assert_eq!(parts(&value).len(), DEEPEST_CONTAINER + 1);
+    }
+
+    #[test]
+    fn what_is_like_a_token_is_told_from_what_people_write() {
+        for token in [
+            "ATCTT3xFfGN0Zq7pLk29mWcXy4vB",
+            "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY01",
+            "0123456789abcdef0123456789abcdef01234567",
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+        ] {
+            assert!(is_token(token), "{token}");
+            assert_eq!(without_tokens(&format!("PUBLISH '{token}' ü")), "PUBLISH '(not shown)' ü");
+        }
+        for text in [
+            "pull-request",
+            "Models/ResNet50_v2/Weights_2024.bin",
+            "a-bucket-of-models-2024-12-01",
+            "is not a duration; write it like 90s, 45m, 12h or 1h30m",
+            "arn:aws:iam::123456789012:role/TrainspotRole",
+        ] {
+            assert_eq!(without_tokens(text), text);
+        }
     }
 }

@@ -1,27 +1,37 @@
 //! Secrets hidden by value, in every form in which they are likely to leak.
 
-use super::parts::{SHORTEST_PART_BYTES, parts};
+use super::parts::{SHORTEST_PART_BYTES, is_token, parts};
+use super::windows::Windows;
 use crate::config::Secret;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+/// Of a longer part only whole forms are found, not their pieces: 16 KiB have 200,000 of these.
+const LONGEST_PIECED_PART_BYTES: usize = 16 << 10;
+
 /// Replaces secrets by `$NAME`.
 pub(super) struct Redactor {
     searcher: AhoCorasick,
     replacements: Vec<String>,
+    windows: Windows,
+    names: Vec<String>,
 }
 
 impl Redactor {
     /// None when there is nothing to hide.
     pub(super) fn new(secrets: &[Secret]) -> Option<Self> {
-        let forms: Vec<(String, String)> = secrets
-            .iter()
-            .flat_map(|secret| {
-                forms(&secret.value).into_iter().map(|form| (form, format!("${}", secret.name)))
-            })
-            .filter(|(form, _)| form.len() >= SHORTEST_PART_BYTES)
-            .collect();
+        let names: Vec<String> = secrets.iter().map(|secret| format!("${}", secret.name)).collect();
+        let (mut forms, mut windows) = (Vec::new(), Windows::default());
+        for ((secret, name), number) in secrets.iter().zip(&names).zip(0..) {
+            for part in parts(&secret.value) {
+                forms.extend(encoded(&part).into_iter().map(|form| (form, name.clone())));
+                for form in pieced(&part) {
+                    windows.add(&form, number);
+                }
+            }
+        }
+        forms.retain(|(form, _)| form.len() >= SHORTEST_PART_BYTES);
         if forms.is_empty() {
             return None;
         }
@@ -29,22 +39,18 @@ impl Redactor {
             .match_kind(MatchKind::LeftmostLongest)
             .build(forms.iter().map(|(form, _)| form))
             .ok()?;
-        Some(Self { searcher, replacements: forms.into_iter().map(|(_, name)| name).collect() })
+        let replacements = forms.into_iter().map(|(_, name)| name).collect();
+        Some(Self { searcher, replacements, windows, names })
     }
 
-    pub(super) fn apply(&self, text: &str) -> String {
-        self.searcher.replace_all(text, &self.replacements)
+    /// The text without secrets. `before` is what [`super::windows::carry`] kept of the line before.
+    pub(super) fn apply(&self, before: &str, text: &str) -> String {
+        let text = self.searcher.replace_all(text, &self.replacements);
+        if self.windows.is_empty() { text } else { self.windows.replace(before, &text, &self.names) }
     }
 }
 
-/// The value and all that is secret in it, each as it is and URL-, JSON- and base64-encoded.
-fn forms(value: &str) -> Vec<String> {
-    let mut forms: Vec<String> = parts(value).iter().flat_map(|part| encoded(part)).collect();
-    forms.sort_unstable();
-    forms.dedup();
-    forms
-}
-
+/// A part of a secret in all forms: as it is, and in hex, URL-, JSON- and base64-encoded.
 fn encoded(part: &str) -> Vec<String> {
     let upper = utf8_percent_encode(part, NON_ALPHANUMERIC).to_string();
     // What RFC 3986 leaves as it is stands unencoded in most programs' output.
@@ -52,6 +58,30 @@ fn encoded(part: &str) -> Vec<String> {
     let json = serde_json::to_string(part).unwrap_or_default();
     let mut forms = vec![part.to_owned(), lower_hex(&upper), upper, lower_hex(&lenient), lenient];
     forms.push(json.trim_matches('"').to_owned());
+    forms.extend(dense(part));
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
+/// The forms of a part that are recognised piece by piece.
+fn pieced(part: &str) -> Vec<String> {
+    if part.len() > LONGEST_PIECED_PART_BYTES {
+        return Vec::new();
+    }
+    // Pieces of what is made of words are in other text, too.
+    let itself = Some(part).filter(|part| is_token(part)).map(str::to_owned);
+    dense(part).into_iter().chain(itself).collect()
+}
+
+fn hex(text: &str) -> String {
+    let digits = text.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}
+
+/// The forms of a part in base64 and hex, which programs wrap into lines.
+fn dense(part: &str) -> Vec<String> {
+    let mut forms = vec![hex(part).to_ascii_uppercase(), hex(part)];
     for shift in 0..3 {
         forms.extend([&STANDARD_NO_PAD, &URL_SAFE_NO_PAD].map(|engine| inner_base64(engine, part, shift)));
     }
@@ -100,10 +130,10 @@ mod tests {
     fn every_form_is_hidden() {
         let redactor = redactor();
         for text in ["s3cr3t+/=value", "s3cr3t%2B%2F%3Dvalue", "s3cr3t%2b%2f%3dvalue"] {
-            assert_eq!(redactor.apply(&format!("a {text} b")), "a $TOKEN b");
+            assert_eq!(redactor.apply("", &format!("a {text} b")), "a $TOKEN b");
         }
-        assert_eq!(redactor.apply("x second-line-xyz"), "x $PEM");
-        assert_eq!(redactor.apply(r"first-line-abc\nsecond-line-xyz"), "$PEM");
+        assert_eq!(redactor.apply("", "x second-line-xyz"), "x $PEM");
+        assert_eq!(redactor.apply("", r"first-line-abc\nsecond-line-xyz"), "$PEM");
     }
 
     #[test]
@@ -112,7 +142,7 @@ mod tests {
         for around in ["", "x", "xy", "xyz", "x-token-auth:"] {
             for engine in [&STANDARD, &URL_SAFE] {
                 let text = engine.encode(format!("{around}s3cr3t+/=value{around}"));
-                let shown = redactor.apply(&text);
+                let shown = redactor.apply("", &text);
                 assert!(shown.contains("$TOKEN"), "{around}: {shown}");
                 assert!(shown.len() <= text.len() - 16 + 6, "{around}: {shown}");
             }
@@ -122,7 +152,53 @@ mod tests {
     #[test]
     fn innocent_text_stays() {
         let text = "accuracy 0.97, s3cr3t value";
-        assert_eq!(redactor().apply(text), text);
+        assert_eq!(redactor().apply("", text), text);
         assert!(Redactor::new(&[]).is_none());
+    }
+    #[test]
+    fn hex_is_hidden_in_both_cases() {
+        let hex = hex("s3cr3t+/=value");
+        for text in [hex.clone(), hex.to_ascii_uppercase()] {
+            assert_eq!(redactor().apply("", &format!("0x{text}!")), "0x$TOKEN!");
+        }
+    }
+
+    #[test]
+    fn wrapped_base64_and_hex_are_hidden_wherever_the_secret_stands_in_them() {
+        let secret = "correct-horse-battery-staple-".repeat(5);
+        let redactor = Redactor::new(&[Secret { name: "KEY".into(), value: secret.clone() }]).unwrap();
+        for around in 0..80 {
+            let bytes = format!("{}{secret}{}", "x".repeat(around), "y".repeat(around));
+            let hex = hex(&bytes);
+            for (code, width) in [(STANDARD.encode(&bytes), 64), (URL_SAFE.encode(&bytes), 76), (hex, 60)] {
+                let lines: Vec<&str> =
+                    code.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+                let whole = redactor.apply("", &lines.join("\n"));
+                let (mut before, mut one_by_one) = (String::new(), Vec::new());
+                for line in &lines {
+                    one_by_one.push(redactor.apply(&before, line));
+                    before = super::super::windows::carry(&before, line);
+                }
+                for shown in [whole, one_by_one.join("\n")] {
+                    let left = shown.split(|letter: char| !letter.is_ascii_alphanumeric());
+                    let secret = |piece: &&str| {
+                        piece.len() >= 12 && pieced(&secret).iter().any(|form| form.contains(*piece))
+                    };
+                    let left: Vec<&str> = left.filter(secret).collect();
+                    assert!(
+                        shown.contains("$KEY") && left.is_empty(),
+                        "{around}, {width}: {left:?}\n{shown}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_is_hidden_although_its_line_was_broken() {
+        let redactor =
+            Redactor::new(&[Secret { name: "T".into(), value: "ATCTT3xFfGN0Zq7pLk29mWcXy4vB".into() }])
+                .unwrap();
+        assert_eq!(redactor.apply("", "ATCTT3xFfGN0Zq7p\nLk29mWcXy4vB."), "$T\n$T.");
     }
 }

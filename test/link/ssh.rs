@@ -338,6 +338,6 @@ async fn a_script_runs_as_root() {
     assert!(!is_late(start, Duration::from_secs(10)), "{:?}", start.elapsed());
     let error =
         link.run_as_root("echo one; ls /nowhere/at/all; echo two", |_| {}).await.unwrap_err().render();
-    assert!(error.starts_with("the script that runs as root failed: one\nls: "), "{error}");
+    assert!(error.starts_with("the script that runs as root failed: one\n  ls: "), "{error}");
     assert!(!error.contains("two"), "{error}");
 }

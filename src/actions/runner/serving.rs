@@ -191,7 +191,7 @@ impl Serving<'_> {
         let (runner, oauth) = (registered.runner, registered.oauth);
         let secret =
             Secret { name: "OAUTH_CLIENT_SECRET".to_owned(), value: oauth.secret.reveal().to_owned() };
-        crate::log::hide(&[&self.config.secrets[..], &[secret]].concat());
+        crate::log::hide([secret]);
         info!("registered the runner {} with the labels {}", runner.name, self.new.labels().join(", "));
         let mut spec = self.spec.clone();
         let pipeline = &self.config.pipeline;

@@ -381,7 +381,7 @@ mod tests {
         let shown = unreached(&machine, "ssh 3.0", why, &["panic".to_owned()]).render();
         assert_eq!(
             shown,
-            "cannot use the machine i-1 (ssh 3.0 s): cannot log in: refused\nThe end of its console:\npanic\nNext: check the group"
+            "cannot use the machine i-1 (ssh 3.0 s): cannot log in: refused\n  The end of its console:\n  panic\nNext: check the group"
         );
     }
 }

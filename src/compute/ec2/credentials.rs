@@ -5,6 +5,7 @@
 use super::client::bare;
 use super::failure::{EXPIRED_HINT, Failure, call};
 use crate::clock::stated_instant;
+use crate::config::Secret;
 use crate::config::aws::Oidc;
 use crate::error::{Error, Kind, Result, chain};
 use aws_config::SdkConfig;
@@ -144,10 +145,11 @@ impl ProvideCredentials for Session {
 
 impl Source {
     async fn load(&self) -> Result<Credentials> {
-        match self {
+        let loaded = match self {
             Self::Role(role) => role.assume().await,
             Self::Chain(chain) => found(chain).await,
-        }
+        };
+        loaded.map(hidden)
     }
 
     /// When it stops giving sessions, if that is known.
@@ -157,6 +159,15 @@ impl Source {
             Self::Chain(_) => None,
         }
     }
+}
+
+/// The credentials, what is secret of them hidden in the log: nobody could do that before AWS gave them.
+fn hidden(credentials: Credentials) -> Credentials {
+    let key = ("AWS_SECRET_ACCESS_KEY", Some(credentials.secret_access_key()));
+    let parts = [key, ("AWS_SESSION_TOKEN", credentials.session_token())];
+    let given = parts.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    crate::log::hide(given.map(|(name, value)| Secret { name: name.to_owned(), value: value.to_owned() }));
+    credentials
 }
 
 async fn chain_of(region: &str) -> DefaultCredentialsChain {
@@ -283,5 +294,20 @@ mod tests {
         let read = claims(&format!("e30.{payload}.c2ln"));
         assert_eq!((read.exp, read.step.as_deref()), (Some(1_700_000_000), Some("{5b-1}")));
         assert_eq!(claims("no token").exp, None);
+    }
+
+    #[test]
+    fn the_keys_of_a_session_are_hidden_as_soon_as_it_is_given() {
+        let given = aws_sdk_sts::types::Credentials::builder()
+            .access_key_id("ASIAEXAMPLE")
+            .secret_access_key("sess10n/Secret+Of-credentials-rs")
+            .session_token("sess10n-Token-Of-credentials-rs")
+            .expiration(aws_sdk_sts::primitives::DateTime::from_secs(0))
+            .build()
+            .unwrap();
+        hidden(credentials(&given));
+        let shown =
+            crate::log::redact("a sess10n/Secret+Of-credentials-rs b sess10n-Token-Of-credentials-rs c");
+        assert_eq!(shown, "a $AWS_SECRET_ACCESS_KEY b $AWS_SESSION_TOKEN c");
     }
 }

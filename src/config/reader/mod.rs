@@ -23,7 +23,7 @@ const OF_THE_STEP: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
 /// There in a step with `oidc: true`.
 const OIDC_TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 /// Bytes: shorter values would black out half of the log.
-pub(crate) const SHORTEST_SECRET: usize = 6;
+const SHORTEST_SECRET: usize = 6;
 
 pub(super) struct Reader {
     environment: Environment,
@@ -265,6 +265,23 @@ impl Reader {
             _ => Duration::ZERO,
         }
     }
+}
+
+/// What may be secret in an environment, whether or not anybody reads it: for a configuration that is wrong.
+pub(super) fn suspects(environment: impl IntoIterator<Item = (String, String)>) -> Vec<Secret> {
+    let mut found = Vec::new();
+    for (name, value) in environment {
+        let passed_on = find(spelling::list_base(&name)).is_some_and(|known| known.kind == Kind::Environment);
+        let assigned = value.lines().filter(|_| passed_on).filter_map(|line| line.split_once('='));
+        let assigned = assigned.filter(|(name, _)| tells(name));
+        found.extend(
+            assigned.map(|(name, value)| Secret { name: name.trim().to_owned(), value: value.to_owned() }),
+        );
+        if tells(&name) || find(&name).is_some_and(|known| known.secret) {
+            found.push(Secret { name, value });
+        }
+    }
+    found
 }
 
 /// Whether a variable's name says that its value is secret.

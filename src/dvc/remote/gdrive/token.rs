@@ -3,6 +3,7 @@
 use super::account::Account;
 use super::failure::Failure;
 use crate::clock::stated_seconds;
+use crate::config::Secret;
 use reqwest::Client;
 use serde::Deserialize;
 use std::time::Duration;
@@ -51,6 +52,7 @@ impl Tokens {
         }
         let asked = Instant::now();
         let granted = self.ask(client).await?;
+        crate::log::hide([Secret { name: "ACCESS_TOKEN".to_owned(), value: granted.access_token.clone() }]);
         let life = stated_seconds(granted.expires_in).saturating_sub(MARGIN);
         *current = Some(Token { text: granted.access_token.clone(), until: asked + life });
         Ok(granted.access_token)
