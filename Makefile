@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo demo-aws test kills endings interruptions faults dvc publications check docs image bench deps clean
+.PHONY: demo demo-aws test kills endings interruptions faults dvc publications hostile-servers check docs image bench deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
@@ -35,6 +35,9 @@ dvc: deps  ## what we write beside what the real DVC writes, over DVC_TREES repo
 publications: deps  ## pairs of publications at once, and git's attributes: TRAINSPOT_PUBLICATIONS, TRAINSPOT_ATTRIBUTES, TRAINSPOT_SEED
 	TRAINSPOT_PUBLICATIONS=$${TRAINSPOT_PUBLICATIONS:-50} TRAINSPOT_ATTRIBUTES=$${TRAINSPOT_ATTRIBUTES:-200} \
 	$(TRIALS) repo::concurrent:: repo::attributes::
+
+hostile-servers: deps  ## spoiled answers of git and Bitbucket during whole runs: TRAINSPOT_HOSTILE_SERVERS, TRAINSPOT_SEED
+	TRAINSPOT_HOSTILE_SERVERS=$${TRAINSPOT_HOSTILE_SERVERS:-1000} $(TRIALS) hostile_servers::
 
 check: deps docs  ## format, lints, licences, documentation
 	cargo fmt --all --check

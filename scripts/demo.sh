@@ -59,7 +59,7 @@ git -C "$scene/build" log --oneline -n 3
 echo "… $(git -C "$scene/build" rev-list --count HEAD) commits in the clone, $(git -C "$scene/author" rev-list --count HEAD) in the repository"
 
 value() { sed -n "s/^$1=//p" "$scene/addresses"; }
-# Over plain HTTP a token goes nowhere but to the remote's own address, so the clone names that.
+# A token goes to Bitbucket's address or the one that the step names, over plain HTTP only on this machine.
 git -C "$scene/build" remote set-url origin "$(value FAKE_GIT_URL)"
 mkdir "$scene/tmp"
 
@@ -76,7 +76,7 @@ pipe() (
         BITBUCKET_BUILD_NUMBER=1 \
         BITBUCKET_PIPELINE_UUID='{11111111-1111-1111-1111-111111111111}' \
         BITBUCKET_STEP_UUID='{22222222-2222-2222-2222-222222222222}' \
-        BITBUCKET_GIT_HTTP_ORIGIN="$(value BITBUCKET_GIT_HTTP_ORIGIN)" \
+        BITBUCKET_GIT_HTTP_ORIGIN="$(value FAKE_GIT_URL)" \
         BITBUCKET_API_URL="$(value FAKE_API_URL)" \
         PIPELINES_PROXY="$(value FAKE_PROXY_URL)" \
         BITBUCKET_ACCESS_TOKEN="$(value FAKE_ACCESS_TOKEN)" \

@@ -20,6 +20,7 @@ pub mod repo;
 pub mod report;
 pub mod retry;
 pub mod transfer;
+pub mod web;
 
 use config::Config;
 use error::{Context as _, Error, Kind, Result};

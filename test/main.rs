@@ -13,6 +13,8 @@ mod container;
 mod docs;
 mod dvc;
 mod ec2;
+mod hostile_remote;
+mod hostile_servers;
 mod kills;
 mod link;
 mod local_machine;

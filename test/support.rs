@@ -82,6 +82,7 @@ impl Scene {
             self.set("BITBUCKET_ACCESS_TOKEN", ACCESS_TOKEN);
             // The real one is plain HTTP without a port; with a token it is upgraded to HTTPS, which a test has not.
             self.git(&["remote", "set-url", "origin", &self.bitbucket.git_url()]);
+            self.set("BITBUCKET_GIT_HTTP_ORIGIN", &self.bitbucket.git_url());
         } else {
             self.set("BITBUCKET_API_URL", "http://api.bitbucket.org/2.0");
         }

@@ -6,6 +6,7 @@ mod kept;
 mod precheck;
 mod preflight;
 mod publish;
+mod push_remote;
 mod reporting;
 mod runner;
 mod step;

@@ -1,18 +1,18 @@
 //! What comes after the training, and all of `ACTION: publish`: commit, push, pull request, report.
 
 use super::announce::{self, Pushed};
+use super::push_remote::remote;
 use super::reporting::{self, Facts};
 use super::step::Deadline;
 use super::train::Losses;
 use super::{kept, precheck, preflight, run_id};
 use crate::agent::Wanted;
-use crate::bitbucket::Credential;
-use crate::config::{Config, Pipeline, PublishMode};
+use crate::config::{Config, PublishMode};
 use crate::dvc::store;
 use crate::error::{Error, Kind, Result, chain};
 use crate::log::progress::{in_words, while_waiting};
 use crate::log::{count, one_line};
-use crate::repo::{Access, Branches, Checkout, Destination, Publication, Published, Remote, StepIdentity};
+use crate::repo::{Branches, Checkout, Destination, Publication, Published, StepIdentity};
 use crate::report;
 use crate::transfer::{Entry, Pattern, find};
 use std::collections::BTreeMap;
@@ -224,44 +224,6 @@ fn check_name(destination: &Destination, branches: &Branches) -> Result<()> {
     }
 }
 
-fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
-    let origin = clone.origin().map(str::to_owned).or_else(|| config.pipeline.git_http_origin.clone());
-    let origin = origin.ok_or_else(|| {
-        Error::new("the clone has no remote 'origin' to push to")
-            .kind(Kind::Configuration)
-            .hint("clone the repository from Bitbucket, or set PUBLISH to 'none'")
-    })?;
-    let credential = config.bitbucket.credential.as_ref();
-    let by_proxy = matches!(credential, Some(Credential::PipelinesProxy { .. }));
-    let url = push_url(origin, &config.pipeline, by_proxy);
-    let access = match credential {
-        Some(Credential::AccessToken(token)) => {
-            Access::Token { username: "x-token-auth", secret: token.clone() }
-        }
-        Some(Credential::ApiToken { token, .. }) => {
-            Access::Token { username: "x-bitbucket-api-token-auth", secret: token.clone() }
-        }
-        Some(Credential::PipelinesProxy { proxy_url }) if url.starts_with("http://") => {
-            Access::Proxy { url: proxy_url.clone() }
-        }
-        Some(Credential::PipelinesProxy { .. }) | None => Access::Anonymous,
-    };
-    Ok(Remote { url, access })
-}
-
-/// Where to push over HTTP to the remote that the clone calls `origin`, which may be known there by an address of SSH.
-fn push_url(origin: String, pipeline: &Pipeline, by_proxy: bool) -> String {
-    let over_ssh = origin.starts_with("ssh://")
-        || (origin.contains('@') && origin.contains(':') && !origin.contains("://"));
-    match (&pipeline.workspace, &pipeline.repo_slug, &pipeline.git_http_origin) {
-        (_, _, Some(http_origin)) if over_ssh && by_proxy => http_origin.clone(),
-        (Some(workspace), Some(slug), _) if over_ssh => {
-            format!("https://bitbucket.org/{workspace}/{slug}.git")
-        }
-        _ => origin,
-    }
-}
-
 fn publication(
     config: &Config,
     clone: &Checkout,
@@ -370,31 +332,4 @@ fn message(config: &Config, commit: &str, made: &Made, facts: &Facts, identity: 
 /// The paths of the entries, for those who ask git for them.
 pub(super) fn paths(entries: &[Entry]) -> Vec<PathBuf> {
     entries.iter().map(|entry| entry.path.to_path()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pipeline() -> Pipeline {
-        Pipeline {
-            workspace: Some("acme".to_owned()),
-            repo_slug: Some("forest".to_owned()),
-            git_http_origin: Some("http://bitbucket.org/acme/forest".to_owned()),
-            ..Pipeline::default()
-        }
-    }
-
-    #[test]
-    fn an_address_of_ssh_becomes_one_of_http_in_the_workspace_of_the_repository() {
-        for origin in ["git@bitbucket.org:acme/forest.git", "ssh://git@bitbucket.org/acme/forest.git"] {
-            let url = |pipeline: &Pipeline, by_proxy| push_url(origin.to_owned(), pipeline, by_proxy);
-            assert_eq!(url(&pipeline(), false), "https://bitbucket.org/acme/forest.git");
-            assert_eq!(url(&pipeline(), true), "http://bitbucket.org/acme/forest");
-            assert_eq!(url(&Pipeline::default(), false), origin);
-        }
-        for origin in ["https://u:p@bitbucket.org/a/b.git", "/srv/forest.git", "file:///srv/a:b@c"] {
-            assert_eq!(push_url(origin.to_owned(), &pipeline(), true), origin);
-        }
-    }
 }

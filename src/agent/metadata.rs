@@ -2,6 +2,7 @@
 
 use super::protocol::Notice;
 use crate::error::{Context as _, Error, Result, chain};
+use crate::web;
 use reqwest::{Client, RequestBuilder, StatusCode, redirect};
 use serde::Deserialize;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,6 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const USUAL: Duration = Duration::from_mins(2);
 /// How long a token lives, in seconds: the longest there is. A new one is had when it is refused.
 const TOKEN_TTL: &str = "21600";
+/// Of a token or a notice, each a line of text.
+const ITEM_LIMIT_BYTES: usize = 16 << 10;
 
 /// What the metadata tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +124,8 @@ async fn send(request: RequestBuilder) -> Result<(StatusCode, String)> {
     let what = "no answer";
     let answer = request.send().await.context(what)?;
     let status = answer.status();
-    Ok((status, answer.text().await.context(what)?))
+    let text = web::beginning(answer, ITEM_LIMIT_BYTES).await.context(what)?;
+    Ok((status, String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// The notice that this item is, at `now`. Whatever the action is called, the training's time on this machine is over.

@@ -5,6 +5,7 @@ use super::{Client, Level, cut, fitting};
 use crate::error::{Kind, Result};
 use reqwest::Method;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 const SCOPE: Scope = Scope {
@@ -64,7 +65,7 @@ impl Client {
         });
         let url = self.url(&["commit", commit, "statuses", "build"]);
         self.call(&what, SCOPE, async || {
-            self.send::<Value>(Method::POST, url.clone(), Some(&body)).await.map(drop)
+            self.send::<IgnoredAny>(Method::POST, url.clone(), Some(&body)).await.map(drop)
         })
         .await
     }
@@ -74,7 +75,7 @@ impl Client {
         let what = format!("set the report {report_id} of commit {commit}");
         let url = self.url(&["commit", commit, "reports", report_id]);
         self.call(&what, SCOPE, async || {
-            self.send::<Value>(Method::PUT, url.clone(), Some(report)).await.map(drop)
+            self.send::<IgnoredAny>(Method::PUT, url.clone(), Some(report)).await.map(drop)
         })
         .await
     }

@@ -5,17 +5,27 @@ use super::{Client, Credential, Level};
 use crate::error::{Error, Kind, Result};
 use crate::log::progress::in_words;
 use crate::retry::{Attempt, retry};
-use bytes::Bytes;
+use crate::web::{self, BodyError};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 use url::Url;
 
 /// No list that is read here comes near; a `next` that leads in circles must end somewhere.
 const MOST_PAGES: usize = 100;
+/// Bitbucket's own pages have 100 values at most.
+const PAGE_LIMIT_VALUES: usize = 1000;
+/// A page of a hundred comments of the longest kind has 7 MB.
+const ANSWER_LIMIT_BYTES: usize = 8 << 20;
+/// All pages of one list.
+const LIST_LIMIT_BYTES: usize = 16 << 20;
+/// Of a refusal, which is quoted in one line.
+const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 /// A host that does not take connections within this time is down; waiting longer only delays the next attempt.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -39,9 +49,42 @@ pub(super) struct Scope {
 
 /// One page of a list.
 #[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
 struct Page<T> {
+    #[serde(deserialize_with = "values")]
     values: Vec<T>,
     next: Option<String>,
+}
+
+/// The values of a page, [`PAGE_LIMIT_VALUES`] at most: many small ones take far more memory than their text.
+fn values<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Values<T>(PhantomData<T>);
+    impl<'de, T: DeserializeOwned> Visitor<'de> for Values<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = list.next_element()? {
+                if values.len() == PAGE_LIMIT_VALUES {
+                    return Err(A::Error::custom(format!("a page of more than {PAGE_LIMIT_VALUES} values")));
+                }
+                values.push(value);
+            }
+            Ok(values)
+        }
+    }
+    deserializer.deserialize_seq(Values(PhantomData))
+}
+
+fn unread(error: BodyError) -> Failure {
+    match error {
+        BodyError::Broken(error) => Failure::of_transport(error),
+        BodyError::TooLong(_) => Failure::last(format!("from Bitbucket: {error}")),
+    }
 }
 
 /// The HTTP client for a credential.
@@ -114,9 +157,9 @@ impl Client {
         &self,
         method: Method,
         url: Url,
-        body: Option<&Value>,
+        json: Option<&Value>,
     ) -> Result<T, Failure> {
-        understood(&self.exchange(method, url, body).await?)
+        understood(&self.exchange(method, url, json).await?)
     }
 
     /// One request, and the body of its answer, which may be empty.
@@ -124,9 +167,9 @@ impl Client {
         &self,
         method: Method,
         url: Url,
-        body: Option<&Value>,
-    ) -> Result<Bytes, Failure> {
-        self.answer(method, url, body).await.map(|(_, body)| body)
+        json: Option<&Value>,
+    ) -> Result<Vec<u8>, Failure> {
+        self.answer(method, url, json).await.map(|(_, body)| body)
     }
 
     /// One request, and the headers and the body of its answer.
@@ -134,11 +177,11 @@ impl Client {
         &self,
         method: Method,
         url: Url,
-        body: Option<&Value>,
-    ) -> Result<(HeaderMap, Bytes), Failure> {
+        json: Option<&Value>,
+    ) -> Result<(HeaderMap, Vec<u8>), Failure> {
         let request = self.authorised(self.request(method, url));
-        let request = match body {
-            Some(body) => request.json(body),
+        let request = match json {
+            Some(json) => request.json(json),
             None => request,
         };
         let response = request.send().await.map_err(Failure::of_transport)?;
@@ -146,7 +189,8 @@ impl Client {
             return Err(refusal(response).await?);
         }
         let headers = response.headers().clone();
-        Ok((headers, response.bytes().await.map_err(Failure::of_transport)?))
+        let body = web::whole(response, ANSWER_LIMIT_BYTES).await.map_err(unread)?;
+        Ok((headers, body))
     }
 
     /// A request to anywhere, with its deadline and without authorisation.
@@ -164,9 +208,16 @@ impl Client {
 
     /// Every value of a list, page by page.
     pub(super) async fn list<T: DeserializeOwned>(&self, mut url: Url) -> Result<Vec<T>, Failure> {
-        let mut values = Vec::new();
+        let (mut values, mut bytes) = (Vec::new(), 0);
         for _ in 0..MOST_PAGES {
-            let page: Page<T> = self.send(Method::GET, url, None).await?;
+            let body = self.exchange(Method::GET, url, None).await?;
+            bytes += body.len();
+            if bytes > LIST_LIMIT_BYTES {
+                return Err(Failure::last(format!(
+                    "Bitbucket's list is longer than {LIST_LIMIT_BYTES} bytes"
+                )));
+            }
+            let page: Page<T> = understood(&body)?;
             values.extend(page.values);
             let Some(next) = page.next else { return Ok(values) };
             // The token goes wherever the request goes.
@@ -228,7 +279,7 @@ pub(super) fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure>
 /// Why an answer is not one of success.
 pub(super) async fn refusal(response: Response) -> Result<Failure, Failure> {
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.bytes().await.map_err(Failure::of_transport)?;
+    let body = web::beginning(response, REFUSAL_LIMIT_BYTES).await.map_err(Failure::of_transport)?;
     Ok(Failure::of_answer(status, &headers, &body))
 }
 

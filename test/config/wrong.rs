@@ -257,6 +257,16 @@ pub(super) const CASES: &[Case] = &[
     (&[("BITBUCKET_API_URL", "https://me:pw@api.bitbucket.org")], &[
         "BITBUCKET_API_URL '…@api.bitbucket.org' has a user or password in it; leave them out",
     ]),
+    (&[("BITBUCKET_API_URL", "http://api.bitbucket.org/2.0"), ("BITBUCKET_ACCESS_TOKEN", "s3cr3tvalue")], &[
+        "BITBUCKET_API_URL 'http://api.bitbucket.org/2.0' is not https: a token would cross the network for everybody to read",
+    ]),
+    // Pipelines names its own addresses so, which says nothing of where the API is.
+    (&[("BITBUCKET_API_URL", "http://bitbucket.org/2.0"), ("BITBUCKET_ACCESS_TOKEN", "s3cr3tvalue"), ("BITBUCKET_GIT_HTTP_ORIGIN", "http://bitbucket.org/a/b")], &[
+        "BITBUCKET_API_URL 'http://bitbucket.org/2.0' is not https: a token would cross the network for everybody to read",
+    ]),
+    (&[("BITBUCKET_API_URL", "http://127.0.0.1.evil.example/2.0"), ("ATLASSIAN_ACCOUNT_EMAIL", "me@example.com"), ("ATLASSIAN_API_TOKEN", "s3cr3tvalue")], &[
+        "BITBUCKET_API_URL 'http://127.0.0.1.evil.example/2.0' is not https: a token would cross the network for everybody to read",
+    ]),
     (&[("PIPELINES_PROXY", "host.docker.internal:29418")], &[
         "PIPELINES_PROXY 'host.docker.internal:29418' is not an http:// or https:// URL",
     ]),

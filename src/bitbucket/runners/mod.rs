@@ -11,7 +11,7 @@ use super::{Client, Level, status_of};
 use crate::error::{Kind, Result};
 use reqwest::Method;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -71,8 +71,12 @@ fn untold() -> RunnerStatus {
 }
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RunnerStatus, D::Error> {
-    let state = Value::deserialize(deserializer)?;
-    Ok(RunnerStatus::of(state["status"].as_str().unwrap_or_default()))
+    #[derive(Deserialize)]
+    struct State {
+        status: Option<String>,
+    }
+    let state = Option::<State>::deserialize(deserializer)?;
+    Ok(RunnerStatus::of(state.and_then(|state| state.status).as_deref().unwrap_or_default()))
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {

@@ -3,6 +3,8 @@
 use super::super::{Bitbucket, Pipeline, Publish, PublishMode};
 use super::Reader;
 use crate::bitbucket::Credential;
+use crate::web::is_loopback;
+use url::{Host, Url};
 
 impl Reader {
     pub(super) fn publish(&mut self) -> Publish {
@@ -69,6 +71,24 @@ impl Reader {
             pipeline.git_http_origin.as_ref()?;
             Some(Credential::PipelinesProxy { proxy_url: self.text("PIPELINES_PROXY") })
         };
-        Bitbucket { credential: credential.or_else(proxy), api_url: self.text("BITBUCKET_API_URL") }
+        let (credential, api_url) = (credential.or_else(proxy), self.text("BITBUCKET_API_URL"));
+        let is_secret = matches!(credential, Some(Credential::AccessToken(_) | Credential::ApiToken { .. }));
+        if is_secret && is_in_the_clear(&api_url, pipeline) {
+            self.problems.add(
+                "BITBUCKET_API_URL",
+                format!("'{api_url}' is not https: a token would cross the network for everybody to read"),
+            );
+        }
+        Bitbucket { credential, api_url }
     }
+}
+
+/// Whether a token would cross a network that others can read. A Bitbucket of one's own network may have no TLS: then
+/// `BITBUCKET_GIT_HTTP_ORIGIN` names that very scheme, host and port, too.
+fn is_in_the_clear(api_url: &str, pipeline: &Pipeline) -> bool {
+    let Ok(url) = Url::parse(api_url) else { return false };
+    let git = pipeline.git_http_origin.as_deref().and_then(|git| Url::parse(git).ok());
+    let is_atlassians = matches!(url.host(), Some(Host::Domain(name)) if name.ends_with("bitbucket.org"));
+    let is_named = !is_atlassians && git.is_some_and(|git| git.origin() == url.origin());
+    url.scheme() != "https" && !is_loopback(&url) && !is_named
 }

@@ -2,6 +2,7 @@
 
 use super::{Access, Fault};
 use crate::error::{Context, Error, Result};
+use crate::web::{self, is_loopback};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{Buf, Bytes};
 use reqwest::{
@@ -21,7 +22,7 @@ use std::{
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use url::{Host, Url};
+use url::Url;
 
 const CONNECT: Duration = Duration::from_secs(20);
 
@@ -29,6 +30,18 @@ const CONNECT: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_mins(2);
 
 const REPORT: Duration = Duration::from_secs(10);
+
+/// The longest time for one whole answer: a server that goes on for ever is left.
+const ANSWER_TIME: Duration = Duration::from_mins(30);
+
+/// The references of a repository: some 400,000 of them.
+const ADVERTISEMENT_LIMIT_BYTES: u64 = 32 << 20;
+/// What is fetched of a branch. A whole repository of Bitbucket's has no more.
+const FETCH_LIMIT_BYTES: u64 = 4 << 30;
+/// What a server says of a push, with the words of its hooks.
+const REPORT_LIMIT_BYTES: u64 = 1 << 20;
+/// Of a refusal, of which a line is quoted.
+const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 
 const REDIRECTS: usize = 5;
 
@@ -75,7 +88,7 @@ impl Http {
         let mut url = self.url("info/refs");
         url.set_query(Some(&format!("service={service}")));
         let request = self.client.get(url);
-        let reader = self.send(request, Arc::default(), None)?;
+        let reader = self.send(request, Arc::default(), None, ADVERTISEMENT_LIMIT_BYTES)?;
         // The requests that follow carry a body, which a redirect would lose: they go where this one ended.
         let mut reached = reader.response.url().clone();
         if let Some(path) = reached.path().strip_suffix("/info/refs").map(str::to_owned) {
@@ -100,8 +113,9 @@ impl Http {
             .header("accept", format!("application/x-{service}-result"))
             .header("content-length", length);
         // A fetch's request is a few kilobytes: nothing to report.
-        let total = Some(length).filter(|_| service == "git-receive-pack");
-        self.send(request, sent, total)
+        let pushes = service == "git-receive-pack";
+        let limit_bytes = if pushes { REPORT_LIMIT_BYTES } else { FETCH_LIMIT_BYTES };
+        self.send(request, sent, Some(length).filter(|_| pushes), limit_bytes)
     }
 
     fn url(&self, path: &str) -> Url {
@@ -115,13 +129,15 @@ impl Http {
         mut request: RequestBuilder,
         moved: Arc<AtomicU64>,
         total: Option<u64>,
+        limit_bytes: u64,
     ) -> Result<Reader<'_>, Fault> {
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
         let response = self.wait(request.send(), &moved, total)?;
         if response.status().is_success() {
-            return Ok(Reader { http: self, response, chunk: Bytes::new(), moved });
+            let since = Instant::now();
+            return Ok(Reader { http: self, response, chunk: Bytes::new(), moved, since, left: limit_bytes });
         }
         Err(self.refused(response))
     }
@@ -161,7 +177,9 @@ impl Http {
     fn refused(&self, response: Response) -> Fault {
         let status = response.status();
         let location = response.headers().get("location").and_then(|to| to.to_str().ok()).map(str::to_owned);
-        let text = self.wait(response.text(), &AtomicU64::new(0), None).unwrap_or_default();
+        let read = web::beginning(response, REFUSAL_LIMIT_BYTES);
+        let text = self.wait(read, &AtomicU64::new(0), None).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let text = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('<'));
         let text = text.map(|text| format!(": {}", text.chars().take(300).collect::<String>()));
         let error = Error::new(format!("{} answers {status}{}", self.host(), text.unwrap_or_default()));
@@ -189,6 +207,9 @@ pub(super) struct Reader<'a> {
     response: Response,
     chunk: Bytes,
     moved: Arc<AtomicU64>,
+    since: Instant,
+    /// How many bytes may still come.
+    left: u64,
 }
 
 impl Read for Reader<'_> {
@@ -196,7 +217,7 @@ impl Read for Reader<'_> {
         if self.chunk.is_empty() {
             let next = self.http.wait(self.response.chunk(), &self.moved, None);
             match next {
-                Ok(chunk) => self.chunk = chunk.unwrap_or_default(),
+                Ok(chunk) => self.chunk = self.within_limits(chunk.unwrap_or_default())?,
                 Err(Fault::Passing(error) | Fault::Final(error)) => return Err(io::Error::other(error)),
             }
         }
@@ -206,8 +227,22 @@ impl Read for Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    fn within_limits(&mut self, chunk: Bytes) -> io::Result<Bytes> {
+        self.left = self.left.checked_sub(chunk.len() as u64).ok_or_else(|| {
+            io::Error::other(format!("{}: the answer is longer than any of git's", self.http.host()))
+        })?;
+        if self.since.elapsed() > ANSWER_TIME {
+            let minutes = ANSWER_TIME.as_secs() / 60;
+            let why = format!("{}: the answer did not end within {minutes} min", self.http.host());
+            return Err(io::Error::other(why));
+        }
+        Ok(chunk)
+    }
+}
+
 /// Without the credential that may be in the URL; and where ours would cross a network in the clear, with TLS.
-fn base(mut url: Url, access: &Access) -> Url {
+pub(super) fn base(mut url: Url, access: &Access) -> Url {
     // These only fail for URLs without a host, which http(s) ones have.
     _ = url.set_username("");
     _ = url.set_password(None);
@@ -220,15 +255,6 @@ fn base(mut url: Url, access: &Access) -> Url {
         _ => {}
     }
     url
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// Only within the same origin: the credential is for that one. Others end up as the answer, see `Http::refused`.

@@ -43,6 +43,15 @@ pub struct Remote {
     pub access: Access,
 }
 
+impl Remote {
+    /// Where the requests go, if over HTTP: scheme, host and port.
+    #[must_use]
+    pub fn address(&self) -> Option<url::Origin> {
+        let url = Url::parse(&self.url).ok()?;
+        matches!(url.scheme(), "http" | "https").then(|| http::base(url, &self.access).origin())
+    }
+}
+
 /// How the remote knows us.
 #[derive(Clone)]
 pub enum Access {

@@ -26,6 +26,13 @@ const RECEIVE: &str = "git-receive-pack";
 
 const CHUNK: usize = 256 * 1024;
 
+/// Of a SHA-1, in hexadecimal.
+const ID_DIGITS: usize = 40;
+/// Beyond this many branches their list would fill the memory.
+const BRANCHES_LIMIT: usize = 100_000;
+/// Of what a server's hooks say of a push, which is shown in the log.
+const MESSAGES_LIMIT_BYTES: usize = 16 << 10;
+
 /// A remote that speaks it.
 pub(in crate::repo) struct Smart {
     http: Http,
@@ -80,10 +87,23 @@ impl Smart {
         let reader = self.http.post(RECEIVE, body, length, sent)?;
         let report = read_report(reader, refs.can("side-band-64k"), &update.reference)
             .map_err(|error| broken("the push broke off", error))?;
-        let Some(why) = report else { return Ok(Answer::Taken) };
+        let Some(why) = report else { return self.confirmed(update) };
         // Servers word it differently when somebody was faster, so look instead of reading.
         let moved = self.advertised(RECEIVE)?.ids.get(&update.reference) != update.old.as_ref();
         Ok(if moved { Answer::Moved } else { Answer::Refused(why) })
+    }
+
+    /// A push that the server says it took, if its list of branches does not say otherwise: words alone publish nothing.
+    fn confirmed(&self, update: &Update) -> Result<Answer, Fault> {
+        match self.advertised(RECEIVE) {
+            Ok(refs) if refs.ids.get(&update.reference) == update.old.as_ref() => {
+                let what =
+                    format!("the remote says that it took the push, but {} is as before", update.reference);
+                Err(Fault::Passing(Error::new(what)))
+            }
+            // The branch has moved on, or the list cannot be had now: the server's word stands.
+            Ok(_) | Err(_) => Ok(Answer::Taken),
+        }
     }
 }
 
@@ -102,12 +122,22 @@ fn read_refs(from: &mut impl Read, service: &str) -> io::Result<Refs> {
             return Err(io::Error::other(format!("the server says: {why}")));
         }
         let (line, capabilities) = line.split_once('\0').unwrap_or((&line, ""));
-        refs.capabilities.extend(capabilities.split_whitespace().map(str::to_owned));
+        // They stand in the first line only.
+        if refs.capabilities.is_empty() {
+            refs.capabilities = capabilities.split_whitespace().map(str::to_owned).collect();
+        }
         let Some((id, name)) = line.split_once(' ') else { continue };
+        // libgit2 takes a shorter one for the beginning of one.
+        if id.len() != ID_DIGITS {
+            return Err(io::Error::other(format!("not git's protocol: a hash of {} digits", id.len())));
+        }
         let id = Oid::from_str(id).map_err(io::Error::other)?;
         // An empty repository has a line with no commit, for the sake of its capabilities.
-        if !id.is_zero() {
+        if name.starts_with("refs/heads/") && !id.is_zero() {
             refs.ids.insert(name.to_owned(), id);
+        }
+        if refs.ids.len() > BRANCHES_LIMIT {
+            return Err(io::Error::other(format!("the server lists more than {BRANCHES_LIMIT} branches")));
         }
     }
     let head = refs.capabilities.iter().find_map(|known| known.strip_prefix("symref=HEAD:refs/heads/"));
@@ -167,7 +197,10 @@ fn body(command: Vec<u8>, pack: &Pack, sent: Arc<AtomicU64>) -> Result<Body> {
 fn read_report(mut reader: impl Read, side_band: bool, reference: &str) -> io::Result<Option<String>> {
     let mut messages = Vec::new();
     let status = if side_band {
-        let tell = |text: &[u8]| messages.extend_from_slice(text);
+        let tell = |text: &[u8]| {
+            let room = MESSAGES_LIMIT_BYTES - messages.len();
+            messages.extend_from_slice(&text[..text.len().min(room)]);
+        };
         read_status(&mut packet::SideBand::new(reader, tell), reference)?
     } else {
         read_status(&mut reader, reference)?
@@ -234,6 +267,31 @@ mod tests {
         assert_eq!(refs.branch("a/b").unwrap().to_string(), ID);
         assert_eq!(refs.default_branch.as_deref(), Some("trunk"));
         assert!(refs.can("filter") && !refs.can("filte"));
+    }
+
+    #[test]
+    fn a_list_of_branches_without_an_end_is_refused() {
+        let lines: Vec<_> = (0..=BRANCHES_LIMIT).map(|n| format!("{ID} refs/heads/{n}\n")).collect();
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        let error = read_refs(&mut advertisement(&lines).as_slice(), "git-upload-pack").unwrap_err();
+        assert_eq!(error.to_string(), "the server lists more than 100000 branches");
+    }
+
+    #[test]
+    fn of_a_flood_of_messages_only_the_beginning_is_kept() {
+        let mut bytes = Vec::new();
+        for _ in 0..100 {
+            packet::write(&mut bytes, &format!("\u{2}{}\n", "x".repeat(1000)));
+        }
+        let mut status = vec![1];
+        packet::write(&mut status, "unpack ok\n");
+        packet::write(&mut status, "ng refs/heads/a no\n");
+        status.extend(packet::FLUSH);
+        let status = String::from_utf8(status).unwrap();
+        packet::write(&mut bytes, &status);
+        bytes.extend(packet::FLUSH);
+        let why = read_report(bytes.as_slice(), true, "refs/heads/a").unwrap().unwrap();
+        assert!(why.len() < MESSAGES_LIMIT_BYTES + 10 && why.ends_with(": no"), "{}", why.len());
     }
 
     #[test]

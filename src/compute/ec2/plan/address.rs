@@ -1,10 +1,13 @@
 //! The pipe's own addresses: who may come in by port 22 follows from them.
 
 use crate::error::{Context, Error, Result};
+use crate::web;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(5);
+/// An address has 15 characters at most; what is longer is a page that is none.
+const ADDRESS_LIMIT_BYTES: usize = 256;
 
 /// Of the documentation's range: it is never sent to.
 const SOMEWHERE: &str = "192.0.2.1:9";
@@ -19,9 +22,12 @@ pub(in crate::compute::ec2) async fn public(url: &str) -> Result<IpAddr> {
         .timeout(DEADLINE)
         .build()
         .with_context(what)?;
-    let answer = async { client.get(url).send().await?.error_for_status()?.text().await };
+    let answer = async {
+        web::beginning(client.get(url).send().await?.error_for_status()?, ADDRESS_LIMIT_BYTES).await
+    };
     let text = answer.await.map_err(reqwest::Error::without_url).with_context(what)?;
-    parse(&text).ok_or_else(|| Error::new(what()).source(Error::new("the answer is no IPv4 address")))
+    parse(&String::from_utf8_lossy(&text))
+        .ok_or_else(|| Error::new(what()).source(Error::new("the answer is no IPv4 address")))
 }
 
 fn parse(text: &str) -> Option<IpAddr> {
