@@ -1,5 +1,6 @@
 # The whole of it is one static binary. `docker build .` compiles it; `make image` wraps one from this machine.
-FROM rust:1.95-slim-bookworm AS build
+# The digest is that of the tag's index for all architectures: change both together, by `docker buildx imagetools inspect TAG`.
+FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates gcc git libc6-dev make \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source

@@ -52,6 +52,8 @@ pub enum Program {
     Shell {
         /// Its address.
         archive: String,
+        /// The SHA-256 that it must have, in lower case; any will do without one.
+        sha256: Option<String>,
     },
 }
 

@@ -29,6 +29,8 @@ pub enum Shape {
     Cidr,
     /// A runner's label.
     Label,
+    /// A SHA-256, in hexadecimal.
+    Sha256,
 }
 
 impl Shape {
@@ -45,6 +47,7 @@ impl Shape {
             Self::Tag => "KEY=VALUE",
             Self::Cidr => "address range",
             Self::Label => "label",
+            Self::Sha256 => "SHA-256",
         }
     }
 
@@ -77,6 +80,7 @@ impl Shape {
             Self::Tag => tag(text),
             Self::Cidr => return cidr(text),
             Self::Label => label_fault(text).map_or(Ok(()), Err),
+            Self::Sha256 => return sha256(text),
         }?;
         Ok(text.to_owned())
     }
@@ -194,6 +198,13 @@ fn cidr(text: &str) -> Result<String, String> {
         range.ok_or("is not an address or a range of them; write it like 203.0.113.7 or 203.0.113.0/24")?;
     // AWS keeps the range's first address whatever was given, and would not find it again by another.
     Ok(range.trunc().to_string())
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    if text.len() == 64 && text.bytes().all(|letter| letter.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("is not a SHA-256; write its 64 hexadecimal digits".into())
 }
 
 #[cfg(test)]

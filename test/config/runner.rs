@@ -49,6 +49,7 @@ fn all_that_can_be_wished_arrives() {
     let (runner, warnings) = load(&[
         ("RUNNER_TYPE", "shell"),
         ("RUNNER_ARCHIVE", "https://example.com/runner.tar.gz"),
+        ("RUNNER_ARCHIVE_SHA256", &"AB".repeat(32)),
         ("RUNNER_LABELS", "gpu.train, self.hosted"),
         ("RUNNER_SCOPE", "workspace"),
         ("RUNNER_REUSE", "idle"),
@@ -58,7 +59,13 @@ fn all_that_can_be_wished_arrives() {
         ("WANDB_API_KEY", "a-secret"),
     ]);
     assert_eq!(warnings, Vec::<String>::new());
-    assert_eq!(runner.program, Program::Shell { archive: "https://example.com/runner.tar.gz".to_owned() });
+    assert_eq!(
+        runner.program,
+        Program::Shell {
+            archive: "https://example.com/runner.tar.gz".to_owned(),
+            sha256: Some("ab".repeat(32))
+        }
+    );
     assert_eq!((runner.level, runner.reuse), (Level::Workspace, Reuse::Idle));
     assert_eq!(runner.labels, ["gpu.train", "self.hosted"]);
     assert_eq!(runner.token.as_deref(), Some("its-own-token"));
@@ -155,6 +162,10 @@ const CASES: &[Case] = &[
     (
         &[("RUNNER_REUSE", "always")],
         &["RUNNER_REUSE 'always' is not known; it can be 'never', 'idle' or 'any'"],
+    ),
+    (
+        &[("RUNNER_ARCHIVE_SHA256", "ab"), ("RUNNER_TYPE", "shell")],
+        &["RUNNER_ARCHIVE_SHA256 'ab' is not a SHA-256; write its 64 hexadecimal digits"],
     ),
     (
         &[("RUNNER_ARCHIVE", "runner.tar.gz"), ("RUNNER_TYPE", "shell")],

@@ -337,11 +337,15 @@ fn never_online(why: &str, runner: &RunnerStatus) -> Error {
 
 /// What machines run for a runner. The fingerprint tells this runner from another one that the step once wanted.
 pub(super) fn spec(config: &Config, runner: &Runner, labels: &[String]) -> Spec {
-    let (command, environment) = match &runner.program {
-        Program::Docker { image } => (DOCKER, ("RUNNER_IMAGE".to_owned(), image.clone())),
-        Program::Shell { archive } => (SHELL, ("RUNNER_ARCHIVE".to_owned(), archive.clone())),
+    let (command, variables) = match &runner.program {
+        Program::Docker { image } => (DOCKER, vec![("RUNNER_IMAGE", image.clone())]),
+        Program::Shell { archive, sha256 } => {
+            let sha256 = sha256.iter().map(|sha256| ("RUNNER_ARCHIVE_SHA256", sha256.clone()));
+            (SHELL, [("RUNNER_ARCHIVE", archive.clone())].into_iter().chain(sha256).collect())
+        }
     };
-    let environment = BTreeMap::from([environment]);
+    let environment: BTreeMap<_, _> =
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let parts = format!(
         "{command} {environment:?} {labels:?} {:?} {:?} {} {:?} {:?}",
         runner.level, runner.idle, runner.single, runner.max_runtime, config.pipeline.repo_uuid
@@ -357,3 +361,6 @@ pub(super) fn spec(config: &Config, runner: &Runner, labels: &[String]) -> Spec 
         runner: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

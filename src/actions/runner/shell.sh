@@ -19,7 +19,15 @@ folder=$HOME/.trainspot/runner
 rm -rf "$folder"
 mkdir -p "$folder/commands"
 echo "fetching $RUNNER_ARCHIVE"
-curl --fail --silent --show-error --location --retry 5 "$RUNNER_ARCHIVE" | tar -xz -C "$folder"
+curl --fail --silent --show-error --location --retry 5 "$RUNNER_ARCHIVE" >"$folder/archive"
+if [ -n "${RUNNER_ARCHIVE_SHA256-}" ]; then
+	printf '%s  %s\n' "$RUNNER_ARCHIVE_SHA256" "$folder/archive" | sha256sum --check --status || {
+		echo "ERROR $RUNNER_ARCHIVE does not have the SHA-256 $RUNNER_ARCHIVE_SHA256" >&2
+		exit 1
+	}
+fi
+tar -xz -C "$folder" -f "$folder/archive"
+rm "$folder/archive"
 # The runner's clones call it, but no package brings it.
 printf '#!/bin/sh\ncount=$1\nshift\nuntil "$@"; do count=$((count - 1)); [ "$count" -gt 0 ] || exit 1; sleep 2; done\n' >"$folder/commands/retry"
 chmod +x "$folder/commands/retry"
@@ -41,5 +49,5 @@ set -- --accountUuid "$ACCOUNT_UUID" --runnerUuid "$RUNNER_UUID" --OAuthClientId
 	--OAuthClientSecret "$OAUTH_CLIENT_SECRET" --runtime linux-shell --workingDirectory ../temp
 if [ -n "${REPOSITORY_UUID-}" ]; then set -- "$@" --repositoryUuid "$REPOSITORY_UUID"; fi
 # Its arguments hold all that it needs, and steps inherit its environment.
-unset ACCOUNT_UUID REPOSITORY_UUID RUNNER_UUID OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET RUNNER_ARCHIVE
+unset ACCOUNT_UUID REPOSITORY_UUID RUNNER_UUID OAUTH_CLIENT_ID OAUTH_CLIENT_SECRET RUNNER_ARCHIVE RUNNER_ARCHIVE_SHA256
 exec bash ./start.sh "$@"

@@ -38,13 +38,15 @@ impl Reader {
 
     fn program(&mut self) -> Program {
         let shell = self.text("RUNNER_TYPE") == "shell";
-        let other = if shell { "RUNNER_IMAGE" } else { "RUNNER_ARCHIVE" };
-        if self.chosen(other) {
-            self.warnings
-                .push(format!("{other} has no effect with RUNNER_TYPE '{}'", self.text("RUNNER_TYPE")));
-        }
+        let others: &[_] =
+            if shell { &["RUNNER_IMAGE"] } else { &["RUNNER_ARCHIVE", "RUNNER_ARCHIVE_SHA256"] };
+        let kind = self.text("RUNNER_TYPE");
+        let idle: Vec<_> = others.iter().filter(|other| self.chosen(other)).collect();
+        self.warnings
+            .extend(idle.iter().map(|other| format!("{other} has no effect with RUNNER_TYPE '{kind}'")));
         if shell {
-            Program::Shell { archive: self.text("RUNNER_ARCHIVE") }
+            let (archive, sha256) = (self.text("RUNNER_ARCHIVE"), self.some("RUNNER_ARCHIVE_SHA256"));
+            Program::Shell { archive, sha256 }
         } else {
             Program::Docker { image: self.text("RUNNER_IMAGE") }
         }

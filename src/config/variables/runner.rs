@@ -1,6 +1,6 @@
 //! A machine as a runner of Bitbucket's.
 
-use super::Kind::{Branch, Choice, Each, Environment, Switch, Text, Url};
+use super::Kind::{Branch, Choice, Each, Environment, One, Switch, Text, Url};
 use super::Presence::{Default, Optional};
 use super::{Action, HOUR, Kind, Presence, Shape, Variable, seconds, variable};
 
@@ -44,7 +44,7 @@ pub(super) const TABLE: &[Variable] = &[
         "RUNNER_IMAGE",
         Text,
         Default("docker-public.packages.atlassian.com/sox/atlassian/bitbucket-pipelines-runner:5.6.0"),
-        "The image of Atlassian's runner, for `RUNNER_TYPE: docker`.",
+        "The image of Atlassian's runner, for `RUNNER_TYPE: docker`. With `@sha256:…` at its end no other image is taken.",
     ),
     runner(
         "RUNNER_ARCHIVE",
@@ -53,6 +53,12 @@ pub(super) const TABLE: &[Variable] = &[
             "https://product-downloads.atlassian.com/software/bitbucket/pipelines/atlassian-bitbucket-pipelines-runner-5.7.0.tar.gz",
         ),
         "The archive of Atlassian's runner, for `RUNNER_TYPE: shell`.",
+    ),
+    runner(
+        "RUNNER_ARCHIVE_SHA256",
+        One(Shape::Sha256),
+        Optional,
+        "The SHA-256 of that archive. A machine unpacks no other one. Without it, any archive that the address gives is taken.",
     ),
     Variable {
         secret: true,
