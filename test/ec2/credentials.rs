@@ -51,7 +51,8 @@ fn by_oidc() -> Aws {
 #[test]
 fn without_any_credentials_it_says_how_to_give_some() {
     with_environment(&[], async || {
-        let error = Cloud::new(&plain(&["eu-west-1"], &["m5.large"]).account).await.unwrap_err();
+        let error =
+            Cloud::new(&plain(&["eu-west-1"], &["m5.large"]).account, "acme/forest").await.unwrap_err();
         assert_eq!(error.exit_kind(), Kind::Configuration);
         let shown = error.render();
         assert!(
@@ -71,7 +72,7 @@ fn the_session_is_the_longest_that_the_role_allows_and_all_missing_permissions_a
         four_hours(head, body)
     });
     with_environment(&[("AWS_ENDPOINT_URL", &url)], async || {
-        let cloud = Cloud::new(&by_oidc().account).await.unwrap();
+        let cloud = Cloud::new(&by_oidc().account, "acme/forest").await.unwrap();
         let error = Plan::make(&cloud, &by_oidc()).await.unwrap_err();
         assert_eq!(error.exit_kind(), Kind::Machine);
         let shown = error.render();
@@ -102,7 +103,7 @@ fn a_role_that_is_not_given_is_told_with_what_to_do() {
     ] {
         let url = http::serve(move |_, _| sts_error(code, "no"));
         with_environment(&[("AWS_ENDPOINT_URL", &url), ("WORD", word)], async || {
-            let shown = Cloud::new(&by_oidc().account).await.unwrap_err().render();
+            let shown = Cloud::new(&by_oidc().account, "acme/forest").await.unwrap_err().render();
             assert!(
                 shown.starts_with("cannot take the role arn:aws:iam::123456789012:role/train: "),
                 "{shown}"

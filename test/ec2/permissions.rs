@@ -77,7 +77,7 @@ async fn plan_without() {
     let missing = std::env::var("MISSING").unwrap();
     let mut aws = plain(&["eu-west-1"], &["m5.large"]);
     aws.ssh_address = SshAddress::Private;
-    let made = Plan::make(&Cloud::new(&aws.account).await.unwrap(), &aws).await;
+    let made = Plan::make(&Cloud::new(&aws.account, "acme/forest").await.unwrap(), &aws).await;
     if missing == "nothing" {
         assert_eq!(made.unwrap().regions.len(), 1);
     } else {

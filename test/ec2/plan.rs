@@ -10,7 +10,7 @@ use trainspot::config::aws::{Aws, SshAddress};
 use trainspot::error::{Error, Kind};
 
 async fn plan(aws: &Aws) -> Result<Plan, Error> {
-    Plan::make(&Cloud::new(&aws.account).await?, aws).await
+    Plan::make(&Cloud::new(&aws.account, "acme/forest").await?, aws).await
 }
 
 fn problems(result: Result<Plan, Error>) -> String {

@@ -134,7 +134,7 @@ fn a_region_that_is_closed_leaves_the_others_open() {
         told(second.clean(&order.run).await);
         lab.faults(json!([])).await;
         end(&second, &order).await;
-        told(Cloud::new(&aws(lab).account).await.unwrap().clean(&order.run).await);
+        told(Cloud::new(&aws(lab).account, "acme/forest").await.unwrap().clean(&order.run).await);
         lab.assert_nothing_left().await;
     });
 }

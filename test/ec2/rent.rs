@@ -74,7 +74,7 @@ pub(super) fn told<T>(result: Result<T, Error>) -> T {
 
 /// What there is of the repository's runs.
 async fn leftovers(aws: &Aws) -> Vec<Leftover> {
-    told(Cloud::new(&aws.account).await.unwrap().leftovers("acme/forest").await)
+    told(Cloud::new(&aws.account, "acme/forest").await.unwrap().leftovers().await)
 }
 
 /// Ends what a run has, as a pipe does at its end.

@@ -41,11 +41,11 @@ impl Count {
 pub(super) async fn run(config: &Config) -> Result<String> {
     let settings = config.sweep.as_ref().ok_or_else(|| Error::new("there is nothing to sweep"))?;
     let owner = Owner::from(&config.pipeline);
-    let cloud = Cloud::new(&settings.account).await?;
+    let cloud = Cloud::new(&settings.account, owner.repository()).await?;
     let bitbucket = bitbucket(config)?;
     let slug = config.pipeline.repo_slug.as_deref().unwrap_or_default();
     let runners = Runners::list(bitbucket.as_ref(), slug);
-    let (left, runners) = tokio::join!(cloud.leftovers(owner.repository()), runners);
+    let (left, runners) = tokio::join!(cloud.leftovers(), runners);
     let left = left?;
     let sweep = Sweep {
         cloud: &cloud,

@@ -18,6 +18,8 @@ pub(super) const ATTEMPT_DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Cloud {
     config: SdkConfig,
+    /// `workspace/slug`: the repository whose things are looked for, entered and removed, and no other's.
+    repository: String,
     /// The region that the user named first; the others are fallbacks.
     first: String,
     /// A client has its own connections: those of the plan's regions are kept.
@@ -25,11 +27,11 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// Finds credentials, and makes the clients.
+    /// Finds credentials, and makes the clients. `repository` (`workspace/slug`) is the one that this pipe runs for.
     ///
     /// # Errors
     /// There are no credentials, or AWS does not give the role.
-    pub async fn new(account: &Account) -> Result<Self> {
+    pub async fn new(account: &Account, repository: &str) -> Result<Self> {
         let first = account.regions.first().map_or("us-east-1", String::as_str);
         let session = Session::open(account.oidc.as_ref(), first).await?;
         let config = settings(first)
@@ -38,9 +40,15 @@ impl Cloud {
             .identity_cache(IdentityCache::no_cache())
             .load()
             .await;
-        let cloud = Self { config, first: first.to_owned(), ec2: BTreeMap::new() };
+        let (repository, first) = (repository.to_owned(), first.to_owned());
+        let cloud = Self { config, repository, first, ec2: BTreeMap::new() };
         let ec2 = account.regions.iter().map(|region| (region.clone(), cloud.ec2(region))).collect();
         Ok(Self { ec2, ..cloud })
+    }
+
+    /// The repository that this pipe runs for, as `workspace/slug`.
+    pub(super) fn repository(&self) -> &str {
+        &self.repository
     }
 
     /// The account's regions.

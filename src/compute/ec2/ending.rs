@@ -183,9 +183,7 @@ async fn remove_templates(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error
     };
     let removed = found.iter().filter_map(|template| template.launch_template_id()).map(async |id| {
         let left = || format!("launch template {id}: {}", way(&format!("id {id}")));
-        template::remove(cloud, region, template::Which::Id(id))
-            .await
-            .map_err(|failure| Error::from(failure).leaves(left()))
+        template::remove(cloud, region, id).await.map_err(|failure| Error::from(failure).leaves(left()))
     });
     join_all(removed).await.into_iter().filter_map(Result::err).collect()
 }

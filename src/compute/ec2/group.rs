@@ -3,7 +3,7 @@
 use super::client::Cloud;
 use super::failure::{Class, Failure, call};
 use super::plan::RegionPlan;
-use super::tags::{RUN, Tags, filter, value};
+use super::tags::{REPOSITORY, RUN, Tags, filter, tagged, value};
 use crate::compute::RunId;
 use crate::error::{Context as _, Error, Kind, Result};
 use aws_sdk_ec2::types::{Filter, IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup};
@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep};
 pub(super) const PORT: u16 = 22;
 
 /// How long something that was just made may be unknown, and how often to ask meanwhile.
-const UNKNOWN: Duration = Duration::from_secs(15);
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const UNKNOWN: Duration = Duration::from_secs(15);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// The name of what is made for the run as a whole.
 pub(super) fn name(run: &RunId) -> String {
@@ -62,9 +62,12 @@ async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String, F
         }
     };
     let id = group.group_id.unwrap_or_default();
-    if value(group.tags.as_deref().unwrap_or_default(), RUN) != Some(&run.to_string()) {
+    let tags = group.tags.as_deref().unwrap_or_default();
+    let is_ours =
+        value(tags, RUN) == Some(run.as_str()) && value(tags, REPOSITORY) == Some(cloud.repository());
+    if !is_ours {
         return Err(Error::new(format!(
-            "the security group {id} has the name of this run's, but not its tag"
+            "the security group {id} has the name of this run's, but not its tags"
         ))
         .kind(Kind::Machine)
         .hint(format!("remove it, or name it as SECURITY_GROUP: it is called {}", name(run)))
@@ -73,7 +76,7 @@ async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String, F
     Ok(id)
 }
 
-/// The groups with a tag.
+/// The repository's groups with a tag.
 pub(super) async fn tagged_with(
     cloud: &Cloud,
     region: &str,
@@ -83,6 +86,7 @@ pub(super) async fn tagged_with(
     let what = format!("cannot look for security groups in {region}");
     call("ec2:DescribeSecurityGroups", &what, async || {
         let request = client.describe_security_groups().filters(tag.clone());
+        let request = request.filters(tagged(REPOSITORY, cloud.repository()));
         Ok(request.into_paginator().items().send().try_collect().await?)
     })
     .await

@@ -4,7 +4,7 @@ use super::client::Cloud;
 use super::ending::{self, Whose};
 use super::failure::Failure;
 use super::machines::{self, LEFT};
-use super::tags::{FOLLOWED, NUMBER, PIPELINE, REPOSITORY, RUN, RUNNER, SCOPE, STEP, tagged, value};
+use super::tags::{FOLLOWED, NUMBER, PIPELINE, RUN, RUNNER, SCOPE, STEP, value, with_tag};
 use super::{group, template};
 use crate::compute::RunId;
 use crate::error::Result;
@@ -73,18 +73,18 @@ impl Leftover {
 }
 
 impl Cloud {
-    /// All that the runs of a repository (`workspace/slug`) have left in the account's regions, machines first.
+    /// All that the runs of the repository have left in the account's regions, machines first.
     ///
     /// # Errors
     /// One of the regions cannot be asked.
-    pub async fn leftovers(&self, repository: &str) -> Result<Vec<Leftover>> {
-        let find = async |region| self.found(region, of_region(self, region, repository).await);
+    pub async fn leftovers(&self) -> Result<Vec<Leftover>> {
+        let find = async |region| self.found(region, of_region(self, region).await);
         let mut left = try_join_all(self.regions().map(find)).await?.concat();
         left.sort_by_key(|leftover| leftover.what);
         Ok(left)
     }
 
-    /// Ends and removes all that is there of a run.
+    /// Ends and removes all that is there of a run of the repository's.
     ///
     /// # Errors
     /// What could not be removed, each with the command that does.
@@ -93,8 +93,8 @@ impl Cloud {
     }
 }
 
-async fn of_region(cloud: &Cloud, region: &str, repository: &str) -> Result<Vec<Leftover>, Failure> {
-    let tag = tagged(REPOSITORY, repository);
+async fn of_region(cloud: &Cloud, region: &str) -> Result<Vec<Leftover>, Failure> {
+    let tag = with_tag(RUN);
     let (machines, templates, groups) = tokio::try_join!(
         machines::tagged_with(cloud, region, tag.clone(), &LEFT),
         template::tagged_with(cloud, region, tag.clone()),

@@ -2,7 +2,7 @@
 
 use super::client::Cloud;
 use super::failure::{Class, Failure, call};
-use super::tags::{HOST_KEY, RUN, filter, tagged, value};
+use super::tags::{HOST_KEY, REPOSITORY, RUN, filter, tagged, value};
 use crate::compute::{Pool, RunId, Sight};
 use aws_sdk_ec2::operation::describe_instances::DescribeInstancesOutput;
 use aws_sdk_ec2::types::{
@@ -163,7 +163,7 @@ pub(super) async fn of_run(
     tagged_with(cloud, region, tagged(RUN, &run.to_string()), states).await
 }
 
-/// The machines of all the account's regions with this tag that are in one of these states.
+/// The repository's machines with this tag, in all of the account's regions, that are in one of these states.
 pub(super) async fn everywhere(cloud: &Cloud, tag: &Filter, states: &[&str]) -> Result<Vec<Seen>, Failure> {
     let find = async |region| cloud.found(region, tagged_with(cloud, region, tag.clone(), states).await);
     Ok(try_join_all(cloud.regions().map(find)).await?.concat())
@@ -190,18 +190,35 @@ pub(super) async fn of_key(
     Ok(None)
 }
 
-/// The machines in one region with this tag that are in one of these states.
+/// The machines of all the account's regions with this tag that are in one of these states, other repositories' too: to be
+/// looked at, not touched.
+pub(super) async fn of_anyone(cloud: &Cloud, tag: &Filter, states: &[&str]) -> Result<Vec<Seen>, Failure> {
+    let find =
+        async |region| cloud.found(region, described(cloud, region, std::slice::from_ref(tag), states).await);
+    Ok(try_join_all(cloud.regions().map(find)).await?.concat())
+}
+
+/// The repository's machines in one region with this tag that are in one of these states.
 pub(super) async fn tagged_with(
     cloud: &Cloud,
     region: &str,
     tag: Filter,
     states: &[&str],
 ) -> Result<Vec<Seen>, Failure> {
+    described(cloud, region, &[tag, tagged(REPOSITORY, cloud.repository())], states).await
+}
+
+async fn described(
+    cloud: &Cloud,
+    region: &str,
+    filters: &[Filter],
+    states: &[&str],
+) -> Result<Vec<Seen>, Failure> {
     let client = cloud.ec2(region);
     let what = format!("cannot look for machines in {region}");
     let states = filter("instance-state-name", states.iter().copied());
     call("ec2:DescribeInstances", &what, async || {
-        let request = client.describe_instances().filters(tag.clone()).filters(states.clone());
+        let request = client.describe_instances().set_filters(Some(filters.to_vec())).filters(states.clone());
         let pages = request.into_paginator().send().try_collect().await?;
         let instances =
             pages.iter().flat_map(DescribeInstancesOutput::reservations).flat_map(Reservation::instances);
@@ -212,7 +229,7 @@ pub(super) async fn tagged_with(
 
 /// The types of all spot machines of the account in a region that count towards its quotas, whoever launched them.
 pub(super) async fn spot_types(cloud: &Cloud, region: &str) -> Result<Vec<String>, Failure> {
-    let found = tagged_with(cloud, region, filter("instance-lifecycle", ["spot"]), &LEFT).await?;
+    let found = described(cloud, region, &[filter("instance-lifecycle", ["spot"])], &LEFT).await?;
     Ok(found.into_iter().map(|seen| seen.pool.instance_type).collect())
 }
 

@@ -95,7 +95,7 @@ impl Ec2 {
     pub async fn new(aws: Aws, owner: Owner) -> Result<Self> {
         let host = KeyPair::new()?;
         Ok(Self {
-            cloud: Arc::new(Cloud::new(&aws.account).await?),
+            cloud: Arc::new(Cloud::new(&aws.account, owner.repository()).await?),
             aws,
             owner,
             plan: OnceCell::new(),

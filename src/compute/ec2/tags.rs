@@ -153,6 +153,11 @@ pub(super) fn tagged(key: &str, value: &str) -> Filter {
     filter(&format!("tag:{key}"), [value])
 }
 
+/// What has a tag, whatever its value.
+pub(super) fn with_tag(key: &str) -> Filter {
+    filter("tag-key", [key])
+}
+
 /// What has one of these values.
 pub(super) fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
     let values = values.into_iter().map(str::to_owned).collect();

@@ -3,7 +3,7 @@
 use super::client::Cloud;
 use super::failure::call;
 use super::machines::{self, ALIVE, Seen};
-use super::tags::{FOLLOWED, HOST_KEY, RUN, RUNNER, USER, tagged};
+use super::tags::{FOLLOWED, HOST_KEY, REPOSITORY, RUN, RUNNER, USER, tagged};
 use super::{Ec2, group, plan};
 use crate::error::{Error, Result, chain};
 use crate::link::ssh::{Door, KeyPair, SshLink};
@@ -42,9 +42,9 @@ pub struct RunnersMachine {
 }
 
 impl Cloud {
-    /// The machine that is a runner of this name.
+    /// The machine that is a runner of this name, which another repository of the workspace may have rented.
     pub async fn machine_of_runner(&self, name: &str) -> Result<Option<RunnersMachine>> {
-        let found = machines::everywhere(self, &tagged(RUNNER, name), &ALIVE).await?;
+        let found = machines::of_anyone(self, &tagged(RUNNER, name), &ALIVE).await?;
         Ok(found.into_iter().next().map(|seen| RunnersMachine {
             followed: seen.tag(FOLLOWED).is_some(),
             region: seen.region,
@@ -56,10 +56,16 @@ impl Cloud {
     /// own address, which the run's security group lets in from now on.
     ///
     /// # Errors
-    /// It is not there, not ours, or lets nobody in by EC2 Instance Connect.
+    /// It is not there, not this repository's, or lets nobody in by EC2 Instance Connect.
     pub async fn visit(&self, region: &str, id: &str, public_ip_url: &str) -> Result<SshLink> {
         let seen = machines::describe(self, region, id).await?;
         let seen = seen.ok_or_else(|| Error::new(format!("the machine {id} is gone")))?;
+        let owner = seen.tag(REPOSITORY).unwrap_or("nobody");
+        if owner != self.repository() {
+            return Err(Error::new(format!(
+                "the machine {id} is not this repository's, but that of {owner}"
+            )));
+        }
         let (key, user) = known(&seen)?;
         let addresses = [seen.private, seen.public].into_iter().flatten().collect();
         let door = Door {

@@ -4,11 +4,12 @@ use super::client::Cloud;
 use super::failure::{Class, Failure, call};
 use super::plan::RegionPlan;
 use super::pools::Mode;
-use super::tags::Tags;
+use super::tags::{REPOSITORY, Tags, filter, tagged};
 use super::user_data::{Lease, user_data};
 use super::{Ec2, group};
 use crate::compute::{Order, RunId};
 use crate::config::aws::Aws;
+use crate::error::{Error, Kind};
 use aws_sdk_ec2::types::{
     Filter, LaunchTemplate, LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
     LaunchTemplateHttpTokensState, LaunchTemplateIamInstanceProfileSpecificationRequest,
@@ -19,6 +20,7 @@ use aws_sdk_ec2::types::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// What the files of a run take on their way, at most: the machine must not end while its outputs are being fetched.
 /// The supervisor's grace ends it much earlier when nobody fetches them.
@@ -87,7 +89,7 @@ async fn template(
     let mut made = create(cloud, region, name, &data, tags).await;
     // Also what a call made whose answer was lost: it cannot be told from one of an earlier try.
     if made.as_ref().is_err_and(|failure| failure.is(&["InvalidLaunchTemplateName.AlreadyExistsException"])) {
-        remove(cloud, region, Which::Name(name)).await?;
+        remove_namesake(cloud, region, name).await?;
         made = create(cloud, region, name, &data, tags).await;
     }
     made
@@ -112,25 +114,30 @@ async fn create(
     .await
 }
 
-/// How a template is known.
-#[derive(Clone, Copy)]
-pub(super) enum Which<'a> {
-    Id(&'a str),
-    Name(&'a str),
+/// Removes the repository's template of a name, which may not be listed yet. Another's of that name is left alone.
+async fn remove_namesake(cloud: &Cloud, region: &str, name: &str) -> Result<(), Failure> {
+    let start = Instant::now();
+    loop {
+        let found = tagged_with(cloud, region, filter("launch-template-name", [name])).await?;
+        match found.first().and_then(LaunchTemplate::launch_template_id) {
+            Some(id) => return remove(cloud, region, id).await,
+            None if start.elapsed() < group::UNKNOWN => sleep(group::LOOK).await,
+            None => {
+                let what =
+                    format!("a launch template in {region} has the name of this run's, but not its tags");
+                let hint = format!("remove it: it is called {name}");
+                return Err(Error::new(what).kind(Kind::Machine).hint(hint).into());
+            }
+        }
+    }
 }
 
 /// Removes a template. One that is gone already is no error.
-pub(super) async fn remove(cloud: &Cloud, region: &str, which: Which<'_>) -> Result<(), Failure> {
+pub(super) async fn remove(cloud: &Cloud, region: &str, id: &str) -> Result<(), Failure> {
     let client = cloud.ec2(region);
-    let (Which::Id(known) | Which::Name(known)) = which;
-    let what = format!("cannot remove the launch template {known} in {region}");
+    let what = format!("cannot remove the launch template {id} in {region}");
     let removed = call("ec2:DeleteLaunchTemplate", &what, async || {
-        let request = client.delete_launch_template();
-        let request = match which {
-            Which::Id(id) => request.launch_template_id(id),
-            Which::Name(name) => request.launch_template_name(name),
-        };
-        request.send().await?;
+        client.delete_launch_template().launch_template_id(id).send().await?;
         Ok(())
     });
     match removed.await {
@@ -139,7 +146,7 @@ pub(super) async fn remove(cloud: &Cloud, region: &str, which: Which<'_>) -> Res
     }
 }
 
-/// The templates with a tag.
+/// The repository's templates with a tag.
 pub(super) async fn tagged_with(
     cloud: &Cloud,
     region: &str,
@@ -149,6 +156,7 @@ pub(super) async fn tagged_with(
     let what = format!("cannot look for launch templates in {region}");
     call("ec2:DescribeLaunchTemplates", &what, async || {
         let request = client.describe_launch_templates().filters(tag.clone());
+        let request = request.filters(tagged(REPOSITORY, cloud.repository()));
         Ok(request.into_paginator().items().send().try_collect().await?)
     })
     .await
