@@ -12,13 +12,15 @@ use trainspot::error::Kind;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is written for people.
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "docs/aws.md",
     "docs/coming-from-cml.md",
     "docs/runner.md",
+    "docs/security.md",
     "examples/random-forest/README.md",
     "test/rig/README.md",
 ];
@@ -28,6 +30,7 @@ const FOREIGN: &[&str] = &[
     "AUTH",
     "AWS_REGION",
     "BITBUCKET_CLONE_DIR",
+    "BITBUCKET_GIT_HTTP_ORIGIN",
     "BITBUCKET_REPO_SLUG",
     "BITBUCKET_STEP_OIDC_TOKEN",
     "BITBUCKET_WORKSPACE",
@@ -65,6 +68,8 @@ const FOREIGN: &[&str] = &[
     "TOKEN",
     "UPDATE_DOCS",
     "WARNING:",
+    "CAP_SYS_PTRACE",
+    "AWS_ENDPOINT_URL",
 ];
 
 fn root() -> &'static Path {
