@@ -2,7 +2,9 @@
 
 use super::moto::{Account, with_account};
 use super::rent::{ec2, order, told};
-use aws_sdk_ec2::types::{InstanceType, RequestLaunchTemplateData, ResourceType, Tag, TagSpecification};
+use aws_sdk_ec2::types::{
+    InstanceType, RequestLaunchTemplateData, Reservation, ResourceType, Tag, TagSpecification,
+};
 use trainspot::compute::ec2::Cloud;
 use trainspot::compute::{Compute as _, RunId};
 use trainspot::config::aws::Aws;
@@ -47,7 +49,7 @@ async fn left(account: &Account) -> [usize; 3] {
     let ec2 = account.ec2(REGION).await;
     let machines = ec2.describe_instances().send().await.unwrap();
     let theirs = |tags: &[Tag]| tags.iter().any(|tag| tag.value() == Some("acme/meadow"));
-    let machines = machines.reservations().iter().flat_map(|all| all.instances()).filter(|machine| {
+    let machines = machines.reservations().iter().flat_map(Reservation::instances).filter(|machine| {
         theirs(machine.tags()) && machine.state().unwrap().name().unwrap().as_str() == "running"
     });
     let templates = ec2.describe_launch_templates().send().await.unwrap();

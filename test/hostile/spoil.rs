@@ -54,14 +54,13 @@ impl Answer {
     }
 
     fn head(&self, length: Option<usize>) -> Vec<u8> {
-        let mut head = self.status.clone();
-        for (name, value) in &self.headers {
-            head += &format!("\r\n{name}: {value}");
-        }
-        if let Some(length) = length.filter(|_| !self.status.contains(" 204")) {
-            head += &format!("\r\ncontent-length: {length}");
-        }
-        (head + "\r\nconnection: close\r\n\r\n").into_bytes()
+        let length = length.filter(|_| !self.status.contains(" 204"));
+        let framing = length.map(|length| ("content-length".to_owned(), length.to_string()));
+        let closing = ("connection".to_owned(), "close".to_owned());
+        let headers = self.headers.iter().cloned().chain(framing).chain([closing]);
+        let lines = headers.map(|(name, value)| format!("{name}: {value}"));
+        let lines: Vec<_> = std::iter::once(self.status.clone()).chain(lines).collect();
+        (lines.join("\r\n") + "\r\n\r\n").into_bytes()
     }
 
     /// The whole of it.
@@ -140,8 +139,8 @@ impl Spoil {
                 answer.headers.push((header.0.to_owned(), value));
             }
             Self::Deep => answer.body = b"[".repeat(200_000),
-            Self::Bytes(seed) => {
-                let mut random = fastrand::Rng::with_seed(*seed);
+            Self::Bytes(start) => {
+                let mut random = fastrand::Rng::with_seed(*start);
                 for _ in 0..8.min(answer.body.len()) {
                     let place = random.usize(..answer.body.len());
                     answer.body[place] = random.u8(..);
