@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo demo-aws test kills endings interruptions faults dvc publications hostile-servers check docs image bench deps clean
+.PHONY: demo demo-aws test kills endings interruptions faults dvc publications hostile hostile-servers check docs image bench deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
@@ -38,6 +38,9 @@ publications: deps  ## pairs of publications at once, and git's attributes: TRAI
 
 hostile-servers: deps  ## spoiled answers of git and Bitbucket during whole runs: TRAINSPOT_HOSTILE_SERVERS, TRAINSPOT_SEED
 	TRAINSPOT_HOSTILE_SERVERS=$${TRAINSPOT_HOSTILE_SERVERS:-1000} $(TRIALS) hostile_servers::
+
+hostile: deps  ## attacks on the pipe by its machine, and answers of an agent changed at random over whole runs: TRAINSPOT_MUTATIONS, TRAINSPOT_SEED
+	TRAINSPOT_MUTATIONS=$${TRAINSPOT_MUTATIONS:-300} cargo test --locked --test hostile
 
 check: deps docs  ## format, lints, licences, documentation
 	cargo fmt --all --check

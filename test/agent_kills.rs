@@ -60,7 +60,7 @@ async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
             agent.fetch(&wanted, &target, "").await.ok();
             let patience = Duration::from_millis(50);
             let _ = tokio::time::timeout(patience, agent.follow(&mut offset, &mut |_: &[u8]| {})).await;
-            agent.fetch_checkpoint(1, &saved).await.ok();
+            agent.fetch_checkpoint(1, &["**".to_owned()], &saved).await.ok();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

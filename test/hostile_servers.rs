@@ -3,9 +3,7 @@
 //! Whatever they say: the pipe ends with one of its exit codes, takes little memory, calls nobody else, and says that it has
 //! published only what is there.
 
-#[path = "hostile/proxy.rs"]
 mod proxy;
-#[path = "hostile/spoil.rs"]
 mod spoil;
 
 use crate::hostile_remote::elsewhere;

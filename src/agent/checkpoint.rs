@@ -8,6 +8,7 @@ use super::stillness::{Choice, HABIT_DURATION, Item, Known, Seen, Taken, Waited,
 use crate::error::{Context as _, Error, Result};
 use crate::transfer::{Entry, EntryKind, Pattern, find_with_links};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,10 @@ const BETWEEN: Duration = Duration::from_millis(500);
 const KEPT: u64 = 2;
 /// How many files are named of those that keep a checkpoint from being taken.
 const NAMES_TOLD: usize = 3;
+/// How many files are named of those that are left out of a checkpoint. An answer with all of them could be too long.
+const LEFT_OUT_TOLD: usize = 50;
+/// No training takes so many checkpoints.
+pub(crate) const HIGHEST_CHECKPOINT: u64 = u32::MAX as u64;
 
 /// What a checkpoint holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +44,19 @@ impl Manifest {
         let bytes = fs::read(checkpoint.join(Self::FILE)).context("cannot read a checkpoint's manifest")?;
         serde_json::from_slice(&bytes).context("cannot read a checkpoint's manifest")
     }
+
+    /// Refuses a manifest that does not prove each of its entries.
+    pub(super) fn check(&self) -> Result<()> {
+        let (entries, hashes) = (self.entries.len(), self.hashes.len());
+        if entries != hashes {
+            return Err(Error::new(format!("its manifest has {entries} entries, but {hashes} hashes")));
+        }
+        let mut paths = BTreeSet::new();
+        match self.entries.iter().find(|entry| !paths.insert(entry.path.to_path())) {
+            Some(twice) => Err(Error::new(format!("its manifest names '{}' twice", twice.path))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The folder of a checkpoint's files.
@@ -51,9 +69,11 @@ pub(super) fn newest(home: &Home) -> Option<u64> {
     numbers(home).max()
 }
 
+/// A training may make folders of its own here: a number that no other could follow is none.
 fn numbers(home: &Home) -> impl Iterator<Item = u64> {
     let entries = fs::read_dir(home.checkpoints()).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|number| *number < HIGHEST_CHECKPOINT)
 }
 
 /// Takes checkpoints of one training.
@@ -191,7 +211,7 @@ impl Taker {
         let taken =
             |(item, hash): (&Item, _)| (item.path.clone(), Taken { seen: item.seen, hash: Some(hash) });
         self.taken = choice.items.iter().zip(hashes).map(taken).collect();
-        self.left_out = (!choice.left_out.is_empty()).then(|| choice.left_out.join(", "));
+        self.left_out = (!choice.left_out.is_empty()).then(|| first_of(&choice.left_out, LEFT_OUT_TOLD));
         self.prune(number);
         Ok(Some(number))
     }
@@ -247,10 +267,15 @@ pub(super) fn look(root: &Path, path: &Path, entry: &Entry) -> std::io::Result<S
     metadata.map(|metadata| Seen::from(&metadata))
 }
 
+/// The first names of a list that may be long, and whether there are more.
+fn first_of(files: &[String], most: usize) -> String {
+    let more = if files.len() > most { ", and more" } else { "" };
+    files[..files.len().min(most)].join(", ") + more
+}
+
 fn never_rested(files: &[String]) -> Error {
-    let more = if files.len() > NAMES_TOLD { ", and more" } else { "" };
-    let names = files[..files.len().min(NAMES_TOLD)].join(", ");
-    Error::new(format!("the files of the checkpoint never rested long enough to be copied: {names}{more}"))
+    let names = first_of(files, NAMES_TOLD);
+    Error::new(format!("the files of the checkpoint never rested long enough to be copied: {names}"))
         .hint("write a checkpoint under another name, then rename it; or leave out of CHECKPOINTS what is not needed to go on")
 }
 

@@ -23,6 +23,7 @@ mod supervise;
 mod tail;
 mod verbs;
 
+pub(crate) use checkpoint::HIGHEST_CHECKPOINT;
 pub use checkpoint::Manifest;
 pub use command::{end_all, end_all_but_the_watch, is_watched, shell};
 pub use home::{Home, own_folder};

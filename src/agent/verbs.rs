@@ -3,9 +3,10 @@
 use super::checkpoint::{self, Manifest};
 use super::home::Home;
 use crate::error::{Context as _, Error, Result};
-use crate::transfer::{EntryKind, Files, Header, Place, Sender, find, receive};
+use crate::transfer::{Asked, EntryKind, Files, Header, Place, Sender, find, receive};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::net::UnixStream;
@@ -32,6 +33,15 @@ impl Wanted {
     pub fn leaves_out(&self, path: &Path) -> bool {
         self.without.iter().any(|folder| path.starts_with(folder))
     }
+
+    /// What of a machine's answer is taken.
+    ///
+    /// # Errors
+    /// A pattern is none, or leads out of the workspace.
+    pub fn asked(&self) -> Result<Asked> {
+        let asked = Asked::matching(self.required.iter().chain(&self.optional))?;
+        Ok(asked.that_may_miss(&self.required).without(&self.without))
+    }
 }
 
 /// Hands one request from standard input to the supervisor, and its reply to standard output.
@@ -47,7 +57,8 @@ pub(super) fn ask(home: &Home) -> Result<()> {
 
 /// Puts a bundle from standard input into the workspace.
 pub(super) fn unpack(home: &Home) -> Result<()> {
-    receive(std::io::stdin().lock(), &Place::open(&home.work())?, Files::InUse, |_| {}, |_| {}).map(drop)
+    let (place, asked) = (Place::open(&home.work())?, Asked::anything());
+    receive(std::io::stdin().lock(), &place, &asked, Files::InUse, |_| {}, |_| {}).map(drop)
 }
 
 /// Sends the files that standard input asks for. The list alone, when a required pattern matches nothing.
@@ -57,11 +68,10 @@ pub(super) fn pack(home: &Home) -> Result<()> {
     let required = find(&home.work(), &wanted.required)?;
     let mut header = Header { entries: required.files, unmatched: required.unmatched };
     if header.unmatched.is_empty() {
-        for entry in find(&home.work(), &wanted.optional)?.files {
-            if !header.entries.contains(&entry) {
-                header.entries.push(entry);
-            }
-        }
+        let there: BTreeSet<_> = header.entries.iter().map(|entry| entry.path.to_path()).collect();
+        // By its path alone: a file may have grown since it was listed.
+        let optional = find(&home.work(), &wanted.optional)?.files;
+        header.entries.extend(optional.into_iter().filter(|entry| !there.contains(entry.path.as_path())));
     } else {
         header.entries.clear();
     }
@@ -74,6 +84,7 @@ pub(super) fn pack(home: &Home) -> Result<()> {
 pub(super) fn pack_checkpoint(home: &Home, number: u64) -> Result<()> {
     let folder = home.checkpoints().join(number.to_string());
     let manifest = Manifest::read(&folder)?;
+    manifest.check().with_context(|| format!("checkpoint {number} is damaged"))?;
     let files = checkpoint::files(&folder);
     for (entry, hash) in manifest.entries.iter().zip(&manifest.hashes) {
         if matches!(entry.kind, EntryKind::Link { .. }) {

@@ -4,9 +4,12 @@ use super::{Compute, Machine, Order, RunId, Sight};
 use crate::agent::{Ending, Home, end_all, end_all_but_the_watch, is_watched, shell};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::local::LocalLink;
+use rustix::fs::OFlags;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -108,7 +111,7 @@ impl Compute for Local {
                 break;
             }
             if start.elapsed() > if watched { START } else { SIGHT } {
-                let words = fs::read_to_string(home.agent_log()).unwrap_or_default();
+                let words = last_words(&home.agent_log()).unwrap_or_default();
                 return Err(Error::new("the machine's supervisor does not run")
                     .source(words)
                     .kind(Kind::Machine));
@@ -144,5 +147,42 @@ impl Compute for Local {
 
     async fn clean(&self, _: &RunId) -> Result<()> {
         Ok(())
+    }
+}
+
+/// The end of a log, which the training of a machine that is found again may have written.
+fn last_words(log: &Path) -> std::io::Result<String> {
+    const LIMIT_BYTES: u64 = 8 << 10;
+    // A named pipe in its place would be waited for.
+    let mut options = fs::File::options();
+    let mut log = options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(log)?;
+    let bytes = log.metadata()?.len();
+    log.seek(SeekFrom::Start(bytes.saturating_sub(LIMIT_BYTES)))?;
+    let mut words = Vec::new();
+    log.take(LIMIT_BYTES).read_to_end(&mut words)?;
+    Ok(String::from_utf8_lossy(&words).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_log_without_end_the_last_words_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        fs::File::create(&log).unwrap().set_len(1 << 40).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(
+            &fs::File::options().write(true).open(&log).unwrap(),
+            b"why",
+            1 << 40,
+        )
+        .unwrap();
+        let words = last_words(&log).unwrap();
+        assert!(words.len() == 8 << 10 && words.ends_with("why"));
+        fs::remove_file(&log).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &log, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
+        assert!(last_words(&log).is_err());
     }
 }

@@ -30,6 +30,6 @@ pub use object::{Content, Object, Oid, Stamp};
 pub use pipelines::{Cached, cached};
 pub use pointer::Pointer;
 pub use push::{Pushed, push};
-pub use rescue::lay_out;
+pub use rescue::{lay_out, salvage};
 pub use store::{Order, Sent, Stored, store};
 pub use track::{Change, Prospect, Shipment, Tracked, Tracking, foresee, track, write};

@@ -5,7 +5,7 @@ use super::pipelines::Cache;
 use super::rules::{Kind, Rules};
 use super::{Order, track::index};
 use crate::error::{Context as _, Result};
-use crate::transfer::{find, text_beneath};
+use crate::transfer::{Asked, find, text_beneath};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -39,6 +39,26 @@ pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What may come into the clone at `root` when what the order was to keep is saved: the outputs to track and, where DVC's
+/// cache is sent, the files of the clone's that name objects, what they name, and new files. A new file of DVC's may
+/// name anything, so whatever it brings replaces nothing.
+///
+/// # Errors
+/// An output leads out of the clone.
+pub fn salvage(root: &Path, order: &Order) -> Result<Asked> {
+    let asked = Asked::matching(&order.outputs)?;
+    if !order.push {
+        return Ok(asked);
+    }
+    let mut named = files(root);
+    let all = BTreeSet::new();
+    let outs = named.iter().filter_map(|file| outs(root, file, &all)).flatten();
+    let outs: Vec<PathBuf> = outs.map(|(_, path)| path).collect();
+    // An output of the whole repository would be everything.
+    named.extend(outs.into_iter().filter(|path| path.file_name().is_some()));
+    Ok(asked.as_far_as_named(named).or_new())
 }
 
 /// Whether there was anything of the output in the cache.

@@ -1,7 +1,8 @@
 //! The agent as the pipe sees it: its verbs as calls, over any link.
 
+use super::answers::{self, STATUS_LIMIT_BYTES, STORED_LIMIT_BYTES};
 use super::stall::Meter;
-use super::{Link, Session};
+use super::{Finished, Link, Session};
 use crate::agent::Wanted;
 use crate::agent::protocol::{Reply, Request, Status, Wish};
 use crate::dvc;
@@ -9,15 +10,18 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::log::count;
 use crate::log::progress::Progress;
 use crate::repo::Snapshot;
-use crate::transfer::{Entry, Files, Header, Place, Sender, receive};
+use crate::transfer::{Asked, Entry, Files, Header, Place, Sender, receive};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 use tokio_util::io::SyncIoBridge;
 use tracing::warn;
 
 /// A supervisor answers at once; a link that is slower is broken.
 const ANSWER: Duration = Duration::from_secs(15);
+/// How long the end of a verb is waited for once its files are refused.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 /// How many files that changed while they were sent are named; the others are counted.
 const CHANGES_TOLD: usize = 5;
 
@@ -53,7 +57,7 @@ impl<L: Link> Agent<L> {
 
     /// Asks the supervisor for something. Each question is a sign of life.
     pub async fn ask(&self, wish: Wish) -> Result<Status, AskError> {
-        let answer = tokio::time::timeout(ANSWER, self.exchange(wish)).await;
+        let answer = timeout(ANSWER, self.exchange(wish)).await;
         let answer = answer.unwrap_or_else(|_| Err(Error::new(format!("no answer within {ANSWER:?}"))));
         match answer.map_err(AskError::Lost)? {
             Reply::Status(status) => Ok(*status),
@@ -65,23 +69,13 @@ impl<L: Link> Agent<L> {
         let what = "cannot reach the machine's supervisor";
         let mut line = serde_json::to_vec(&Request { owner: self.owner.clone(), wish }).context(what)?;
         line.push(b'\n');
-        let Session { input, output, finished } = self.link.agent("ask", &[]).await?;
-        let mut reply = Vec::new();
-        let talk = async {
-            if let Some(mut input) = input {
-                input.write_all(&line).await?;
-                input.shutdown().await?;
-            }
-            if let Some(mut output) = output {
-                output.read_to_end(&mut reply).await?;
-            }
-            std::io::Result::Ok(())
-        };
+        let session = self.link.agent("ask", &[]).await?;
+        let answered = answers::answer(session, &line, STATUS_LIMIT_BYTES, &Meter::default()).await;
+        let (reply, finished) = answered.context(what)?;
         // The verb's own words say more than a broken pipe does.
-        let (talked, finished) = tokio::join!(talk, finished);
-        finished?.check(what)?;
-        talked.context(what)?;
-        serde_json::from_slice(&reply).context(what)
+        finished.check(what)?;
+        let reply = serde_json::from_slice(&reply.context(what)?).context(what)?;
+        answers::checked(reply).context(what)
     }
 
     /// Sends files from `root`, which nobody changes, into the machine's workspace.
@@ -141,16 +135,17 @@ impl<L: Link> Agent<L> {
 
     /// Brings files that the training made into `folder`. No file arrives when a required pattern matches nothing.
     pub async fn fetch(&self, wanted: &Wanted, folder: &Path, what: &str) -> Result<Header> {
-        let wanted = serde_json::to_vec(wanted).context("cannot ask for files")?;
+        let (asked, wanted) = (wanted.asked()?, serde_json::to_vec(wanted).context("cannot ask for files")?);
         // A machine has no reason to send links: whatever reads or commits the files here would follow them.
-        self.bring("pack", &[], &wanted, Place::open(folder)?.without_links(), what).await
+        let place = Place::open(folder)?.without_links();
+        self.bring("pack", &[], &wanted, Target { place, asked }, what).await
     }
 
-    /// Brings a complete checkpoint into `folder`, with its links to its own files.
-    pub async fn fetch_checkpoint(&self, number: u64, folder: &Path) -> Result<Header> {
+    /// Brings a complete checkpoint into `folder`: files that these patterns match, and links to its own files.
+    pub async fn fetch_checkpoint(&self, number: u64, patterns: &[String], folder: &Path) -> Result<Header> {
         let flags = [("--number", number.to_string())];
-        let place = Place::open(folder)?.with_own_links();
-        self.bring("pack-checkpoint", &flags, &[], place, "saving a checkpoint").await
+        let (place, asked) = (Place::open(folder)?.with_own_links(), Asked::matching(patterns)?);
+        self.bring("pack-checkpoint", &flags, &[], Target { place, asked }, "saving a checkpoint").await
     }
 
     /// Has the machine keep outputs in DVC's remotes. The order's credentials stay in the agent's memory.
@@ -159,33 +154,22 @@ impl<L: Link> Agent<L> {
     /// They could not be kept, or the link broke: asked again, the machine sends only what is missing.
     pub async fn store(&self, order: &dvc::Order) -> Result<dvc::Stored> {
         const WHAT: &str = "cannot keep the outputs in DVC's remote";
-        let Session { input, output, finished } = self.link.agent("dvc", &[]).await?;
         let order = serde_json::to_vec(order).context(WHAT)?;
+        let session = self.link.agent("dvc", &[]).await?;
         let meter = Meter::default();
-        let mut answer = Vec::new();
-        let talk = async {
-            if let Some(mut input) = input {
-                input.write_all(&order).await?;
-                input.shutdown().await?;
-            }
-            if let Some(output) = output {
-                meter.count(output).read_to_end(&mut answer).await?;
-            }
-            std::io::Result::Ok(())
-        };
-        let ended = meter.watch(async { Ok(tokio::join!(talk, finished)) }).await;
-        let (talked, finished) = ended.context(WHAT)?;
+        let answered = meter.watch(answers::answer(session, &order, STORED_LIMIT_BYTES, &meter)).await;
+        let (answer, finished) = answered.context(WHAT)?;
         // The verb's own words are final: it has tried again itself. A link that broke is not.
-        finished?.check(WHAT).map_err(|error| error.kind(Kind::Publication))?;
-        talked.context(WHAT)?;
-        serde_json::from_slice(answer.trim_ascii()).context(WHAT)
+        finished.check(WHAT).map_err(|error| error.kind(Kind::Publication))?;
+        serde_json::from_slice(answer.context(WHAT)?.trim_ascii()).context(WHAT)
     }
 
-    /// Brings what DVC was to keep into `folder`, each file to its path there, as the machine is about to end.
+    /// Brings what DVC was to keep into the clone at `folder`, each file to its path there, as the machine is about to end.
+    /// What the machine offers beside that is left out.
     pub async fn rescue(&self, order: &dvc::Order, folder: &Path) -> Result<Header> {
+        let (place, asked) = (Place::open(folder)?.without_links(), dvc::salvage(folder, order)?);
         let order = serde_json::to_vec(order).context("cannot ask for files")?;
-        let place = Place::open(folder)?.without_links();
-        self.bring("rescue", &[], &order, place, "rescuing the outputs").await
+        self.bring("rescue", &[], &order, Target { place, asked }, "rescuing the outputs").await
     }
 
     async fn bring(
@@ -193,7 +177,7 @@ impl<L: Link> Agent<L> {
         verb: &str,
         flags: &[(&str, String)],
         question: &[u8],
-        place: Place,
+        Target { place, asked }: Target,
         what: &str,
     ) -> Result<Header> {
         let Session { input, output, finished } = self.link.agent(verb, flags).await?;
@@ -212,6 +196,7 @@ impl<L: Link> Agent<L> {
             receive(
                 SyncIoBridge::new(output),
                 &place,
+                &asked,
                 Files::Final,
                 |header| **progress.borrow_mut() = Some(Progress::bytes(&what, Some(header.bytes()))),
                 |bytes| {
@@ -221,9 +206,11 @@ impl<L: Link> Agent<L> {
                 },
             )
         });
-        let ended = meter.watch(async { Ok(tokio::join!(pumped, finished)) }).await;
+        let pumped = async { pumped.await.context("cannot receive files")? };
+        let ended = meter.watch(async { Ok(ends(pumped, finished).await) }).await;
         let (brought, finished) = ended.context("cannot receive files")?;
-        both(brought.context("cannot receive files")?, finished?.check("the machine cannot send the files"))
+        let Some(finished) = finished else { return brought };
+        both(brought, finished?.check("the machine cannot send the files"))
     }
 
     /// Reads the training's log from `offset` on, and hands each piece to `take`. Returns at the log's end.
@@ -253,6 +240,28 @@ impl<L: Link> Agent<L> {
         let (read, finished) = tokio::join!(reading, finished);
         finished?.check("cannot follow the training's log")?;
         read
+    }
+}
+
+/// Where files go, and which.
+struct Target {
+    place: Place,
+    asked: Asked,
+}
+
+/// Waits for what arrives and for the verb's end. A verb whose files are not taken may go on for ever: it has a moment for
+/// its last words.
+async fn ends<T>(
+    here: impl Future<Output = Result<T>>,
+    there: impl Future<Output = Result<Finished>>,
+) -> (Result<T>, Option<Result<Finished>>) {
+    tokio::pin!(here, there);
+    tokio::select! {
+        brought = &mut here => {
+            let limit = if brought.is_ok() { Duration::MAX } else { LAST_WORDS_WAIT };
+            (brought, timeout(limit, there).await.ok())
+        }
+        finished = &mut there => (here.await, Some(finished)),
     }
 }
 

@@ -5,11 +5,11 @@ use crate::error::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 /// What is kept of a verb's standard error.
-const WORDS: usize = 8 << 10;
+const WORDS_LIMIT_BYTES: usize = 8 << 10;
 
 /// A machine's folder, and how to start an agent for it.
 #[derive(Clone, Debug)]
@@ -46,14 +46,10 @@ impl Link for LocalLink {
         let output = child.stdout.take().map(|stream| Box::pin(stream) as _);
         let errors = child.stderr.take();
         let finished = async move {
-            let mut words = Vec::new();
-            if let Some(errors) = errors {
-                errors
-                    .take(WORDS as u64)
-                    .read_to_end(&mut words)
-                    .await
-                    .context("cannot read the agent's words")?;
-            }
+            let words = match errors {
+                Some(errors) => last_words(errors).await.context("cannot read the agent's words")?,
+                None => Vec::new(),
+            };
             let status = child.wait().await.context("cannot wait for the agent")?;
             Ok(Finished {
                 success: status.success(),
@@ -61,5 +57,32 @@ impl Link for LocalLink {
             })
         };
         Ok(Session { input, output, finished: Box::pin(finished) })
+    }
+}
+
+/// The end of what a verb says, however much that is.
+async fn last_words(mut errors: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
+    let (mut words, mut buffer) = (Vec::new(), vec![0; WORDS_LIMIT_BYTES]);
+    loop {
+        let count = errors.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(words);
+        }
+        words.extend_from_slice(&buffer[..count]);
+        words.drain(..words.len().saturating_sub(WORDS_LIMIT_BYTES));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_flood_of_words_the_last_ones_are_kept() {
+        let noise = tokio::io::repeat(b'x').take(100 << 20);
+        let words = last_words(noise.chain(&b"disk full"[..])).await.unwrap();
+        assert_eq!(words.len(), WORDS_LIMIT_BYTES);
+        assert!(words.ends_with(b"xdisk full") && words.capacity() <= 4 * WORDS_LIMIT_BYTES);
+        assert_eq!(last_words(&b"few"[..]).await.unwrap(), b"few");
     }
 }

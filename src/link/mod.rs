@@ -2,6 +2,7 @@
 //!
 //! One primitive is enough for everything: a channel of SSH gives the same, and a lost one is replaced by the next.
 
+mod answers;
 mod client;
 pub mod local;
 pub mod ssh;

@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep};
 const PAUSE: Duration = Duration::from_mins(1);
 /// What a machine may do before it begins: it reads a checkpoint whole, to prove it, at the speed of its disk.
 const BEGIN: Duration = Duration::from_mins(10);
+/// No transfer takes longer: a machine that sends a byte now and then would keep the pipe for ever.
+const LONGEST: Duration = Duration::from_hours(24);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Counts the bytes of a transfer.
@@ -36,6 +38,7 @@ impl Meter {
         tokio::select! {
             done = work => done,
             stalled = self.stall() => Err(Error::new(format!("nothing moved for {}", in_words(stalled)))),
+            () = sleep(LONGEST) => Err(Error::new(format!("not done after {}", in_words(LONGEST)))),
         }
     }
 
@@ -96,7 +99,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 mod tests {
     use super::*;
     use crate::agent::Wanted;
+    use crate::agent::protocol::Wish;
+    use crate::dvc;
     use crate::link::{Agent, Finished, Link, Session};
+    use crate::repo::Snapshot;
     use crate::transfer::Entry;
     use std::future::pending;
     use std::path::Path;
@@ -125,6 +131,20 @@ mod tests {
         let took = start.elapsed();
         let least = 10 * slow + PAUSE;
         assert!(least <= took && took <= least + 2 * LOOK, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_by_single_bytes_ends_too() {
+        let (meter, start) = (Meter::default(), Instant::now());
+        let dripping = async {
+            loop {
+                sleep(PAUSE.saturating_sub(2 * LOOK)).await;
+                meter.add(1);
+            }
+        };
+        let error = meter.watch::<()>(dripping).await.unwrap_err();
+        assert_eq!(error.render(), "not done after 1day");
+        assert!(start.elapsed() < LONGEST + PAUSE);
     }
 
     /// A machine that starts every verb, takes a little, and says nothing.
@@ -176,5 +196,29 @@ mod tests {
         let (fetched, took) = timed(agent.fetch(&Wanted::default(), folder.path(), "")).await;
         assert!(fetched.unwrap_err().render().contains("nothing moved for 10m"));
         assert!(took < BEGIN + Duration::from_secs(30), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_machine_keeps_no_verb_waiting_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Agent::new(Silent, "test");
+        let order = dvc::Order::default();
+        let failed = |error: Error| error.render();
+        let (asked, took) = timed(agent.ask(Wish::Beat)).await;
+        assert!(failed(asked.unwrap_err().into()).contains("no answer within 15s") && took < PAUSE);
+        for (verb, (done, took)) in [
+            ("commit", timed(agent.send_commit(&Snapshot::default())).await),
+            ("dvc", drop_value(timed(agent.store(&order)).await)),
+            ("rescue", drop_value(timed(agent.rescue(&order, folder.path())).await)),
+            ("pack-checkpoint", drop_value(timed(agent.fetch_checkpoint(1, &[], folder.path())).await)),
+        ] {
+            let error = failed(done.unwrap_err());
+            assert!(error.contains("nothing moved for "), "{verb}: {error}");
+            assert!(took < BEGIN + Duration::from_secs(30), "{verb}: {took:?}");
+        }
+    }
+
+    fn drop_value<T>((done, took): (Result<T>, Duration)) -> (Result<()>, Duration) {
+        (done.map(drop), took)
     }
 }

@@ -4,21 +4,25 @@
 //! checked as a whole before a byte is written, the total is known from the start, and what arrived is proved. A file
 //! comes in pieces because its size in the list may be old: a workspace can be in use while it is sent.
 
+use super::asked::{Asked, OWN_LIST_LIMIT_BYTES, check_paths, refused, too_many};
 use super::entry::{EntryKind, Header, Name};
 use super::place::Place;
 use crate::error::{Context as _, Error, Result};
+use crate::log::count;
 use rustix::fs::OFlags;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use tracing::warn;
 
 const MAGIC: [u8; 4] = *b"TSB2";
 const HASH_BYTES: usize = blake3::OUT_LEN;
-/// A list that is longer did not come from us. It holds about half a million paths.
-const LIST_LIMIT_BYTES: u32 = 64 << 20;
 /// Fast, and next to free for data that does not compress.
 const LEVEL: i32 = 1;
+/// How far back a stream may refer, as a power of two: the receiver keeps so many bytes. [`LEVEL`] needs 19, and what the
+/// format allows would be 128 MiB.
+const WINDOW_LOG_LIMIT: u32 = 22;
 const PIECE_LIMIT_BYTES: usize = 256 << 10;
 /// Stands in the place of a file's first piece when the file is gone.
 const GONE_MARK: u32 = u32::MAX;
@@ -53,7 +57,7 @@ impl Sender<'_> {
         let lost = "cannot send files";
         let mut out = zstd::Encoder::new(out, LEVEL).context(lost)?;
         let json = serde_json::to_vec(header).context(lost)?;
-        let length = u32::try_from(json.len()).ok().filter(|length| *length <= LIST_LIMIT_BYTES);
+        let length = u32::try_from(json.len()).ok().filter(|length| *length <= OWN_LIST_LIMIT_BYTES);
         let length = length
             .ok_or_else(|| Error::new(format!("cannot send {} files at once", header.entries.len())))?;
         for part in [&MAGIC, &length.to_le_bytes() as &[u8], &json] {
@@ -138,23 +142,35 @@ fn changed(name: &Name) -> Error {
 
 /// Reads a bundle and puts its files into `place`, each only when its bytes are proved.
 ///
-/// `announce` receives the list before anything is written, and `progress` the number of bytes of each piece.
+/// `announce` receives the list before anything is written, and `progress` the number of bytes of each piece. Returns the
+/// list of what was taken.
 ///
 /// # Errors
 /// A stream that is cut, or not a bundle; bytes that do not have their hash; a final file that is not as it was listed;
-/// a path that leads out of `place`.
+/// a path that leads out of `place`, or was not asked for; more than there is room for.
 pub fn receive(
     input: impl Read,
     place: &Place,
+    asked: &Asked,
     files: Files,
     announce: impl FnOnce(&Header),
     mut progress: impl FnMut(u64),
 ) -> Result<Header> {
     let mut input = zstd::Decoder::new(input).context(CUT)?;
-    let header = read_header(&mut input)?;
+    input.window_log_max(WINDOW_LOG_LIMIT).context(CUT)?;
+    let mut header = read_header(&mut input, asked)?;
     place.check(&header.entries)?;
+    if !asked.is_trusting() {
+        check_paths(&header.entries)?;
+    }
+    let taken = asked.choose(&header, place)?;
+    place.check_room(&header.entries)?;
+    let left_out = taken.iter().filter(|is_taken| !**is_taken).count();
+    if left_out > 0 {
+        warn!("{} that nobody asked for came along, and was left out", count(left_out, "file"));
+    }
     announce(&header);
-    for entry in &header.entries {
+    for (entry, is_taken) in header.entries.iter().zip(&taken) {
         if let EntryKind::File { bytes, executable } = entry.kind {
             let Some(first) = first_piece(&mut input, &entry.path, files)? else { continue };
             let mut arrival = Arrival {
@@ -164,31 +180,49 @@ pub fn receive(
                 files,
                 progress: &mut progress,
             };
-            place.file(&entry.path, executable, |file| arrival.write_to(file, first))?;
+            if *is_taken {
+                place.file(&entry.path, executable, |file| arrival.write_to(file, first))?;
+            } else {
+                arrival.write_to(&mut std::io::sink(), first)?;
+            }
         }
     }
     // To the very end, which the sender may still be writing.
     if input.read(&mut [0]).context(CUT)? != 0 {
         return Err(Error::new("the stream of files goes on after its end"));
     }
+    let mut taken = taken.into_iter();
+    header.entries.retain(|_| taken.next().unwrap_or(false));
     // Links last: none can then stand in the way of a file's path.
     place.links(&header.entries)?;
     Ok(header)
 }
 
-fn read_header(input: &mut impl Read) -> Result<Header> {
+fn read_header(input: &mut impl Read, asked: &Asked) -> Result<Header> {
     let mut start = [0; 8];
     input.read_exact(&mut start).context(CUT)?;
     let length = u32::from_le_bytes([start[4], start[5], start[6], start[7]]);
-    if start[..4] != MAGIC || length > LIST_LIMIT_BYTES {
+    if start[..4] != MAGIC || length > OWN_LIST_LIMIT_BYTES {
         return Err(Error::new("the stream of files is not one that trainspot sends"));
     }
-    let mut list = Vec::new();
-    let count = input.take(length.into()).read_to_end(&mut list).context(CUT)?;
-    if count != length as usize {
-        return Err(Error::new(CUT));
+    if asked.is_trusting() {
+        let mut list = Vec::new();
+        let count = input.take(length.into()).read_to_end(&mut list).context(CUT)?;
+        let list = if count == length as usize { list } else { return Err(Error::new(CUT)) };
+        return serde_json::from_slice(&list).context("cannot read the list of files");
     }
-    serde_json::from_slice(&list).context("cannot read the list of files")
+    let limit = asked.list_limit_bytes();
+    if length > limit {
+        return Err(too_many(format!("it is longer than {} MiB", limit >> 20)));
+    }
+    // Never as a whole in memory beside what is made of it.
+    let mut list = BufReader::new(input.take(length.into()));
+    match Header::read_foreign(&mut list) {
+        Ok(header) => Ok(header),
+        Err(error) if error.is_data() => Err(too_many(error)),
+        Err(error) if error.is_eof() || error.is_io() => Err(Error::new(CUT).source(error)),
+        Err(error) => Err(refused("cannot read the list of files".to_owned()).source(error)),
+    }
 }
 
 /// The length of a file's first piece; none for a file that is gone.
@@ -267,7 +301,7 @@ mod tests {
         let mut progress = |_| change(&from.path().join("b"));
         let sent = Sender { root: from.path(), files, progress: &mut progress }.send(&header, &mut stream);
         let place = Place::open(to.path()).unwrap();
-        let received = receive(&stream[..], &place, files, |_| {}, |_| {});
+        let received = receive(&stream[..], &place, &Asked::anything(), files, |_| {}, |_| {});
         assert_eq!(sent.is_ok(), received.is_ok(), "{sent:?}, {received:?}");
         assert!(received.is_err() || fs::read(to.path().join("a")).unwrap() == b"a");
         (sent, fs::read(to.path().join("b")).ok())
@@ -339,7 +373,8 @@ mod tests {
             let mut sender = Sender { root: from.path(), files: Files::InUse, progress: &mut |_| {} };
             sender.send(&Header { entries, unmatched: Vec::new() }, &mut stream).unwrap();
             let place = Place::open(to.path()).unwrap();
-            let error = receive(&stream[..], &place, Files::Final, |_| {}, |_| {}).unwrap_err();
+            let error =
+                receive(&stream[..], &place, &Asked::anything(), Files::Final, |_| {}, |_| {}).unwrap_err();
             assert_eq!(error.render(), why);
             assert!(!to.path().join("a").exists());
         }

@@ -4,12 +4,19 @@
 //! checkpoint may be hostile, so its receiver checks the list by itself: a link leads to what is in the list, and
 //! nothing in the list is reached through a link.
 
+use super::asked::refused;
 use super::entry::{Entry, EntryKind, Name};
 use super::patterns::{Pattern, real};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Result};
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
+
+/// As many links in a row are followed as the kernel does.
+const LINKS_IN_A_ROW_LIMIT: usize = 40;
+/// How many files that are seen through a link are looked at: a list of many links to a large folder would take hours.
+const SEEN_FILES_LIMIT: usize = 1000;
 
 /// The files under `root` that any of `patterns` matches, and links where these lead to files that are found by their
 /// own paths. Any other link counts as what it points to, as in [`super::find`].
@@ -85,9 +92,13 @@ fn target(root: &Path, found: &BTreeMap<PathBuf, EntryKind>, link: &Path, to: &P
     })
 }
 
-fn at_or_below<'a, V>(found: &'a BTreeMap<PathBuf, V>, path: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
+fn at_or_below<'a, K: Borrow<Path> + Ord, V>(
+    found: &'a BTreeMap<K, V>,
+    path: &'a Path,
+) -> impl Iterator<Item = &'a K> {
     let from = (Bound::Included(path), Bound::Unbounded);
-    found.range::<Path, _>(from).map(|(found, _)| found).take_while(move |found| found.starts_with(path))
+    let found = found.range::<Path, _>(from).map(|(found, _)| found);
+    found.take_while(move |found| (*found).borrow().starts_with(path))
 }
 
 /// Where a relative link leads, by names alone, below the folder that holds everything. None for a target that is not
@@ -109,24 +120,56 @@ fn place_of(link: &Path, target: &Path) -> Option<PathBuf> {
     Some(place)
 }
 
+/// The entries of a list by their paths.
+pub(super) struct Listed<'a>(BTreeMap<&'a Path, &'a Entry>);
+
+impl<'a> Listed<'a> {
+    pub(super) fn of(entries: &'a [Entry]) -> Self {
+        Self(entries.iter().map(|entry| (entry.path.as_path(), entry)).collect())
+    }
+
+    fn is_link(&self, path: &Path) -> bool {
+        self.0.get(path).is_some_and(|entry| matches!(entry.kind, EntryKind::Link { .. }))
+    }
+
+    /// The paths that what is in the list has by way of a link, a thousand at most; none if the entry is no link.
+    pub(super) fn seen_through(&self, entry: &Entry) -> Vec<PathBuf> {
+        let link = entry.path.as_path();
+        let Some(place) = self.end_of(entry) else { return Vec::new() };
+        let below = at_or_below(&self.0, &place).filter_map(|path| path.strip_prefix(&place).ok());
+        below.take(SEEN_FILES_LIMIT).map(|rest| link.join(rest)).collect()
+    }
+
+    /// Where a link leads in the end, by way of other links of the list.
+    fn end_of(&self, entry: &Entry) -> Option<PathBuf> {
+        let (mut entry, mut place) = (entry, None);
+        for _ in 0..LINKS_IN_A_ROW_LIMIT {
+            let EntryKind::Link { target } = &entry.kind else { break };
+            let next = place_of(entry.path.as_path(), target.as_path())?;
+            entry = match self.0.get(next.as_path()) {
+                Some(entry) => entry,
+                None => return Some(next),
+            };
+            place = Some(next);
+        }
+        place
+    }
+}
+
 /// Refuses a list with a link that leads to anything but its own files, or with a path through a link.
 pub(super) fn check(entries: &[Entry]) -> Result<()> {
-    let paths: BTreeMap<PathBuf, &Entry> =
-        entries.iter().map(|entry| (entry.path.to_path(), entry)).collect();
-    let is_link =
-        |path: &Path| paths.get(path).is_some_and(|entry| matches!(entry.kind, EntryKind::Link { .. }));
-    for (path, entry) in &paths {
+    let listed = Listed::of(entries);
+    for (path, entry) in &listed.0 {
         let plain: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-        if plain.as_os_str() != path.as_os_str() || path.ancestors().skip(1).any(is_link) {
-            return Err(Error::new(format!(
-                "refused to write '{}': its path leads through a link",
-                entry.path
-            )));
+        if plain.as_os_str() != path.as_os_str()
+            || path.ancestors().skip(1).any(|above| listed.is_link(above))
+        {
+            return Err(refused(format!("refused to write '{}': its path leads through a link", entry.path)));
         }
         let EntryKind::Link { target } = &entry.kind else { continue };
-        let place = place_of(path, &target.to_path());
-        if place.is_none_or(|place| at_or_below(&paths, &place).next().is_none()) {
-            return Err(Error::new(format!(
+        let place = place_of(path, target.as_path());
+        if place.is_none_or(|place| at_or_below(&listed.0, &place).next().is_none()) {
+            return Err(refused(format!(
                 "refused to make the link '{}': '{target}' is not one of the files that come with it",
                 entry.path
             )));
@@ -269,7 +312,7 @@ mod tests {
     /// A workspace of files and links at random, whose checkpoint goes home and to the next machine, reads the same there.
     #[test]
     fn whatever_the_links_are_the_next_machine_reads_the_same() {
-        use crate::transfer::{Files, Header, Place, Sender, everything, find, receive};
+        use crate::transfer::{Asked, Files, Header, Place, Sender, everything, find, receive};
         const ROUNDS: u32 = 150;
         let seed =
             std::env::var("TRAINSPOT_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
@@ -310,7 +353,8 @@ mod tests {
                 let mut sender = Sender { root: from, files: Files::Final, progress: &mut |_| {} };
                 sender.send(&Header { entries, unmatched: Vec::new() }, &mut stream).unwrap();
                 let place = Place::open(to).unwrap().with_own_links();
-                receive(&stream[..], &place, Files::Final, |_| {}, |_| {}).unwrap();
+                let asked = Asked::matching(&patterns).unwrap();
+                receive(&stream[..], &place, &asked, Files::Final, |_| {}, |_| {}).unwrap();
             }
             let read = |root: &Path| -> BTreeMap<PathBuf, String> {
                 let files = find(root, &["ckpt".to_owned()]).unwrap().files;

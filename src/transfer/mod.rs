@@ -1,14 +1,17 @@
 //! Files on their way between the clone and the machine: which ones, in one checked stream, and safely into place.
 
+mod asked;
 mod bundle;
 mod entry;
 mod links;
 mod patterns;
 mod place;
 mod reading;
+mod sparse;
 
+pub use asked::Asked;
 pub use bundle::{Files, Sender, receive};
-pub use entry::{Entry, EntryKind, Header, Name};
+pub use entry::{Entry, EntryKind, Header, LISTED_ENTRIES_LIMIT, Name};
 pub use links::find_with_links;
 pub use patterns::{Matches, Pattern, everything, everything_behind_links, find, fixed_part};
 pub use place::Place;

@@ -1,12 +1,15 @@
 //! The folder that files arrive in. Nothing can be written outside it, and no file is ever half there.
 
+use super::asked::{Asked, is_hidden, refused};
 use super::entry::{Entry, EntryKind, Name};
 use super::links;
+use super::sparse::Sparse;
 use crate::error::{Context as _, Error, Result};
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, Permissions, PermissionsExt as _};
+use cap_std::fs::{Dir, MetadataExt as _, Permissions, PermissionsExt as _};
 use cap_tempfile::TempFile;
-use std::io::{BufWriter, Write};
+use indicatif::HumanBytes;
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Component, Path};
 
 /// A folder to write into.
@@ -52,13 +55,47 @@ impl Place {
     pub(super) fn check(&self, entries: &[Entry]) -> Result<()> {
         let link = entries.iter().find(|entry| matches!(entry.kind, EntryKind::Link { .. }));
         if let (Links::None, Some(link)) = (self.links, link) {
-            return Err(Error::new(format!(
-                "refused to make the link '{}': only files are taken",
-                link.path
-            )));
+            return Err(refused(format!("refused to make the link '{}': only files are taken", link.path)));
         }
         entries.iter().try_for_each(|entry| check(&entry.path))?;
         if self.links == Links::Own { links::check(entries) } else { Ok(()) }
+    }
+
+    /// Refuses files that take more room than there is, before a byte is written. Each file that is replaced gives its own
+    /// room back.
+    pub(super) fn check_room(&self, entries: &[Entry]) -> Result<()> {
+        let files = || {
+            entries.iter().filter_map(|entry| match entry.kind {
+                EntryKind::File { bytes, .. } => Some((&entry.path, bytes)),
+                EntryKind::Link { .. } => None,
+            })
+        };
+        let needed = files().map(|(_, bytes)| bytes).fold(0, u64::saturating_add);
+        let disk = rustix::fs::fstatvfs(&self.dir).context("cannot look at the disk's free room")?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if needed <= free {
+            return Ok(());
+        }
+        let more = files().map(|(path, bytes)| bytes.saturating_sub(self.bytes_on_disk(path)));
+        if more.fold(0, u64::saturating_add) <= free {
+            return Ok(());
+        }
+        let (count, needed, free) =
+            (crate::log::count(files().count(), "file"), HumanBytes(needed), HumanBytes(free));
+        Err(refused(format!("there is no room for {count} ({needed}): the disk has {free} left"))
+            .hint("make room on the disk of the step, or let the training write less; a hole in a file counts as if it were written"))
+    }
+
+    /// What the file at a path takes of the disk; nothing where there is none.
+    fn bytes_on_disk(&self, name: &Name) -> u64 {
+        let there = self.dir.symlink_metadata(name.as_path()).ok().filter(cap_std::fs::Metadata::is_file);
+        there.map_or(0, |there| there.blocks().saturating_mul(512))
+    }
+
+    /// Whether there is nothing at a path, nor anything hidden in it.
+    pub(super) fn is_free_for(&self, name: &Name) -> bool {
+        let there = self.dir.symlink_metadata(name.as_path());
+        !is_hidden(name) && there.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     /// Writes a small file, or replaces one.
@@ -82,17 +119,25 @@ impl Place {
     ) -> Result<()> {
         let what = || format!("cannot write '{name}'");
         let (parent, file_name) = self.parent(name)?;
-        let mut buffered = BufWriter::with_capacity(1 << 16, TempFile::new(&parent).with_context(what)?);
-        fill(&mut buffered)?;
+        let file = TempFile::new(&parent).with_context(what)?;
+        let mut sparse = Sparse::new(BufWriter::with_capacity(1 << 16, file));
+        fill(&mut sparse)?;
+        let (buffered, bytes) = sparse.finish().with_context(what)?;
         let whole = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(what)?;
+        whole.as_file().set_len(bytes).with_context(what)?;
         let mode = if executable { 0o755 } else { 0o644 };
         whole.as_file().set_permissions(Permissions::from_mode(mode)).with_context(what)?;
         whole.replace(&file_name).with_context(what)
     }
 
     /// Copies files and links from the same paths in another folder, where they do not change.
-    pub fn copy(&self, from: &Path, entries: &[Entry]) -> Result<()> {
+    ///
+    /// # Errors
+    /// There are others than were asked for, or there is no room.
+    pub fn copy(&self, from: &Path, asked: &Asked, entries: &[Entry]) -> Result<()> {
         self.check(entries)?;
+        asked.check(entries)?;
+        self.check_room(entries)?;
         for entry in entries {
             if let EntryKind::File { executable, .. } = entry.kind {
                 self.copy_file(from, entry, executable)?;
@@ -141,7 +186,7 @@ impl Place {
     fn parent(&self, name: &Name) -> Result<(Dir, std::ffi::OsString)> {
         let what = || format!("cannot make the folder of '{name}'");
         let path = name.to_path();
-        let file_name = path.file_name().ok_or_else(|| refused(name))?.to_owned();
+        let file_name = path.file_name().ok_or_else(|| leads_outside(name))?.to_owned();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         self.dir.create_dir_all(folder).with_context(what)?;
         Ok((self.dir.open_dir(folder).with_context(what)?, file_name))
@@ -156,13 +201,13 @@ fn check(name: &Name) -> Result<()> {
         _ => false,
     };
     if path.file_name().is_none() || !path.components().all(inside) {
-        return Err(refused(name));
+        return Err(leads_outside(name));
     }
     Ok(())
 }
 
-fn refused(name: &Name) -> Error {
-    Error::new(format!("refused to write '{name}': it leads out of the folder, or into git's own"))
+fn leads_outside(name: &Name) -> Error {
+    refused(format!("refused to write '{name}': it leads out of the folder, or into git's own"))
 }
 
 #[cfg(test)]
@@ -179,7 +224,8 @@ mod tests {
     }
 
     fn arrive(stream: &[u8], folder: &Path) -> Result<Header> {
-        receive(stream, &Place::open(folder).unwrap(), Files::Final, |_| {}, |_| {})
+        let asked = Asked::matching(&["model".to_owned()]).unwrap();
+        receive(stream, &Place::open(folder).unwrap(), &asked, Files::Final, |_| {}, |_| {})
     }
 
     fn source() -> (tempfile::TempDir, Header) {
@@ -251,6 +297,55 @@ mod tests {
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 
+    fn list(entries: &[(&str, u64)]) -> Vec<Entry> {
+        let file = |bytes| EntryKind::File { bytes, executable: false };
+        let entry =
+            |(path, bytes): &(&str, u64)| Entry { path: Name::Text((*path).into()), kind: file(*bytes) };
+        entries.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn more_than_the_disk_has_room_for_is_refused_and_what_is_replaced_counts() {
+        let target = tempfile::tempdir().unwrap();
+        let disk = rustix::fs::statvfs(target.path()).unwrap();
+        // What others write to the disk meanwhile is less than half of it.
+        let half = disk.f_blocks * disk.f_frsize / 2;
+        let place = Place::open(target.path()).unwrap();
+        place.check_room(&list(&[("a", 1), ("b", 1 << 20)])).unwrap();
+        for sizes in [[half * 3, 0], [u64::MAX, u64::MAX], [1 << 50, 1 << 50]] {
+            let error = place.check_room(&list(&[("a", sizes[0]), ("b", sizes[1])])).unwrap_err().render();
+            assert!(
+                error.contains("there is no room for 2 files (") && error.contains(" left\nNext: "),
+                "{error}"
+            );
+        }
+        fs::write(target.path().join("a"), vec![7; 1 << 20]).unwrap();
+        assert!(place.bytes_on_disk(&Name::Text("a".into())) >= 1 << 20);
+        assert_eq!(place.bytes_on_disk(&Name::Text("none".into())), 0);
+    }
+
+    #[test]
+    fn a_sparse_file_stays_one() {
+        use std::os::unix::fs::MetadataExt as _;
+        let (root, target, copy) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(root.path().join("model")).unwrap();
+        let file = fs::File::create(root.path().join("model/hole")).unwrap();
+        file.set_len(30 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"in the middle", 10 << 20).unwrap();
+        let entries = everything(root.path()).unwrap();
+        let header = Header { entries: entries.clone(), unmatched: vec![] };
+        arrive(&bundle(root.path(), &header), target.path()).unwrap();
+        let asked = Asked::matching(&["**".to_owned()]).unwrap();
+        Place::open(copy.path()).unwrap().copy(target.path(), &asked, &entries).unwrap();
+        for folder in [&target, &copy] {
+            let path = folder.path().join("model/hole");
+            assert!(fs::read(&path).unwrap() == fs::read(root.path().join("model/hole")).unwrap());
+            let blocks = fs::metadata(&path).unwrap().blocks();
+            assert!(blocks * 512 < 2 << 20, "{blocks} blocks");
+        }
+    }
+
     #[test]
     fn links_are_refused_where_only_files_are_taken() {
         let target = tempfile::tempdir().unwrap();
@@ -282,11 +377,12 @@ mod tests {
         let header = Header { entries: entries.clone(), unmatched: vec![] };
         let (kept, clone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let place = Place::open(kept.path()).unwrap().with_own_links();
-        receive(&bundle(root.path(), &header)[..], &place, Files::Final, |_| {}, |_| {}).unwrap();
+        let asked = Asked::matching(&["ckpt".to_owned()]).unwrap();
+        receive(&bundle(root.path(), &header)[..], &place, &asked, Files::Final, |_| {}, |_| {}).unwrap();
         assert_eq!(everything(kept.path()).unwrap(), entries);
         let place = Place::open(clone.path()).unwrap().with_own_links();
         for _ in 0..2 {
-            place.copy(kept.path(), &entries).unwrap();
+            place.copy(kept.path(), &asked, &entries).unwrap();
             assert_eq!(everything(clone.path()).unwrap(), entries);
             assert_eq!(fs::read(clone.path().join("ckpt/last/a.pt")).unwrap(), b"a");
         }
@@ -299,17 +395,18 @@ mod tests {
         fs::write(from.path().join("x"), "x").unwrap();
         symlink("../x", from.path().join("a/l")).unwrap();
         let entries = everything(from.path()).unwrap();
+        let asked = Asked::matching(&["**".to_owned()]).unwrap();
         let place = Place::open(target.path()).unwrap().with_own_links();
         fs::create_dir_all(target.path().join("deep/er")).unwrap();
         symlink("deep/er", target.path().join("a")).unwrap();
-        let error = place.copy(from.path(), &entries).unwrap_err().render();
+        let error = place.copy(from.path(), &asked, &entries).unwrap_err().render();
         assert!(error.contains("cannot make the link 'a/l': its folder is a link here"), "{error}");
         fs::remove_file(target.path().join("a")).unwrap();
         fs::create_dir_all(target.path().join("a/l/precious")).unwrap();
-        let error = place.copy(from.path(), &entries).unwrap_err().render();
+        let error = place.copy(from.path(), &asked, &entries).unwrap_err().render();
         assert!(error.contains("cannot make the link 'a/l'"), "{error}");
         assert!(target.path().join("a/l/precious").is_dir());
-        Place::open(target.path()).unwrap().copy(from.path(), &entries).unwrap();
+        Place::open(target.path()).unwrap().copy(from.path(), &asked, &entries).unwrap();
         assert_eq!(fs::read(target.path().join("a/l")).unwrap(), b"x");
     }
 }

@@ -43,7 +43,7 @@ async fn each_holds_one_moment_however_the_training_writes() {
         };
         // It may be replaced by newer ones meanwhile: then it is missed as a whole.
         let folder = rig.aside(&format!("{attempt}"));
-        if agent.fetch_checkpoint(number, &folder).await.is_ok() {
+        if agent.fetch_checkpoint(number, &["state/*".to_owned()], &folder).await.is_ok() {
             saved.insert(counter(&folder));
         }
         std::fs::remove_dir_all(folder).unwrap();
@@ -65,14 +65,14 @@ async fn a_damaged_checkpoint_is_refused() {
     let (rig, agent) = Rig::training(20, spec).await;
     let copy = rig.home().checkpoints().join("1");
     exists(copy.clone()).await;
-    let target = rig.aside("target");
-    agent.fetch_checkpoint(1, &target).await.unwrap();
+    let (target, patterns) = (rig.aside("target"), ["state".to_owned()]);
+    agent.fetch_checkpoint(1, &patterns, &target).await.unwrap();
     assert_eq!(std::fs::read(target.join("state/a")).unwrap(), b"good\n");
     assert_eq!(std::fs::read(target.join("state/empty")).unwrap(), b"");
     std::fs::write(copy.join("files/state/a"), "evil\n").unwrap();
-    let error = agent.fetch_checkpoint(1, &rig.aside("other")).await.unwrap_err().render();
+    let error = agent.fetch_checkpoint(1, &patterns, &rig.aside("other")).await.unwrap_err().render();
     assert!(error.contains("checkpoint 1 is damaged: 'state/a' changed on disk"), "{error}");
-    assert!(agent.fetch_checkpoint(2, &target).await.is_err());
+    assert!(agent.fetch_checkpoint(2, &patterns, &target).await.is_err());
     rig.end().await;
 }
 

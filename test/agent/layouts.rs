@@ -28,7 +28,7 @@ async fn checkpoints(script: &str, count: usize, mut check: impl FnMut(&Path)) -
         let number = until(&agent, |status| newest(status.checkpoint)).await;
         let folder = rig.aside(&format!("checkpoint {number}"));
         // It may be replaced by newer ones meanwhile: then it is missed as a whole.
-        if beating(&agent, agent.fetch_checkpoint(number, &folder)).await.is_ok() {
+        if beating(&agent, agent.fetch_checkpoint(number, &["out".to_owned()], &folder)).await.is_ok() {
             check(&folder.join("out"));
             seen.insert(number);
         }

@@ -112,7 +112,7 @@ async fn a_machine_that_lies_writes_nothing_outside() {
         let agent = liar(folder.path(), &Header { entries, unmatched: vec![] });
         let clone = folder.path().join("clones/clone");
         fs::create_dir_all(&clone).unwrap();
-        let error = agent.fetch(&wanted(&["x"]), &clone, "").await.unwrap_err().render();
+        let error = agent.fetch(&wanted(&["**"]), &clone, "").await.unwrap_err().render();
         assert!(error.contains("refused to "), "{path}: {error}");
         assert_eq!(tree(&folder.path().join("clones")).len(), 0, "{path}");
     }
@@ -151,7 +151,8 @@ async fn a_machine_that_lies_in_a_checkpoint_leads_nothing_outside() {
         let agent = liar(folder.path(), &Header { entries: entries.clone(), unmatched: vec![] });
         let place = folder.path().join("pipe/partial");
         fs::create_dir_all(&place).unwrap();
-        let fetched = agent.fetch_checkpoint(1, &place).await.map_err(|error| error.render());
+        let fetched =
+            agent.fetch_checkpoint(1, &["**".to_owned()], &place).await.map_err(|error| error.render());
         assert_eq!(fetched.is_ok(), is_honest, "{entries:?}: {fetched:?}");
         let arrived = tree(&folder.path().join("pipe"));
         assert_eq!(arrived.len(), if is_honest { entries.len() } else { 0 }, "{entries:?}: {arrived:?}");

@@ -155,7 +155,7 @@ async fn odd_names_arrive_and_failures_come_with_their_words() {
     let wanted = Wanted { required: vec!["../run/log".to_owned()], ..Wanted::default() };
     let error = agent.fetch(&wanted, &clone, "").await.unwrap_err().render();
     assert!(error.contains("the pattern '../run/log' leads out of the folder"), "{error}");
-    let error = agent.fetch_checkpoint(7, &clone).await.unwrap_err().render();
+    let error = agent.fetch_checkpoint(7, &["**".to_owned()], &clone).await.unwrap_err().render();
     assert!(error.starts_with("the machine cannot send the files: "), "{error}");
 }
 

@@ -4,7 +4,7 @@ use super::tree;
 use fastrand::Rng;
 use std::fs;
 use std::path::Path;
-use trainspot::transfer::{Entry, Files, Header, Place, Sender, receive};
+use trainspot::transfer::{Asked, Entry, Files, Header, Place, Sender, receive};
 
 const ROUNDS: usize = 400;
 const FILES: [&str; 4] = ["a/one.bin", "a/two", "three", "empty"];
@@ -25,6 +25,10 @@ fn source(random: &mut Rng) -> tempfile::TempDir {
         fs::write(root.path().join(path), bytes).unwrap();
     }
     root
+}
+
+fn everything() -> Asked {
+    Asked::matching(&["**".to_owned()]).unwrap()
 }
 
 /// Changes bytes, cuts, repeats or inserts, anywhere.
@@ -64,7 +68,7 @@ fn whatever_arrives_is_refused_or_was_sent() {
             zstd::encode_all(&plain[..], 1).unwrap()
         };
         let place = Place::open(&clone).unwrap().without_links();
-        let done = receive(&stream[..], &place, Files::Final, |_| {}, |_| {});
+        let done = receive(&stream[..], &place, &everything(), Files::Final, |_| {}, |_| {});
         refused += usize::from(done.is_err());
         // A list of files that was changed may give them other names, but never other bytes, and never a place outside.
         let arrived = tree(outside.path());
@@ -83,7 +87,7 @@ fn the_stream_is_read_to_its_end_and_holds_nothing_more() {
     let good = bundle(source.path());
     let receive = |stream: &mut &[u8]| {
         let target = tempfile::tempdir().unwrap();
-        receive(stream, &Place::open(target.path()).unwrap(), Files::Final, |_| {}, |_| {})
+        receive(stream, &Place::open(target.path()).unwrap(), &everything(), Files::Final, |_| {}, |_| {})
     };
     let mut rest = &good[..];
     receive(&mut rest).unwrap();

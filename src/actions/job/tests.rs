@@ -32,7 +32,7 @@ impl Scene {
         let clone_dir = self.folder.path().join("clone");
         std::fs::create_dir_all(&clone_dir).unwrap();
         let training = Training {
-            checkpoints: Checkpoints::new(self.folder.path(), &run).unwrap(),
+            checkpoints: Checkpoints::new(self.folder.path(), &run, &["epoch".to_owned()]).unwrap(),
             clone_dir: &clone_dir,
             workspace: Vec::new(),
             commit: crate::repo::Snapshot::default(),

@@ -4,7 +4,7 @@ use crate::agent::own_folder;
 use crate::compute::RunId;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::{Agent, Link};
-use crate::transfer::{Place, everything};
+use crate::transfer::{Asked, Place, everything};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as Cell;
@@ -14,6 +14,8 @@ use tokio::time::Instant;
 /// Where checkpoints are kept; removed when it is dropped.
 pub(in crate::actions) struct Checkpoints {
     folder: PathBuf,
+    /// Which files of the training are checkpoints: nothing else comes.
+    patterns: Vec<String>,
     /// The newest that is here: of which machine, and its number there.
     kept: Mutex<Option<(String, u64)>>,
     /// When the newest was known to be complete on its machine.
@@ -26,7 +28,7 @@ impl Checkpoints {
     /// # Errors
     /// The folder cannot be made, or somebody else made it. Checkpoints are restored from it, and loading one may run
     /// code: nobody else must write to it.
-    pub(in crate::actions) fn new(parent: &Path, run: &RunId) -> Result<Self> {
+    pub(in crate::actions) fn new(parent: &Path, run: &RunId, patterns: &[String]) -> Result<Self> {
         let folder = parent.join(format!("trainspot-pipe-{run}"));
         let hint = "set TMPDIR to a folder of your own that has room";
         let removed = remove(&folder);
@@ -35,11 +37,15 @@ impl Checkpoints {
         // It knows best whose a folder is that could not be removed.
         let made = made.and_then(|()| own_folder(&folder)).and(removed);
         made.map_err(|error| error.kind(Kind::Machine).hint(hint))?;
-        Ok(Self { folder, kept: Mutex::default(), saved: Cell::default() })
+        let patterns = patterns.to_vec();
+        Ok(Self { folder, patterns, kept: Mutex::default(), saved: Cell::default() })
     }
 
     /// Brings a checkpoint to this side, unless it is here. Tells whether it was brought.
     pub(super) async fn keep<L: Link>(&self, agent: &Agent<L>, machine: &str, number: u64) -> Result<bool> {
+        if self.patterns.is_empty() {
+            return Ok(false);
+        }
         let mut kept = self.kept.lock().await;
         if kept.as_ref().is_some_and(|(from, newest)| from == machine && *newest >= number) {
             return Ok(false);
@@ -56,7 +62,10 @@ impl Checkpoints {
         let partial = self.folder.join("partial");
         tokio::fs::remove_dir_all(&partial).await.ok();
         tokio::fs::create_dir_all(&partial).await.map_err(context)?;
-        agent.fetch_checkpoint(number, &partial).await?;
+        let arrived = agent.fetch_checkpoint(number, &self.patterns, &partial).await?;
+        if arrived.entries.is_empty() {
+            return Err(Error::new(format!("checkpoint {number} is empty")));
+        }
         // Numbers start again on every machine; those on this side only grow.
         let newest = self.numbers().max().unwrap_or(0);
         tokio::fs::rename(&partial, self.folder.join((newest + 1).to_string())).await.map_err(context)?;
@@ -80,8 +89,8 @@ impl Checkpoints {
     pub(super) fn rescue(&self, clone: &Path) -> Result<usize> {
         let Some(newest) = self.newest() else { return Ok(0) };
         let files = everything(&newest)?;
-        let place = Place::open(clone)?.with_own_links();
-        place.copy(&newest, &files).context("cannot put the checkpoint into the clone")?;
+        let (place, asked) = (Place::open(clone)?.with_own_links(), Asked::matching(&self.patterns)?);
+        place.copy(&newest, &asked, &files).context("cannot put the checkpoint into the clone")?;
         Ok(files.len())
     }
 
@@ -125,7 +134,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("not/yet").join(format!("trainspot-pipe-{}", run()));
         for _ in 0..2 {
-            let checkpoints = Checkpoints::new(&parent.path().join("not/yet"), &run()).unwrap();
+            let checkpoints = Checkpoints::new(&parent.path().join("not/yet"), &run(), &[]).unwrap();
             assert_eq!(mode(&folder), 0o700);
             assert_eq!(checkpoints.newest(), None);
             // What a killed pipe leaves.
@@ -141,7 +150,7 @@ mod tests {
         fs::create_dir(elsewhere.path().join("7")).unwrap();
         let folder = parent.path().join(format!("trainspot-pipe-{}", run()));
         symlink(elsewhere.path(), &folder).unwrap();
-        let checkpoints = Checkpoints::new(parent.path(), &run());
+        let checkpoints = Checkpoints::new(parent.path(), &run(), &[]);
         assert!(elsewhere.path().join("7").is_dir());
         assert!(checkpoints.is_err() || (mode(&folder) == 0o700 && checkpoints.unwrap().newest().is_none()));
     }

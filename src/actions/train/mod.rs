@@ -29,7 +29,8 @@ use crate::log::progress::{in_words, while_waiting};
 use crate::repo::{Branches, Checkout};
 use crate::transfer::{Entry, Header};
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -125,7 +126,7 @@ impl Run<'_> {
             resumed: files.resumed,
             transfer: Cell::default(),
             commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
-            checkpoints: Checkpoints::new(&train.scratch, &run)?,
+            checkpoints: Checkpoints::new(&train.scratch, &run, &train.checkpoints)?,
             harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
                 *home.borrow_mut() = bring(agent, trained, config, order).await?;
                 Ok(())
@@ -267,8 +268,8 @@ async fn harvest<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
 /// The files to commit: what `OUTPUTS` matched, without what came only for the report.
 fn outputs(header: &Header, config: &Config) -> Result<Vec<Entry>> {
     let matched = crate::transfer::find(&config.clone_dir, &config.outputs)?;
-    let arrived = |entry: &Entry| header.entries.iter().any(|other| other.path == entry.path);
-    Ok(matched.files.into_iter().filter(arrived).collect())
+    let arrived: BTreeSet<&Path> = header.entries.iter().map(|entry| entry.path.as_path()).collect();
+    Ok(matched.files.into_iter().filter(|entry| arrived.contains(entry.path.as_path())).collect())
 }
 
 fn verdict(trained: &Trained, max_runtime: Duration) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The training's output on its way to the log.
 
 use crate::agent::protocol::{Exit, State, Status, Wish};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, Kind, Result, chain};
 use crate::link::{Agent, AskError, Link};
 use crate::log::lines::Lines;
 use crate::log::progress::in_words;
@@ -9,6 +9,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tracing::{debug, info};
 
+/// How long after `MAX_RUNTIME` the machine may take to end the training, and its log to arrive. Only a machine that does
+/// not keep its word takes longer.
+const OVERTIME: Duration = Duration::from_mins(10);
 /// How long to wait before a link that broke is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -43,11 +46,21 @@ pub(super) async fn until_the_end<L: Link>(
             with(&screen, |screen| screen.tick(max_runtime));
         }
     };
-    let exit: Result<Exit> =
-        tokio::select! { exit = reading => exit, () = ticking => Err(Error::new("the clock stopped")) };
+    let exit: Result<Exit> = tokio::select! {
+        exit = reading => exit,
+        () = ticking => Err(Error::new("the clock stopped")),
+        () = tokio::time::sleep(max_runtime.saturating_add(OVERTIME)) => Err(endless(max_runtime)),
+    };
     let exit = exit?;
     let tail = with(&screen, Screen::finish);
     Ok((exit, tail))
+}
+
+fn endless(max_runtime: Duration) -> Error {
+    let (limit, over) = (in_words(max_runtime), in_words(OVERTIME));
+    Error::new(format!("the machine did not end the training {over} after MAX_RUNTIME ({limit})"))
+        .kind(Kind::Training)
+        .hint("the training may hold the machine's agent up; see what it does to other processes")
 }
 
 /// The lock is never held across a wait, so it can only be poisoned by a panic, which ends the run anyway.
@@ -90,5 +103,49 @@ impl Screen {
     fn finish(&mut self) -> Vec<String> {
         self.lines.finish(Instant::now(), &mut crate::log::training);
         self.lines.tail()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::{Finished, Session};
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    /// A machine on which the training never ends, and whose log never does, either, if `is_followed`.
+    struct Endless {
+        is_followed: bool,
+    }
+
+    impl Link for Endless {
+        async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<Session> {
+            const RUNNING: &str = r#"{"status":{"state":"running","fingerprint":null,"checkpoint":null,"unsaved":null,"notice":null,"runner":null}}"#;
+            let (output, mut speaking) = duplex(1 << 10);
+            let is_endless = verb == "follow" && self.is_followed;
+            let finished = async move {
+                if is_endless {
+                    std::future::pending::<()>().await;
+                }
+                speaking.write_all(RUNNING.as_bytes()).await.ok();
+                Ok(Finished { success: true, words: String::new() })
+            };
+            Ok(Session { input: None, output: Some(Box::pin(output)), finished: Box::pin(finished) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_never_ends_the_training_is_not_believed_for_ever() {
+        let max_runtime = Duration::from_hours(2);
+        for is_followed in [false, true] {
+            let (agent, start) = (Agent::new(Endless { is_followed }, "test"), tokio::time::Instant::now());
+            let error = until_the_end(&agent, max_runtime).await.unwrap_err();
+            assert_eq!(error.exit_kind(), Kind::Training);
+            assert!(
+                error.render().contains("did not end the training 10m after MAX_RUNTIME (2h)"),
+                "{}",
+                error.render()
+            );
+            assert!(start.elapsed() < max_runtime + OVERTIME + Duration::from_secs(2));
+        }
     }
 }

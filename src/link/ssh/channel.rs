@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// What is kept of a command's standard error.
-const WORDS: usize = 8 << 10;
+const WORDS_LIMIT_BYTES: usize = 8 << 10;
 /// What either stream holds; enough that its two ends need not take turns.
 const BUFFER: usize = 1 << 20;
 /// What is sent at once.
@@ -121,7 +121,7 @@ async fn read(
             Some(ChannelMsg::Eof) => to = None,
             Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => {
                 words.extend_from_slice(&data);
-                words.drain(..words.len().saturating_sub(WORDS));
+                words.drain(..words.len().saturating_sub(WORDS_LIMIT_BYTES));
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => success = Some(exit_status == 0),
             Some(ChannelMsg::ExitSignal { signal_name, .. }) => {

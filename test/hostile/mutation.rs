@@ -1,0 +1,270 @@
+//! Answers of an agent, changed: field by field where they are JSON, and in their bytes.
+
+use fastrand::Rng;
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+
+/// Where a field is.
+#[derive(Clone, Debug)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// How a field is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    OtherType,
+    OtherPath,
+    Huge,
+    Negative,
+    Missing,
+    Twice,
+    Null,
+}
+
+const CHANGES: [Change; 7] = [
+    Change::OtherType,
+    Change::OtherPath,
+    Change::Huge,
+    Change::Negative,
+    Change::Missing,
+    Change::Twice,
+    Change::Null,
+];
+/// Where a machine would like to write.
+const PATHS: [&str; 9] = [
+    "deploy.sh",
+    "bitbucket-pipelines.yml",
+    "../evil",
+    "/tmp/trainspot-evil",
+    ".git/hooks/pre-push",
+    ".dvc/config.local",
+    "model/../deploy.sh",
+    "new.sh",
+    "model/m.bin",
+];
+
+/// The answer of a verb as this seed changes it, and what was changed.
+pub(crate) fn mutate(verb: &str, answer: &[u8], seed: u64) -> (Vec<u8>, String) {
+    let mut random = Rng::with_seed(seed);
+    if random.u8(..) < 64 || answer.is_empty() {
+        return damage(answer, &mut random);
+    }
+    match verb {
+        "ask" | "dvc" => mutate_json(answer, &mut random).unwrap_or_else(|| damage(answer, &mut random)),
+        "pack" | "pack-checkpoint" | "rescue" => match Bundle::of(answer) {
+            Some(mut bundle) if random.bool() => {
+                let Some((list, what)) = mutate_json(&bundle.list, &mut random) else {
+                    return damage(answer, &mut random);
+                };
+                bundle.list = list;
+                (bundle.encode(), what)
+            }
+            Some(mut bundle) => {
+                let path = PATHS[random.usize(..PATHS.len())];
+                bundle.add(path, b"evil\n");
+                (bundle.encode(), format!("'{path}' as well"))
+            }
+            None => damage(answer, &mut random),
+        },
+        _ => damage(answer, &mut random),
+    }
+}
+
+/// Bytes cut, repeated, changed, or followed by many others.
+fn damage(answer: &[u8], random: &mut Rng) -> (Vec<u8>, String) {
+    let mut bytes = answer.to_vec();
+    let at = random.usize(0..=bytes.len());
+    let what = match random.u8(0..4) {
+        0 => {
+            bytes.truncate(at);
+            "cut"
+        }
+        1 => {
+            bytes.extend_from_within(..);
+            "said twice"
+        }
+        2 => {
+            bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.u8(..));
+            "a byte changed"
+        }
+        _ => {
+            bytes.splice(at..at, std::iter::repeat_n(b'{', 20_000_000));
+            "20 MB inserted"
+        }
+    };
+    (bytes, format!("{what} at {at} of {}", answer.len()))
+}
+
+fn mutate_json(text: &[u8], random: &mut Rng) -> Option<(Vec<u8>, String)> {
+    let mut value: Value = serde_json::from_slice(text.trim_ascii()).ok()?;
+    let mut fields = Vec::new();
+    collect(&value, &mut Vec::new(), &mut fields);
+    let field = fields.get(random.usize(..fields.len().max(1)))?.clone();
+    let change = CHANGES[random.usize(..CHANGES.len())];
+    let what = format!("{change:?} at {}", in_words(&field));
+    if change == Change::Twice {
+        let mut text = String::new();
+        render(&value, &field, &mut text);
+        return Some((text.into_bytes(), what));
+    }
+    let (last, above) = field.split_last()?;
+    let mut parent = &mut value;
+    for step in above {
+        parent = match step {
+            Step::Key(key) => parent.get_mut(key)?,
+            Step::Index(index) => parent.get_mut(index)?,
+        };
+    }
+    match (last, parent) {
+        (Step::Key(key), Value::Object(fields)) if change == Change::Missing => drop(fields.remove(key)),
+        (Step::Index(index), Value::Array(items)) if change == Change::Missing => drop(items.remove(*index)),
+        (Step::Key(key), Value::Object(fields)) => {
+            let changed = changed(&fields[key], change, random);
+            fields.insert(key.clone(), changed);
+        }
+        (Step::Index(index), Value::Array(items)) => items[*index] = changed(&items[*index], change, random),
+        _ => return None,
+    }
+    Some((serde_json::to_vec(&value).ok()?, what))
+}
+
+fn collect(value: &Value, at: &mut Vec<Step>, fields: &mut Vec<Vec<Step>>) {
+    let mut below = |step: Step, value: &Value| {
+        at.push(step);
+        fields.push(at.clone());
+        collect(value, at, fields);
+        at.pop();
+    };
+    match value {
+        Value::Object(inner) => inner.iter().for_each(|(key, value)| below(Step::Key(key.clone()), value)),
+        Value::Array(inner) => {
+            inner.iter().enumerate().for_each(|(index, value)| below(Step::Index(index), value));
+        }
+        _ => {}
+    }
+}
+
+fn changed(value: &Value, change: Change, random: &mut Rng) -> Value {
+    let path = PATHS[random.usize(..PATHS.len())];
+    match (change, value) {
+        (Change::OtherPath, _) => json!(path),
+        (Change::Huge, Value::Number(_)) => {
+            [json!(u64::MAX), json!(1e300), json!(1_u64 << 53)][random.usize(..3)].clone()
+        }
+        (Change::Huge, Value::Array(items)) => {
+            Value::Array(items.iter().cycle().take(100_000.min(items.len() * 100_000)).cloned().collect())
+        }
+        (Change::Huge, _) => json!("A".repeat(2_000_000)),
+        (Change::Negative, _) => json!(-1),
+        (Change::OtherType, Value::String(_)) => {
+            [json!(7), json!([path]), json!({ "path": path })][random.usize(..3)].clone()
+        }
+        (Change::OtherType, Value::Number(_)) => {
+            [json!("7"), json!(0.5), json!([7])][random.usize(..3)].clone()
+        }
+        (Change::OtherType, _) => [json!("x"), json!({}), json!([]), json!(true)][random.usize(..4)].clone(),
+        _ => Value::Null,
+    }
+}
+
+/// Writes JSON in which one field is there twice.
+fn render(value: &Value, twice: &[Step], out: &mut String) {
+    let (first, rest) = match twice.split_first() {
+        Some((first, rest)) => (Some(first), rest),
+        None => (None, twice),
+    };
+    match (value, first) {
+        (Value::Object(fields), Some(Step::Key(key))) => render_fields(fields, key, rest, out),
+        (Value::Array(items), Some(Step::Index(at))) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                let times = if index == *at && rest.is_empty() { 2 } else { 1 };
+                for _ in 0..times {
+                    render(item, if index == *at { rest } else { &[] }, out);
+                    out.push(',');
+                }
+            }
+            end(out, ']');
+        }
+        _ => write!(out, "{value}").unwrap(),
+    }
+}
+
+fn render_fields(fields: &Map<String, Value>, at: &str, rest: &[Step], out: &mut String) {
+    out.push('{');
+    for (key, field) in fields {
+        let times = if key == at && rest.is_empty() { 2 } else { 1 };
+        for _ in 0..times {
+            write!(out, "{}:", Value::from(key.as_str())).unwrap();
+            render(field, if key == at { rest } else { &[] }, out);
+            out.push(',');
+        }
+    }
+    end(out, '}');
+}
+
+fn end(out: &mut String, bracket: char) {
+    if out.ends_with(',') {
+        out.pop();
+    }
+    out.push(bracket);
+}
+
+fn in_words(field: &[Step]) -> String {
+    let words = field.iter().map(|step| match step {
+        Step::Key(key) => key.clone(),
+        Step::Index(index) => index.to_string(),
+    });
+    words.collect::<Vec<_>>().join(".")
+}
+
+/// A bundle, in its parts.
+pub(crate) struct Bundle {
+    list: Vec<u8>,
+    contents: Vec<u8>,
+}
+
+impl Bundle {
+    pub(crate) fn of(stream: &[u8]) -> Option<Self> {
+        let plain = zstd::decode_all(stream).ok()?;
+        let length = u32::from_le_bytes(plain.get(4..8)?.try_into().ok()?) as usize;
+        Some(Self { list: plain.get(8..8 + length)?.to_vec(), contents: plain.get(8 + length..)?.to_vec() })
+    }
+
+    /// Adds a file, as a sender would.
+    pub(crate) fn add(&mut self, path: &str, text: &[u8]) {
+        let mut list: Value = serde_json::from_slice(&self.list).unwrap();
+        let file = json!({ "path": path, "kind": { "file": { "bytes": text.len(), "executable": true } } });
+        list["entries"].as_array_mut().unwrap().push(file);
+        self.list = serde_json::to_vec(&list).unwrap();
+        let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+        let hash = blake3::hash(text);
+        for part in [&length[..], text, &[0; 4], hash.as_bytes()] {
+            self.contents.extend_from_slice(part);
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let length = u32::try_from(self.list.len()).unwrap().to_le_bytes();
+        zstd::encode_all(&[b"TSB2", &length[..], &self.list, &self.contents].concat()[..], 1).unwrap()
+    }
+}
+
+/// A bundle whose list is this item over and over.
+pub(crate) fn list(item: &str, count: usize) -> Vec<u8> {
+    let list = format!("{{\"entries\":[{}{item}]}}", format!("{item},").repeat(count));
+    Bundle { list: list.into_bytes(), contents: Vec::new() }.encode()
+}
+
+/// A stream of a window of 128 MiB, which its receiver would have to keep.
+pub(crate) fn inflating() -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(b"TSB2\xff\xff\xff\x03{\"entries\":[").unwrap();
+    let zeros = vec![b' '; 1 << 20];
+    (0..63).for_each(|_| encoder.write_all(&zeros).unwrap());
+    encoder.finish().unwrap()
+}
