@@ -84,12 +84,12 @@ fn checked_status(mut status: Status) -> Result<Status> {
         check_exit(exit)?;
     }
     if let Some(number) = status.checkpoint.filter(|number| *number >= HIGHEST_CHECKPOINT) {
-        return Err(senseless(format!("checkpoint {number}")));
+        return Err(senseless(&format!("checkpoint {number}")));
     }
     if let Some(at) = status.notice.as_ref().and_then(|notice| notice.at)
         && at > LONGEST_STATED.as_secs()
     {
-        return Err(senseless(format!("an end {at} s after 1970")));
+        return Err(senseless(&format!("an end {at} s after 1970")));
     }
     status.notice = status.notice.map(|notice| Notice { why: cut(notice.why), ..notice });
     (status.unsaved, status.left_out) = (status.unsaved.map(cut), status.left_out.map(cut));
@@ -101,16 +101,16 @@ fn checked_status(mut status: Status) -> Result<Status> {
 
 fn check_exit(exit: &Exit) -> Result<()> {
     match exit.how {
-        How::Exited(code) if !EXIT_CODES.contains(&code) => Err(senseless(format!("exit code {code}"))),
-        How::Signalled(signal) if !SIGNALS.contains(&signal) => Err(senseless(format!("signal {signal}"))),
+        How::Exited(code) if !EXIT_CODES.contains(&code) => Err(senseless(&format!("exit code {code}"))),
+        How::Signalled(signal) if !SIGNALS.contains(&signal) => Err(senseless(&format!("signal {signal}"))),
         _ if !(0.0..=LONGEST_STATED.as_secs_f64()).contains(&exit.seconds) => {
-            Err(senseless(format!("a training of {} s", exit.seconds)))
+            Err(senseless(&format!("a training of {} s", exit.seconds)))
         }
         _ => Ok(()),
     }
 }
 
-fn senseless(what: String) -> Error {
+fn senseless(what: &str) -> Error {
     Error::new(format!("the machine's answer cannot be true: it tells of {what}"))
 }
 

@@ -7,6 +7,7 @@ mod links;
 mod patterns;
 mod place;
 mod reading;
+mod room;
 mod sparse;
 
 pub use asked::Asked;

@@ -2,13 +2,12 @@
 
 use super::asked::{Asked, is_hidden, refused};
 use super::entry::{Entry, EntryKind, Name};
-use super::links;
 use super::sparse::Sparse;
+use super::{links, room};
 use crate::error::{Context as _, Error, Result};
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, MetadataExt as _, Permissions, PermissionsExt as _};
+use cap_std::fs::{Dir, Permissions, PermissionsExt as _};
 use cap_tempfile::TempFile;
-use indicatif::HumanBytes;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Component, Path};
 
@@ -61,35 +60,9 @@ impl Place {
         if self.links == Links::Own { links::check(entries) } else { Ok(()) }
     }
 
-    /// Refuses files that take more room than there is, before a byte is written. Each file that is replaced gives its own
-    /// room back.
+    /// Refuses files that take more room than there is, before a byte is written.
     pub(super) fn check_room(&self, entries: &[Entry]) -> Result<()> {
-        let files = || {
-            entries.iter().filter_map(|entry| match entry.kind {
-                EntryKind::File { bytes, .. } => Some((&entry.path, bytes)),
-                EntryKind::Link { .. } => None,
-            })
-        };
-        let needed = files().map(|(_, bytes)| bytes).fold(0, u64::saturating_add);
-        let disk = rustix::fs::fstatvfs(&self.dir).context("cannot look at the disk's free room")?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if needed <= free {
-            return Ok(());
-        }
-        let more = files().map(|(path, bytes)| bytes.saturating_sub(self.bytes_on_disk(path)));
-        if more.fold(0, u64::saturating_add) <= free {
-            return Ok(());
-        }
-        let (count, needed, free) =
-            (crate::log::count(files().count(), "file"), HumanBytes(needed), HumanBytes(free));
-        Err(refused(format!("there is no room for {count} ({needed}): the disk has {free} left"))
-            .hint("make room on the disk of the step, or let the training write less; a hole in a file counts as if it were written"))
-    }
-
-    /// What the file at a path takes of the disk; nothing where there is none.
-    fn bytes_on_disk(&self, name: &Name) -> u64 {
-        let there = self.dir.symlink_metadata(name.as_path()).ok().filter(cap_std::fs::Metadata::is_file);
-        there.map_or(0, |there| there.blocks().saturating_mul(512))
+        room::check(&self.dir, entries)
     }
 
     /// Whether there is nothing at a path, nor anything hidden in it.
@@ -295,33 +268,6 @@ mod tests {
             assert!(place.file(&Name::Text(path.into()), false, |_| Ok(())).is_err(), "{path}");
         }
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
-    }
-
-    fn list(entries: &[(&str, u64)]) -> Vec<Entry> {
-        let file = |bytes| EntryKind::File { bytes, executable: false };
-        let entry =
-            |(path, bytes): &(&str, u64)| Entry { path: Name::Text((*path).into()), kind: file(*bytes) };
-        entries.iter().map(entry).collect()
-    }
-
-    #[test]
-    fn more_than_the_disk_has_room_for_is_refused_and_what_is_replaced_counts() {
-        let target = tempfile::tempdir().unwrap();
-        let disk = rustix::fs::statvfs(target.path()).unwrap();
-        // What others write to the disk meanwhile is less than half of it.
-        let half = disk.f_blocks * disk.f_frsize / 2;
-        let place = Place::open(target.path()).unwrap();
-        place.check_room(&list(&[("a", 1), ("b", 1 << 20)])).unwrap();
-        for sizes in [[half * 3, 0], [u64::MAX, u64::MAX], [1 << 50, 1 << 50]] {
-            let error = place.check_room(&list(&[("a", sizes[0]), ("b", sizes[1])])).unwrap_err().render();
-            assert!(
-                error.contains("there is no room for 2 files (") && error.contains(" left\nNext: "),
-                "{error}"
-            );
-        }
-        fs::write(target.path().join("a"), vec![7; 1 << 20]).unwrap();
-        assert!(place.bytes_on_disk(&Name::Text("a".into())) >= 1 << 20);
-        assert_eq!(place.bytes_on_disk(&Name::Text("none".into())), 0);
     }
 
     #[test]

@@ -25,14 +25,15 @@ fn no_changed_answer_misleads_the_pipe() {
     let mut random = fastrand::Rng::with_seed(seed);
     for run in 0..count {
         let verb = VERBS[random.usize(..VERBS.len())];
-        let first = if verb == "ask" { random.usize(1..9) } else { 1 };
+        let first = if verb == "ask" { random.usize(1..6) } else { 1 };
         let plan = Plan {
             verb: verb.to_owned(),
             calls: (first, random.usize(1..4)),
             attack: Attack::Mutated(random.u64(..)),
         };
-        // A checkpoint comes into the clone when the training fails.
-        let code = if verb == "pack-checkpoint" || random.u8(..) < 50 { 3 } else { 0 };
+        // A checkpoint comes into the clone when the training fails, and outputs when it does not.
+        let fails = verb == "pack-checkpoint" || (matches!(verb, "ask" | "follow") && random.u8(..) < 80);
+        let code = if fails { 3 } else { 0 };
         let mut hostile = Hostile::new(&plan, code);
         if matches!(verb, "dvc" | "rescue") || random.bool() {
             hostile = hostile.with_dvc();
