@@ -92,8 +92,8 @@ impl Place {
     ) -> Result<()> {
         let what = || format!("cannot write '{name}'");
         let (parent, file_name) = self.parent(name)?;
-        let file = TempFile::new(&parent).with_context(what)?;
-        let mut sparse = Sparse::new(BufWriter::with_capacity(1 << 16, file));
+        let unnamed = TempFile::new(&parent).with_context(what)?;
+        let mut sparse = Sparse::new(BufWriter::with_capacity(1 << 16, unnamed));
         fill(&mut sparse)?;
         let (buffered, bytes) = sparse.finish().with_context(what)?;
         let whole = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(what)?;
