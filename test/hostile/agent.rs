@@ -15,10 +15,12 @@ pub(crate) fn run(arguments: &[String], folder: &Path) -> ExitCode {
     let plan = Plan::read(folder);
     let mut real = Command::new(REAL);
     real.args(arguments);
-    if verb == "supervise" || !plan.is_now(verb, folder) {
-        panic!("cannot start {REAL}: {}", real.exec());
+    if verb != "supervise" && plan.is_now(verb, folder) {
+        return attack(&plan.attack, verb, real, folder);
     }
-    attack(&plan.attack, verb, real, folder)
+    // Returns only if it fails.
+    let failed = real.exec();
+    panic!("cannot start {REAL}: {failed}");
 }
 
 fn attack(attack: &Attack, verb: &str, real: Command, folder: &Path) -> ExitCode {
@@ -39,7 +41,9 @@ fn attack(attack: &Attack, verb: &str, real: Command, folder: &Path) -> ExitCode
         Attack::Mutated(_) => unreachable!(),
         Attack::Extended(files) => {
             let mut bundle = Bundle::of(&answer_of(real).0).unwrap();
-            files.iter().for_each(|(path, text)| bundle.add(path, text.as_bytes()));
+            for (path, text) in files {
+                bundle.add(path, text.as_bytes());
+            }
             says(&bundle.encode())
         }
         Attack::Says(text) => {
