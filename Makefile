@@ -29,7 +29,7 @@ interruptions: deps  ## spot interruptions at random times: TRAINSPOT_INTERRUPTI
 faults: deps  ## every kind of failure at every call that a run makes to AWS
 	TRAINSPOT_ALL_FAULTS=1 $(TRIALS) ec2::faults
 
-dvc: deps  ## what we write beside what the real DVC writes, over DVC_TREES repositories, a fifth of them pushed; every fault at every call to a remote
+dvc: deps  ## what we write beside what the real DVC writes, over DVC_TREES repositories, a fifth of them pushed; every fault at every call to a remote; forged answers of machines and of servers (TRAINSPOT_SEED)
 	DVC_TREES=$${DVC_TREES:-500} TRAINSPOT_ALL_FAULTS=1 $(TRIALS) dvc::
 
 publications: deps  ## pairs of publications at once, and git's attributes: TRAINSPOT_PUBLICATIONS, TRAINSPOT_ATTRIBUTES, TRAINSPOT_SEED

@@ -139,6 +139,12 @@ impl Error {
         self.own_chain().find_map(|error| error.kind).unwrap_or(Kind::Unexpected)
     }
 
+    /// What the user can do next, as the outermost error in the chain that knows says it.
+    #[must_use]
+    pub fn next_step(&self) -> Option<&str> {
+        self.own_chain().find_map(|error| error.hint.as_deref())
+    }
+
     /// The error as a user reads it: the chain in one sentence, then what is left, then what to do.
     ///
     /// Further lines of each are indented: what is quoted from others cannot begin a line of its own.
@@ -150,7 +156,7 @@ impl Error {
             text.push_str(STILL_THERE);
             text.push_str(&indented(leftover));
         }
-        if let Some(hint) = self.own_chain().find_map(|error| error.hint.as_deref()) {
+        if let Some(hint) = self.next_step() {
             text.push('\n');
             text.push_str(NEXT);
             text.push_str(&indented(hint));

@@ -1,5 +1,6 @@
 //! DVC without DVC, beside the real one.
 
+mod attacks;
 mod config;
 mod corpus;
 mod dialect;
@@ -7,12 +8,14 @@ mod edits;
 mod files;
 mod flow;
 mod folders;
+mod forged;
 mod formats;
 mod gdrive;
 mod machine;
 mod monorepo;
 mod oracle;
 mod pipelines;
+mod pull_requests;
 mod push;
 mod refusals;
 mod remotes;

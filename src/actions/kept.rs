@@ -1,13 +1,14 @@
 //! The outputs that DVC keeps: ordered before anything is rented, and their pointers taken into the clone.
 
 use crate::config::{Config, Secret};
-use crate::dvc::{Folders, Order, Stored, write};
+use crate::dvc::{Folders, Keeper, Keeping, Kept, Site, TargetBranch, write};
 use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::link::{Agent, Link};
 use crate::log::count;
 use crate::repo::Checkout;
 use crate::transfer::Entry;
 use indicatif::HumanBytes;
+use std::path::Path;
 use tracing::{info, warn};
 
 /// Where outputs are when DVC is to keep them.
@@ -21,51 +22,75 @@ pub(super) enum Where {
     Rented,
 }
 
-/// What DVC is to keep, as far as that can be known before there are outputs. The credentials of DVC's
-/// remotes are hidden in the log from now on.
-pub(super) fn order(config: &Config, clone: &Checkout, place: Where) -> Result<Order> {
+/// What DVC is to keep, settled as far as that can be done before there are outputs; none if it keeps nothing. The
+/// credentials of DVC's remotes are hidden in the log from now on.
+pub(super) fn keeper(config: &Config, clone: &Checkout, place: Where) -> Result<Option<Keeper>> {
     if config.dvc.is_empty() {
-        return Ok(Order::default());
+        return Ok(None);
     }
-    let tracked = clone.tracked(&config.dvc.outputs)?;
-    let in_git = tracked.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    let mut order = Order { in_git, ..config.dvc.clone() };
+    let mut keeping = config.dvc.clone();
     if place == Where::Rented {
         // They are this machine's, where credentials may lie.
-        order.environment.retain(|name, _| !["HOME", "USER"].contains(&name.as_str()));
+        keeping.environment.retain(|name, _| !["HOME", "USER"].contains(&name.as_str()));
     }
-    checked(config, clone, order, place).map_err(|error| match error.exit_kind() {
+    settled(config, clone, &keeping, place).map(Some).map_err(|error| match error.exit_kind() {
         Kind::Unexpected => error.kind(Kind::Configuration),
         _ => error,
     })
 }
 
-fn checked(config: &Config, clone: &Checkout, order: Order, place: Where) -> Result<Order> {
+fn settled(config: &Config, clone: &Checkout, keeping: &Keeping, place: Where) -> Result<Keeper> {
     let root = config.clone_dir.canonicalize().context("cannot look at the clone")?;
     let folders = match place {
         Where::Clone => Folders::Own,
         Where::Beside => Folders::OfClone(root.clone()),
         Where::Rented => Folders::Rented,
     };
-    let order = order.seen_in(&root, folders)?;
-    crate::log::hide(order.secrets().into_iter().map(|(name, value)| Secret { name, value }));
+    let tracked = clone.tracked(&keeping.outputs)?;
+    let in_git = tracked.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let keeper = with_target(config, clone, |target| {
+        Keeper::read(keeping, &Site { root: &root, folders, in_git, target })
+    })?;
+    crate::log::hide(keeper.secrets().iter().cloned().map(|(name, value)| Secret { name, value }));
     let include = config.train.as_ref().map_or(&[][..], |train| &train.include);
-    order
-        .check(&root, &|path| Ok(clone.workspace(include)?.iter().any(|sent| sent.path.to_path() == path)))?;
-    order.narrowed(&root)
+    keeper.settle(&|path| Ok(clone.workspace(include)?.iter().any(|sent| sent.path.to_path() == path)))
+}
+
+/// Does work with what the branch says that a pull request would go to; with none in any other pipeline.
+fn with_target<T>(
+    config: &Config,
+    clone: &Checkout,
+    work: impl FnOnce(Option<TargetBranch<'_>>) -> Result<T>,
+) -> Result<T> {
+    let pipeline = &config.pipeline;
+    if pipeline.pr_id.is_none() {
+        return work(None);
+    }
+    let branch = pipeline.pr_destination_branch.clone();
+    let commit = clone.target_of_pull_request(
+        branch.as_deref().unwrap_or_default(),
+        pipeline.pr_destination_commit.as_deref(),
+    );
+    let commit = commit.as_deref();
+    let read = |path: &Path| {
+        let Some(commit) = commit else { return Ok(None) };
+        let text = clone.read_at(commit, path)?;
+        Ok(text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    };
+    let is_tracked = |path: &Path| Ok(!clone.tracked(&[path.to_string_lossy().into_owned()])?.is_empty());
+    let name = branch.unwrap_or_else(|| "the target branch".to_owned());
+    work(Some(TargetBranch { name, read: commit.is_some().then_some(&read), is_tracked: &is_tracked }))
 }
 
 /// Brings home what DVC was to keep of a machine that is about to end, and says so in the error that ends it.
 pub(super) async fn rescued<L: Link>(
     agent: &Agent<L>,
     config: &Config,
-    order: &Order,
+    keeper: Option<&Keeper>,
     error: Error,
 ) -> Error {
-    if order.is_empty() {
-        return error;
-    }
-    match agent.rescue(order, &config.clone_dir).await {
+    let Some(keeper) = keeper else { return error };
+    match agent.rescue(keeper.order(), &config.clone_dir).await {
         Ok(saved) => {
             let files = count(saved.entries.len(), "file");
             error.leaves(format!("{files} that DVC was to keep, in the clone; nothing was committed"))
@@ -75,30 +100,26 @@ pub(super) async fn rescued<L: Link>(
 }
 
 /// Takes the pointers of what is safe in its remote into the clone, and returns them as files to commit.
-pub(super) fn take(config: &Config, stored: &Stored) -> Result<Vec<Entry>> {
-    tell(stored);
-    write(&config.clone_dir, &stored.changes).map_err(unpublished)?;
-    let paths = stored.changes.iter().map(|change| change.path.as_ref());
+pub(super) fn take(config: &Config, kept: &Kept) -> Result<Vec<Entry>> {
+    tell(kept);
+    write(&config.clone_dir, &kept.changes).map_err(unpublished)?;
+    let paths = kept.changes.iter().map(|change| change.path.as_ref());
     paths.map(|path| Entry::look(&config.clone_dir, path)).collect::<Result<_>>().map_err(unpublished)
 }
 
-fn unpublished(error: Error) -> Error {
+/// Makes an error one of publishing.
+pub(super) fn unpublished(error: Error) -> Error {
     error.kind(Kind::Publication)
 }
 
-fn tell(stored: &Stored) {
-    for (path, pointer) in &stored.pointers {
+fn tell(kept: &Kept) {
+    for (path, pointer) in &kept.pointers {
         let files = pointer.files.map_or_else(String::new, |files| format!("{}, ", count(files, "file")));
         info!("DVC keeps {path} ({files}{}) as {}", HumanBytes(pointer.size), pointer.oid);
     }
-    for sent in &stored.sent {
-        let (pushed, remote) = (&sent.pushed, &sent.remote);
-        info!(
-            "sent {} ({}) to {remote}; {} were there",
-            count(pushed.objects, "object"),
-            HumanBytes(pushed.bytes),
-            pushed.there
-        );
+    for sent in &kept.sent {
+        let (objects, bytes) = (count(sent.objects, "object"), HumanBytes(sent.bytes));
+        info!("sent {objects} ({bytes}) to {}; {} were there", sent.remote, sent.there);
     }
-    stored.warnings.iter().for_each(|warning| warn!("{warning}"));
+    kept.warnings.iter().for_each(|warning| warn!("{warning}"));
 }

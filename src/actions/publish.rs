@@ -47,7 +47,7 @@ pub(super) struct Training {
 pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
     let clone = checkout(config)?;
-    let order = kept::order(config, &clone, kept::Where::Clone)?;
+    let keeper = kept::keeper(config, &clone, kept::Where::Clone)?;
     precheck::outputs(config, &clone, None)?;
     let seen = check_access(config, &clone).await?;
     let mut matches = find(&config.clone_dir, &config.outputs)?;
@@ -60,15 +60,16 @@ pub(super) async fn run(config: &Config) -> Result<String> {
         .hint("pass the files on from the step that makes them, with its artifacts"));
     }
     tell_ignored(config, &clone, &matches.files);
-    if !order.is_empty() {
-        let without = Wanted { without: order.outputs.clone(), ..Wanted::default() };
+    if let Some(keeper) = keeper {
+        let without = Wanted { without: config.dvc.outputs.clone(), ..Wanted::default() };
         matches.files.retain(|entry| !without.leaves_out(&entry.path.to_path()));
-        let stored = while_waiting("sending to DVC's remote", store(&config.clone_dir, &order)).await;
-        let stored = stored.map_err(|error| match error.exit_kind() {
-            Kind::Unexpected => error.kind(Kind::Publication),
-            _ => error,
-        })?;
-        add(&mut matches.files, kept::take(config, &stored)?);
+        let stored = while_waiting("sending to DVC's remote", store(&config.clone_dir, keeper.order())).await;
+        let kept =
+            stored.and_then(|outcome| keeper.kept(&outcome)).map_err(|error| match error.exit_kind() {
+                Kind::Unexpected => error.kind(Kind::Publication),
+                _ => error,
+            })?;
+        add(&mut matches.files, kept::take(config, &kept)?);
     }
     let made = Made { outputs: matches.files, training: None, total: start.elapsed(), deadline: None };
     publish(config, &clone, seen, made).await

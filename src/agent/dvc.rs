@@ -2,7 +2,7 @@
 //! the pipe; the other hands them to the pipe when that failed.
 
 use super::home::Home;
-use crate::config::{Secret, tells};
+use crate::config::Secret;
 use crate::dvc::{Order, lay_out, store};
 use crate::error::{Context as _, Result};
 use crate::transfer::{Files, Header, Sender, everything_behind_links};
@@ -18,18 +18,18 @@ pub(super) fn run(home: &Home) -> Result<()> {
     let order = order()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let stored = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let work = home.work();
         let storing = store(&work, &order);
         tokio::pin!(storing);
         loop {
             tokio::select! {
-                stored = &mut storing => break stored,
+                outcome = &mut storing => break outcome,
                 () = tokio::time::sleep(SIGN) => tell(b"\n")?,
             }
         }
     })?;
-    let mut line = serde_json::to_vec(&stored).context("cannot tell what was stored")?;
+    let mut line = serde_json::to_vec(&outcome).context("cannot tell what was stored")?;
     line.push(b'\n');
     tell(&line)
 }
@@ -47,10 +47,7 @@ pub(super) fn rescue(home: &Home) -> Result<()> {
 /// The order on standard input. What is secret in it is hidden before a word is said.
 fn order() -> Result<Order> {
     let order: Order = serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
-    let of_remotes = order.environment.iter().filter(|(name, _)| tells(name));
-    let of_remotes = of_remotes.map(|(name, value)| (name.clone(), value.clone()));
-    let secrets = order.secrets().into_iter().chain(of_remotes);
-    crate::log::hide(secrets.map(|(name, value)| Secret { name, value }));
+    crate::log::hide(order.secrets().map(|(name, value)| Secret { name, value }));
     Ok(order)
 }
 

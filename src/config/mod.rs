@@ -16,7 +16,7 @@ pub mod variables;
 pub use problems::Problems;
 
 use crate::bitbucket::Credential;
-use crate::dvc::Order;
+use crate::dvc::Keeping;
 use reader::Reader;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ pub struct Config {
     /// Patterns of the files to commit, relative to the clone.
     pub outputs: Vec<String>,
     /// What DVC keeps of the outputs.
-    pub dvc: Order,
+    pub dvc: Keeping,
     /// How to train; present for [`Action::Train`].
     pub train: Option<Train>,
     /// What to rent as which runner; present for [`Action::Runner`].
@@ -192,6 +192,10 @@ pub struct Pipeline {
     pub pr_id: Option<String>,
     /// The pull requests' numbers, in a pipeline of a merge queue.
     pub merge_queue_pr_ids: Option<String>,
+    /// The branch that the pull request would go to.
+    pub pr_destination_branch: Option<String>,
+    /// The commit of that branch, full or 12 characters long.
+    pub pr_destination_commit: Option<String>,
 }
 
 /// Whether a variable's name says that its value is secret.

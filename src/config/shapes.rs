@@ -31,6 +31,8 @@ pub enum Shape {
     Label,
     /// A SHA-256, in hexadecimal.
     Sha256,
+    /// A server's name or address, with or without a port.
+    Host,
 }
 
 impl Shape {
@@ -48,6 +50,7 @@ impl Shape {
             Self::Cidr => "address range",
             Self::Label => "label",
             Self::Sha256 => "SHA-256",
+            Self::Host => "host",
         }
     }
 
@@ -61,6 +64,7 @@ impl Shape {
             Self::Tag => "list of KEY=VALUE",
             Self::Cidr => "list of address ranges",
             Self::Label => "list of labels",
+            Self::Host => "list of hosts",
             _ => "list of names",
         }
     }
@@ -81,6 +85,7 @@ impl Shape {
             Self::Cidr => return cidr(text),
             Self::Label => label_fault(text).map_or(Ok(()), Err),
             Self::Sha256 => return sha256(text),
+            Self::Host => host(text),
         }?;
         Ok(text.to_owned())
     }
@@ -192,6 +197,17 @@ fn tag(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// As an address shows it: `dvc.example.com`, `10.0.0.7:9000`, `[2001:db8::1]:443`.
+fn host(text: &str) -> Result<(), String> {
+    if text.contains("://") || text.contains('/') {
+        return Err("is an address; give its host alone, or host:port".into());
+    }
+    match url::Url::parse(&format!("https://{text}")) {
+        Ok(url) if !text.contains(['@', '?', '#']) && url.host_str().is_some() => Ok(()),
+        _ => Err("is not a host; write it like dvc.example.com or 10.0.0.7:9000".into()),
+    }
+}
+
 fn cidr(text: &str) -> Result<String, String> {
     let range = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let range =
@@ -213,7 +229,7 @@ mod tests {
 
     #[test]
     fn real_names_are_taken_as_they_are() {
-        use Shape::{Image, InstanceProfile, InstanceType, Region, Role, SecurityGroup, Subnet, Tag};
+        use Shape::{Host, Image, InstanceProfile, InstanceType, Region, Role, SecurityGroup, Subnet, Tag};
         for (shape, texts) in [
             (
                 Region,
@@ -241,6 +257,7 @@ mod tests {
             (SecurityGroup, &["sg-12345678"]),
             (Role, &["arn:aws:iam::123456789012:role/ci/trainspot", "arn:aws-cn:iam::123456789012:role/x"]),
             (InstanceProfile, &["trainspot@ci", "arn:aws:iam::123456789012:instance-profile/x"]),
+            (Host, &["dvc.example.com", "minio", "10.0.0.7:9000", "[::1]:80"]),
             (Tag, &["team=ml", "cost-center=", "project:model=a=b", "namespace=x", "größe=groß"]),
         ] {
             for text in texts {

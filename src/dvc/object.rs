@@ -13,14 +13,17 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// The name of an object: the MD5 of its content in lower-case hexadecimal, and `.dir` if it lists a directory.
+///
+/// As JSON it is that name alone, which says nothing of DVC 2.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Oid {
     name: String,
     layout: Layout,
 }
 
 /// Where objects lie below the root of a cache or a remote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Layout {
     /// In `files/md5`, as since DVC 3.
     #[default]
@@ -85,6 +88,20 @@ impl Oid {
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}/{}", self.folder(), &self.name[2..])
+    }
+}
+
+impl TryFrom<String> for Oid {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("it is no object's name")
+    }
+}
+
+impl From<Oid> for String {
+    fn from(oid: Oid) -> Self {
+        oid.name
     }
 }
 

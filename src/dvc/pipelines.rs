@@ -4,7 +4,7 @@ use super::outs::{Flag, Flags, Lock, Out, Pipeline, PointerFile, Stage};
 use super::rules::{Kind, Rules};
 use super::template::{Variables, is_filled_in, is_template};
 use super::track::{Shipments, index};
-use super::{Content, Object, Oid, Remotes, Shipment, config, dir};
+use super::{Content, Object, Oid, Remotes, Settled, Shipment, config, dir};
 use crate::error::{Context as _, Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ struct Named {
 ///
 /// # Errors
 /// A file of DVC's cannot be read, a template in it cannot be matched, or a remote cannot be used.
-pub fn cached(root: &Path, remotes: &Remotes, known: &BTreeSet<String>) -> Result<Cached> {
+pub fn cached(root: &Path, remotes: &Settled, known: &BTreeSet<String>) -> Result<Cached> {
     let cache = Cache::of(root)?;
     let (mut shipments, mut left_out) = (Shipments::default(), Vec::new());
     for (file, named) in all(root)? {
@@ -55,7 +55,7 @@ pub fn cached(root: &Path, remotes: &Remotes, known: &BTreeSet<String>) -> Resul
                 ));
                 continue;
             }
-            remote => remote.with_context(cannot)?,
+            remote => remote.with_context(cannot)?.clone(),
         };
         if named.out.is_versioned() && !here {
             left_out.push(format!("'{}' is kept by the versions of a cloud's own", named.path));
@@ -71,7 +71,7 @@ pub fn cached(root: &Path, remotes: &Remotes, known: &BTreeSet<String>) -> Resul
 }
 
 /// Whether an output is in the remote that it names itself, which cannot be used from here: nothing of this run made it anew.
-fn stays(remotes: &Remotes, own: &str, named: &Named, here: bool, needed: bool) -> bool {
+fn stays(remotes: &Settled, own: &str, named: &Named, here: bool, needed: bool) -> bool {
     !needed || (remotes.is_unsupported(own) && (named.out.is_versioned() || !here))
 }
 

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 /// What a `.dvc` file says of the content that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pointer {
     /// The name of the file's object, or of the directory's list.
     pub oid: Oid,

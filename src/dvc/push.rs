@@ -3,14 +3,13 @@
 use super::remote::Remote;
 use super::{Content, Object};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// How many outputs a message names.
 const NAMES_TOLD: usize = 5;
 
 /// What a push came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pushed {
     /// How many objects were sent.
     pub objects: usize,

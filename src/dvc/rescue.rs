@@ -20,15 +20,14 @@ use std::path::{Component, Path, PathBuf};
 /// # Errors
 /// The folder cannot be written to.
 pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
-    for file in find(root, &order.outputs)?.files {
+    let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
+    for file in find(root, &outputs)?.files {
         let path = file.path.to_path();
         link(&root.join(&path), folder, &path)?;
     }
-    if !order.push {
-        return Ok(());
-    }
+    let Some(push) = &order.push else { return Ok(()) };
     for file in files(root) {
-        let Some(outs) = outs(root, &file, &order.known) else { continue };
+        let Some(outs) = outs(root, &file, &push.known) else { continue };
         let Ok(cache) = Cache::of(&repository(root, &file)) else { continue };
         let mut found = false;
         for (out, path) in outs {
@@ -48,8 +47,9 @@ pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
 /// # Errors
 /// An output leads out of the clone.
 pub fn salvage(root: &Path, order: &Order) -> Result<Asked> {
-    let asked = Asked::matching(&order.outputs)?;
-    if !order.push {
+    let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
+    let asked = Asked::matching(&outputs)?;
+    if order.push.is_none() {
         return Ok(asked);
     }
     let mut named = files(root);

@@ -3,7 +3,7 @@
 use crate::error::{Context as _, Result};
 use crate::transfer::{TEXT_LIMIT_BYTES, read_beneath};
 use globset::{GlobBuilder, GlobMatcher};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Whose rules they are. The syntax is the same, what a rule reaches is not.
@@ -41,6 +41,8 @@ pub(super) struct Rules {
     kind: Kind,
     /// By folder, relative to the root.
     files: HashMap<PathBuf, Vec<Rule>>,
+    /// Whether the rules are those that were given, whatever files there are.
+    sealed: bool,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,14 @@ struct Rule {
 impl Rules {
     /// The rules of the repository in `root`.
     pub(super) fn new(root: &Path, kind: Kind) -> Self {
-        Self { root: root.to_owned(), kind, files: HashMap::new() }
+        Self { root: root.to_owned(), kind, files: HashMap::new(), sealed: false }
+    }
+
+    /// Rules that are known already, by folder. No file of the repository in `root` is read for more of them.
+    pub(super) fn sealed(root: &Path, kind: Kind, texts: &BTreeMap<PathBuf, String>) -> Self {
+        let mut rules = Self { sealed: true, ..Self::new(root, kind) };
+        texts.iter().for_each(|(folder, text)| rules.set(folder, text));
+        rules
     }
 
     /// Whether the rules take a path, relative to the root, or a folder above it.
@@ -136,7 +145,7 @@ impl Rules {
 
     fn load(&mut self, folder: &Path) -> Result<()> {
         if !self.files.contains_key(folder) {
-            let text = self.text(folder)?;
+            let text = if self.sealed { String::new() } else { self.text(folder)? };
             self.set(folder, &text);
         }
         Ok(())

@@ -152,16 +152,16 @@ impl<L: Link> Agent<L> {
     ///
     /// # Errors
     /// They could not be kept, or the link broke: asked again, the machine sends only what is missing.
-    pub async fn store(&self, order: &dvc::Order) -> Result<dvc::Stored> {
+    pub async fn store(&self, order: &dvc::Order) -> Result<dvc::Outcome> {
         const WHAT: &str = "cannot keep the outputs in DVC's remote";
-        let order = serde_json::to_vec(order).context(WHAT)?;
+        let question = serde_json::to_vec(order).context(WHAT)?;
         let session = self.link.agent("dvc", &[]).await?;
         let meter = Meter::default();
-        let answered = meter.watch(answers::answer(session, &order, STORED_LIMIT_BYTES, &meter)).await;
+        let answered = meter.watch(answers::answer(session, &question, STORED_LIMIT_BYTES, &meter)).await;
         let (answer, finished) = answered.context(WHAT)?;
         // The verb's own words are final: it has tried again itself. A link that broke is not.
         finished.check(WHAT).map_err(|error| error.kind(Kind::Publication))?;
-        serde_json::from_slice(answer.context(WHAT)?.trim_ascii()).context(WHAT)
+        order.read(&answer.context(WHAT)?)
     }
 
     /// Brings what DVC was to keep into the clone at `folder`, each file to its path there, as the machine is about to end.

@@ -23,6 +23,7 @@ mod publication;
 mod publish;
 mod scratch;
 mod snapshot;
+mod target;
 mod transport;
 mod workspace;
 
@@ -96,6 +97,12 @@ impl Checkout {
     #[must_use]
     pub fn commit(&self) -> &str {
         &self.commit
+    }
+
+    /// The commit of the branch that a pull request would go to, if the clone has it. `said` is what Pipelines says of it.
+    #[must_use]
+    pub fn target_of_pull_request(&self, branch: &str, said: Option<&str>) -> Option<String> {
+        target::commit(&self.root, branch, said, &self.commit)
     }
 
     /// The URL of the remote called `origin`.

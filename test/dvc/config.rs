@@ -245,7 +245,11 @@ fn rules_take_what_they_take_for_dvc() {
 /// On a rented machine no remote may be a folder, and no credential a file that stays behind.
 #[test]
 fn what_a_rented_machine_does_not_have_is_refused_before() {
-    use trainspot::dvc::{Folders, Order};
+    use trainspot::dvc::{Folders, Keeper, Keeping, Site};
+    let settle = |keeping: &Keeping, root: &Path, folders: Folders, is_sent: fn(&Path) -> bool| {
+        let site = Site { root, folders, in_git: Vec::new(), target: None };
+        Keeper::read(keeping, &site).unwrap().settle(&|path| Ok(is_sent(path))).map(drop)
+    };
     let config = "[core]\nremote = rel\n['remote \"rel\"']\nurl = ../../store\n['remote \"base\"']\nurl = /srv/x\n['remote \"sub\"']\nurl = remote://base/y\n['remote \"s\"']\nurl = s3://b\ncredentialpath = ../keys\n['remote \"h\"']\nurl = ssh://u@h/x\nkeyfile = ../id\n['remote \"g\"']\nurl = gs://b\n['remote \"w\"']\nurl = webdavs://h/x\ncert_path = /etc/c\n";
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
@@ -258,18 +262,16 @@ fn what_a_rented_machine_does_not_have_is_refused_before() {
     let check = |remote: Option<&str>, variables: &[(&str, &str)], folders: Folders| {
         let environment =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let order = Order {
+        let keeping = Keeping {
             outputs: vec!["m.bin".to_owned()],
             remote: remote.map(str::to_owned),
             environment,
-            ..Order::default()
+            ..Keeping::default()
         };
-        order.seen_in(root, folders).unwrap().check(root, &|path| Ok(path == Path::new("id"))).map_err(
-            |error| {
-                assert_eq!(error.exit_kind().exit_code(), 2);
-                error.render()
-            },
-        )
+        settle(&keeping, root, folders, |path| path == Path::new("id")).map_err(|error| {
+            assert_eq!(error.exit_kind().exit_code(), 2);
+            error.render()
+        })
     };
     for (remote, words) in [
         (
@@ -305,10 +307,9 @@ fn what_a_rented_machine_does_not_have_is_refused_before() {
     check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "{}")], Folders::Rented).unwrap();
     check(Some("s"), &[("AWS_ACCESS_KEY_ID", "x")], Folders::Rented).unwrap();
     // An output's own remote counts more than DVC_REMOTE.
-    let order =
-        Order { outputs: vec!["own".to_owned()], remote: Some("s3://b".to_owned()), ..Order::default() };
-    let error =
-        order.seen_in(root, Folders::Rented).unwrap().check(root, &|_| Ok(false)).unwrap_err().render();
+    let keeping =
+        Keeping { outputs: vec!["own".to_owned()], remote: Some("s3://b".to_owned()), ..Keeping::default() };
+    let error = settle(&keeping, root, Folders::Rented, |_| false).unwrap_err().render();
     assert!(
         error.contains("the DVC remote 'base' is the folder '/srv/x'")
             && error.contains("the output's own remote"),

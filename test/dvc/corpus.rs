@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use trainspot::dvc::{Folders, Order, Stored, store, write};
+use trainspot::dvc::{Folders, Keeper, Keeping, Kept, Site, store, write};
 
 /// Repositories in a test run; a fifth of `DVC_TREES` in a long one.
 const REPOSITORIES: u64 = 10;
@@ -310,18 +310,17 @@ impl Grown {
             .arg(self.folder.join("ours"))
             .status();
         assert!(copied.unwrap().success());
-        let order = Order { outputs: ordered, push: true, ..Order::default() };
-        let checked = order
-            .seen_in(&ours, Folders::Own)
-            .and_then(|order| order.check(&ours, &|_| Ok(true)).map(|()| order));
+        let keeping = Keeping { outputs: ordered, push: true, ..Keeping::default() };
+        let site = Site { root: &ours, folders: Folders::Own, in_git: Vec::new(), target: None };
+        let settled = Keeper::read(&keeping, &site).and_then(|keeper| keeper.settle(&|_| Ok(true)));
         let added = if outputs.is_empty() {
             Ok(json!(null))
         } else {
             oracle.ask("add", json!({"root": theirs, "targets": outputs}))
         };
         let pushed = added.and_then(|_| oracle.ask("push", json!({"root": theirs})));
-        let order = match (checked, pushed) {
-            (Ok(order), Ok(_)) => order,
+        let keeper = match (settled, pushed) {
+            (Ok(keeper), Ok(_)) => keeper,
             (Err(_), Err(_)) => {
                 assert!(self.broken, "seed {seed}");
                 counts.refused += 1;
@@ -331,8 +330,8 @@ impl Grown {
             (Err(error), Ok(_)) => panic!("seed {seed}: we refuse: {}", error.render()),
         };
         assert!(!self.broken, "seed {seed}: nobody saw what is wrong");
-        match (run(&ours, &order), self.lost) {
-            (Ok(stored), false) => self.same(&ours, &stored, counts),
+        match (run(&ours, &keeper), self.lost) {
+            (Ok(kept), false) => self.same(&ours, &kept, counts),
             // The one thing that DVC passes over in silence.
             (Err(error), true) => {
                 assert!(
@@ -352,9 +351,9 @@ impl Grown {
     }
 
     /// The remotes and the files to commit are the same.
-    fn same(&self, ours: &Path, stored: &Stored, counts: &mut Counts) {
+    fn same(&self, ours: &Path, kept: &Kept, counts: &mut Counts) {
         let seed = self.seed;
-        write(ours, &stored.changes).unwrap();
+        write(ours, &kept.changes).unwrap();
         for remote in ["store", "other"] {
             let theirs = contents(&self.folder.join("theirs").join(remote));
             let mine = contents(&self.folder.join("ours").join(remote));
@@ -366,16 +365,17 @@ impl Grown {
             assert!(mine == theirs, "seed {seed}: {remote} has other bytes");
             counts.objects += mine.len();
         }
-        for change in &stored.changes {
+        for change in &kept.changes {
             let read = |root: &Path| fs::read_to_string(root.join(&change.path)).unwrap_or_default();
             assert_eq!(read(ours), read(&self.folder.join("theirs/repo")), "seed {seed}: {}", change.path);
         }
     }
 }
 
-fn run(root: &Path, order: &Order) -> Result<Stored, String> {
+fn run(root: &Path, keeper: &Keeper) -> Result<Kept, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(store(root, order)).map_err(|error| error.render())
+    let outcome = runtime.block_on(store(root, keeper.order()));
+    outcome.and_then(|outcome| keeper.kept(&outcome)).map_err(|error| error.render())
 }
 
 /// The files below a folder, by relative path.

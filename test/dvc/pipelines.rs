@@ -57,7 +57,7 @@ stages:
 fn send(root: &Path, known: &[&str]) -> Result<Cached, String> {
     let remotes = Remotes::load(root, None, BTreeMap::new()).map_err(|error| error.render())?;
     let known = known.iter().map(|oid| (*oid).to_owned()).collect();
-    cached(root, &remotes, &known).map_err(|error| error.render())
+    cached(root, &remotes.settle(), &known).map_err(|error| error.render())
 }
 
 /// The outputs that are not in the cache, and whether they are needed.
@@ -220,7 +220,7 @@ fn what_is_kept_otherwise_is_no_error() {
         let remotes =
             Remotes::load(root, None, BTreeMap::new()).unwrap().with_folders(trainspot::dvc::Folders::Rented);
         let known = known.iter().map(|oid| (*oid).to_owned()).collect();
-        cached(root, &remotes, &known).map_err(|error| error.render())
+        cached(root, &remotes.settle(), &known).map_err(|error| error.render())
     };
     assert!(rented(&[md5]).unwrap().left_out[0].contains("'p' was not made here"));
     assert!(

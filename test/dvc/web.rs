@@ -13,13 +13,13 @@ use trainspot::dvc::remote::{Remote as _, Settings};
 /// A request: its method and path, its headers in lower case, and its body.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    what: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+    pub(super) what: String,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: Vec<u8>,
 }
 
 /// A status, and headers.
-type Answer = (u16, Vec<(&'static str, String)>);
+pub(super) type Answer = (u16, Vec<(&'static str, String)>);
 
 /// A server; it ends with the test's process.
 pub(super) struct Server {
@@ -29,7 +29,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Answers each request by a status and headers.
-    fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+    pub(super) fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (requests, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
@@ -63,7 +63,7 @@ impl Server {
         })
     }
 
-    fn requests(&self) -> Vec<Request> {
+    pub(super) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }

@@ -21,7 +21,7 @@ use crate::compute::local::Local;
 use crate::compute::{Compute, Order};
 use crate::config::aws::Aws;
 use crate::config::{Cloud, Config, Train};
-use crate::dvc::{Order as Keep, Stored};
+use crate::dvc::{Keeper, Kept};
 use crate::error::{Error, Kind, Result};
 use crate::link::{Agent, Link};
 use crate::log::count;
@@ -61,7 +61,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     // What the clone alone can tell comes before all that needs a network or a credential.
     let clone = publish::checkout(config)?;
     let place = if matches!(train.cloud, Cloud::Local) { kept::Where::Beside } else { kept::Where::Rented };
-    let order = kept::order(config, &clone, place)?;
+    let keeper = kept::keeper(config, &clone, place)?;
     let mut files = Sent { workspace: clone.workspace(&train.include)?, resumed: Vec::new() };
     precheck::outputs(config, &clone, Some(&files.workspace))?;
     files.resumed = resume::left_behind(&config.clone_dir, train)?;
@@ -69,7 +69,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     files.workspace.retain(|entry| files.resumed.iter().all(|resumed| resumed.path != entry.path));
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", deadline).await?;
-    let run = Run { config, train, clone: &clone, order: &order, deadline, shutdown };
+    let run = Run { config, train, clone: &clone, keeper: keeper.as_ref(), deadline, shutdown };
     match &train.cloud {
         Cloud::Local => {
             let local = Local {
@@ -103,14 +103,14 @@ struct Run<'a> {
     config: &'a Config,
     train: &'a Train,
     clone: &'a Checkout,
-    order: &'a Keep,
+    keeper: Option<&'a Keeper>,
     deadline: Option<Deadline>,
     shutdown: &'a CancellationToken,
 }
 
 impl Run<'_> {
     async fn on<C: Compute>(&self, compute: &C, max_cost: Option<f64>, files: Sent) -> Result<String> {
-        let Self { config, train, clone, order, deadline, shutdown } = *self;
+        let Self { config, train, clone, keeper, deadline, shutdown } = *self;
         let start = Instant::now();
         let run = run_id(config);
         let checked = async {
@@ -128,7 +128,7 @@ impl Run<'_> {
             commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
             checkpoints: Checkpoints::new(&train.scratch, &run, &train.checkpoints)?,
             harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
-                *home.borrow_mut() = bring(agent, trained, config, order).await?;
+                *home.borrow_mut() = bring(agent, trained, config, keeper).await?;
                 Ok(())
             },
             clock: RefCell::default(),
@@ -187,7 +187,7 @@ async fn published(
 ) -> Result<String> {
     let mut outputs = outputs(&home.header, config)?;
     publish::tell_ignored(config, clone, &outputs);
-    publish::add(&mut outputs, kept::take(config, &home.stored)?);
+    publish::add(&mut outputs, kept::take(config, &home.kept)?);
     let made = Made {
         outputs,
         training: Some(publish::Training {
@@ -209,11 +209,16 @@ struct Home {
     /// The files that came.
     header: Header,
     /// What DVC keeps.
-    stored: Stored,
+    kept: Kept,
 }
 
 /// Brings home what a training made, unless it failed.
-async fn bring<L: Link>(agent: &Agent<L>, trained: &Trained, config: &Config, order: &Keep) -> Result<Home> {
+async fn bring<L: Link>(
+    agent: &Agent<L>,
+    trained: &Trained,
+    config: &Config,
+    keeper: Option<&Keeper>,
+) -> Result<Home> {
     if trained.exit.how != How::Exited(0) {
         return Ok(Home::default());
     }
@@ -222,18 +227,18 @@ async fn bring<L: Link>(agent: &Agent<L>, trained: &Trained, config: &Config, or
     let header = match harvest(agent, config).await {
         // The machine is about to end.
         Err(error) if error.exit_kind() == Kind::Training => {
-            return Err(kept::rescued(agent, config, order, error).await);
+            return Err(kept::rescued(agent, config, keeper, error).await);
         }
         harvested => harvested?,
     };
-    if order.is_empty() {
-        return Ok(Home { header, stored: Stored::default() });
-    }
-    match while_waiting("sending to DVC's remote", agent.store(order)).await {
+    let Some(keeper) = keeper else { return Ok(Home { header, kept: Kept::default() }) };
+    let stored = while_waiting("sending to DVC's remote", agent.store(keeper.order())).await;
+    // The pointers are made while the machine is there: what came from it may have DVC refuse them.
+    match stored.and_then(|outcome| keeper.kept(&outcome).map_err(kept::unpublished)) {
         Err(error) if error.exit_kind() == Kind::Publication => {
-            Err(kept::rescued(agent, config, order, error).await)
+            Err(kept::rescued(agent, config, Some(keeper), error).await)
         }
-        stored => Ok(Home { header, stored: stored? }),
+        kept => Ok(Home { header, kept: kept? }),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::super::Secret;
 use super::Reader;
-use crate::dvc::{Order, is_of_remotes};
+use crate::dvc::{Keeping, is_of_remotes};
 use std::collections::BTreeMap;
 
 impl Reader {
-    pub(super) fn dvc(&mut self) -> Order {
+    pub(super) fn dvc(&mut self) -> Keeping {
         let (outputs, push) = (self.list("DVC_OUTPUTS"), self.switch("DVC_PUSH"));
         if self.missing("OUTPUTS") && outputs.is_empty() && !push && self.publishes() {
             self.problems.add(
@@ -38,7 +38,8 @@ impl Reader {
         }
         let used = !outputs.is_empty() || push;
         let environment = if used { self.of_remotes() } else { BTreeMap::new() };
-        Order { outputs, push, remote: self.some("DVC_REMOTE"), environment, ..Order::default() }
+        let trusted_hosts = self.list("DVC_TRUSTED_HOSTS");
+        Keeping { outputs, push, remote: self.some("DVC_REMOTE"), environment, trusted_hosts }
     }
 
     fn of_remotes(&self) -> BTreeMap<String, String> {
@@ -57,10 +58,10 @@ fn in_both<'a>(patterns: &'a [String], outputs: &'a [String]) -> impl Iterator<I
 }
 
 /// The credentials among them, which are hidden.
-pub(super) fn secrets(order: &Order) -> impl Iterator<Item = Secret> {
+pub(super) fn secrets(keeping: &Keeping) -> impl Iterator<Item = Secret> {
     const NO_SECRETS: [&str; 7] =
         ["REGION", "ENDPOINT", "PROFILE", "_FILE", "HOME", "USER", "SSH_KNOWN_HOSTS"];
     let secret = |name: &str| !NO_SECRETS.iter().any(|word| name.contains(word)) && super::tells(name);
-    let found = order.environment.iter().filter(move |(name, _)| secret(name));
+    let found = keeping.environment.iter().filter(move |(name, _)| secret(name));
     found.map(|(name, value)| Secret { name: name.clone(), value: value.clone() })
 }

@@ -13,7 +13,7 @@ use super::spelling;
 use super::values::{self, Value};
 use super::variables::{Action, Kind, Presence, Provider, VARIABLES, Variable, find};
 use super::{Config, Pipeline, Secret, Train};
-use crate::dvc::Order;
+use crate::dvc::Keeping;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -187,7 +187,7 @@ impl Reader {
     }
 
     /// The values to hide: our own secrets, and those of the training whose names say that they are secret.
-    fn secrets(&self, train: Option<&Train>, runner: Option<&Runner>, dvc: &Order) -> Vec<Secret> {
+    fn secrets(&self, train: Option<&Train>, runner: Option<&Runner>, dvc: &Keeping) -> Vec<Secret> {
         let own = VARIABLES.iter().filter(|variable| variable.secret);
         let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());

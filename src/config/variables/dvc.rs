@@ -1,8 +1,8 @@
 //! The outputs that DVC keeps.
 
-use super::Kind::{Patterns, Switch, Text};
+use super::Kind::{Each, Patterns, Switch, Text};
 use super::Presence::{Default, Optional};
-use super::{BOTH, Variable, variable};
+use super::{BOTH, Shape, Variable, variable};
 
 pub(super) const TABLE: &[Variable] = &[
     variable(
@@ -18,6 +18,13 @@ pub(super) const TABLE: &[Variable] = &[
         Optional,
         BOTH,
         "Instead of the default remote of `.dvc/config`: a remote's name there, or an address such as `gdrive://<folder-id>/models`. A path starts from the clone; a rented machine is refused one. A repository that never ran `dvc init` gets its files.",
+    ),
+    variable(
+        "DVC_TRUSTED_HOSTS",
+        Each(Shape::Host),
+        Optional,
+        BOTH,
+        "Servers, as `host` or `host:port`, that get credentials of DVC's remotes although `.dvc/config` has them reached over plain HTTP or with `ssl_verify` off, or a pull request names them and its target branch does not.",
     ),
     variable(
         "DVC_PUSH",

@@ -3,27 +3,35 @@
 mod ini;
 mod schema;
 mod sections;
+mod settled;
 
+pub use settled::Settled;
+
+use super::credentials;
 use super::remote::Settings;
+use super::trust::Trust;
 use crate::error::{Context as _, Error, Kind, Result};
 use sections::{Sections, Values};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// What begins the address of a remote that is below another one.
+const OF_REMOTE: &str = "remote://";
 
 /// What to do instead of a remote that is a folder of a rented machine.
 const REACHED: &str = "set DVC_REMOTE to a remote that the machine reaches and that outlives it, such as s3://bucket/models; or set CLOUD to 'local'";
 
 /// What `.dvc/config` and `.dvc/config.local` of a repository say, as one.
 ///
-/// The pipe reads it in the clone and hands it to the machine: `.dvc/config.local` is not sent there, as its credentials
-/// belong in no file of the machine, and relative paths mean folders beside the clone.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The pipe reads it in the clone. The machine gets what follows from it, as [`Settled`]: credentials of `.dvc/config.local`
+/// belong in no file there, and what a training writes into a configuration must not lead a credential elsewhere.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DvcConfig(Vec<(String, String, Values)>);
 
 /// What a path in a configuration, or in the place of a remote, means.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Folders {
     /// It starts from the repository's own folder.
     #[default]
@@ -45,7 +53,11 @@ pub struct Remotes {
     wanted: Option<String>,
     environment: BTreeMap<String, String>,
     folders: Folders,
+    trust: Trust,
 }
+
+/// The files of a repository's configuration; what the later one says counts more.
+pub(super) const FILES: [&str; 2] = [".dvc/config", ".dvc/config.local"];
 
 impl DvcConfig {
     /// Reads `.dvc/config` and `.dvc/config.local` of the repository at `root`, which may both be missing.
@@ -53,13 +65,21 @@ impl DvcConfig {
     /// # Errors
     /// A file cannot be read, or a part of it that counts here has a key that DVC does not know.
     pub fn read(root: &Path) -> Result<Self> {
+        let mut texts = Vec::new();
+        for name in FILES {
+            match crate::transfer::text_beneath(root, Path::new(name)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                text => texts.push((name, text.with_context(|| format!("cannot read {name}"))?)),
+            }
+        }
+        Self::of_texts(&texts)
+    }
+
+    /// The configuration that files with these names and texts are.
+    pub(super) fn of_texts(texts: &[(&str, String)]) -> Result<Self> {
         let mut sections = Sections::new();
-        for name in [".dvc/config", ".dvc/config.local"] {
-            let text = match crate::transfer::text_beneath(root, Path::new(name)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                text => text.with_context(|| format!("cannot read {name}"))?,
-            };
-            for (section, values) in sections::read(&text).map_err(|error| in_file(error, name))? {
+        for (name, text) in texts {
+            for (section, values) in sections::read(text).map_err(|error| in_file(error, name))? {
                 sections.entry(section).or_default().extend(values);
             }
         }
@@ -118,7 +138,25 @@ impl Remotes {
     ) -> Self {
         let sections = config.0.into_iter().map(|(kind, name, values)| ((kind, name), values)).collect();
         let wanted = wanted.filter(|wanted| !wanted.is_empty()).map(|wanted| path(wanted).to_owned());
-        Self { root: root.to_owned(), sections, wanted, environment, folders: Folders::Own }
+        let root = root.to_owned();
+        Self { root, sections, wanted, environment, folders: Folders::Own, trust: Trust::default() }
+    }
+
+    /// The same, where credentials go to no other servers than these.
+    #[must_use]
+    pub(super) fn with_trust(self, trust: Trust) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// The remotes as values.
+    #[must_use]
+    pub fn settle(&self) -> Settled {
+        Settled::of(self)
+    }
+
+    /// The names of the configuration's remotes.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.sections.keys().filter(|(kind, _)| kind == "remote").map(|(_, name)| name.as_str())
     }
 
     /// The same, where paths mean these folders.
@@ -133,7 +171,8 @@ impl Remotes {
     /// `own` is what the output itself says, which counts more than anything else, as in DVC.
     ///
     /// # Errors
-    /// There is no such remote, it is one that is not supported, or it is a folder of a rented machine.
+    /// There is no such remote, it is one that is not supported, it is a folder of a rented machine, or its credential must
+    /// not go where it would.
     pub fn choose(&self, own: Option<&str>) -> Result<Settings> {
         match (own.filter(|own| !own.is_empty()), &self.wanted) {
             (Some(own), _) => self.named(own, "the output's own remote"),
@@ -153,24 +192,29 @@ impl Remotes {
         self.wanted.as_deref().filter(|wanted| self.remote(wanted).is_none() && is_address(wanted))
     }
 
-    /// The kinds of all its remotes, by the beginning of their addresses.
-    pub(super) fn schemes(&self) -> BTreeSet<&str> {
-        let remotes = self.sections.iter().filter(|((kind, _), _)| kind == "remote");
-        let urls = remotes.filter_map(|(_, values)| schema::text(values.get("url")?));
-        let all = urls.chain(self.wanted.as_deref());
-        all.filter_map(|url| url.split_once("://")).map(|(scheme, _)| scheme).collect()
-    }
-
     fn wanted(&self, wanted: &str) -> Result<Settings> {
         if self.remote(wanted).is_some() || !is_address(wanted) {
             return self.named(wanted, "DVC_REMOTE");
         }
         let values = Values::from([("url".to_owned(), ini::Value::Text(wanted.to_owned()))]);
-        self.settings(String::new(), &self.resolve(values, 0)?, self.root.clone(), "DVC_REMOTE")
+        let settings =
+            self.settings(String::new(), &self.resolve(values, 0)?, self.root.clone(), "DVC_REMOTE")?;
+        // What the step itself spells out needs no other word of the step.
+        if wanted.starts_with(OF_REMOTE) {
+            self.trust.check(&settings)?;
+        }
+        Ok(settings)
     }
 
     /// `why` is what chose the remote, for messages.
     fn named(&self, name: &str, why: &str) -> Result<Settings> {
+        let settings = self.settings_of(name, why)?;
+        self.trust.check(&settings)?;
+        Ok(settings)
+    }
+
+    /// What the configuration says of a remote, trusted or not.
+    pub(super) fn settings_of(&self, name: &str, why: &str) -> Result<Settings> {
         let name = name.to_lowercase();
         let values = self.remote(&name).ok_or_else(|| self.unknown(&name))?.clone();
         self.settings(name, &self.resolve(values, 0)?, self.root.join(".dvc"), why)
@@ -191,7 +235,10 @@ impl Remotes {
             ))
             .hint(REACHED));
         }
-        Ok(Settings { name, url, options, folder, environment: self.environment.clone() })
+        let kind = url.split_once("://").map(|(scheme, _)| scheme);
+        let mut environment = self.environment.clone();
+        environment.retain(|name, _| credentials::is_for(name, kind));
+        Ok(Settings { name, url, options, folder, environment })
     }
 
     /// Whether a remote is of a kind that is not supported, although DVC knows it.
@@ -204,7 +251,7 @@ impl Remotes {
     fn resolve(&self, values: Values, depth: usize) -> Result<Values> {
         let url = values.get("url").and_then(schema::text).unwrap_or_default().to_owned();
         let Some((base, path)) =
-            url.strip_prefix("remote://").map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+            url.strip_prefix(OF_REMOTE).map(|rest| rest.split_once('/').unwrap_or((rest, "")))
         else {
             return Ok(values);
         };
@@ -230,12 +277,15 @@ impl Remotes {
     }
 
     fn unknown(&self, name: &str) -> Error {
-        let known = self.sections.keys().filter(|(kind, _)| kind == "remote").map(|(_, name)| name.as_str());
-        let known = known.collect::<Vec<_>>().join(", ");
-        let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has {known}") };
-        wrong(format!("there is no DVC remote '{name}' in .dvc/config: {known}"))
-            .hint(format!("add it by `dvc remote add {name} <address>` and commit .dvc/config"))
+        unknown(name, self.names())
     }
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let known = known.collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has {known}") };
+    wrong(format!("there is no DVC remote '{name}' in .dvc/config: {known}"))
+        .hint(format!("add it by `dvc remote add {name} <address>` and commit .dvc/config"))
 }
 
 /// The folder of the objects that DVC keeps on this machine, by the configuration that DVC has here: that of the

@@ -17,6 +17,7 @@ mod cloud;
 mod gdrive;
 mod local;
 mod options;
+mod recipient;
 mod source;
 mod ssh;
 mod web;
@@ -26,6 +27,8 @@ use crate::error::{self, Error, Result};
 use crate::retry::Policy;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 pub(super) use local::Drafts;
+pub(super) use recipient::{NamedBy, Recipient};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -43,7 +46,7 @@ const AGAIN: Policy = Policy {
 const TOGETHER: usize = 24;
 
 /// What `.dvc/config` and the environment say of a remote.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Settings {
     /// Its name in `.dvc/config`; empty for one given by its address alone.
     pub name: String,
@@ -67,6 +70,12 @@ impl Settings {
             (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
             _ => self.folder.join(text),
         }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Settings({})", Place::of(self))
     }
 }
 

@@ -59,6 +59,11 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
+    /// The keys, whatever they are.
+    pub(super) fn unchecked(settings: &'a Settings, place: &'a Place) -> Self {
+        Self { settings, place }
+    }
+
     /// Where the remote is, for messages.
     pub(super) fn place(&self) -> &'a Place {
         self.place
@@ -105,7 +110,7 @@ impl<'a> Options<'a> {
 }
 
 /// A boolean, in the spellings of DVC's own configuration.
-fn flag(text: &str) -> Option<bool> {
+pub(super) fn flag(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Some(true),
         "false" | "no" | "off" | "0" => Some(false),

@@ -1,6 +1,6 @@
-//! `dvc add` for the outputs of a run: hashes them, and says what to write where.
-//!
-//! Nothing is written here: what is hashed on the machine becomes pointers in the clone.
+//! `dvc add` for the outputs of a run, in three parts: [`foresee`] reads the clone before there are outputs, [`hash`] reads the
+//! outputs where they are made, and [`render`] makes of their hashes the files to write into the clone. Only the middle one
+//! looks at a machine's workspace, and it looks at nothing there but the outputs.
 
 mod data;
 mod ignored;
@@ -12,16 +12,16 @@ mod tree;
 
 use super::remote::Settings;
 use super::rules::{Kind, Rules};
-use super::{Object, Pointer, Remotes, gitignore, init};
+use super::{Object, Pointer, Remotes, Settled, gitignore, init};
 use crate::error::{Context as _, Error, Result};
 use crate::transfer::Place;
 use data::Data;
 use serde::{Deserialize, Serialize};
 pub(super) use shipments::Shipments;
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use target::Target;
 pub(super) use target::literals;
-use target::{Shape, Target};
 
 /// What to track in a DVC repository, and where its objects go.
 pub struct Tracking<'a> {
@@ -51,8 +51,8 @@ pub struct Tracked {
     pub skipped: Vec<String>,
 }
 
-/// A file with its new content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file with its new content. Only this room makes one, from the clone's own files.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Its path, relative to the repository's folder.
     pub path: String,
@@ -65,30 +65,47 @@ pub struct Change {
 pub struct Shipment {
     /// The remote.
     pub remote: Settings,
-    /// The objects, each once: those of files, then those of directories.
+    /// The objects, each once: those of then those of directories.
     pub objects: Vec<Object>,
 }
 
-/// Hashes outputs and says what to write and to send. Blocks its thread while it reads them.
+/// An output to hash, with what the clone says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// Its path, relative to the DVC repository's folder.
+    pub(super) path: String,
+    /// The remote that its `.dvc` file names.
+    pub(super) remote: Option<String>,
+    /// The size that its `.dvc` file says.
+    pub(super) size: Option<u64>,
+}
+
+/// What hashing came to.
+#[derive(Debug, Default)]
+pub(super) struct Hashes {
+    /// What each output is, in their order.
+    pub(super) pointers: Vec<Pointer>,
+    /// The objects to send.
+    pub(super) shipments: Vec<Shipment>,
+    /// Links to directories inside outputs.
+    pub(super) skipped: Vec<String>,
+}
+
+/// All three parts at once, where the clone holds the outputs. Blocks its thread while it reads them.
 ///
 /// # Errors
 /// An output is missing, is not DVC's to track, or overlaps another; a file of DVC's or git's cannot be read.
 pub fn track(tracking: &Tracking<'_>) -> Result<Tracked> {
+    let prospect = foresee(tracking)?;
     tracking.named(|base| {
-        let mut rules = Rules::new(base, Kind::Dvc);
-        let targets = target::targets(tracking, &mut rules, Presence::Now)?;
-        let data = Data::read(base, &targets, tracking.remotes, &mut rules)?;
-        let (mut shipments, mut pointers) = (Shipments::default(), Vec::with_capacity(targets.len()));
-        for target in &targets {
-            let loads = shipments.of(tracking.remotes.choose(target.remote())?);
-            let pointer = data.pointer(base, target, loads);
-            pointers.push(pointer.ok_or_else(|| Error::new(format!("'{}' was not hashed", target.path)))?);
-        }
-        let changes = changes(tracking, &targets, &pointers)?;
+        let mut rules = Rules::sealed(base, Kind::Dvc, &prospect.rules);
+        let hashes = hash(base, &prospect.outputs, &mut rules, &tracking.remotes.settle())?;
+        let changes = changes(tracking, &targets(tracking, base)?, &hashes.pointers)?;
         let within = |path: &String| tracking.in_clone(path);
-        let pointers = targets.iter().map(|target| within(&target.path)).zip(pointers).collect();
-        let skipped = data.skipped.iter().map(within).collect();
-        Ok(Tracked { changes, shipments: shipments.finish(), pointers, skipped })
+        let paths = prospect.outputs.iter().map(|output| within(&output.path));
+        let pointers = paths.zip(hashes.pointers).collect();
+        let skipped = hashes.skipped.iter().map(within).collect();
+        Ok(Tracked { changes, shipments: hashes.shipments, pointers, skipped })
     })
 }
 
@@ -97,20 +114,65 @@ pub fn track(tracking: &Tracking<'_>) -> Result<Tracked> {
 pub struct Prospect {
     /// The remotes that it would send to.
     pub remotes: Vec<Settings>,
+    /// The outputs, each once, in the order given.
+    pub(super) outputs: Vec<Ordered>,
+    /// The `.dvcignore` files above the outputs, by folder: only they can leave out what is in an output.
+    pub(super) rules: BTreeMap<PathBuf, String>,
 }
 
-/// Does what [`track`] does but for the outputs' content: the outputs may be missing.
+/// Does what tracking does but for the outputs' content: the outputs may be missing.
 ///
 /// # Errors
 /// Those of [`track`] that do not depend on the content.
 pub fn foresee(tracking: &Tracking<'_>) -> Result<Prospect> {
     tracking.named(|base| {
-        let targets = target::targets(tracking, &mut Rules::new(base, Kind::Dvc), Presence::Later)?;
+        let targets = targets(tracking, base)?;
         let remotes = targets.iter().map(|target| tracking.remotes.choose(target.remote()));
         let remotes = remotes.collect::<Result<_>>()?;
         changes(tracking, &targets, &vec![Pointer::to_nothing(); targets.len()])?;
-        Ok(Prospect { remotes })
+        Ok(Prospect {
+            remotes,
+            outputs: targets.iter().map(Target::ordered).collect(),
+            rules: above(base, &targets)?,
+        })
     })
+}
+
+/// Hashes outputs of the DVC repository at `base`. Blocks its thread while it reads them.
+///
+/// # Errors
+/// An output is missing, or is not DVC's to track.
+pub(super) fn hash(base: &Path, outputs: &[Ordered], rules: &mut Rules, remotes: &Settled) -> Result<Hashes> {
+    let data = Data::read(base, outputs, remotes, rules)?;
+    let (mut shipments, mut pointers) = (Shipments::default(), Vec::with_capacity(outputs.len()));
+    for output in outputs {
+        let loads = shipments.of(remotes.choose(output.remote.as_deref())?.clone());
+        let pointer = data.pointer(base, output, loads);
+        pointers.push(pointer.ok_or_else(|| Error::new(format!("'{}' was not hashed", output.path)))?);
+    }
+    Ok(Hashes { pointers, shipments: shipments.finish(), skipped: data.skipped })
+}
+
+/// The files to write for outputs that are what `pointers` say, as the clone's files are now.
+///
+/// # Errors
+/// The clone's files have changed so that DVC would refuse an output, or cannot be read.
+pub(super) fn render(tracking: &Tracking<'_>, pointers: &[Pointer]) -> Result<Vec<Change>> {
+    tracking.named(|base| changes(tracking, &targets(tracking, base)?, pointers))
+}
+
+/// The outputs as the clone's files know them.
+fn targets(tracking: &Tracking<'_>, base: &Path) -> Result<Vec<Target>> {
+    target::targets(tracking, &mut Rules::new(base, Kind::Dvc))
+}
+
+/// The `.dvcignore` files of the folders above the outputs.
+fn above(base: &Path, targets: &[Target]) -> Result<BTreeMap<PathBuf, String>> {
+    let folders: BTreeSet<&Path> =
+        targets.iter().flat_map(|target| Path::new(&target.path).ancestors().skip(1)).collect();
+    let rules = Rules::new(base, Kind::Dvc);
+    let texts = folders.into_iter().map(|folder| Ok((folder.to_owned(), rules.text(folder)?)));
+    texts.filter(|text| !text.as_ref().is_ok_and(|(_, text)| text.is_empty())).collect()
 }
 
 /// Whether the outputs must be there.
@@ -145,7 +207,7 @@ fn changes(tracking: &Tracking<'_>, targets: &[Target], pointers: &[Pointer]) ->
     for (target, pointer) in targets.iter().zip(pointers) {
         let content = pointer_text(&base, target, pointer)?;
         changes.insert(tracking.in_clone(&target.pointer), content);
-        ignore(tracking, target, &mut git, &mut changes)?;
+        ignore(tracking, target, pointer.files.is_some(), &mut git, &mut changes)?;
     }
     if !targets.is_empty() && tracking.folder == Path::new("") {
         let files = init::files(tracking.root, tracking.remotes.address())?;
@@ -154,25 +216,13 @@ fn changes(tracking: &Tracking<'_>, targets: &[Target], pointers: &[Pointer]) ->
     Ok(changes.into_iter().map(|(path, content)| Change { path, content }).collect())
 }
 
-/// Writes the changes into a repository, and nothing else: whoever made them may have been told to by a training.
+/// Writes the changes into a repository, and nothing else.
 ///
 /// # Errors
-/// One is no file that `dvc add` writes, or cannot be written.
+/// One cannot be written.
 pub fn write(root: &Path, changes: &[Change]) -> Result<()> {
-    if let Some(other) = changes.iter().find(|change| !change.is_of_dvc()) {
-        return Err(Error::new(format!("refused to write '{}': it is no file of DVC's", other.path)));
-    }
     let place = Place::open(root)?;
     changes.iter().try_for_each(|change| place.write(&change.path, change.content.as_bytes()))
-}
-
-impl Change {
-    fn is_of_dvc(&self) -> bool {
-        let path = Path::new(&self.path);
-        let named = |name: &str| path.file_name().is_some_and(|own| own == name);
-        let pointer = path.extension().is_some_and(|end| end == "dvc");
-        pointer || named(".gitignore") || named(".dvcignore") || path == Path::new(".dvc/config")
-    }
 }
 
 /// The text of an output's `.dvc` file.
@@ -189,11 +239,12 @@ fn pointer_text(base: &Path, target: &Target, pointer: &Pointer) -> Result<Strin
 fn ignore(
     tracking: &Tracking<'_>,
     target: &Target,
+    is_folder: bool,
     git: &mut Rules,
     changes: &mut BTreeMap<String, String>,
 ) -> Result<()> {
     let output = tracking.folder.join(&target.path);
-    if git.take(&output, target.shape == Shape::Directory)? {
+    if git.take(&output, is_folder)? {
         return Ok(());
     }
     let folder = output.parent().unwrap_or(Path::new(""));

@@ -3,7 +3,7 @@
 use super::super::outs::Out;
 use super::super::rules::Rules;
 use super::index::{self, Index, Known};
-use super::{Presence, Tracking, ignored, utf8};
+use super::{Ordered, Presence, Tracking, ignored, utf8};
 use crate::error::{Context as _, Error, Result};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -24,7 +24,6 @@ pub(super) enum Shape {
 pub(super) struct Target {
     /// Its path, relative to the root.
     pub(super) path: String,
-    pub(super) shape: Shape,
     /// Its `.dvc` file.
     pub(super) pointer: String,
     /// What that says; none if it is new.
@@ -41,10 +40,16 @@ impl Target {
     pub(super) fn remote(&self) -> Option<&str> {
         self.known.as_ref()?.remote.as_deref().filter(|remote| !remote.is_empty())
     }
+
+    /// What hashing it needs to know.
+    pub(super) fn ordered(&self) -> Ordered {
+        let size = self.known.as_ref().and_then(|known| known.size);
+        Ordered { path: self.path.clone(), remote: self.remote().map(str::to_owned), size }
+    }
 }
 
-/// The outputs, each once, in the order given: that of the lines in `.gitignore`.
-pub(super) fn targets(tracking: &Tracking<'_>, data: &mut Rules, presence: Presence) -> Result<Vec<Target>> {
+/// The outputs, each once, in the order given: that of the lines in `.gitignore`. They may be missing.
+pub(super) fn targets(tracking: &Tracking<'_>, data: &mut Rules) -> Result<Vec<Target>> {
     if tracking.outputs.is_empty() {
         return Ok(Vec::new());
     }
@@ -53,10 +58,12 @@ pub(super) fn targets(tracking: &Tracking<'_>, data: &mut Rules, presence: Prese
     let mut targets = Vec::new();
     for path in literals(tracking.outputs)? {
         check_git(tracking, &path)?;
-        let shape = shape(&base, &path, presence)?;
+        let shape = shape(&base, &path, Presence::Later)?;
         check_name(&path)?;
-        check_rules(&path, shape, data)?;
-        let target = target(path, shape, &mut index, &base)?;
+        if data.take(Path::new(&path), shape == Shape::Directory)? {
+            return Err(is_ignored(&path));
+        }
+        let target = target(path, &mut index, &base)?;
         ignored::check(tracking.root, &tracking.folder.join(&target.pointer))?;
         targets.push(target);
     }
@@ -166,19 +173,24 @@ fn check_name(path: &str) -> Result<()> {
     Ok(())
 }
 
-fn check_rules(path: &str, shape: Shape, data: &mut Rules) -> Result<()> {
-    if data.take(Path::new(path), shape == Shape::Directory)? {
-        return Err(Error::new(format!(
-            "'{path}' is ignored by DVC: by .dvcignore, or as part of git's or DVC's folders"
-        ))
-        .hint("change the .dvcignore, or take it out of DVC_OUTPUTS"));
+/// What an output is where it was made. Whether rules take a folder above it is for the clone to say, and known.
+pub(super) fn look(base: &Path, path: &str, rules: &mut Rules) -> Result<Shape> {
+    let shape = shape(base, path, Presence::Now)?;
+    if rules.take_one(Path::new(path), shape == Shape::Directory)? {
+        Err(is_ignored(path))
+    } else {
+        Ok(shape)
     }
-    Ok(())
 }
 
-fn target(path: String, shape: Shape, index: &mut Index, root: &Path) -> Result<Target> {
+fn is_ignored(path: &str) -> Error {
+    Error::new(format!("'{path}' is ignored by DVC: by .dvcignore, or as part of git's or DVC's folders"))
+        .hint("change the .dvcignore, or take it out of DVC_OUTPUTS")
+}
+
+fn target(path: String, index: &mut Index, root: &Path) -> Result<Target> {
     if let Some(known) = index.outs.remove(Path::new(&path)) {
-        return old_target(path, shape, known);
+        return old_target(path, known);
     }
     let full = Path::new(&path);
     if let Some((above, known)) = full.ancestors().skip(1).find_map(|above| index.outs.get_key_value(above)) {
@@ -202,10 +214,10 @@ fn target(path: String, shape: Shape, index: &mut Index, root: &Path) -> Result<
         return Err(Error::new(format!("'{pointer}' is there, but does not track '{path}'"))
             .hint(format!("rename or remove '{pointer}'")));
     }
-    Ok(Target { path, shape, pointer, known: None })
+    Ok(Target { path, pointer, known: None })
 }
 
-fn old_target(path: String, shape: Shape, known: Known) -> Result<Target> {
+fn old_target(path: String, known: Known) -> Result<Target> {
     let file = utf8(&known.file)?.to_owned();
     let Some(out) = known.out else {
         return Err(Error::new(format!("'{path}' is an output of a stage in '{file}'"))
@@ -222,5 +234,5 @@ fn old_target(path: String, shape: Shape, known: Known) -> Result<Target> {
         ))
         .hint(format!("take `{flag}: false` out of '{file}', or '{path}' out of DVC_OUTPUTS")));
     }
-    Ok(Target { path, shape, pointer: file, known: Some(out) })
+    Ok(Target { path, pointer: file, known: Some(out) })
 }

@@ -7,7 +7,7 @@
 //! `AZURE_CLIENT_SECRET` or `AZURE_FEDERATED_TOKEN_FILE`; the identity of the machine, where it is Azure's.
 
 use super::super::options::{Known, Options};
-use super::super::{Place, Settings};
+use super::super::{NamedBy, Place, Settings};
 use super::transport::{Signing, Transport, context};
 use super::{Opened, bucket, needs, operator};
 use crate::error::{Error, Kind, Result};
@@ -58,15 +58,32 @@ struct Account {
     sas: Option<String>,
 }
 
+impl Account {
+    /// Where requests go.
+    fn endpoint(&self) -> Option<String> {
+        let usual = || Some(format!("https://{}.blob.core.windows.net", self.name.as_ref()?));
+        self.endpoint.clone().or_else(usual)
+    }
+}
+
+/// Who gets the credential.
+pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy)>> {
+    let account = account(options)?;
+    let credential = account.key.is_some() || account.sas.is_some() || options.text("tenant_id").is_some();
+    if !credential && options.flag("allow_anonymous_login", false)? {
+        return Ok(None);
+    }
+    let configured = ["connection_string", "account_name"].iter().any(|key| options.text(key).is_some());
+    let named_by = if configured { NamedBy::Configuration } else { NamedBy::Step };
+    Ok(account.endpoint().map(|url| (url, named_by)))
+}
+
 pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
     let options = Options::check(settings, place, &KNOWN)?;
     let (container, folder) = bucket(settings, place)?;
     let account = account(&options)?;
     let transport = Transport::new(&options, signing(&options, &account)?)?;
-    let endpoint = account
-        .endpoint
-        .or_else(|| Some(format!("https://{}.blob.core.windows.net", account.name.as_ref()?)));
-    let endpoint = endpoint.ok_or_else(|| {
+    let endpoint = account.endpoint().ok_or_else(|| {
         let error = Error::new(format!("{place} says no account")).kind(Kind::Configuration);
         error.hint("set AZURE_STORAGE_CONNECTION_STRING, or 'account_name' of the remote")
     })?;

@@ -5,7 +5,7 @@
 //! `endpointurl` or `STORAGE_EMULATOR_HOST` lead elsewhere. `projectname` only matters where a bucket is made.
 
 use super::super::options::{Known, Options};
-use super::super::{Place, Settings};
+use super::super::{NamedBy, Place, Settings};
 use super::transport::{Transport, context};
 use super::{Opened, bucket, operator};
 use crate::error::Result;
@@ -35,11 +35,27 @@ pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
         .skip_signature()
         .disable_config_load()
         .disable_vm_metadata();
-    let endpoint = options.text("endpointurl").or_else(|| options.environment("STORAGE_EMULATOR_HOST"));
-    if let Some(endpoint) = endpoint {
+    let (endpoint, named_by) = goes_to(&options);
+    if named_by != NamedBy::Service {
         service = service.endpoint(endpoint.trim_end_matches('/'));
     }
     Ok(Opened { operator: operator(service, place)?, transport, tagged: false })
+}
+
+/// Where requests go, and who says so.
+fn goes_to(options: &Options<'_>) -> (String, NamedBy) {
+    if let Some(url) = options.text("endpointurl") {
+        return (url.to_owned(), NamedBy::Configuration);
+    }
+    match options.environment("STORAGE_EMULATOR_HOST") {
+        Some(url) => (url.to_owned(), NamedBy::Step),
+        None => ("https://storage.googleapis.com".to_owned(), NamedBy::Service),
+    }
+}
+
+/// Who gets the credential.
+pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy)>> {
+    Ok((!options.flag("allow_anonymous_login", false)?).then(|| goes_to(options)))
 }
 
 fn signer(options: &Options<'_>) -> Result<Signer<Credential>> {

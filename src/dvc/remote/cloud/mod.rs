@@ -24,7 +24,7 @@ mod transport;
 use super::budget::Budget;
 use super::options::Options;
 use super::source::{cannot_send, changed, proven, whole};
-use super::{AGAIN, Object, Oid, Place, Remote, Settings, each};
+use super::{AGAIN, NamedBy, Object, Oid, Place, Remote, Settings, each};
 use crate::error::{Error, Kind, Result};
 use crate::retry::Tries;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -35,6 +35,7 @@ use opendal::{Builder, Capability, Executor, HttpTransporter, Metadata, Operatio
 use part::Part;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use transport::Transport;
 
 /// The kinds of address.
@@ -49,6 +50,10 @@ const TOGETHER: usize = 10;
 const PARTS: u64 = 10_000;
 /// Questions under way at a time.
 const ASKED: usize = 32;
+/// Objects that come in one page of a listing.
+const LISTED_AT_ONCE: usize = 1000;
+/// A listing that takes longer than this is given up, and each object asked for.
+const LISTING_LIMIT: Duration = Duration::from_mins(10);
 
 /// A bucket that keeps objects.
 pub(super) struct Cloud {
@@ -91,32 +96,45 @@ impl Cloud {
         }
     }
 
-    /// The sizes of all objects below a folder.
-    async fn list(&self, folder: &str) -> Result<HashMap<String, u64>, opendal::Error> {
-        let lister = self.operator.lister_with(folder).recursive(true).await?;
-        let sizes = lister.map_ok(|entry| (entry.path().to_owned(), entry.metadata().content_length()));
-        match sizes.try_collect().await {
-            Err(error) if failure::absent(&error) => Ok(HashMap::new()),
-            sizes => sizes,
+    /// The sizes of the objects below a folder; none if there are more than `limit`, or the list does not end.
+    async fn list(&self, folder: &str, limit: usize) -> Result<Option<HashMap<String, u64>>, opendal::Error> {
+        let listed = async {
+            let mut lister = self.operator.lister_with(folder).recursive(true).await?;
+            let mut sizes = HashMap::new();
+            while let Some(entry) = lister.try_next().await? {
+                if sizes.len() >= limit {
+                    return Ok(None);
+                }
+                sizes.insert(entry.path().to_owned(), entry.metadata().content_length());
+            }
+            Ok(Some(sizes))
+        };
+        match tokio::time::timeout(LISTING_LIMIT, listed).await {
+            Ok(Err(error)) if failure::absent(&error) => Ok(Some(HashMap::new())),
+            Ok(listed) => listed,
+            Err(_) => Ok(None),
         }
     }
 
-    /// Whether a listing costs less than to ask for each object. It is guessed from one of the 256 folders, as names are
-    /// evenly spread: 1,000 objects come at a time, one time after the other; questions go [`ASKED`] at a time.
-    async fn better_listed(&self, objects: &[Object]) -> Result<bool, opendal::Error> {
+    /// What of the objects is missing by a listing, where that costs less than to ask for each; else none. What the listing
+    /// costs is guessed from one of the 256 folders, as names are evenly spread: 1,000 objects come at a time, one time after
+    /// the other; questions go [`ASKED`] at a time. A server that lists more than was guessed is asked instead, so that no
+    /// list takes more memory than the objects do.
+    async fn missing_listed(&self, objects: &[Object]) -> Result<Option<Vec<Oid>>, opendal::Error> {
         // What DVC 2 kept does not lie in the folder that is listed.
         let old = objects.iter().any(|object| object.oid.is_of_dvc_2());
-        let Some(first) = objects.first().filter(|_| objects.len() > ASKED && !old) else { return Ok(false) };
-        let there = self.list(&format!("{}/", first.oid.folder())).await?.len() * 256;
-        Ok(there / 1000 <= objects.len() / ASKED)
-    }
-
-    async fn missing_listed(&self, objects: &[Object]) -> Result<Vec<Oid>, opendal::Error> {
-        let there = self.list("files/md5/").await?;
+        let first = objects.first().filter(|_| objects.len() > ASKED && !old);
+        let Some(first) = first else { return Ok(None) };
+        let worth = (objects.len() / ASKED + 1) * LISTED_AT_ONCE;
+        let sample = self.list(&format!("{}/", first.oid.folder()), worth.div_ceil(256)).await?;
+        if sample.is_none() {
+            return Ok(None);
+        }
+        let Some(there) = self.list("files/md5/", 2 * worth).await? else { return Ok(None) };
         let missing = objects
             .iter()
             .filter(|object| !there.get(&object.oid.key()).is_some_and(|size| object.fits(*size)));
-        Ok(missing.map(|object| object.oid.clone()).collect())
+        Ok(Some(missing.map(|object| object.oid.clone()).collect()))
     }
 
     async fn missing_asked(&self, objects: &[Object]) -> Result<Vec<Oid>> {
@@ -205,10 +223,10 @@ impl Cloud {
 
 impl Remote for Cloud {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
-        if self.better_listed(objects).await.map_err(|error| self.unseen(&error))? {
-            return self.missing_listed(objects).await.map_err(|error| self.unseen(&error));
+        match self.missing_listed(objects).await.map_err(|error| self.unseen(&error))? {
+            Some(missing) => Ok(missing),
+            None => self.missing_asked(objects).await,
         }
-        self.missing_asked(objects).await
     }
 
     async fn put(&self, object: &Object) -> Result<()> {
@@ -237,6 +255,25 @@ fn encoded_md5(oid: &Oid) -> String {
     proof::encoded(oid.md5()).unwrap_or_default()
 }
 
+/// Where requests go, and who says so; none without a credential.
+type To = Option<(String, NamedBy)>;
+
+pub(super) fn s3_recipient(options: &Options<'_>) -> Result<To> {
+    s3::recipient(options)
+}
+
+pub(super) fn gs_recipient(options: &Options<'_>) -> Result<To> {
+    gs::recipient(options)
+}
+
+pub(super) fn azure_recipient(options: &Options<'_>) -> Result<To> {
+    azure::recipient(options)
+}
+
+pub(super) fn oss_recipient(options: &Options<'_>) -> To {
+    oss::endpoint(options)
+}
+
 /// The bucket and the folder in it that an address names.
 fn bucket<'a>(settings: &'a Settings, place: &Place) -> Result<(&'a str, &'a str)> {
     let (_, rest) = settings.url.split_once("://").unwrap_or_default();
@@ -244,6 +281,12 @@ fn bucket<'a>(settings: &'a Settings, place: &Place) -> Result<(&'a str, &'a str
     if bucket.is_empty() {
         let error = Error::new(format!("{place} names no bucket")).kind(Kind::Configuration);
         return Err(error.hint("its url is to be like s3://bucket/folder"));
+    }
+    // Some services have it in their host's name, where other letters could make another host of it.
+    let fits = |letter: u8| letter.is_ascii_alphanumeric() || b"-._$".contains(&letter);
+    if !bucket.bytes().all(fits) {
+        let error = Error::new(format!("{place} names '{bucket}', which cannot be a bucket"));
+        return Err(error.kind(Kind::Configuration).hint("its url is to be like s3://bucket/folder"));
     }
     Ok((bucket, folder.trim_matches('/')))
 }

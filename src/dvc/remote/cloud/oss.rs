@@ -4,7 +4,7 @@
 //! one, `OSS_SESSION_TOKEN`. The endpoint is `oss_endpoint` or `OSS_ENDPOINT`.
 
 use super::super::options::{Known, Options};
-use super::super::{Place, Settings};
+use super::super::{NamedBy, Place, Settings};
 use super::transport::{Transport, context};
 use super::{Opened, bucket, needs, operator};
 use crate::error::{Error, Kind, Result};
@@ -20,8 +20,7 @@ const VARIABLES: [&str; 3] = ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS
 pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
     let options = Options::check(settings, place, &KNOWN)?;
     let (bucket, folder) = bucket(settings, place)?;
-    let endpoint = options.text("oss_endpoint").or_else(|| options.environment("OSS_ENDPOINT"));
-    let endpoint = endpoint.ok_or_else(|| {
+    let (endpoint, _) = endpoint(&options).ok_or_else(|| {
         let error = Error::new(format!("{place} says no endpoint")).kind(Kind::Configuration);
         error.hint("set 'oss_endpoint' of the remote, such as https://oss-eu-central-1.aliyuncs.com")
     })?;
@@ -36,7 +35,7 @@ pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
         None => Signer::new(context, EnvCredentialProvider::new(), request),
     };
     let transport = Transport::new(&options, Some(Box::new(signer)))?;
-    let service = Oss::default().bucket(bucket).root(folder).endpoint(endpoint).skip_signature();
+    let service = Oss::default().bucket(bucket).root(folder).endpoint(&endpoint).skip_signature();
     // An emulator that knows its buckets by path is addressed by that; the service itself by name only.
     let service = if endpoint.contains("://127.") || endpoint.contains("://localhost") {
         service.addressing_style("path")
@@ -44,4 +43,10 @@ pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
         service
     };
     Ok(Opened { operator: operator(service, place)?, transport, tagged: true })
+}
+
+/// Where requests go, and who says so.
+pub(super) fn endpoint(options: &Options<'_>) -> Option<(String, NamedBy)> {
+    let said = options.text("oss_endpoint").map(|url| (url.to_owned(), NamedBy::Configuration));
+    said.or_else(|| Some((options.environment("OSS_ENDPOINT")?.to_owned(), NamedBy::Step)))
 }

@@ -11,7 +11,7 @@
 
 use super::super::options::{Known, Options};
 use super::super::web::client;
-use super::super::{Place, Settings};
+use super::super::{NamedBy, Place, Settings};
 use super::transport::{Transport, context};
 use super::{Opened, bucket, needs, operator};
 use crate::error::{Context as _, Result};
@@ -145,11 +145,29 @@ fn encrypted(options: &Options<'_>, mut service: Builder) -> Result<(Builder, bo
 }
 
 fn endpoint(options: &Options<'_>) -> Result<Option<String>> {
-    let given = options.text("endpointurl").or_else(|| options.environment("AWS_ENDPOINT_URL_S3"));
-    let given = given.or_else(|| options.environment("AWS_ENDPOINT_URL")).map(str::to_owned);
+    let (url, named_by) = goes_to(options)?;
+    Ok((named_by != NamedBy::Service || url != GLOBAL).then_some(url))
+}
+
+/// Where requests go, and who says so.
+fn goes_to(options: &Options<'_>) -> Result<(String, NamedBy)> {
+    if let Some(url) = options.text("endpointurl") {
+        return Ok((url.to_owned(), NamedBy::Configuration));
+    }
+    let given =
+        ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| options.environment(name));
+    if let Some(url) = given {
+        return Ok((url.to_owned(), NamedBy::Step));
+    }
     // As in boto, an endpoint's own scheme counts for more.
-    let plain = !options.flag("use_ssl", true)?;
-    Ok(given.or_else(|| plain.then(|| GLOBAL.replacen("https", "http", 1))))
+    let global =
+        if options.flag("use_ssl", true)? { GLOBAL.to_owned() } else { GLOBAL.replacen("https", "http", 1) };
+    Ok((global, NamedBy::Service))
+}
+
+/// Who gets the credential.
+pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy)>> {
+    if options.flag("allow_anonymous_login", false)? { Ok(None) } else { goes_to(options).map(Some) }
 }
 
 fn signer(options: &Options<'_>, region: &str) -> Result<Signer<reqsign_aws_v4::Credential>> {
@@ -184,7 +202,18 @@ fn signer(options: &Options<'_>, region: &str) -> Result<Signer<reqsign_aws_v4::
     Ok(Signer::new(context, found.profile(files).build(), request))
 }
 
+/// The bucket's region, which becomes a part of AWS's host name.
 async fn region(options: &Options<'_>, bucket: &str, elsewhere: bool) -> Result<String> {
+    let region = find_region(options, bucket, elsewhere).await?;
+    let fits = |letter: u8| letter.is_ascii_alphanumeric() || b"-_".contains(&letter);
+    if region.bytes().all(fits) {
+        Ok(region)
+    } else {
+        Err(options.wrong("region", "is not the name of a region"))
+    }
+}
+
+async fn find_region(options: &Options<'_>, bucket: &str, elsewhere: bool) -> Result<String> {
     let said = options.text("region").or_else(|| options.environment("AWS_REGION"));
     if let Some(region) = said.or_else(|| options.environment("AWS_DEFAULT_REGION")) {
         return Ok(region.to_owned());

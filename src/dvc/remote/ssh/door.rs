@@ -65,6 +65,16 @@ impl Door {
     }
 }
 
+/// The server's address with the port that counts.
+pub(super) fn address(settings: &Settings, options: &Options<'_>) -> String {
+    let url = Url::parse(&settings.url).ok();
+    let with_port = url.zip(options.text("port")).and_then(|(mut url, port)| {
+        url.set_port(Some(port.parse().ok()?)).ok()?;
+        Some(url.to_string())
+    });
+    with_port.unwrap_or_else(|| settings.url.clone())
+}
+
 fn unknown(what: &str, host: &str, port: u16) -> Error {
     Error::new(what).kind(Kind::Configuration).hint(format!(
         "put what `ssh-keyscan -p {port} {host}` prints into SSH_KNOWN_HOSTS or ~/.ssh/known_hosts, and compare it with what the server's owner says"

@@ -35,6 +35,11 @@ const HELD: u64 = 8 << 20;
 /// Questions under way at a time: a round trip each, and no work for the server.
 const ASKED: usize = 128;
 
+/// The server's address, where its credential goes.
+pub(super) fn address(settings: &Settings, options: &Options<'_>) -> String {
+    door::address(settings, options)
+}
+
 /// A folder behind an SSH server.
 pub(super) struct Ssh {
     door: Door,

@@ -13,8 +13,9 @@ pub(super) use http::Http;
 pub(super) use webdav::WebDav;
 
 use super::budget::Budget;
+use super::options::Options;
 use super::source::Parts;
-use super::{AGAIN, Object, Place};
+use super::{AGAIN, NamedBy, Object, Place, Settings};
 use crate::error::{Error, Result};
 use crate::retry::Tries;
 use answer::{Answer, Failure};
@@ -34,6 +35,18 @@ const PIECE: usize = 1 << 20;
 const HELD: u64 = 4 << 20;
 /// Questions under way at a time.
 const ASKED: usize = 32;
+
+/// Where requests go, and who says so; none without a credential.
+pub(super) fn recipient(settings: &Settings, options: &Options<'_>) -> Option<(String, NamedBy)> {
+    const KEYS: [&str; 5] = ["auth", "password", "token", "custom_auth_header", "bearer_token_command"];
+    // The HTTP client takes a user and a password out of the address, too.
+    let in_address = || {
+        let (_, rest) = settings.url.split_once("://").unwrap_or_default();
+        rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+    };
+    let credential = KEYS.iter().any(|key| options.text(key).is_some()) || in_address();
+    credential.then(|| (settings.url.replacen("webdav", "http", 1), NamedBy::Configuration))
+}
 
 /// A server, and how to talk to it.
 struct Server {

@@ -1,0 +1,122 @@
+//! What a machine answers to an [`Order`]: hashes and numbers. It names no path and holds no content of a file, so that no
+//! machine can choose what the pipe writes or commits.
+
+use super::push::Pushed;
+use super::{Md5, Order, Pointer};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The largest size and count that every reader of YAML and JSON keeps exactly: 2^53.
+const NUMBER_LIMIT: u64 = 1 << 53;
+/// More warnings than this are counted, not told.
+const WARNINGS_LIMIT: usize = 100;
+/// The end of a longer warning is not told.
+const WARNING_LIMIT_BYTES: usize = 1000;
+
+/// What a machine did for an order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// What each ordered output is, in the order's order.
+    pub(super) pointers: Vec<Pointer>,
+    /// What was sent where, each remote once.
+    pub(super) sent: Vec<Sent>,
+    /// What was left out, and why, in words.
+    pub(super) warnings: Vec<String>,
+}
+
+/// What was sent to one remote of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sent {
+    /// The number of its share; none for repositories that the clone does not have.
+    pub(super) share: Option<usize>,
+    /// The remote's name there; empty for one given by its address alone.
+    pub(super) remote: String,
+    /// How many objects were sent.
+    pub(super) objects: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+    /// How many were there already.
+    pub(super) there: u64,
+}
+
+impl Outcome {
+    pub(super) fn add_sent(&mut self, share: Option<usize>, remote: &str, pushed: &Pushed) {
+        let at = self.sent.iter().position(|sent| sent.share == share && sent.remote == remote);
+        let at = at.unwrap_or_else(|| {
+            let remote = remote.to_owned();
+            self.sent.push(Sent { share, remote, objects: 0, bytes: 0, there: 0 });
+            self.sent.len() - 1
+        });
+        let sent = &mut self.sent[at];
+        sent.objects += pushed.objects as u64;
+        sent.bytes += pushed.bytes;
+        sent.there += pushed.there as u64;
+    }
+
+    /// Adds what was left out; the last place is for how many more there are.
+    pub(super) fn warn(&mut self, all: Vec<String>) {
+        let more = all.len().saturating_sub(WARNINGS_LIMIT - 1);
+        let told = all.into_iter().take(WARNINGS_LIMIT - 1).map(|warning| cut(&warning));
+        self.warnings.extend(told);
+        self.warnings.extend((more > 0).then(|| format!("and {more} more of such")));
+    }
+
+    /// Whether it can be true of this order. The error is why not.
+    pub(super) fn check(&self, order: &Order) -> Result<(), String> {
+        let (given, wanted) = (self.pointers.len(), order.outputs().count());
+        if given != wanted {
+            return Err(format!("it tells of {given} outputs, and {wanted} were ordered"));
+        }
+        self.pointers.iter().try_for_each(check_pointer)?;
+        let mut remotes = BTreeSet::new();
+        for sent in &self.sent {
+            if order.remote(sent.share, &sent.remote).is_none() || !remotes.insert((sent.share, &sent.remote))
+            {
+                return Err("it tells of a remote that was not ordered".to_owned());
+            }
+            if [sent.objects, sent.bytes, sent.there].iter().any(|number| *number > NUMBER_LIMIT) {
+                return Err("a number in it is out of range".to_owned());
+            }
+        }
+        let long = self.warnings.iter().any(|warning| warning.len() > WARNING_LIMIT_BYTES);
+        if long || self.warnings.len() > WARNINGS_LIMIT {
+            return Err("it has too many words".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The outcome with warnings that cannot be taken for the pipe's own words.
+    pub(super) fn told_by_machine(mut self) -> Self {
+        for warning in &mut self.warnings {
+            let plain: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            *warning = format!("the machine says: {plain}");
+        }
+        self
+    }
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(WARNING_LIMIT_BYTES)].to_owned()
+}
+
+/// Whether there can be such an output.
+fn check_pointer(pointer: &Pointer) -> Result<(), String> {
+    let Pointer { oid, size, files, executable } = pointer;
+    if *size > NUMBER_LIMIT || files.is_some_and(|files| files > NUMBER_LIMIT) {
+        return Err("a number in it is out of range".to_owned());
+    }
+    let fits = match files {
+        Some(files) => oid.is_dir() && !executable && (*files > 0 || *size == 0),
+        None => !oid.is_dir(),
+    };
+    let empty = match files {
+        Some(files) => (*files == 0, "d751713988987e9331980363e24189ce.dir".to_owned()),
+        None => (*size == 0, Md5::of(b"").to_string()),
+    };
+    if fits && empty.0 == (oid.to_string() == empty.1) {
+        return Ok(());
+    }
+    Err("what it tells of an output does not fit together".to_owned())
+}
