@@ -11,6 +11,7 @@ mod folders;
 mod forged;
 mod formats;
 mod gdrive;
+mod hostile;
 mod machine;
 mod monorepo;
 mod oracle;

@@ -4,6 +4,9 @@ use super::super::Place;
 use crate::error::Error;
 use opendal::ErrorKind;
 
+/// The longest part of an answer that is worth quoting, in characters.
+const LONGEST_QUOTE: usize = 300;
+
 /// A store, for messages.
 pub(super) struct Store {
     pub(super) place: Place,
@@ -59,7 +62,8 @@ fn said(error: &opendal::Error) -> String {
     let code = Some(code).filter(|code| {
         !code.is_empty() && words.as_ref().is_none_or(|words| !words.starts_with(code.as_str()))
     });
-    let parts: Vec<String> = [status, code, words].into_iter().flatten().collect();
+    let parts = [status, code, words].into_iter().flatten();
+    let parts: Vec<String> = parts.map(|part| part.chars().take(LONGEST_QUOTE).collect()).collect();
     if parts.is_empty() { error.kind().to_string() } else { parts.join(": ") }
 }
 

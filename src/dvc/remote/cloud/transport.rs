@@ -224,8 +224,8 @@ async fn send(
     let request = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
     let answer = request.send().await.map_err(told)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let body = answer.bytes().await.map_err(told)?;
-    let mut answer = Response::new(body);
+    let body = client::body(answer).await.map_err(told)?;
+    let mut answer = Response::new(Bytes::from(body));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     Ok(answer)

@@ -5,7 +5,7 @@ use super::account::Account;
 use super::failure::Failure;
 use super::file::{FIELDS, FOLDER, File, Page, Root};
 use super::token::Tokens;
-pub(super) use crate::dvc::remote::web::client::SILENCE;
+pub(super) use crate::dvc::remote::web::client::{self, SILENCE};
 use crate::error::{Error, Result};
 use crate::retry::{Policy, Tries};
 use futures_util::TryFutureExt as _;
@@ -24,9 +24,9 @@ const SLOWER: Policy = Policy {
     longest_wait: Duration::from_secs(20),
     total: Duration::from_mins(4),
 };
-/// The longest answer that is read: a page of 1,000 files takes a third of a megabyte.
-const LONGEST: usize = 8 << 20;
 const PAGE: &str = "1000";
+/// Pages of a list: ten million files, more than Drive lets a folder hold.
+const PAGES_LIMIT: usize = 10_000;
 /// The id that stands for the folder of an OAuth client's own data.
 const OWN_DATA: &str = "appDataFolder";
 
@@ -47,14 +47,9 @@ impl Answer {
 /// Sends a request, and reads the answer.
 pub(super) async fn exchange(request: RequestBuilder, patience: Duration) -> Result<Answer, Failure> {
     let read = async {
-        let mut response = request.send().await?;
-        let (status, headers, mut body) = (response.status(), response.headers().clone(), Vec::new());
-        while let Some(chunk) = response.chunk().await? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LONGEST {
-                break;
-            }
-        }
+        let response = request.send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = client::body(response).await?;
         Ok(Answer { status, headers, body })
     };
     match timeout(patience, read).await {
@@ -191,18 +186,22 @@ impl Api {
             None => asked.push(("corpora", "user")),
         }
         let mut next = None::<String>;
-        loop {
+        for _ in 0..PAGES_LIMIT {
             let request = || {
                 let request = self.request(Method::GET, "/drive/v3/files").query(&asked);
                 next.iter().fold(request, |request, token| request.query(&[("pageToken", token)]))
             };
             let page: Page = self.ask(what, request).await?;
             page.files.into_iter().for_each(&mut each);
-            next = page.next_page_token;
-            if next.is_none() {
+            if page.next_page_token.is_none() {
                 return Ok(());
             }
+            if page.next_page_token == next {
+                break;
+            }
+            next = page.next_page_token;
         }
+        Err(Error::new(what).source("its list of files does not end"))
     }
 
     /// Puts a file into the trash, where its owner finds it for 30 days. One that is gone already is none.

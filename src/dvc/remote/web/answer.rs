@@ -1,6 +1,6 @@
 //! What a web server answers, and what a refusal means to the user.
 
-use super::client::asked_wait;
+use super::client::{self, asked_wait};
 use crate::error::{Error, chain};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, LOCATION};
 use reqwest::{RequestBuilder, StatusCode};
@@ -8,8 +8,6 @@ use std::time::Duration;
 
 /// The longest part of an unstructured answer that is worth quoting, in characters.
 const LONGEST_QUOTE: usize = 300;
-/// The longest answer that is read: the listing of a folder of a million objects' 256th part.
-const LONGEST: usize = 8 << 20;
 
 /// A status, headers, and the beginning of a body.
 pub(super) struct Answer {
@@ -21,15 +19,9 @@ pub(super) struct Answer {
 impl Answer {
     /// Sends the request and reads the answer.
     pub(super) async fn to(request: RequestBuilder) -> Result<Self, Failure> {
-        let mut response = request.send().await.map_err(Failure::broken)?;
+        let response = request.send().await.map_err(Failure::broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(Failure::broken)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LONGEST {
-                break;
-            }
-        }
+        let body = client::body(response).await.map_err(Failure::broken)?;
         Ok(Self { status, headers, body })
     }
 

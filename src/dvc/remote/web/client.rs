@@ -5,9 +5,10 @@ use crate::clock::retry_after;
 use crate::error::{Context as _, Result};
 pub(in super::super) use reqwest::Client;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Certificate, ClientBuilder, Identity, redirect};
+use reqwest::{Certificate, ClientBuilder, Identity, Response, redirect};
 use std::path::Path;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long a server may be silent.
 pub(in super::super) const SILENCE: Duration = Duration::from_mins(1);
@@ -54,6 +55,30 @@ pub(super) fn build(options: &Options<'_>, headers: HeaderMap) -> Result<Client>
 /// A client for credentials: what it asks is near or absent.
 pub(in super::super) fn asking() -> Result<Client> {
     builder().connect_timeout(NEAR).timeout(CONNECT).build().context("cannot set up HTTP")
+}
+
+/// The longest answer that is read: the listing of a folder of a million objects' 256th part, or a page of a listing.
+const ANSWER_LIMIT_BYTES: usize = 4 << 20;
+/// What of an answer is read at any time, and all that is read of a refusal. Of more, one answer in the process is read at a
+/// time: many are waited for at once.
+const SMALL_ANSWER_BYTES: usize = 64 << 10;
+static LARGE_ANSWER: Semaphore = Semaphore::const_new(1);
+
+/// The body of an answer, cut off at the longest that is read.
+pub(in super::super) async fn body(mut response: Response) -> reqwest::Result<Vec<u8>> {
+    let limit = if response.status().is_success() { ANSWER_LIMIT_BYTES } else { SMALL_ANSWER_BYTES };
+    let (mut body, mut large) = (Vec::new(), None);
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > limit {
+            body.truncate(limit);
+            break;
+        }
+        if body.len() > SMALL_ANSWER_BYTES && large.is_none() {
+            large = LARGE_ANSWER.acquire().await.ok();
+        }
+    }
+    Ok(body)
 }
 
 /// How long an answer asks to stay away.
