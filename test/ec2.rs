@@ -19,3 +19,4 @@ mod rent;
 mod rental;
 mod runner;
 mod step;
+mod stopgap;

@@ -165,6 +165,7 @@ fn order(grace: u64) -> Order {
         orphan_grace: Duration::from_secs(grace),
         max_runtime: Duration::from_mins(5),
         avoid: Vec::new(),
+        spot_now: false,
     }
 }
 

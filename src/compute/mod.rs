@@ -53,6 +53,8 @@ pub struct Order {
     pub max_runtime: Duration,
     /// Where machines of this run were taken away: tried last, as what is taken once is soon taken again.
     pub avoid: Vec<Pool>,
+    /// Only spot, and only what there is at once: for a machine that is to take the place of one on demand.
+    pub spot_now: bool,
 }
 
 /// A pool of capacity: what is taken away together.

@@ -42,6 +42,8 @@ pub struct Aws {
     pub max_cost: Option<f64>,
     /// How long to go on looking for capacity.
     pub capacity_wait: Duration,
+    /// How long to look for spot alone, where on demand will do as well.
+    pub spot_wait: Duration,
     /// One of [`IMAGES`], an AMI's id, or an SSM parameter; by the machine where it is not set.
     pub image: Option<String>,
     /// The least size of the root volume, in GiB; the image's own where that is larger.

@@ -89,7 +89,7 @@ pub struct Train {
     pub max_runtime: Duration,
     /// The step's max-time, if the user names it.
     pub step_max_time: Option<Duration>,
-    /// How often a lost machine is replaced.
+    /// How often in a row a lost machine is replaced, without a newer checkpoint in between.
     pub max_restarts: u32,
     /// A machine ends itself after this long without a word from the pipe.
     pub orphan_grace: Duration,

@@ -41,7 +41,7 @@ fn the_least_that_is_needed_gets_the_defaults() {
     assert_eq!((aws.purchase, aws.ssh_address), (Purchase::Spot, SshAddress::Auto));
     assert_eq!((aws.max_price, aws.max_cost, aws.image), (None, None, None));
     assert_eq!((aws.disk_size, aws.disk_type.as_str()), (Some(50), "gp3"));
-    assert_eq!((aws.capacity_wait, aws.boot_timeout), (Duration::from_mins(15), Duration::from_mins(10)));
+    assert_eq!((aws.capacity_wait, aws.boot_timeout), (Duration::from_hours(6), Duration::from_mins(10)));
     assert_eq!(aws.public_ip_url, "https://checkip.amazonaws.com");
     assert!(aws.account.oidc.is_none() && !aws.dry_run);
 }
@@ -68,6 +68,7 @@ fn all_that_can_be_wished_arrives() {
         ("MAX_PRICE", "0.35"),
         ("MAX_COST", "12"),
         ("CAPACITY_WAIT", "0s"),
+        ("SPOT_WAIT", "1h30m"),
         ("IMAGE", "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"),
         ("DISK_SIZE", "200"),
         ("DISK_TYPE", "gp2"),
@@ -87,6 +88,7 @@ fn all_that_can_be_wished_arrives() {
         (Purchase::SpotThenOnDemand, Some(0.35), Some(12.0))
     );
     assert_eq!((aws.capacity_wait, aws.boot_timeout), (Duration::ZERO, Duration::from_mins(5)));
+    assert_eq!(aws.spot_wait, Duration::from_mins(90));
     assert!(aws.image.unwrap().ends_with("/ami-id"));
     assert_eq!((aws.disk_size, aws.disk_type.as_str()), (Some(200), "gp2"));
     assert!(aws.instance_profile.unwrap().ends_with("/training"));
@@ -255,6 +257,8 @@ const CASES: &[Case] = &[
     (&[("MAX_COST", "200000")], &["MAX_COST '200000' is out of range; it can be more than 0.001 and up to 100000"]),
     (&[("CAPACITY_WAIT", "15")], &["CAPACITY_WAIT '15' has no unit; write it like 90s, 45m, 12h or 1h30m"]),
     (&[("CAPACITY_WAIT", "2days")], &["CAPACITY_WAIT '2days' is out of range; it can be from 0s to 1day"]),
+    (&[("SPOT_WAIT", "1h")], &["SPOT_WAIT is given without PURCHASE 'spot-then-on-demand', the only one that it is for; for the whole search there is CAPACITY_WAIT"]),
+    (&[("PURCHASE", "spot-then-on-demand"), ("SPOT_WAIT", "2days")], &["SPOT_WAIT '2days' is out of range; it can be from 0s to 1day"]),
     (&[("IMAGE", "ubuntu-20.04")], &["IMAGE 'ubuntu-20.04' is not known; it can be 'ubuntu-24.04', 'ubuntu-22.04', 'al2023' or 'deep-learning', an AMI's id, or the path of an SSM parameter"]),
     (&[("IMAGE", "ami-xyz")], &["IMAGE 'ami-xyz' is not an AMI's id; write it like ami-0123456789abcdef0"]),
     (&[("DISK_SIZE", "100GB")], &["DISK_SIZE '100GB' is not a whole number of GiB from 1 to 65536; write it like 32"]),

@@ -197,6 +197,7 @@ pub(crate) fn plain(regions: &[&str], types: &[&str]) -> Aws {
         max_price: None,
         max_cost: None,
         capacity_wait: Duration::from_mins(1),
+        spot_wait: Duration::ZERO,
         image: Some("al2023".to_owned()),
         disk_size: Some(50),
         disk_type: "gp3".to_owned(),

@@ -28,6 +28,7 @@ pub(super) fn aws(lab: &Lab) -> Aws {
         max_price: None,
         max_cost: None,
         capacity_wait: Duration::from_secs(2),
+        spot_wait: Duration::ZERO,
         image: None,
         disk_size: Some(20),
         disk_type: "gp3".to_owned(),
@@ -65,6 +66,7 @@ pub(super) fn order(run: &str) -> Order {
         orphan_grace: Duration::from_mins(5),
         max_runtime: Duration::from_mins(10),
         avoid: Vec::new(),
+        spot_now: false,
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Heart<'a, C: Compute, W> {
     pub(super) grace: Duration,
     pub(super) work: &'a W,
     pub(super) notice: watch::Sender<Option<Notice>>,
+    /// Counts the checkpoints that were brought.
+    pub(super) kept: watch::Sender<u64>,
 }
 
 impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
@@ -165,7 +167,10 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
         while announced.changed().await.is_ok() {
             let Some(number) = *announced.borrow_and_update() else { continue };
             match self.work.keep(self.agent, self.machine, number).await {
-                Ok(true) => info!("checkpoint saved"),
+                Ok(true) => {
+                    info!("checkpoint saved");
+                    self.kept.send_modify(|kept| *kept += 1);
+                }
                 Ok(false) => {}
                 Err(error) => warn!("a checkpoint could not be saved: {}", chain(&error)),
             }

@@ -1,17 +1,13 @@
 //! Machines for a job: found again, launched, asked for ahead of time, and ended.
 
-use super::heart::BEAT;
 use super::{Job, Work};
-use crate::agent::protocol::{Notice, Status, Wish};
-use crate::compute::{Compute, Machine, Order, Pool};
+use crate::agent::protocol::{Status, Wish};
+use crate::compute::{Compute, Machine, Order, Pool, Sight};
 use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::link::{Agent, AskError};
 use crate::log::progress::in_words;
 use futures_util::future::join_all;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -26,6 +22,15 @@ const BOOTS: u32 = 2;
 pub(in crate::actions) struct Reached<C: Compute> {
     pub(in crate::actions) machine: Machine,
     pub(in crate::actions) agent: Agent<C::Link>,
+}
+
+/// What became of a machine that was launched.
+enum Boot<C: Compute> {
+    Up(Reached<C>),
+    /// Its provider took it back before it was up, for this reason.
+    Taken(Machine, String),
+    /// It did not come up, and is ended.
+    Failed(Machine, Error),
 }
 
 impl<C: Compute> Job<'_, C> {
@@ -114,26 +119,30 @@ impl<C: Compute> Job<'_, C> {
         Err(why)
     }
 
-    /// A new machine, not from the pools in `avoid` unless nowhere else. One that does not come up is ended and replaced.
+    /// A new machine, not from the pools in `avoid` unless nowhere else. One that does not come up is ended and replaced;
+    /// one that is taken away while it boots is replaced as any other that is interrupted.
     pub(super) async fn fresh(&self, avoid: Vec<Pool>) -> Result<Reached<C>> {
         let mut order = Order { avoid, ..self.order.clone() };
-        let mut boots = 0;
+        let (mut failed, restarts) = (0, &self.state.restarts);
         loop {
-            let start = Instant::now();
-            let machine = self.compute.launch(&order).await.map_err(|error| error.kind(Kind::Machine))?;
-            self.open_account(&machine);
-            boots += 1;
-            match self.compute.connect(&machine, &order).await {
-                Ok(link) => {
-                    info!("machine ready: {} ({:.1} s)", machine.description, start.elapsed().as_secs_f64());
-                    return Ok(Reached { machine, agent: Agent::new(link, &self.owner) });
+            match self.boot(&order).await? {
+                Boot::Up(reached) => return Ok(reached),
+                Boot::Taken(machine, why) => {
+                    let taken = format!("the machine {} was taken away while it booted", machine.id);
+                    // No training is begun again by this: it is done as well where there may be no restarts.
+                    if restarts.in_a_row() >= self.max_restarts.max(1) {
+                        return Err(Error::new(taken)
+                            .source(why)
+                            .kind(Kind::Machine)
+                            .hint("raise MAX_RESTARTS, or name more types and zones"));
+                    }
+                    restarts.count_unused();
+                    warn!("{taken}: {why}; trying another one");
+                    order.avoid.extend(machine.pool);
                 }
-                Err(error) => {
-                    let ended = self.end(&machine).await;
-                    let error = Error::new(format!("the machine {} did not come up", machine.id))
-                        .source(error)
-                        .kind(Kind::Machine);
-                    if boots == BOOTS || ended.is_err() {
+                Boot::Failed(machine, error) => {
+                    failed += 1;
+                    if failed == BOOTS {
                         return Err(error);
                     }
                     warn!("{}; trying another one", error.render());
@@ -141,6 +150,44 @@ impl<C: Compute> Job<'_, C> {
                 }
             }
         }
+    }
+
+    /// A spot machine, if there is one at once and it comes up.
+    pub(super) async fn spot_now(&self) -> Result<Reached<C>> {
+        if self.is_too_dear() {
+            return Err(self.too_dear());
+        }
+        match self.boot(&Order { spot_now: true, ..self.order.clone() }).await? {
+            Boot::Up(reached) => Ok(reached),
+            Boot::Taken(machine, why) => {
+                Err(Error::new(format!("the machine {} was taken away: {why}", machine.id)))
+            }
+            Boot::Failed(_, error) => Err(error),
+        }
+    }
+
+    /// Launches a machine, and waits until it is up.
+    async fn boot(&self, order: &Order) -> Result<Boot<C>> {
+        let start = Instant::now();
+        let machine = self.compute.launch(order).await.map_err(|error| error.kind(Kind::Machine))?;
+        self.open_account(&machine);
+        let error = match self.compute.connect(&machine, order).await {
+            Ok(link) => {
+                info!("machine ready: {} ({:.1} s)", machine.description, start.elapsed().as_secs_f64());
+                return Ok(Boot::Up(Reached { machine, agent: Agent::new(link, &self.owner) }));
+            }
+            Err(error) => error,
+        };
+        if let Ok(Sight::Reclaimed(why) | Sight::Leaving(why)) = self.compute.look(&machine).await {
+            // It is its provider's to end: what that takes within the hour is free.
+            self.bill().close(&machine, true);
+            return Ok(Boot::Taken(machine, why));
+        }
+        let ended = self.end(&machine).await;
+        let error = Error::new(format!("the machine {} did not come up", machine.id))
+            .source(error)
+            .kind(Kind::Machine);
+        if ended.is_err() { Err(error) } else { Ok(Boot::Failed(machine, error)) }
     }
 
     fn open_account(&self, machine: &Machine) {
@@ -222,58 +269,5 @@ impl<C: Compute> Job<'_, C> {
             debug!("the machine does not end itself at once: {}", chain(&Error::from(error)));
         }
         finished
-    }
-}
-
-type Asking<'a, C> = Pin<Box<dyn Future<Output = Result<Reached<C>>> + 'a>>;
-
-/// The next machine, asked for as soon as the present one is about to be taken away.
-pub(super) struct Successor<'a, C: Compute> {
-    asking: Option<Asking<'a, C>>,
-    had: Option<Result<Reached<C>>>,
-}
-
-impl<'a, C: Compute> Successor<'a, C> {
-    pub(super) fn none() -> Self {
-        Self { asking: None, had: None }
-    }
-
-    /// Waits for the notice, then gets the machine. Never returns; what is reached so far is kept when it is dropped.
-    pub(super) async fn drive(
-        &mut self,
-        mut notice: watch::Receiver<Option<Notice>>,
-        ask: impl FnOnce(&Notice) -> Option<Asking<'a, C>>,
-    ) -> Infallible {
-        if let Ok(notice) = notice.wait_for(Option::is_some).await
-            && let Some(notice) = notice.as_ref()
-        {
-            self.asking = ask(notice);
-        }
-        if let Some(asking) = &mut self.asking {
-            self.had = Some(asking.await);
-            self.asking = None;
-        }
-        let Some(Ok(next)) = &self.had else { std::future::pending().await };
-        // It waits for the present one's end, which may take longer than its grace without a word.
-        loop {
-            if let Err(error) = next.agent.ask(Wish::Beat).await {
-                debug!("the next machine does not answer: {}", chain(&Error::from(error)));
-            }
-            tokio::time::sleep(BEAT).await;
-        }
-    }
-
-    /// The machine, if it is there already.
-    pub(super) fn had(self) -> Option<Reached<C>> {
-        self.had?.ok()
-    }
-
-    /// The machine, once it is there; none if it was never asked for.
-    pub(super) async fn arrive(self) -> Option<Result<Reached<C>>> {
-        match (self.had, self.asking) {
-            (Some(had), _) => Some(had),
-            (None, Some(asking)) => Some(asking.await),
-            (None, None) => None,
-        }
     }
 }

@@ -3,6 +3,8 @@
 mod bill;
 mod heart;
 mod machines;
+mod restarts;
+mod successor;
 mod turn;
 
 pub(super) use bill::Cost;
@@ -16,9 +18,10 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::link::Agent;
 use crate::log::count;
 use bill::Bill;
-use machines::Successor;
+use restarts::Restarts;
 use std::cell::{Cell, RefCell, RefMut};
 use std::time::Duration;
+use successor::Successor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -29,6 +32,8 @@ pub(super) trait Work<C: Compute> {
 
     /// What it is to be stopped before it is done.
     const STOPPED: &'static str;
+    /// What ends a row of restarts, in words; nothing for work that is always done again from its beginning.
+    const PROGRESS: &'static str;
     /// What to do about lost machines, after the advice to raise `MAX_RESTARTS`.
     const ADVICE: &'static str;
 
@@ -52,6 +57,9 @@ pub(super) trait Work<C: Compute> {
     /// Says what of the work was lost with a machine. `cost` is the run's until now, if it is known.
     fn lose(&self, cost: Option<Cost>);
 
+    /// How far the work is: another number whenever there is something newer from which the next machine can go on.
+    fn progress(&self) -> u64;
+
     /// What of `MAX_RUNTIME` the work has left: lost machines count.
     fn time_left(&self) -> Duration;
 
@@ -67,7 +75,10 @@ pub(super) struct Job<'a, C> {
     pub(super) owner: String,
     /// The machines that carry the run's name already.
     pub(super) found: Vec<Machine>,
+    /// In a row, without progress of the work.
     pub(super) max_restarts: u32,
+    /// Whether a machine on demand is left for a spot one when there is one again. For work that saves what it has done.
+    pub(super) returns_to_spot: bool,
     /// In dollars.
     pub(super) max_cost: Option<f64>,
     /// When Pipelines kills the step, if that is known and ends the work.
@@ -80,6 +91,7 @@ pub(super) struct Job<'a, C> {
 #[derive(Default)]
 pub(super) struct State {
     bill: RefCell<Bill>,
+    restarts: Restarts,
     /// The run's machine is another process's: nothing of it is ours to end.
     theirs: Cell<bool>,
     /// The step is nearly over, and the work was told to end.
@@ -107,7 +119,6 @@ impl<C: Compute> Job<'_, C> {
     /// Does the work, replacing lost machines. No machine is left, whatever the result, unless the work hands it over;
     /// after a success, what they shared is left to [`Self::clean`].
     pub(super) async fn run<W: Work<C>>(&self, work: &W) -> Result<Finished<W::Done>> {
-        let mut restarts = 0;
         let mut taken = self.found.clone();
         let mut next = self.unless_stopped::<W>(self.obtain(work)).await;
         loop {
@@ -123,19 +134,19 @@ impl<C: Compute> Job<'_, C> {
                 taken.push(reached.machine.clone());
             }
             let mut successor = Successor::none();
-            let turn = Box::pin(self.turn(work, &reached, &mut successor, restarts)).await;
+            let turn = Box::pin(self.turn(work, &reached, &mut successor)).await;
             let Reached { machine, agent } = reached;
             let (why, interrupted) = match turn {
                 Turn::Done(done) => {
                     drop(successor);
                     let leftover = self.finish_with(Some(&agent), &taken).await;
-                    return Ok(self.finished(done, machine, restarts, leftover));
+                    return Ok(self.finished(done, machine, leftover));
                 }
                 Turn::HandedOver(done) => {
                     drop(successor);
                     taken.retain(|other| other.id != machine.id);
                     let leftover = self.hand_over(&machine, &taken).await;
-                    return Ok(self.finished(done, machine, restarts, leftover));
+                    return Ok(self.finished(done, machine, leftover));
                 }
                 Turn::Taken(why) => {
                     // The other pipe does not know of the machine that was asked for ahead of time.
@@ -157,36 +168,54 @@ impl<C: Compute> Job<'_, C> {
                 Turn::Interrupted(why) => (Error::new(why), true),
                 Turn::Lost(why) => (why, false),
             };
-            warn!("the machine was {}: {}", if interrupted { "interrupted" } else { "lost" }, chain(&why));
-            if interrupted {
-                self.bill().close(&machine, true);
-            }
-            work.lose(self.bill().cost());
-            if let Err(error) = self.may_go_on(work, restarts, why) {
+            let moves = interrupted && successor.is_cheaper();
+            // One on demand is never taken away at its provider's own cost: it is ended as any other that is done with.
+            let free = interrupted && machine.spot;
+            self.tell_of_the_loss(work, &machine, &why, (interrupted, moves));
+            let goes_on = if moves { self.has_room(work, why) } else { self.may_go_on(work, why) };
+            if let Err(error) = goes_on {
                 drop(successor);
                 self.give_up(&taken, None).await;
                 return Err(work.rescue(error));
             }
-            restarts += 1;
-            info!("starting again on another one (restart {restarts} of at most {})", self.max_restarts);
-            next = self.unless_stopped::<W>(self.replace(&machine, interrupted, successor)).await;
+            next = self.unless_stopped::<W>(self.replace(&machine, free, successor)).await;
         }
     }
 
-    fn finished<T>(&self, done: T, machine: Machine, restarts: u32, leftover: Result<()>) -> Finished<T> {
+    /// Says that a machine is lost, or left for a cheaper one, and what of the work with it.
+    fn tell_of_the_loss<W: Work<C>>(
+        &self,
+        work: &W,
+        machine: &Machine,
+        why: &Error,
+        (interrupted, moves): (bool, bool),
+    ) {
+        if moves {
+            info!("the work moves to the spot machine: {}", chain(why));
+        } else {
+            warn!("the machine was {}: {}", if interrupted { "interrupted" } else { "lost" }, chain(why));
+        }
+        if interrupted && machine.spot {
+            self.bill().close(machine, true);
+        }
+        work.lose(self.bill().cost());
+    }
+
+    fn finished<T>(&self, done: T, machine: Machine, leftover: Result<()>) -> Finished<T> {
         let leftover = leftover.inspect_err(|error| error!("{}", error.render())).err();
+        let restarts = self.state.restarts.total();
         Finished { done, machine, restarts, cost: self.bill().cost(), leftover }
     }
 
-    /// The next machine. The lost one is ended meanwhile, unless its provider is about to do that, at its own cost.
+    /// The next machine. The lost one is ended meanwhile, unless it is `free`: its provider is about to do that, at its own cost.
     async fn replace(
         &self,
         machine: &Machine,
-        interrupted: bool,
+        free: bool,
         successor: Successor<'_, C>,
     ) -> Result<Reached<C>> {
         let end = async {
-            if !interrupted && let Err(error) = self.end(machine).await {
+            if !free && let Err(error) = self.end(machine).await {
                 warn!("{}", error.render());
             }
         };
@@ -230,13 +259,30 @@ impl<C: Compute> Job<'_, C> {
         deadline.error()
     }
 
-    fn may_go_on<W: Work<C>>(&self, work: &W, restarts: u32, why: Error) -> Result<()> {
-        if restarts == self.max_restarts {
-            return Err(Error::new(format!("the machine was lost, after {}", count(restarts, "restart")))
-                .source(why)
-                .kind(Kind::Machine)
-                .hint(format!("raise MAX_RESTARTS{}", W::ADVICE)));
+    /// Whether the work may be restarted after the loss of a machine, as far as its progress until now tells.
+    pub(super) fn may_restart<W: Work<C>>(&self, work: &W) -> bool {
+        self.state.restarts.may_follow(self.max_restarts, work.progress())
+            && self.reached_limit(work.transfer()).is_none()
+    }
+
+    /// Counts a restart, if there may be another one.
+    fn may_go_on<W: Work<C>>(&self, work: &W, why: Error) -> Result<()> {
+        let (restarts, most) = (&self.state.restarts, self.max_restarts);
+        if !restarts.may_follow(most, work.progress()) {
+            let times = count(restarts.in_a_row(), "restart");
+            let what = format!("the machine was lost, after {times}{}", W::PROGRESS);
+            let hint = format!("raise MAX_RESTARTS{}", W::ADVICE);
+            return Err(Error::new(what).source(why).kind(Kind::Machine).hint(hint));
         }
+        self.has_room(work, why)?;
+        restarts.count();
+        let row = format!("{} of at most {most}{}", restarts.in_a_row(), W::PROGRESS);
+        info!("starting again on another one (restart {}; {row})", restarts.total());
+        Ok(())
+    }
+
+    /// Whether the limits of the whole run leave anything for another machine.
+    fn has_room<W: Work<C>>(&self, work: &W, why: Error) -> Result<()> {
         if work.time_left() < Duration::from_secs(1) {
             return Err(Error::new("the machine was lost, and MAX_RUNTIME is used up")
                 .source(why)

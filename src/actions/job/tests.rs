@@ -1,6 +1,7 @@
 //! Runs over machines that are no more than their answers.
 
 mod fake;
+mod policy;
 
 use super::*;
 use crate::actions::train::{Checkpoints, Trained, Training};
@@ -18,12 +19,20 @@ struct Scene {
     max_restarts: u32,
     max_cost: Option<f64>,
     max_time: Option<Duration>,
+    returns_to_spot: bool,
 }
 
 impl Scene {
     fn new(fates: &[Fate], failing: &[&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, fake: Fake::new(fates, failing), max_restarts: 3, max_cost: None, max_time: None }
+        Self {
+            folder,
+            fake: Fake::new(fates, failing),
+            max_restarts: 3,
+            max_cost: None,
+            max_time: None,
+            returns_to_spot: false,
+        }
     }
 
     async fn run(&self, harvest: impl AsyncFn() -> Result<()>) -> Result<Finished<Trained>> {
@@ -53,10 +62,17 @@ impl Scene {
         };
         let job = Job {
             compute: &self.fake,
-            order: Order { run, orphan_grace: Duration::from_mins(10), max_runtime, avoid: Vec::new() },
+            order: Order {
+                run,
+                orphan_grace: Duration::from_mins(10),
+                max_runtime,
+                avoid: Vec::new(),
+                spot_now: false,
+            },
             owner: owner(),
             found: self.fake.find(&RunId::new(&[])).await.unwrap(),
             max_restarts: self.max_restarts,
+            returns_to_spot: self.returns_to_spot,
             max_cost: self.max_cost,
             deadline: self.max_time.map(|max_time| Deadline::new(max_time, Duration::ZERO)),
             shutdown: &CancellationToken::new(),
@@ -82,6 +98,7 @@ fn order() -> Order {
         orphan_grace: Duration::from_mins(1),
         max_runtime: Duration::from_mins(1),
         avoid: Vec::new(),
+        spot_now: false,
     }
 }
 
@@ -94,6 +111,7 @@ impl Work<Fake> for Stays {
     type Done = ();
 
     const STOPPED: &'static str = "stopped";
+    const PROGRESS: &'static str = "";
     const ADVICE: &'static str = "";
 
     fn fingerprint(&self) -> &'static str {
@@ -114,6 +132,10 @@ impl Work<Fake> for Stays {
 
     fn lose(&self, _: Option<Cost>) {}
 
+    fn progress(&self) -> u64 {
+        0
+    }
+
     fn time_left(&self) -> Duration {
         Duration::MAX
     }
@@ -130,6 +152,7 @@ async fn stays(fake: &Fake, spares: bool) -> Result<Finished<()>> {
         owner: owner(),
         found: fake.find(&RunId::new(&[])).await.unwrap(),
         max_restarts: 0,
+        returns_to_spot: false,
         max_cost: None,
         deadline: None,
         shutdown: &CancellationToken::new(),
@@ -300,19 +323,19 @@ async fn a_machine_that_does_not_boot_is_ended_and_replaced_once() {
 
 #[tokio::test(start_paused = true)]
 async fn restarts_end_with_the_checkpoint_in_the_clone() {
-    let mut scene = Scene::new(&[Fate::IsTaken, Fate::IsTaken], &[]);
-    scene.max_restarts = 1;
+    let mut scene = Scene::new(&[Fate::IsTaken, Fate::Trains], &[]);
+    scene.max_restarts = 0;
     let error = scene.train().await.err().unwrap();
     assert_eq!(
         error.render(),
-        "the machine was lost, after 1 restart: no spot capacity, after 30s of training\n\
+        "the machine was lost, after 0 restarts in a row without a newer checkpoint: no spot capacity, after 30s of training\n\
          Still there: the newest checkpoint (1 file), in the clone; the step's artifacts can keep it for the next run\n\
          Next: raise MAX_RESTARTS, or set CHECKPOINTS so that a restart goes on where it was"
     );
     assert_eq!(std::fs::read(scene.folder.path().join("clone/epoch")).unwrap(), b"7");
     assert_eq!(
         scene.fake.world.lock().unwrap().servers.len(),
-        2,
+        1,
         "no machine is asked for that may not be used"
     );
 }

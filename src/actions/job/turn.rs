@@ -1,7 +1,8 @@
 //! One machine's part in the run: the work on it, raced against the machine's loss and the order to stop.
 
 use super::heart::{Heart, Loss};
-use super::machines::{Reached, Successor};
+use super::machines::Reached;
+use super::successor::Successor;
 use super::{Job, Work, stopped};
 use crate::agent::protocol::{Notice, Status, Wish};
 use crate::clock::stated_instant;
@@ -50,33 +51,39 @@ impl<T> From<Loss> for Turn<T> {
 }
 
 impl<'a, C: Compute> Job<'a, C> {
-    /// One machine's part. When the machine is about to be taken away, `successor` gets the next one meanwhile.
+    /// One machine's part. When the machine is about to be taken away, or costs more than another one that there is now,
+    /// `successor` gets the next one meanwhile.
     pub(super) async fn turn<'s, W: Work<C>>(
         &'s self,
         work: &W,
         reached: &Reached<C>,
         successor: &mut Successor<'s, C>,
-        restarts: u32,
     ) -> Turn<W::Done>
     where
         'a: 's,
     {
         let Reached { machine, agent } = reached;
         let (notice, noticed) = watch::channel(None);
-        let heart =
-            Heart { compute: self.compute, machine, agent, grace: self.order.orphan_grace, work, notice };
+        let (kept, newly_kept) = watch::channel(0);
+        let grace = self.order.orphan_grace;
+        let heart = Heart { compute: self.compute, machine, agent, grace, work, notice, kept };
         let ask = |notice: &Notice| {
             tell(notice);
             // A limit of the run is told as a notice, too.
-            let pool = machine.pool.clone().filter(|_| {
-                machine.spot && restarts < self.max_restarts && self.reached_limit(work.transfer()).is_none()
-            })?;
+            let pool = machine.pool.clone().filter(|_| machine.spot && self.may_restart(work))?;
             info!("asking for the next machine");
             Some(Box::pin(self.fresh(vec![pool])) as _)
         };
+        let succeed = async {
+            if self.returns_to_spot && !machine.spot {
+                successor.go_back_to_spot(newly_kept, agent, || Box::pin(self.spot_now())).await
+            } else {
+                successor.follow_notice(noticed, ask).await
+            }
+        };
         tokio::select! {
             loss = heart.beat() => loss.into(),
-            never = successor.drive(noticed.clone(), ask) => match never {},
+            never = succeed => match never {},
             error = self.mind_the_limits(work, agent) => Turn::Failed(error),
             done = work.part(self, reached) => match done {
                 Ok(turn) => turn,

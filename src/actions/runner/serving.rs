@@ -56,6 +56,7 @@ impl<C: Compute> Work<C> for Serving<'_> {
     type Done = Served;
 
     const STOPPED: &'static str = "stopped while a machine was rented as a runner, or a pipeline ran on it";
+    const PROGRESS: &'static str = "";
     const ADVICE: &'static str = "";
 
     fn fingerprint(&self) -> &str {
@@ -150,6 +151,10 @@ impl<C: Compute> Work<C> for Serving<'_> {
         let cost = cost.map_or_else(String::new, |cost| format!(" (so far {})", cost.in_words()));
         let what = self.child.as_ref().map(|child| format!("pipeline {}", child.name()));
         warn!("the {} begins again{cost}", what.unwrap_or_else(|| "runner".to_owned()));
+    }
+
+    fn progress(&self) -> u64 {
+        0
     }
 
     fn time_left(&self) -> Duration {

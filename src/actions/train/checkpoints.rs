@@ -75,6 +75,11 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// The number of the newest checkpoint that arrived whole: it grows with each, whichever machine it is of.
+    pub(super) fn newest_number(&self) -> u64 {
+        self.numbers().max().unwrap_or(0)
+    }
+
     /// The folder of the newest checkpoint that arrived whole.
     pub(super) fn newest(&self) -> Option<PathBuf> {
         self.numbers().max().map(|number| self.folder.join(number.to_string()))

@@ -19,7 +19,7 @@ use crate::agent::protocol::{How, Spec};
 use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::local::Local;
 use crate::compute::{Compute, Order};
-use crate::config::aws::Aws;
+use crate::config::aws::{Aws, Purchase};
 use crate::config::{Cloud, Config, Train};
 use crate::dvc::{Keeper, Kept};
 use crate::error::{Error, Kind, Result};
@@ -141,9 +141,11 @@ impl Run<'_> {
                 orphan_grace: train.orphan_grace,
                 max_runtime: train.max_runtime,
                 avoid: Vec::new(),
+                spot_now: false,
             },
             owner: job::owner(),
             max_restarts: train.max_restarts,
+            returns_to_spot: returns_to_spot(train),
             max_cost,
             deadline,
             shutdown,
@@ -175,6 +177,12 @@ impl Run<'_> {
         // The outputs are safe; that a machine may still cost money is then the more important news.
         finished.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
     }
+}
+
+/// Whether a machine on demand is only a stopgap: without checkpoints, leaving it would cost more than it saves.
+fn returns_to_spot(train: &Train) -> bool {
+    let stopgap = matches!(&train.cloud, Cloud::Aws(aws) if aws.purchase == Purchase::SpotThenOnDemand);
+    stopgap && !train.checkpoints.is_empty()
 }
 
 async fn published(

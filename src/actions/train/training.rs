@@ -51,6 +51,7 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
     type Done = Trained;
 
     const STOPPED: &'static str = "stopped before the training's outputs were safe";
+    const PROGRESS: &'static str = " in a row without a newer checkpoint";
     const ADVICE: &'static str = ", or set CHECKPOINTS so that a restart goes on where it was";
 
     fn fingerprint(&self) -> &str {
@@ -105,6 +106,10 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
         } else {
             info!("the newest checkpoint is {} old: so much has to be trained again", in_words(again));
         }
+    }
+
+    fn progress(&self) -> u64 {
+        self.checkpoints.newest_number()
     }
 
     fn time_left(&self) -> Duration {

@@ -14,7 +14,7 @@ const MOST_REQUIREMENTS: usize = 4;
 
 /// How one attempt pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Spot,
     OnDemand,
 }
@@ -30,7 +30,7 @@ impl fmt::Display for Mode {
 
 /// Which pools, of those where machines of this run were taken away or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(crate) enum Pass {
     Fresh,
     Lost,
 }
@@ -43,17 +43,18 @@ pub(super) struct Place {
     pub(super) types: Vec<String>,
 }
 
-/// The attempts of one round, in their order. The pools that were lost come last: what is taken once is soon taken again.
+/// The attempts of one round, in their order. The pools of spot that were lost come after the others, as what is taken
+/// once is soon taken again, but before on demand: they cost a third of it, and what is taken within the hour is free.
 pub(super) fn attempts(purchase: Purchase, regions: usize) -> Vec<(Pass, Mode, usize)> {
-    let modes: &[Mode] = match purchase {
-        Purchase::Spot => &[Mode::Spot],
-        Purchase::SpotThenOnDemand => &[Mode::Spot, Mode::OnDemand],
-        Purchase::OnDemand => &[Mode::OnDemand],
+    let ways: &[(Pass, Mode)] = match purchase {
+        Purchase::Spot => &[(Pass::Fresh, Mode::Spot), (Pass::Lost, Mode::Spot)],
+        Purchase::SpotThenOnDemand => {
+            &[(Pass::Fresh, Mode::Spot), (Pass::Lost, Mode::Spot), (Pass::Fresh, Mode::OnDemand)]
+        }
+        Purchase::OnDemand => &[(Pass::Fresh, Mode::OnDemand)],
     };
-    let each = |pass, mode| (0..regions).map(move |region| (pass, mode, region));
-    let fresh = modes.iter().flat_map(|&mode| each(Pass::Fresh, mode));
-    let lost = modes.iter().filter(|mode| **mode == Mode::Spot).flat_map(|&mode| each(Pass::Lost, mode));
-    fresh.chain(lost).collect()
+    let each = |&(pass, mode): &(Pass, Mode)| (0..regions).map(move |region| (pass, mode, region));
+    ways.iter().flat_map(each).collect()
 }
 
 /// What an attempt asks for, without the families whose quota is used up. Empty where nothing is left to ask for.

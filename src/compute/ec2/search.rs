@@ -1,25 +1,23 @@
-//! The search for a machine: every way to pay, every region and every pool, until there is one or the time is over.
+//! The search for a machine at EC2: what each attempt of its rounds asks for, and what the answers mean.
 
 use super::failure::{Class, Failure, SPOT_QUOTA};
 use super::fleet::{Answer, Refusal, Request};
 use super::machines::Seen;
 use super::plan::{Plan, RegionPlan};
-use super::pools::{Family, Mode, Pass, Place, attempts, batches, family, places};
+use super::pools::{Family, Mode, Pass, Place, batches, family, places};
 use super::refusals::Refusals;
+use super::rounds::{Market, NoMachine, Rounds};
 use super::tags::{HOST_KEY, RUN, USER};
 use super::{Ec2, machines};
 use crate::compute::{Machine, Order};
+use crate::config::aws::Purchase;
 use crate::error::{Error, Result};
-use crate::log::progress::in_words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-/// The wait after a round in which nothing was to be had; doubled for each further one. Capacity comes back in minutes.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
-const LONGEST_WAIT: Duration = Duration::from_mins(2);
 /// How often something that was just made may be unknown to the next call.
 const GONE: u32 = 3;
 const GONE_WAIT: Duration = Duration::from_secs(3);
@@ -74,53 +72,30 @@ impl Ec2 {
 impl Search<'_> {
     async fn run(&mut self) -> Result<Machine> {
         let start = Instant::now();
-        let mut wait = FIRST_WAIT;
-        loop {
-            if let Some(machine) = self.round().await {
-                return Ok(machine);
-            }
-            if !self.asked {
-                // Waiting is of no use. Where nothing but one reason stands in the way, it has the better advice.
-                let told = self.refusals.error(start.elapsed());
-                return Err(self
-                    .hopeless
-                    .pop_first()
-                    .filter(|_| self.shut.is_empty())
-                    .map_or(told, |(_, why)| why));
-            }
-            let left = self.ec2.aws.capacity_wait.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                return Err(self.refusals.error(start.elapsed()));
-            }
-            let pause = wait.mul_f64(0.75 + fastrand::f64() / 2.0).min(left);
-            info!("asking again in {}, for {} more", in_words(pause), in_words(left));
-            sleep(pause).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
-        }
-    }
-
-    async fn round(&mut self) -> Option<Machine> {
-        self.full.clone_from(&self.shut);
-        self.asked = false;
-        for (pass, mode, region) in attempts(self.ec2.aws.purchase, self.plan.regions.len()) {
-            loop {
-                match self.attempt(pass, mode, region).await {
-                    Ok(Found::Machine(machine)) => return Some(machine),
-                    Ok(Found::TryOthers) => {}
-                    Ok(Found::Nothing) => break,
-                    // Another region, or another way to pay, may do all the same.
-                    Err(failure) => {
-                        self.hopeless.insert((region, mode), failure.into());
-                        break;
-                    }
-                }
-            }
-        }
-        None
+        let (aws, regions) = (&self.ec2.aws, self.plan.regions.len());
+        let rounds = if self.order.spot_now {
+            let (purchase, wait) = (Purchase::Spot, Duration::ZERO);
+            Rounds { purchase, regions, spot_wait: wait, capacity_wait: wait }
+        } else {
+            let (spot_wait, capacity_wait) = (aws.spot_wait, aws.capacity_wait);
+            Rounds { purchase: aws.purchase, regions, spot_wait, capacity_wait }
+        };
+        let ended = match rounds.run(self).await {
+            Ok(machine) => return Ok(machine),
+            Err(ended) => ended,
+        };
+        let told = self.refusals.error(start.elapsed());
+        // Where nothing but one reason stands in the way, it has the better advice.
+        let best = if ended == NoMachine::Hopeless && self.shut.is_empty() {
+            self.hopeless.pop_first().map(|(_, why)| why)
+        } else {
+            None
+        };
+        Err(best.unwrap_or(told))
     }
 
     /// One attempt. It fails where nothing will be had of a region by this way to pay, however often it is asked.
-    async fn attempt(&mut self, pass: Pass, mode: Mode, index: usize) -> Result<Found, Failure> {
+    async fn try_once(&mut self, pass: Pass, mode: Mode, index: usize) -> Result<Found, Failure> {
         let plan = &self.plan.regions[index];
         let full = self.full.iter().filter(|(region, ..)| *region == index);
         let full = full.map(|(_, mode, family)| (*mode, *family)).collect();
@@ -200,7 +175,7 @@ impl Search<'_> {
         let too_small = self.too_small(index, request, &refused).await;
         self.shut.extend(too_small);
         for line in self.refusals.add(region, mode, &refused) {
-            warn!("{line}");
+            self.tell(&line);
         }
         match verdict(&refused) {
             Some(Class::Gone) if self.gone < GONE => {
@@ -250,7 +225,7 @@ impl Search<'_> {
     /// No answer came, so nobody knows whether there is a machine: it is looked for by its tags.
     async fn unknown(&mut self, plan: &RegionPlan, mode: Mode, failure: Failure) -> Result<Found, Failure> {
         for line in self.refusals.add(&plan.region, mode, &[Refusal { pool: None, failure }]) {
-            warn!("{line}");
+            self.tell(&line);
         }
         Ok(self.adopt(&plan.region).await?.map_or(Found::Nothing, Found::Machine))
     }
@@ -266,6 +241,15 @@ impl Search<'_> {
         Ok(seen.as_ref().map(Ec2::machine))
     }
 
+    /// Tells of a refusal. A look for spot in passing is made again and again, and mostly in vain.
+    fn tell(&self, refusal: &str) {
+        if self.order.spot_now {
+            debug!("{refusal}");
+        } else {
+            warn!("{refusal}");
+        }
+    }
+
     async fn with_leftovers(&self, error: Error) -> Error {
         let (run, made) = (&self.order.run, self.ec2.made.lock().await);
         made.unanswered.iter().fold(error, |error, region| {
@@ -274,6 +258,34 @@ impl Search<'_> {
                  aws ec2 describe-instances --region {region} --filters Name=tag:{RUN},Values={run}"
             ))
         })
+    }
+}
+
+impl Market for Search<'_> {
+    type Machine = Machine;
+
+    fn begin_round(&mut self) {
+        self.full.clone_from(&self.shut);
+        self.asked = false;
+    }
+
+    fn has_asked(&self) -> bool {
+        self.asked
+    }
+
+    async fn attempt(&mut self, pass: Pass, mode: Mode, region: usize) -> Option<Machine> {
+        loop {
+            match self.try_once(pass, mode, region).await {
+                Ok(Found::Machine(machine)) => return Some(machine),
+                Ok(Found::TryOthers) => {}
+                Ok(Found::Nothing) => return None,
+                // Another region, or another way to pay, may do all the same.
+                Err(failure) => {
+                    self.hopeless.insert((region, mode), failure.into());
+                    return None;
+                }
+            }
+        }
     }
 }
 

@@ -24,6 +24,7 @@ impl Reader {
             max_price: self.money("MAX_PRICE"),
             max_cost: self.money("MAX_COST"),
             capacity_wait: self.duration("CAPACITY_WAIT"),
+            spot_wait: self.duration("SPOT_WAIT"),
             image: self.some("IMAGE"),
             disk_size: self.some_count("DISK_SIZE"),
             disk_type: self.text("DISK_TYPE"),
@@ -123,6 +124,12 @@ impl Reader {
             self.problems.add(
                 "MAX_PRICE",
                 "is given together with PURCHASE 'on-demand', whose price is fixed; leave it out, or limit the whole by MAX_COST",
+            );
+        }
+        if self.purchase() != Purchase::SpotThenOnDemand && self.chosen("SPOT_WAIT") {
+            self.problems.add(
+                "SPOT_WAIT",
+                "is given without PURCHASE 'spot-then-on-demand', the only one that it is for; for the whole search there is CAPACITY_WAIT",
             );
         }
         if !self.missing("SECURITY_GROUP") && !self.missing("SSH_CIDR") {

@@ -66,7 +66,7 @@ pub(super) const TABLE: &[Variable] = &[
         "PURCHASE",
         Choice(&["spot", "spot-then-on-demand", "on-demand"]),
         Default("spot"),
-        "How to pay: `spot` is cheap and can be taken away; `spot-then-on-demand` is on demand where no spot can be had.",
+        "How to pay: `spot` is cheap and can be taken away; `spot-then-on-demand` is on demand where no spot was to be had for `SPOT_WAIT`, and with `CHECKPOINTS` goes back to spot when there is some.",
     ),
     aws(
         "MAX_PRICE",
@@ -83,8 +83,14 @@ pub(super) const TABLE: &[Variable] = &[
     aws(
         "CAPACITY_WAIT",
         Duration(Time::ZERO, Time::from_secs(24 * HOUR)),
-        Default("15m"),
-        "How long to look for capacity; `0s` asks everywhere once.",
+        Default("6h"),
+        "How long to look for capacity, each time that a machine is needed; `0s` asks everywhere once. The step's build minutes are counted meanwhile.",
+    ),
+    aws(
+        "SPOT_WAIT",
+        Duration(Time::ZERO, Time::from_secs(24 * HOUR)),
+        Default("30m"),
+        "With `PURCHASE: spot-then-on-demand`: how long to look for spot alone, before on demand will do.",
     ),
     aws(
         "IMAGE",

@@ -79,9 +79,9 @@ pub(super) const TABLE: &[Variable] = &[
     variable(
         "MAX_RESTARTS",
         Count(0, 100),
-        Default("3"),
+        Default("10"),
         RENT,
-        "How often the training, or `RUN_PIPELINE`, is started again when its machine is lost.",
+        "How often in a row the training is started again when its machine is lost, without a newer checkpoint in between; `0` is never. For `RUN_PIPELINE`: how often in all.",
     ),
     variable(
         "ORPHAN_GRACE",

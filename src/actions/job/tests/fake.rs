@@ -30,6 +30,12 @@ pub(super) enum Fate {
     IsReclaimed,
     /// Another pipe holds it.
     IsHeld,
+    /// Its provider takes it after 30 s of its boot.
+    IsTakenAtBoot,
+    /// It takes ten minutes to boot, and then nobody gets in.
+    BootsSlowly,
+    /// It is paid for on demand, takes a checkpoint every 100 s, and its training ends well after ten minutes.
+    OnDemand,
 }
 
 #[derive(Clone)]
@@ -109,7 +115,10 @@ impl Fake {
         }
         let (how, seconds) = match server.fate {
             Fate::IsTaken if age >= 30 => (Some(How::Interrupted), 30.0),
-            Fate::GoesOn | Fate::IsLeaving if server.leaving.is_some() => (Some(How::Interrupted), 60.0),
+            Fate::GoesOn | Fate::IsLeaving | Fate::OnDemand if server.leaving.is_some() => {
+                (Some(How::Interrupted), 60.0)
+            }
+            Fate::OnDemand if age >= 600 => (Some(How::Exited(0)), 600.0),
             Fate::Trains if age >= 60 => (Some(How::Exited(0)), 60.0),
             _ => (None, 0.0),
         };
@@ -121,7 +130,9 @@ impl Fake {
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 20;
         let noticed = server.fate == Fate::IsTaken && age >= 10;
         let notice = noticed.then(|| Notice { why: "no spot capacity".to_owned(), at: Some(at) });
-        let checkpoint = (how == Some(How::Interrupted)).then_some(1);
+        let regular = if server.fate == Fate::OnDemand { age / 100 } else { 0 };
+        let newest = regular + u64::from(how == Some(How::Interrupted));
+        let checkpoint = (newest > 0).then_some(newest);
         Some(Reply::Status(Box::new(Status {
             state,
             fingerprint: None,
@@ -231,8 +242,13 @@ impl Compute for Fake {
         let mut world = self.world.lock().unwrap();
         let number = world.servers.len();
         let avoid: Vec<_> = order.avoid.iter().map(|pool| pool.instance_type.as_str()).collect();
-        world.done.push(format!("launch {number} not {avoid:?}"));
+        let which = if order.spot_now { "spot now".to_owned() } else { format!("not {avoid:?}") };
+        world.done.push(format!("launch {number} {which}"));
         // One machine at a time is all that the quota allows.
+        if order.spot_now && world.failing.first() == Some(&"spot now") {
+            world.failing.remove(0);
+            return Err(Error::new("no capacity"));
+        }
         if world.failing == ["quota"] && world.servers.iter().any(|server| !server.is_gone()) {
             return Err(Error::new("the quota is used up"));
         }
@@ -245,7 +261,7 @@ impl Compute for Fake {
             ended: false,
             idle_beats: 0,
         });
-        Ok(machine(number))
+        Ok(Machine { spot: fate != Fate::OnDemand, ..machine(number) })
     }
 
     async fn find(&self, _: &RunId) -> Result<Vec<Machine>> {
@@ -266,12 +282,21 @@ impl Compute for Fake {
     async fn connect(&self, machine: &Machine, _: &Order) -> Result<Self> {
         let link = Self { number: number(machine), ..self.clone() };
         let fate = link.world.lock().unwrap().servers[link.number].fate;
+        if fate == Fate::IsTakenAtBoot {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            return Err(Error::new("it is terminated"));
+        }
+        if fate == Fate::BootsSlowly {
+            tokio::time::sleep(Duration::from_mins(10)).await;
+            return Err(Error::new("no answer at its address"));
+        }
         if fate == Fate::NeverBoots { Err(Error::new("no answer at its address")) } else { Ok(link) }
     }
 
     async fn look(&self, machine: &Machine) -> Result<Sight> {
         let server = self.world.lock().unwrap().servers[number(machine)].clone();
         Ok(match server.fate {
+            Fate::IsTakenAtBoot => Sight::Reclaimed("no spot capacity".to_owned()),
             Fate::IsReclaimed if server.is_gone() => Sight::Reclaimed("no spot capacity".to_owned()),
             Fate::IsLeaving if server.started.is_some_and(|at| at.elapsed().as_secs() >= 10) => {
                 Sight::Leaving("no spot capacity".to_owned())

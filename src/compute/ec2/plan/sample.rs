@@ -12,6 +12,7 @@ pub(in crate::compute::ec2) fn aws() -> Aws {
         max_price: None,
         max_cost: None,
         capacity_wait: Duration::ZERO,
+        spot_wait: Duration::ZERO,
         image: None,
         disk_size: Some(50),
         disk_type: "gp3".to_owned(),

@@ -72,7 +72,7 @@ fn a_fleet_is_not_asked_for_more_than_it_takes() {
 }
 
 #[test]
-fn spot_goes_before_on_demand_and_lost_pools_after_both() {
+fn lost_pools_of_spot_come_after_fresh_ones_and_before_on_demand() {
     let words = |purchase| {
         let words = |(pass, mode, region)| format!("{pass:?} {mode} {region}");
         attempts(purchase, 2).into_iter().map(words).collect::<Vec<_>>()
@@ -82,10 +82,10 @@ fn spot_goes_before_on_demand_and_lost_pools_after_both() {
         [
             "Fresh spot 0",
             "Fresh spot 1",
-            "Fresh on demand 0",
-            "Fresh on demand 1",
             "Lost spot 0",
-            "Lost spot 1"
+            "Lost spot 1",
+            "Fresh on demand 0",
+            "Fresh on demand 1"
         ]
     );
     assert_eq!(words(Purchase::Spot), ["Fresh spot 0", "Fresh spot 1", "Lost spot 0", "Lost spot 1"]);

@@ -1,0 +1,116 @@
+//! The next machine, had while the present one still works.
+
+use super::heart::BEAT;
+use super::machines::Reached;
+use crate::agent::protocol::{Notice, Wish};
+use crate::compute::Compute;
+use crate::error::{Error, Result, chain};
+use crate::link::Agent;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::{debug, info};
+
+/// Between two looks for spot from a machine on demand. Each is a call to AWS, and checkpoints may come every second.
+const LOOK_FOR_SPOT: Duration = Duration::from_mins(2);
+
+pub(super) type Asking<'a, C> = Pin<Box<dyn Future<Output = Result<Reached<C>>> + 'a>>;
+
+/// The next machine, asked for as soon as the present one is about to be taken away, or is to be left for a cheaper one.
+pub(super) struct Successor<'a, C: Compute> {
+    asking: Option<Asking<'a, C>>,
+    had: Option<Result<Reached<C>>>,
+    /// The present machine was told to leave for this one, though nobody takes it away.
+    is_cheaper: bool,
+}
+
+impl<'a, C: Compute> Successor<'a, C> {
+    pub(super) fn none() -> Self {
+        Self { asking: None, had: None, is_cheaper: false }
+    }
+
+    /// Waits for the notice, then gets the machine. Never returns; what is reached so far is kept when it is dropped.
+    pub(super) async fn follow_notice(
+        &mut self,
+        mut notice: watch::Receiver<Option<Notice>>,
+        ask: impl FnOnce(&Notice) -> Option<Asking<'a, C>>,
+    ) -> Infallible {
+        if let Ok(notice) = notice.wait_for(Option::is_some).await
+            && let Some(notice) = notice.as_ref()
+        {
+            self.asking = ask(notice);
+        }
+        if let Some(asking) = &mut self.asking {
+            self.had = Some(asking.await);
+            self.asking = None;
+        }
+        let Some(Ok(next)) = &self.had else { std::future::pending().await };
+        loop {
+            beat(next).await;
+        }
+    }
+
+    /// Asks for a spot machine each time that a checkpoint has arrived, and has the `present` machine on demand leave for
+    /// it: what a training loses that does not heed SIGTERM is then no more than the new machine's boot. Never returns.
+    pub(super) async fn go_back_to_spot(
+        &mut self,
+        mut kept: watch::Receiver<u64>,
+        present: &Agent<C::Link>,
+        ask: impl Fn() -> Asking<'a, C>,
+    ) -> Infallible {
+        while self.had.is_none() {
+            if kept.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            match self.asking.insert(ask()).await {
+                Ok(next) => self.had = Some(Ok(next)),
+                Err(error) => {
+                    debug!("no spot machine now: {}", chain(&error));
+                    self.asking = None;
+                    tokio::time::sleep(LOOK_FOR_SPOT).await;
+                    kept.mark_unchanged();
+                }
+            }
+        }
+        self.asking = None;
+        let Some(Ok(next)) = &self.had else { std::future::pending().await };
+        info!("there is a spot machine: the training leaves the one on demand, with a last checkpoint");
+        self.is_cheaper = true;
+        let mut told = false;
+        loop {
+            if !told {
+                let notice = Notice { why: "spot machines are to be had again".to_owned(), at: None };
+                told = present.ask(Wish::Leave(notice)).await.is_ok();
+            }
+            beat(next).await;
+        }
+    }
+
+    /// Whether the present machine was left for a cheaper one.
+    pub(super) fn is_cheaper(&self) -> bool {
+        self.is_cheaper
+    }
+
+    /// The machine, if it is there already.
+    pub(super) fn had(self) -> Option<Reached<C>> {
+        self.had?.ok()
+    }
+
+    /// The machine, once it is there; none if it was never asked for.
+    pub(super) async fn arrive(self) -> Option<Result<Reached<C>>> {
+        match (self.had, self.asking) {
+            (Some(had), _) => Some(had),
+            (None, Some(asking)) => Some(asking.await),
+            (None, None) => None,
+        }
+    }
+}
+
+/// A sign of life to a machine that waits for the present one's end, which may take longer than its grace.
+async fn beat<C: Compute>(next: &Reached<C>) {
+    if let Err(error) = next.agent.ask(Wish::Beat).await {
+        debug!("the next machine does not answer: {}", chain(&Error::from(error)));
+    }
+    tokio::time::sleep(BEAT).await;
+}
