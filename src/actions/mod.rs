@@ -1,6 +1,7 @@
 //! One file an action: the story of a run, told in calls to the rooms below.
 
 mod announce;
+mod charges;
 mod job;
 mod kept;
 mod precheck;
@@ -10,6 +11,7 @@ mod push_remote;
 mod reporting;
 mod runner;
 mod step;
+mod step_kind;
 mod sweep;
 mod train;
 

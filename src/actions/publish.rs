@@ -41,6 +41,8 @@ pub(super) struct Training {
     pub(super) losses: Losses,
     /// In words, if all prices are known.
     pub(super) cost: Option<String>,
+    /// What is paid for beside machines, in a sentence.
+    pub(super) charges: Option<String>,
 }
 
 /// `ACTION: publish`: the outputs are in the clone already.

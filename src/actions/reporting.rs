@@ -117,6 +117,7 @@ pub(super) fn report(
         if training.restarts > 0 {
             report.notes.push(interruptions(training.restarts, training.losses));
         }
+        report.notes.extend(training.charges.clone());
     }
     report
 }

@@ -55,9 +55,14 @@ fn a_run_that_is_interrupted_twice_publishes_the_same_model() {
             .collect();
         assert!(zones.len() > 1, "a pool that was lost is tried last: {zones:?}");
         let report = step.scene.bitbucket.comments()[0].body.clone();
-        for words in
-            ["lost and replaced 2 times", "about $0.", "on demand: $0.", "% saved", "for disk and address"]
-        {
+        for words in [
+            "lost and replaced 2 times",
+            "about $0.",
+            "on demand: $0.",
+            "% saved",
+            "for disk and address",
+            "build minute",
+        ] {
             assert!(report.contains(words), "{words}:\n{report}");
         }
         step.scene.assert_nothing_left();
@@ -101,9 +106,15 @@ fn a_dry_run_shows_the_plan_and_makes_nothing() {
         let before = calls(lab, 0).await.len();
         let mut pipe = step.run().await;
         pipe.expect(0, "a dry run").await;
-        for words in
-            ["m5.large", "us-east-1a", "spot", "On demand $/h", "At most:", "DRY_RUN: nothing was rented"]
-        {
+        for words in [
+            "m5.large",
+            "us-east-1a",
+            "spot",
+            "On demand $/h",
+            "At most:",
+            "DRY_RUN: nothing was rented",
+            "Waiting for it takes build minutes: $0.60 an hour",
+        ] {
             assert!(pipe.text().contains(words), "{words}:\n{}", pipe.text());
         }
         lab.assert_nothing_left().await;

@@ -10,7 +10,7 @@ pub(super) use name::{name, run_of};
 pub(super) use visit::visit;
 
 use super::job::{self, Finished, Job};
-use super::{bitbucket, publish, run_id, step, unless_stopped};
+use super::{bitbucket, charges, publish, run_id, step, unless_stopped};
 use crate::agent::runner_log::{LONGEST_STEP, STARTUP};
 use crate::bitbucket::NewRunner;
 use crate::compute::ec2::{Ec2, Owner};
@@ -38,7 +38,11 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         unless_stopped(shutdown, "looking for AWS credentials", Ec2::new(runner.aws.clone(), owner)).await?;
     if runner.aws.dry_run {
         let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
-        crate::log::text(&plan.text(&runner.aws, runner.max_runtime));
+        let text = plan.text(&runner.aws, runner.max_runtime);
+        // A pipe that leaves its machine to later steps does not wait.
+        let waits = runner.run.is_some();
+        let beside = || plan.beside(&runner.aws, runner.max_runtime, charges::beside(config));
+        crate::log::text(&if waits { format!("{text}\n\n{}", beside()) } else { text });
         return Ok("DRY_RUN: nothing was rented".to_owned());
     }
     check_pipeline(config, runner)?;

@@ -8,6 +8,7 @@ use crate::transfer::{Asked, Place, everything};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -20,6 +21,8 @@ pub(in crate::actions) struct Checkpoints {
     kept: Mutex<Option<(String, u64)>>,
     /// When the newest was known to be complete on its machine.
     saved: Cell<Option<Instant>>,
+    /// Of all files that came, also of checkpoints that are not kept any more.
+    received_bytes: AtomicU64,
 }
 
 impl Checkpoints {
@@ -38,7 +41,8 @@ impl Checkpoints {
         let made = made.and_then(|()| own_folder(&folder)).and(removed);
         made.map_err(|error| error.kind(Kind::Machine).hint(hint))?;
         let patterns = patterns.to_vec();
-        Ok(Self { folder, patterns, kept: Mutex::default(), saved: Cell::default() })
+        let (kept, saved) = (Mutex::default(), Cell::default());
+        Ok(Self { folder, patterns, kept, saved, received_bytes: AtomicU64::new(0) })
     }
 
     /// Brings a checkpoint to this side, unless it is here. Tells whether it was brought.
@@ -66,6 +70,7 @@ impl Checkpoints {
         if arrived.entries.is_empty() {
             return Err(Error::new(format!("checkpoint {number} is empty")));
         }
+        self.received_bytes.fetch_add(arrived.bytes(), Ordering::Relaxed);
         // Numbers start again on every machine; those on this side only grow.
         let newest = self.numbers().max().unwrap_or(0);
         tokio::fs::rename(&partial, self.folder.join((newest + 1).to_string())).await.map_err(context)?;
@@ -73,6 +78,11 @@ impl Checkpoints {
             tokio::fs::remove_dir_all(self.folder.join(number.to_string())).await.ok();
         }
         Ok(())
+    }
+
+    /// How much came, before it was compressed for the way.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
     }
 
     /// The number of the newest checkpoint that arrived whole: it grows with each, whichever machine it is of.

@@ -13,7 +13,7 @@ pub(super) use training::{Trained, Training};
 use super::job::{self, Finished, Job, Work};
 use super::publish::{self, Made};
 use super::step::{self, Deadline};
-use super::{kept, precheck, run_id, unless_stopped};
+use super::{charges, kept, precheck, run_id, unless_stopped};
 use crate::agent::Wanted;
 use crate::agent::protocol::{How, Spec};
 use crate::compute::ec2::{Ec2, Owner};
@@ -55,7 +55,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         step::deadline(config, train.max_runtime, train.step_max_time).await?;
         let ec2 = ec2(config, aws, shutdown).await?;
         let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
-        crate::log::text(&plan.text(aws, train.max_runtime));
+        let beside = plan.beside(aws, train.max_runtime, charges::beside(config));
+        crate::log::text(&format!("{}\n\n{beside}", plan.text(aws, train.max_runtime)));
         return Ok("DRY_RUN: nothing was rented".to_owned());
     }
     // What the clone alone can tell comes before all that needs a network or a credential.
@@ -166,7 +167,10 @@ impl Run<'_> {
             Err(error)
         } else {
             let home = home.take();
-            let published = published(config, clone, seen, &finished, &home, (start, deadline));
+            let bytes = training.checkpoints.received_bytes() + home.header.bytes();
+            let is_rented = matches!(train.cloud, Cloud::Aws(_));
+            let charges = is_rented.then(|| charges::in_words(config, start.elapsed(), bytes)).flatten();
+            let published = published(config, clone, seen, &finished, &home, (start, deadline, charges));
             unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
         };
         // It costs nothing, and a later run's sweep finds it: no reason to fail.
@@ -191,7 +195,7 @@ async fn published(
     seen: Branches,
     finished: &Finished<Trained>,
     home: &Home,
-    (start, deadline): (Instant, Option<Deadline>),
+    (start, deadline, charges): (Instant, Option<Deadline>, Option<String>),
 ) -> Result<String> {
     let mut outputs = outputs(&home.header, config)?;
     publish::tell_ignored(config, clone, &outputs);
@@ -204,6 +208,7 @@ async fn published(
             restarts: finished.restarts,
             losses: finished.done.losses,
             cost: finished.cost.map(|cost| cost.in_words()),
+            charges,
         }),
         total: start.elapsed(),
         deadline,

@@ -10,9 +10,11 @@ mod print;
 mod problem;
 #[cfg(test)]
 pub(super) mod sample;
+mod waiting;
 
 pub(super) use instances::requirements;
 pub(super) use prices::{Bought, rate};
+pub use waiting::Beside;
 
 pub(super) use address::{local as local_address, public as public_address};
 
