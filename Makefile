@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo demo-aws test kills endings interruptions faults dvc publications hostile hostile-servers check docs image bench deps clean
+.PHONY: demo demo-aws test bill kills endings interruptions faults dvc publications hostile hostile-servers check docs image bench deps clean
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
@@ -28,6 +28,9 @@ interruptions: deps  ## spot interruptions at random times: TRAINSPOT_INTERRUPTI
 
 faults: deps  ## every kind of failure at every call that a run makes to AWS
 	TRAINSPOT_ALL_FAULTS=1 $(TRIALS) ec2::faults
+
+bill: deps  ## what a model costs on spot machines as they were in 2023, beside models of other tools; docs/bill.md explains the table
+	cargo test --locked --lib -- --nocapture --include-ignored bill_replay::
 
 dvc: deps  ## what we write beside what the real DVC writes, over DVC_TREES repositories, a fifth of them pushed; every fault at every call to a remote; forged answers of machines and of servers (TRAINSPOT_SEED)
 	DVC_TREES=$${DVC_TREES:-500} TRAINSPOT_ALL_FAULTS=1 $(TRIALS) dvc::

@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_hours(1);
 
 /// A notice, and what follows from it.
 #[derive(Debug)]
-pub(super) struct Leaving {
+pub(crate) struct Leaving {
     notice: Notice,
     /// When the training must have ended and be saved; none for at once.
     at: Option<Instant>,
@@ -30,7 +30,7 @@ pub(super) struct Leaving {
 
 impl Leaving {
     /// A notice that comes `now`, which is `time` on the wall.
-    pub(super) fn new(notice: Notice, now: Instant, time: SystemTime) -> Self {
+    pub(crate) fn new(notice: Notice, now: Instant, time: SystemTime) -> Self {
         let left = notice.at.and_then(|at| left(at, time));
         let at = left.map(|left| now + left);
         let most = left.unwrap_or_default();
@@ -61,7 +61,7 @@ impl Leaving {
     }
 
     /// Whether the training must end now, when its longest checkpoint so far took `longest`.
-    pub(super) fn is_last_moment(&self, now: Instant, longest: Duration) -> bool {
+    pub(crate) fn is_last_moment(&self, now: Instant, longest: Duration) -> bool {
         let reserve = RESERVE.saturating_add(longest.saturating_mul(COPIES)).min(self.most);
         self.at.is_none_or(|at| now + reserve >= at)
     }

@@ -10,7 +10,7 @@ mod copying;
 mod dvc;
 mod guard;
 mod home;
-mod leaving;
+pub(crate) mod leaving;
 mod metadata;
 pub mod protocol;
 mod registrar;

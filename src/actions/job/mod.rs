@@ -334,5 +334,9 @@ fn stopped<C: Compute, W: Work<C>>() -> Error {
     Error::new(W::STOPPED).kind(Kind::Stopped)
 }
 
+// Beside the other tests, where it is looked for; in this module, whose decisions it replays.
+#[cfg(test)]
+#[path = "../../../test/bill/mod.rs"]
+mod bill_replay;
 #[cfg(test)]
 mod tests;
