@@ -8,6 +8,7 @@
 pub mod actions;
 pub mod agent;
 pub mod bitbucket;
+pub mod checks;
 pub mod clock;
 pub mod compute;
 pub mod config;

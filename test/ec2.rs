@@ -15,6 +15,7 @@ mod permissions;
 mod plan;
 mod policy;
 mod pools;
+mod rehearsal;
 mod rent;
 mod rental;
 mod runner;

@@ -2,6 +2,7 @@
 
 mod announce;
 mod charges;
+mod dry_run;
 mod job;
 mod kept;
 mod precheck;

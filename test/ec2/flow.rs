@@ -99,7 +99,7 @@ fn a_step_ends_itself_before_pipelines_kills_it_and_the_next_run_goes_on() {
 }
 
 #[test]
-fn a_dry_run_shows_the_plan_and_makes_nothing() {
+fn a_dry_run_shows_the_plan_tries_each_call_and_leaves_nothing() {
     in_lab(async |lab: &Lab| {
         let mut step = Step::new(lab, 1, 0.0);
         step.scene.set("DRY_RUN", "true");
@@ -112,16 +112,23 @@ fn a_dry_run_shows_the_plan_and_makes_nothing() {
             "spot",
             "On demand $/h",
             "At most:",
+            "✔ push to the repository",
+            "✔ us-east-1: launch a machine spot",
+            "✔ us-east-1: remove what was made",
             "DRY_RUN: nothing was rented",
             "Waiting for it takes build minutes: $0.60 an hour",
         ] {
             assert!(pipe.text().contains(words), "{words}:\n{}", pipe.text());
         }
         lab.assert_nothing_left().await;
-        let makes = |call: &Value| {
-            ["Create", "Run", "Delete"].iter().any(|verb| call["action"].as_str().unwrap().starts_with(verb))
+        // What costs nothing is made and removed; a machine is only asked about.
+        let rents = |call: &Value| {
+            ["CreateFleet", "RunInstances"].contains(&call["action"].as_str().unwrap())
+                && call["code"] != "DryRunOperation"
         };
-        assert!(!calls(lab, before).await.iter().any(makes));
+        let calls = calls(lab, before).await;
+        assert!(!calls.iter().any(rents), "{calls:#?}");
+        assert!(calls.iter().any(|call| call["code"] == "DryRunOperation"), "{calls:#?}");
     });
 }
 

@@ -37,9 +37,22 @@ impl Moto {
     /// A server of the caller's own.
     pub(crate) fn start() -> Result<Self, String> {
         let bin = venv()?;
+        let program = format!("{bin}/moto_server");
+        Self::run(bin, &[program])
+    }
+
+    /// A server of the caller's own that asks for the permission to tag what is made, as EC2 does.
+    pub(crate) fn start_strict() -> Result<Self, String> {
+        let bin = venv()?;
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/test/ec2/strict_moto.py");
+        let python = format!("{bin}/python");
+        Self::run(bin, &[python, script.to_owned()])
+    }
+
+    fn run(bin: String, program: &[String]) -> Result<Self, String> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(format!("{bin}/moto_server"));
+        command.args(["--pdeathsig", "KILL"]).args(program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         for check in [
@@ -50,16 +63,19 @@ impl Moto {
             command.env(check, "1");
         }
         let (started, is_started) = mpsc::channel();
+        let (ended, is_ended) = mpsc::channel();
         // The signal comes when the thread ends that started the process, so it must be one that stays.
         std::thread::spawn(move || {
             let child = command.spawn();
             started.send(child.as_ref().map(drop).map_err(ToString::to_string)).unwrap();
             let end = child.and_then(|mut child| child.wait());
             say(&format!("moto_server ended: {end:?}"));
+            ended.send(()).ok();
         });
         is_started.recv().unwrap().map_err(|error| format!("setpriv does not start: {error}"))?;
         let give_up = Instant::now() + START;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(is_ended.try_recv().is_err(), "moto_server ended before it answered");
             if Instant::now() > give_up {
                 return Err(format!("moto_server does not answer within {START:?}"));
             }

@@ -10,9 +10,10 @@ pub(super) use name::{name, run_of};
 pub(super) use visit::visit;
 
 use super::job::{self, Finished, Job};
-use super::{bitbucket, charges, publish, run_id, step, unless_stopped};
+use super::{bitbucket, dry_run, publish, run_id, step, unless_stopped};
 use crate::agent::runner_log::{LONGEST_STEP, STARTUP};
-use crate::bitbucket::NewRunner;
+use crate::bitbucket::{Client, NewRunner};
+use crate::checks::Check;
 use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::{Compute, Order};
 use crate::config::Config;
@@ -34,25 +35,30 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let new = NewRunner::new(&name(slug, &run), runner.program.platform(), &runner.labels)?;
     let owner =
         Owner::from(&config.pipeline).with_runner(new.name(), runner.level.name(), runner.run.is_some());
+    if runner.aws.dry_run {
+        let seen =
+            unless_stopped(shutdown, "looking at Bitbucket", async { Ok(see_runners(config, runner).await) });
+        let checks = vec![
+            Check::of("the pipeline to run", check_pipeline(config, runner)),
+            Check::of("list the runners at Bitbucket", seen.await?),
+        ];
+        let limits = dry_run::Limits {
+            orphan_grace: runner.orphan_grace,
+            max_runtime: runner.max_runtime,
+            // A pipe that leaves its machine to later steps does not wait.
+            waits: runner.run.is_some(),
+        };
+        return dry_run::with_aws(config, checks, (owner, &runner.aws), limits, shutdown).await;
+    }
     let ec2 =
         unless_stopped(shutdown, "looking for AWS credentials", Ec2::new(runner.aws.clone(), owner)).await?;
-    if runner.aws.dry_run {
-        let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
-        let text = plan.text(&runner.aws, runner.max_runtime);
-        // A pipe that leaves its machine to later steps does not wait.
-        let waits = runner.run.is_some();
-        let beside = || plan.beside(&runner.aws, runner.max_runtime, charges::beside(config));
-        crate::log::text(&if waits { format!("{text}\n\n{}", beside()) } else { text });
-        return Ok("DRY_RUN: nothing was rented".to_owned());
-    }
     check_pipeline(config, runner)?;
     if runner.run.is_some() {
         // A pipeline goes on without the pipe, and its machine ends itself after it: nothing must be saved in time.
         let told = step::deadline(config, runner.max_runtime, None);
         unless_stopped(shutdown, "looking at the step", told).await?;
     }
-    let bitbucket = bitbucket(config)?;
-    let bitbucket = bitbucket.ok_or_else(|| Error::new("Bitbucket cannot be reached without a token"))?;
+    let bitbucket = reachable(config)?;
     let commit = publish::checkout(config).ok().map(|clone| clone.commit().to_owned());
     let commit = commit.or_else(|| config.pipeline.commit.clone());
     let child = runner.run.as_ref().map(|pipeline| Child::new(&bitbucket, pipeline, commit, &run));
@@ -114,6 +120,14 @@ fn check_pipeline(config: &Config, runner: &Runner) -> Result<()> {
     Err(Error::new(format!("RUN_PIPELINE '{}' is no custom pipeline of bitbucket-pipelines.yml", run.name))
         .kind(Kind::Configuration)
         .hint(format!("name one of these: {known}")))
+}
+
+fn reachable(config: &Config) -> Result<Client> {
+    bitbucket(config)?.ok_or_else(|| Error::new("Bitbucket cannot be reached without a token"))
+}
+
+async fn see_runners(config: &Config, runner: &Runner) -> Result<()> {
+    reachable(config)?.runners_of(runner.level).await.map(drop)
 }
 
 /// A runner that is there, in the place of one of our own.

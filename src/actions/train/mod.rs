@@ -13,7 +13,7 @@ pub(super) use training::{Trained, Training};
 use super::job::{self, Finished, Job, Work};
 use super::publish::{self, Made};
 use super::step::{self, Deadline};
-use super::{charges, kept, precheck, run_id, unless_stopped};
+use super::{charges, dry_run, kept, precheck, run_id, unless_stopped};
 use crate::agent::Wanted;
 use crate::agent::protocol::{How, Spec};
 use crate::compute::ec2::{Ec2, Owner};
@@ -52,12 +52,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     if let Cloud::Aws(aws) = &train.cloud
         && aws.dry_run
     {
-        step::deadline(config, train.max_runtime, train.step_max_time).await?;
-        let ec2 = ec2(config, aws, shutdown).await?;
-        let plan = unless_stopped(shutdown, "planning", ec2.plan()).await?;
-        let beside = plan.beside(aws, train.max_runtime, charges::beside(config));
-        crate::log::text(&format!("{}\n\n{beside}", plan.text(aws, train.max_runtime)));
-        return Ok("DRY_RUN: nothing was rented".to_owned());
+        return dry_run::train(config, train, aws, shutdown).await;
     }
     // What the clone alone can tell comes before all that needs a network or a credential.
     let clone = publish::checkout(config)?;

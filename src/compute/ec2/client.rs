@@ -89,6 +89,11 @@ impl Cloud {
         aws_sdk_ec2instanceconnect::Client::new(&self.of(region))
     }
 
+    /// Service Quotas of a region.
+    pub(super) fn quotas(&self, region: &str) -> aws_sdk_servicequotas::Client {
+        aws_sdk_servicequotas::Client::new(&self.of(region))
+    }
+
     /// The price list, which some regions hold for all; none for the partitions that have no list in dollars.
     pub(super) fn pricing(&self, region: &str) -> Option<aws_sdk_pricing::Client> {
         pricing_region(region).map(|region| aws_sdk_pricing::Client::new(&self.of(region)))

@@ -126,8 +126,8 @@ pub(super) async fn clean(cloud: &Cloud, run: &RunId, whose: Whose<'_>) -> Resul
         .map_err(|error| error.kind(Kind::Machine))
 }
 
-/// What of it could not be removed.
-async fn clean_region(cloud: &Cloud, region: &str, run: &RunId, whose: Whose<'_>) -> Vec<Error> {
+/// Removes what was made for a run in a region. What could not be removed, each with its reason.
+pub(super) async fn clean_region(cloud: &Cloud, region: &str, run: &RunId, whose: Whose<'_>) -> Vec<Error> {
     let mut errors = match machines::of_run(cloud, region, run, &LEFT).await {
         // Where the account may not even look, it has not launched anything.
         Err(failure) if failure.is_closed() && !cloud.is_first(region) => return Vec::new(),

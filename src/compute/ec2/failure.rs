@@ -185,7 +185,7 @@ impl Failure {
     }
 
     /// The missing action: AWS's own word goes first, as one call may need several.
-    fn missing_action(&self) -> &str {
+    pub(super) fn missing_action(&self) -> &str {
         named_action(&self.message).unwrap_or(&self.action)
     }
 
@@ -360,6 +360,24 @@ pub(super) async fn call_within<T, F: Future<Output = Result<T, Failure>>>(
         match within(attempt_deadline + DEADLINE_SLACK, Box::pin(operation())).await {
             Err(failure) if failure.class == Class::Passing && tries.again(None).await => {}
             done => return done.map_err(|failure| failure.during(action, what)),
+        }
+    }
+}
+
+/// Whether the caller may make a call, which `operation` makes with EC2's `DryRun`: EC2 answers it with an error in any case.
+///
+/// # Errors
+/// The permission is missing, or EC2 refuses a parameter.
+pub(super) async fn allowed<F: Future<Output = Result<(), Failure>>>(
+    action: &str,
+    what: &str,
+    operation: impl FnMut() -> F,
+) -> Result<(), Failure> {
+    match call(action, what, operation).await {
+        Err(failure) if failure.is(&["DryRunOperation"]) => Ok(()),
+        Err(failure) => Err(failure),
+        Ok(()) => {
+            Err(Failure::of(None, "EC2 did not heed DryRun".to_owned(), Class::Fatal).during(action, what))
         }
     }
 }

@@ -3,12 +3,13 @@
 //! A fleet of the type `instant` is asked for once and then left alone by AWS: it never launches anything later.
 
 use super::client::{Cloud, timeouts};
-use super::failure::{Failure, call_within};
+use super::failure::{Failure, allowed, call_within};
 use super::plan::{RegionPlan, Subnet, requirements};
 use super::pools::{Mode, Place};
 use super::tags::Tags;
 use crate::compute::Pool;
 use crate::config::aws::{Aws, Wanted};
+use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{
     CreateFleetError, DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest,
     FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest,
@@ -23,6 +24,8 @@ use std::time::Duration;
 const FLEET_DEADLINE: Duration = Duration::from_mins(1);
 /// The most types that one set of requirements may allow.
 const ALLOWED: usize = 400;
+
+const ACTION: &str = "ec2:CreateFleet";
 
 /// A name for one attempt: the same again makes nothing new. At most 64 characters.
 pub(super) fn token() -> String {
@@ -74,25 +77,11 @@ impl Request {
         template: &str,
         tags: &Tags,
     ) -> Result<Answer, Failure> {
-        let (client, token) = (cloud.ec2(&plan.region), token());
-        let template = FleetLaunchTemplateSpecificationRequest::builder().launch_template_id(template);
-        let config = FleetLaunchTemplateConfigRequest::builder()
-            .launch_template_specification(template.version("$Default").build())
-            .set_overrides(Some(self.overrides.clone()))
-            .build();
         let what = format!("cannot ask for a machine in {}", plan.region);
-        let answer = call_within(FLEET_DEADLINE, "ec2:CreateFleet", &what, async || {
-            let request = client.create_fleet().client_token(&token).r#type(FleetType::Instant);
-            let request = request.target_capacity_specification(one(self.mode));
-            let request = match self.mode {
-                Mode::Spot => request.spot_options(spot()),
-                Mode::OnDemand => request.on_demand_options(cheapest()),
-            };
-            let kinds = [ResourceType::Fleet, ResourceType::Instance, ResourceType::Volume];
-            let tags = kinds.map(|kind| tags.on(kind)).to_vec();
-            let request = request.launch_template_configs(config.clone()).set_tag_specifications(Some(tags));
+        let request = self.request(cloud, plan, template, tags);
+        let answer = call_within(FLEET_DEADLINE, ACTION, &what, async || {
             let patient = aws_sdk_ec2::config::Builder::new().timeout_config(timeouts(FLEET_DEADLINE));
-            Ok(request.customize().config_override(patient).send().await?)
+            Ok(request.clone().customize().config_override(patient).send().await?)
         });
         let answer = answer.await?;
         let (subnets, mut launched) = (&plan.network.subnets, Vec::new());
@@ -109,6 +98,47 @@ impl Request {
         }
         let refused = answer.errors().iter().map(|error| refusal(error, subnets)).collect();
         Ok(Answer { launched, refused })
+    }
+}
+
+impl Request {
+    /// Asks whether the caller may ask, by EC2's own `DryRun`: nothing is launched.
+    ///
+    /// # Errors
+    /// The permission is missing, or EC2 refuses a parameter.
+    pub(super) async fn rehearse(
+        &self,
+        cloud: &Cloud,
+        plan: &RegionPlan,
+        template: &str,
+        tags: &Tags,
+    ) -> Result<(), Failure> {
+        let what = format!("cannot ask for a machine in {}", plan.region);
+        let request = self.request(cloud, plan, template, tags).dry_run(true);
+        allowed(ACTION, &what, async || Ok(request.clone().send().await.map(drop)?)).await
+    }
+
+    fn request(
+        &self,
+        cloud: &Cloud,
+        plan: &RegionPlan,
+        template: &str,
+        tags: &Tags,
+    ) -> CreateFleetFluentBuilder {
+        let template = FleetLaunchTemplateSpecificationRequest::builder().launch_template_id(template);
+        let config = FleetLaunchTemplateConfigRequest::builder()
+            .launch_template_specification(template.version("$Default").build())
+            .set_overrides(Some(self.overrides.clone()))
+            .build();
+        let request = cloud.ec2(&plan.region).create_fleet().client_token(token());
+        let request = request.r#type(FleetType::Instant).target_capacity_specification(one(self.mode));
+        let request = match self.mode {
+            Mode::Spot => request.spot_options(spot()),
+            Mode::OnDemand => request.on_demand_options(cheapest()),
+        };
+        let kinds = [ResourceType::Fleet, ResourceType::Instance, ResourceType::Volume];
+        let tags = kinds.map(|kind| tags.on(kind)).to_vec();
+        request.launch_template_configs(config).set_tag_specifications(Some(tags))
     }
 }
 

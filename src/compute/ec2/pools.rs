@@ -43,6 +43,15 @@ pub(super) struct Place {
     pub(super) types: Vec<String>,
 }
 
+/// The ways to pay, in the order in which they are tried.
+pub(super) fn modes(purchase: Purchase) -> &'static [Mode] {
+    match purchase {
+        Purchase::Spot => &[Mode::Spot],
+        Purchase::SpotThenOnDemand => &[Mode::Spot, Mode::OnDemand],
+        Purchase::OnDemand => &[Mode::OnDemand],
+    }
+}
+
 /// The attempts of one round, in their order. The pools of spot that were lost come after the others, as what is taken
 /// once is soon taken again, but before on demand: they cost a third of it, and what is taken within the hour is free.
 pub(super) fn attempts(purchase: Purchase, regions: usize) -> Vec<(Pass, Mode, usize)> {

@@ -52,24 +52,35 @@ impl Ec2 {
             return Ok(template.clone());
         }
         let (cloud, tags) = (&self.cloud, self.tags(&order.run));
+        let (group, from) = match &plan.network.security_group {
+            Some(group) => (group.clone(), &[][..]),
+            None => (group::group(cloud, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
+        };
+        let ((), id) = tokio::try_join!(
+            group::let_in(cloud, &plan.region, &group, from),
+            self.make_template(plan, mode, order, &group)
+        )?;
+        templates.insert(place, (order.run.clone(), id.clone()));
+        Ok(id)
+    }
+
+    /// Makes the run's template, whose machines are in the security group `group`.
+    pub(super) async fn make_template(
+        &self,
+        plan: &RegionPlan,
+        mode: Mode,
+        order: &Order,
+        group: &str,
+    ) -> Result<String, Failure> {
+        let tags = self.tags(&order.run);
         let lease = Lease {
             boot: self.aws.boot_timeout,
             grace: order.orphan_grace,
             life: order.max_runtime + self.aws.boot_timeout + order.orphan_grace + TRANSFERS,
         };
         let text = user_data(&self.host, &self.client, lease)?;
-        let (group, from) = match &plan.network.security_group {
-            Some(group) => (group.clone(), &[][..]),
-            None => (group::group(cloud, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
-        };
-        let data = data(&self.aws, plan, mode, &group, &text, &tags);
-        let name = name(&order.run, mode);
-        let ((), id) = tokio::try_join!(
-            group::let_in(cloud, &plan.region, &group, from),
-            template(cloud, &plan.region, &name, data, &tags)
-        )?;
-        templates.insert(place, (order.run.clone(), id.clone()));
-        Ok(id)
+        let data = data(&self.aws, plan, mode, group, &text, &tags);
+        template(&self.cloud, &plan.region, &name(&order.run, mode), data, &tags).await
     }
 
     /// Has it made anew when it is next asked for.

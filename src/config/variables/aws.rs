@@ -163,6 +163,6 @@ pub(super) const TABLE: &[Variable] = &[
         "DRY_RUN",
         Switch,
         Default("false"),
-        "Shows what would be rented, with prices, and rents nothing; with `ACTION: sweep` what would be removed.",
+        "Shows what would be rented, with prices, and tries each thing that a run needs; rents nothing. With `ACTION: sweep` it shows what would be removed.",
     )),
 ];
