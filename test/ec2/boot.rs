@@ -84,6 +84,28 @@ fn a_machine_that_is_asked_to_shut_down_does() {
     });
 }
 
+/// A fresh image updates itself at its first boot, which holds apt's locks for minutes.
+#[test]
+fn a_startup_script_finds_the_locks_of_apt_free() {
+    in_lab(async |lab: &Lab| {
+        // Once the update holds its lock, or can never begin.
+        let script = "until systemctl is-enabled apt-daily.timer | grep masked || pgrep -fx 'sleep 600'; do sleep 0.1; done
+            apt-get update";
+        let startup_script = Some(script.to_owned());
+        let (ec2, order) = (ec2(Aws { startup_script, ..aws(lab) }).await, order("apt"));
+        let machine = told(ec2.launch(&order).await);
+        let link = told(ec2.connect(&machine, &order).await);
+        let mut shown = String::new();
+        let units = "systemctl is-active apt-daily.timer apt-daily.service unattended-upgrades.service || true; \
+            apt-config dump DPkg::Lock::Timeout";
+        let told_of_units = link.run_as_root(units, |line| shown.push_str(&format!("{line}\n"))).await;
+        told_of_units.unwrap();
+        assert_eq!(shown, "inactive\ninactive\ninactive\nDPkg::Lock::Timeout \"600\";\n");
+        end(&ec2, &order).await;
+        lab.assert_nothing_left().await;
+    });
+}
+
 /// EC2's parts agree with each other only in the end: a machine is ended, also if it is unknown for long at first.
 #[test]
 fn a_machine_that_is_not_known_yet_is_ended_all_the_same() {

@@ -8,7 +8,7 @@ root=$1
 suite=bookworm
 # cloud-init comes later: debootstrap cannot resolve the virtual package that it depends on.
 first=systemd,systemd-sysv,dbus,udev,sudo,python3-minimal,gzip,procps,iproute2,ca-certificates,kmod
-later="openssh-server cloud-init cloud-guest-utils python3 less"
+later="openssh-server cloud-init cloud-guest-utils python3 less unattended-upgrades"
 
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $suite" 2>/dev/null | head -n 1)
 [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
@@ -41,9 +41,24 @@ printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
 # What a guest that shares the host's kernel has no use for, or must not do.
 inside systemctl mask --quiet getty@tty1 console-getty systemd-udevd systemd-udev-trigger systemd-sysctl \
     systemd-modules-load systemd-random-seed systemd-timesyncd systemd-networkd-wait-online e2scrub_reap \
-    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
+    apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
     dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount \
     sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.automount 2>/dev/null
+# An image is weeks old when a machine boots from it, so the daily update of apt's lists is long due. systemd delays it by a
+# random time from the boot on; here by none, as the draw may be. The update holds the lists' lock while it loads what is
+# new. There is no mirror to load it from; it takes as long.
+mkdir -p "$root/var/lib/systemd/timers" "$root/etc/systemd/system/apt-daily.timer.d" \
+    "$root/etc/systemd/system/apt-daily.service.d"
+touch -d '20 days ago' "$root/var/lib/systemd/timers/stamp-apt-daily.timer"
+printf '[Timer]\nRandomizedDelaySec=0\n' >"$root/etc/systemd/system/apt-daily.timer.d/delay.conf"
+# It waits for networkd's word that there is a network, which the rig's guests do not ask for.
+printf '[Service]\nExecStartPre=\n' >"$root/etc/systemd/system/apt-daily.service.d/network.conf"
+cat >"$root/etc/apt/apt.conf.d/10daily" <<'APT'
+APT::Periodic::Update-Package-Lists "1";
+APT::Periodic::Unattended-Upgrade "1";
+APT::Update::Pre-Invoke { "if grep -q apt-daily /proc/self/cgroup; then sleep 600; fi"; };
+APT
+: >"$root/etc/apt/sources.list"
 inside systemctl set-default --quiet multi-user.target
 
 # EC2 Instance Connect: as its package does, sshd asks the instance metadata for keys that were sent a moment ago.

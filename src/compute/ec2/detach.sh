@@ -3,12 +3,14 @@
 # Without the usual dependencies, the unit starts before the rest of the system; with Restart, only its stop ends it.
 read -r up rest </proc/uptime
 export BEGAN="${up%.*}"
-# systemd expands variables in a command, and takes two dollars for one.
-text=$(printf %s "$0" | sed 's/\$/$$/g')
+# The text goes by a file: systemd cannot read a unit of many lines again when it is reloaded, as by each package that brings
+# a unit, and forgets then how the guard ends. systemd expands variables in a command, and takes two dollars for one.
+file=/run/trainspot-guard
 unit() {
-	timeout 20 systemd-run --quiet --collect --unit=trainspot-guard --setenv="BEGAN=$BEGAN" \
-		-p DefaultDependencies=no -p Conflicts=shutdown.target -p Before=shutdown.target -p KillSignal=SIGKILL \
-		-p Restart=always -p RestartSec=1 -p StartLimitIntervalSec=0 -p OOMScoreAdjust=-1000 \
-		sh -c "$text" "$text" "$@"
+	printf %s "$0" >"$file" &&
+		timeout 20 systemd-run --quiet --collect --unit=trainspot-guard --setenv="BEGAN=$BEGAN" \
+			-p DefaultDependencies=no -p Conflicts=shutdown.target -p Before=shutdown.target -p KillSignal=SIGKILL \
+			-p Restart=always -p RestartSec=1 -p StartLimitIntervalSec=0 -p OOMScoreAdjust=-1000 \
+			sh -c 'text=$$(cat '"$file"'); exec sh -c "$$text" "$$text" "$$@"' sh "$@"
 }
 unit "$@" </dev/null >/dev/null 2>&1 || sh -c "$0" "$0" "$@" </dev/null >/dev/null 2>&1 &

@@ -11,6 +11,8 @@ const GUARD: &str = include_str!("guard.sh");
 pub(super) const GUARD_FOLDER: &str = "/run/trainspot";
 /// Starts the guard apart from cloud-init.
 const DETACH: &str = include_str!("detach.sh");
+/// Stops the system's own upgrades.
+const NO_UPGRADES: &str = include_str!("upgrades.sh");
 
 /// How long a machine may live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub(super) fn user_data(host: &KeyPair, client: &KeyPair, lease: Lease) -> Resul
         GUARD_FOLDER
     ]);
     let config = json!({
-        "bootcmd": [guard],
+        "bootcmd": [guard, ["sh", "-c", NO_UPGRADES]],
         "ssh_keys": {
             "ed25519_private": host.private_openssh()?,
             // Without its newline it would be glued to what cloud-init writes next.
