@@ -67,7 +67,9 @@ impl Rules {
     /// Rules that are known already, by folder. No file of the repository in `root` is read for more of them.
     pub(super) fn sealed(root: &Path, kind: Kind, texts: &BTreeMap<PathBuf, String>) -> Self {
         let mut rules = Self { sealed: true, ..Self::new(root, kind) };
-        texts.iter().for_each(|(folder, text)| rules.set(folder, text));
+        for (folder, text) in texts {
+            rules.set(folder, text);
+        }
         rules
     }
 

@@ -84,9 +84,9 @@ mod tests {
         Settings { url: url.to_owned(), options: options.collect(), ..Settings::default() }
     }
 
-    fn of_target(all: &[Settings]) -> Option<Target> {
+    fn of_target(all: &[Settings]) -> Target {
         let recipients = all.iter().filter_map(|settings| Recipient::of(settings).unwrap()).collect();
-        Some(Target { branch: "main".to_owned(), recipients: Some(recipients) })
+        Target { branch: "main".to_owned(), recipients: Some(recipients) }
     }
 
     #[test]
@@ -129,7 +129,8 @@ mod tests {
     fn a_pull_request_sends_credentials_where_its_target_does() {
         let basic = ("auth", "basic");
         let store = |url: &str| settings(url, &[basic]);
-        let known = of_target(&[store("https://h/a"), settings("s3://b", &[("endpointurl", "https://o:9")])]);
+        let known =
+            Some(of_target(&[store("https://h/a"), settings("s3://b", &[("endpointurl", "https://o:9")])]));
         let trust = Trust::new(&["trusted".to_owned()], known);
         for same in [
             store("https://h/elsewhere"),

@@ -63,7 +63,7 @@ fn last_moment(gone: f64) -> f64 {
     let leaving = Leaving::new(notice, now, at);
     let last =
         |second: &u64| leaving.is_last_moment(now + Duration::from_secs(*second), stated_fraction(SAVING));
-    noticed + (0..).find(last).unwrap() as f64
+    noticed + (0..=NOTICE as u64).find(last).unwrap() as f64
 }
 
 /// The state of the world.

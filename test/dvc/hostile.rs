@@ -118,8 +118,11 @@ fn body(random: &mut fastrand::Rng, trap: &str) -> Vec<u8> {
     }
 }
 
+/// A kind of remote: its name, its configuration, and the variables of the step.
+type RemoteOfKind = (&'static str, String, Vec<(&'static str, String)>);
+
 /// The remotes of each kind that speaks HTTP, by their configuration at a server.
-fn kinds(at: &str) -> Vec<(&'static str, String, Vec<(&'static str, String)>)> {
+fn kinds(at: &str) -> Vec<RemoteOfKind> {
     let drive = format!(
         r#"{{"client_id": "i", "client_secret": "s", "refresh_token": "r", "token_uri": "http://{at}/token"}}"#
     );

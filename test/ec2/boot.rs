@@ -95,12 +95,12 @@ fn a_startup_script_finds_the_locks_of_apt_free() {
         let (ec2, order) = (ec2(Aws { startup_script, ..aws(lab) }).await, order("apt"));
         let machine = told(ec2.launch(&order).await);
         let link = told(ec2.connect(&machine, &order).await);
-        let mut shown = String::new();
+        let mut shown = Vec::new();
         let units = "systemctl is-active apt-daily.timer apt-daily.service unattended-upgrades.service || true; \
             apt-config dump DPkg::Lock::Timeout";
-        let told_of_units = link.run_as_root(units, |line| shown.push_str(&format!("{line}\n"))).await;
+        let told_of_units = link.run_as_root(units, |line| shown.push(line.to_owned())).await;
         told_of_units.unwrap();
-        assert_eq!(shown, "inactive\ninactive\ninactive\nDPkg::Lock::Timeout \"600\";\n");
+        assert_eq!(shown, ["inactive", "inactive", "inactive", "DPkg::Lock::Timeout \"600\";"]);
         end(&ec2, &order).await;
         lab.assert_nothing_left().await;
     });
