@@ -1,6 +1,6 @@
 //! What a run costs beside its machines: minutes of Pipelines while the pipe waits, and what is sent out of AWS.
 
-use super::step_kind::StepKind;
+use super::step;
 use crate::compute::ec2::plan::Beside;
 use crate::config::Config;
 use crate::log::count;
@@ -21,9 +21,10 @@ pub(super) fn beside(config: &Config) -> Beside {
 
 /// What the minutes of the pipe's step cost, in dollars an hour; nothing where none are counted.
 fn dollars_an_hour(config: &Config) -> f64 {
-    let kind = StepKind::of_clone(&config.clone_dir);
-    let counts = config.pipeline.step_uuid.is_some() && !kind.is_self_hosted;
-    if counts { f64::from(kind.size) * DOLLARS_A_MINUTE * 60.0 } else { 0.0 }
+    let declared = step::declared(&config.clone_dir, &config.given, None);
+    let (size, is_self_hosted) = declared.map_or((1, false), |step| (step.size, step.is_self_hosted));
+    let counts = config.pipeline.step_uuid.is_some() && !is_self_hosted;
+    if counts { f64::from(size) * DOLLARS_A_MINUTE * 60.0 } else { 0.0 }
 }
 
 /// What the run took of both, in a sentence; none where it took nothing that is charged.

@@ -12,7 +12,6 @@ mod push_remote;
 mod reporting;
 mod runner;
 mod step;
-mod step_kind;
 mod sweep;
 mod train;
 

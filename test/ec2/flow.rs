@@ -176,7 +176,9 @@ fn at_most_six_calls_are_waited_for_before_the_fleet() {
 #[test]
 fn no_secret_is_on_the_machine_or_at_aws() {
     in_lab(async |lab: &Lab| {
-        let mut step = Step::new(lab, 60, 0.1);
+        // It must still train when the machine is searched.
+        let steps = u32::try_from(lab.patience(Duration::from_secs(6)).await.as_secs() * 10).unwrap();
+        let mut step = Step::new(lab, steps, 0.1);
         let secrets = ["s3cret-of-the-training-8c1f", "s3cret-file-of-the-training-77a2"];
         step.scene
             .set("TRAIN_ENV_COUNT", "1")
@@ -184,8 +186,7 @@ fn no_secret_is_on_the_machine_or_at_aws() {
             .set("WANDB_API_KEY", secrets[0]);
         step.scene.set("DVC_PASSWORD", secrets[1]);
         let command = format!(
-            "test -n \"$WANDB_API_KEY\" && {}",
-            "python3 steps.py 60 0.1; echo \"$WANDB_API_KEY\" | md5sum"
+            "test -n \"$WANDB_API_KEY\" && python3 steps.py {steps} 0.1; echo \"$WANDB_API_KEY\" | md5sum"
         );
         step.scene.set("TRAIN_COMMAND", &command);
         let mut pipe = step.start();

@@ -160,7 +160,8 @@ fn a_runner_that_cannot_be_had_says_why_and_leaves_nothing() {
         let mut never = rental(lab, kind, &json!({"never_online": true}));
         let boot = lab.patience(Duration::from_secs(15)).await.as_secs();
         never.scene.set("BOOT_TIMEOUT", &format!("{boot}s"));
-        let never_seen = format!("Bitbucket did not see it within BOOT_TIMEOUT ({boot}s)");
+        let in_words = humantime::format_duration(Duration::from_secs(boot));
+        let never_seen = format!("Bitbucket did not see it within BOOT_TIMEOUT ({in_words})");
         let mut ends = rental(lab, kind, &json!({"exit_after_online": 3}));
         ends.scene.set("RUN_PIPELINE", "train");
         let refused = rental(lab, kind, &json!({}));

@@ -4,11 +4,9 @@
 //! is in no variable. The step is known by its pipe, whose values are those of the environment where the file has them
 //! as plain text. Of several such steps the one with the least time counts: whoever ends early loses less.
 
-use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use crate::transfer::read_beneath;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,6 +29,8 @@ pub(in crate::actions) struct Declared {
     pub(in crate::actions) is_set: bool,
     /// How many build minutes a minute of the step counts.
     pub(in crate::actions) size: u32,
+    /// Whether the step runs on a runner of the workspace's own, whose minutes are not counted.
+    pub(in crate::actions) is_self_hosted: bool,
 }
 
 /// The step in the clone at `clone` whose pipe has these values, `given` as the environment has them. Of several the one
@@ -43,13 +43,8 @@ pub(in crate::actions) fn declared(
     in_text(&text(clone)?, given, name)
 }
 
-/// The file, if it is one: neither a link out of the clone nor what would have to be waited for.
 fn text(clone: &Path) -> Option<String> {
-    let clone = Dir::open_ambient_dir(clone, ambient_authority()).ok()?;
-    clone.metadata(FILE).ok().filter(cap_std::fs::Metadata::is_file)?;
-    let mut text = String::new();
-    clone.open(FILE).ok()?.take(FILE_LIMIT_BYTES).read_to_string(&mut text).ok()?;
-    Some(text)
+    String::from_utf8(read_beneath(clone, Path::new(FILE), FILE_LIMIT_BYTES).ok()?).ok()
 }
 
 fn in_text(text: &str, given: &BTreeMap<String, String>, name: Option<&str>) -> Option<Declared> {
@@ -157,6 +152,7 @@ impl Declared {
             max_time: Duration::from_mins(minutes),
             is_set: set.is_some(),
             size: size.unwrap_or(1).clamp(1, LARGEST_SIZE),
+            is_self_hosted: !step["runs-on"].is_null(),
         }
     }
 }
@@ -236,7 +232,8 @@ pipelines:
             let text = format!("pipelines: {{default: [{{step: {{script: [./trainspot]{more}}}}}]}}");
             in_text(&text, &given(&[]), None).unwrap()
         };
-        let usual = Declared { max_time: Duration::from_hours(2), is_set: false, size: 1 };
+        let usual =
+            Declared { max_time: Duration::from_hours(2), is_set: false, size: 1, is_self_hosted: false };
         assert_eq!(step(""), usual);
         for nonsense in [", max-time: -5", ", max-time: soon, size: huge", ", max-time: 0, size: 0x"] {
             assert_eq!(step(nonsense), usual, "{nonsense}");
@@ -244,6 +241,7 @@ pipelines:
         assert_eq!(step(", max-time: 2").max_time, Duration::from_mins(2));
         assert_eq!(step(", max-time: 99999999999").max_time, Duration::from_hours(12));
         assert_eq!(step(", size: 4000000000x").size, 32);
+        assert!(step(", runs-on: [self.hosted]").is_self_hosted);
     }
 
     #[test]
