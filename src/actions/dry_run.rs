@@ -6,6 +6,7 @@ use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::{Order, RunId};
 use crate::config::aws::Aws;
 use crate::config::{Config, Train};
+use crate::dvc::probe;
 use crate::error::{Error, Result};
 use crate::repo::Checkout;
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub(super) async fn train(
             Ok(Check::of("push to the repository", publish::check_access(config, &clone).await))
         });
         checks.push(access.await?);
+        let dvc =
+            unless_stopped(shutdown, "trying DVC's remotes", async { Ok(of_dvc(config, &clone).await) });
+        checks.extend(dvc.await?);
     }
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", async { Ok(deadline.await) }).await?;
@@ -74,12 +78,19 @@ fn of_clone(config: &Config, train: &Train) -> Vec<Check> {
         let workspace = clone.workspace(&train.include)?;
         precheck::outputs(config, clone, Some(&workspace))
     };
-    let mut checks = vec![Check::of("the outputs can be committed", outputs(&clone))];
-    if !config.dvc.is_empty() {
-        let keeper = kept::keeper(config, &clone, kept::Where::Rented);
-        checks.push(Check::of("DVC's outputs and remotes", keeper));
-    }
-    checks
+    vec![Check::of("the outputs can be committed", outputs(&clone))]
+}
+
+/// Whether DVC can keep what it is to keep, and each of its remotes takes an object.
+async fn of_dvc(config: &Config, clone: &Checkout) -> Vec<Check> {
+    let keeper = match kept::keeper(config, clone, kept::Where::Rented) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(keeper)) => keeper,
+        Err(error) => return vec![Check::of::<()>("what DVC is to keep", Err(error))],
+    };
+    let tried = probe(keeper.order()).await.into_iter();
+    let remotes = tried.map(|(remote, sent)| Check::of(format!("send an object to {remote}"), sent));
+    std::iter::once(Check::of("what DVC is to keep", Ok(()))).chain(remotes).collect()
 }
 
 async fn of_aws(

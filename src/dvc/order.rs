@@ -49,10 +49,15 @@ impl Order {
             .flat_map(|share| share.outputs.iter().map(|output| share.folder.join(&output.path)))
     }
 
+    /// The remotes that an output or the cache may go to, as far as they can be used.
+    pub(super) fn remotes(&self) -> impl Iterator<Item = &Settings> {
+        let shares = self.shares.iter().map(|share| &share.remotes);
+        shares.chain(self.push.iter().map(|push| &push.elsewhere)).flat_map(Settled::all)
+    }
+
     /// The credentials of the order's remotes, each with a name to show in its place.
     pub fn secrets(&self) -> impl Iterator<Item = (String, String)> {
-        let shares = self.shares.iter().map(|share| &share.remotes);
-        shares.chain(self.push.iter().map(|push| &push.elsewhere)).flat_map(Settled::secrets)
+        self.remotes().flat_map(Settled::secrets_of)
     }
 
     /// The order with paths of remotes that start from the clone's root made to start from `root`.

@@ -106,16 +106,18 @@ impl Settled {
         self.usable().for_each(|settings| settings.folder = root.join(&settings.folder));
     }
 
-    /// The credentials of all remotes, each with a name to show in its place.
-    pub(in super::super) fn secrets(&self) -> impl Iterator<Item = (String, String)> {
-        let remotes = self.named.values().chain([&self.default]).filter_map(|remote| remote.as_ref().ok());
-        remotes.flat_map(|settings| {
-            let options = settings.options.iter().filter(|(key, _)| super::schema::is_secret(key));
-            let named = options
-                .map(|(key, value)| (format!("REMOTE{}_{key}", settings.name).to_uppercase(), value.clone()));
-            let variables = settings.environment.iter().filter(|(name, _)| crate::config::tells(name));
-            named.chain(variables.map(|(name, value)| (name.clone(), value.clone())))
-        })
+    /// All remotes that can be used.
+    pub(in super::super) fn all(&self) -> impl Iterator<Item = &Settings> {
+        self.named.values().chain([&self.default]).filter_map(|remote| remote.as_ref().ok())
+    }
+
+    /// The credentials of one remote, each with a name to show in its place.
+    pub(in super::super) fn secrets_of(settings: &Settings) -> impl Iterator<Item = (String, String)> {
+        let options = settings.options.iter().filter(|(key, _)| super::schema::is_secret(key));
+        let named = options
+            .map(|(key, value)| (format!("REMOTE{}_{key}", settings.name).to_uppercase(), value.clone()));
+        let variables = settings.environment.iter().filter(|(name, _)| crate::config::tells(name));
+        named.chain(variables.map(|(name, value)| (name.clone(), value.clone())))
     }
 
     fn usable(&mut self) -> impl Iterator<Item = &mut Settings> {
