@@ -7,7 +7,7 @@ TRAINSPOT_SKIPS=$(mktemp)
 export TRAINSPOT_SKIPS
 trap 'rm -f "$TRAINSPOT_SKIPS"' EXIT
 
-cargo test --workspace --locked "$@"
+cargo test --workspace --locked --no-fail-fast "$@"
 code=$?
 
 echo "==> $(wc -l <"$TRAINSPOT_SKIPS") skipped"
