@@ -17,7 +17,12 @@ mod run;
 mod support;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+
+/// A run mostly waits, for its agent's next beat or for a deadline.
+const TESTS_AT_ONCE: usize = 4;
 
 type Test = (&'static str, fn());
 
@@ -34,15 +39,25 @@ fn main() -> ExitCode {
 fn test(arguments: &[String]) -> ExitCode {
     let words: Vec<_> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
     let chosen = |test: &&Test| words.is_empty() || words.iter().any(|word| test.0.contains(*word));
-    let tests = attacks::TESTS.iter().chain(&campaign::TESTS).filter(chosen);
-    let (mut passed, mut failed) = (0, Vec::new());
-    for (name, test) in tests {
-        let start = Instant::now();
-        let ok = std::panic::catch_unwind(test).is_ok();
-        let verdict = if ok { "ok" } else { "FAILED" };
-        println!("test hostile::{name} ... {verdict} ({:.1} s)", start.elapsed().as_secs_f64());
-        if ok { passed += 1 } else { failed.push(*name) }
-    }
+    let tests: Vec<_> = campaign::TESTS.iter().chain(&attacks::TESTS).filter(chosen).collect();
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..TESTS_AT_ONCE {
+            scope.spawn(|| {
+                while let Some((name, test)) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let start = Instant::now();
+                    let ok = std::panic::catch_unwind(test).is_ok();
+                    let verdict = if ok { "ok" } else { "FAILED" };
+                    println!("test hostile::{name} ... {verdict} ({:.1} s)", start.elapsed().as_secs_f64());
+                    if !ok {
+                        failed.lock().unwrap().push(*name);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    let passed = tests.len() - failed.len();
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
     println!("\ntest result: {verdict}. {passed} passed; {} failed {failed:?}", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
