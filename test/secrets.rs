@@ -12,10 +12,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use trainspot::config::variables::VARIABLES;
 
-/// What a training can try: it reads what the kernel shows of each process, and each file of the machine's folder.
+/// What a training can try: it reads what the kernel shows of each process of its user's, and each file of the machine's folder.
 const LOOK: &str = r#"cd "$WHERE"
     look() { cat "$1" >> "$2" 2>> refused; }
     for process in /proc/[0-9]*; do
+        grep -q "^Uid:[[:space:]]*$(id -u)[[:space:]]" $process/status 2>> refused || continue
         look $process/cmdline arguments
         test $process = /proc/$$ || look $process/environ environments
         for file in $process/fd/*; do test -h "$file" && echo "$file $(readlink "$file")" >> files; done
@@ -106,17 +107,20 @@ fn a_pipe_that_crashes_leaves_no_core() {
 /// Where `/proc` hides what a user may not trace, as on the hosts of many universities, a closed agent would be hidden from its pipe.
 #[test]
 fn a_machine_is_found_where_the_system_hides_processes() {
-    let hidden = "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 54321 --regid 54321 --clear-groups \"$0\"";
-    let there = Command::new("unshare").args(["--mount", "sh", "-c", hidden, "true"]).output();
+    let mut scene = Scene::new(Access::Token, &[("train.sh", "echo\n")]);
+    let user = scene.somebody;
+    let hidden = format!(
+        "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid {user} --regid {user} --clear-groups \"$0\""
+    );
+    let there = Command::new("unshare").args(["--mount", "sh", "-c", &hidden, "true"]).output();
     if !there.is_ok_and(|output| output.status.success()) {
         return skip::skip("a /proc of its own cannot be mounted here");
     }
-    let mut scene = Scene::new(Access::Token, &[("train.sh", "echo\n")]);
     scene.set("TRAIN_COMMAND", "echo 1 > m.bin").set("OUTPUTS", "m.bin").set("PUBLISH", "none");
     let somebody = scene.as_somebody();
     let variables = somebody.get_envs().filter_map(|(name, value)| Some((name, value?)));
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", hidden]).arg(somebody.get_program());
+    command.args(["--mount", "sh", "-c", &hidden]).arg(somebody.get_program());
     command.env_clear().envs(variables).current_dir(scene.clone());
     Run::from(command.output().unwrap()).expect(0);
 }

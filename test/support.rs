@@ -9,6 +9,7 @@ use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -30,7 +31,12 @@ pub(crate) struct Scene {
     variables: BTreeMap<String, String>,
     /// Requests before the run: those of the clone.
     before: usize,
+    /// A user that is nobody special, and nobody else's: processes of one user see each other.
+    pub(crate) somebody: u32,
 }
+
+/// The user of the next scene.
+static NEXT_SOMEBODY: AtomicU32 = AtomicU32::new(54_321);
 
 impl Scene {
     /// A repository with some history and these files, cloned for a step that has this access.
@@ -48,7 +54,8 @@ impl Scene {
         }
         let repository = Some(remote.path().to_owned());
         let bitbucket = FakeBitbucket::start_with(Options { repository, ..options });
-        let mut scene = Self { folder, remote, bitbucket, variables: BTreeMap::new(), before: 0 };
+        let somebody = NEXT_SOMEBODY.fetch_add(1, Ordering::Relaxed);
+        let mut scene = Self { folder, remote, bitbucket, variables: BTreeMap::new(), before: 0, somebody };
         std::fs::create_dir(scene.scratch()).unwrap();
         scene.bitbucket.clone_as_pipelines("main", &scene.clone());
         scene.before = scene.bitbucket.requests().len();
@@ -122,21 +129,20 @@ impl Scene {
 
     /// The pipe, ready to be started by a user that is nobody special, where this one may do that; else by this one.
     pub(crate) fn as_somebody(&self) -> Command {
-        const SOMEBODY: u32 = 54_321;
         let command = self.command();
         if !rustix::process::geteuid().is_root() {
             return command;
         }
         std::fs::set_permissions(self.folder.path(), Permissions::from_mode(0o755)).unwrap();
         for item in [self.clone(), self.scratch()].iter().flat_map(walkdir::WalkDir::new).flatten() {
-            lchown(item.path(), Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+            lchown(item.path(), Some(self.somebody), Some(self.somebody)).unwrap();
         }
         // The program itself may stand where nobody else can go.
         let program = self.folder.path().join("trainspot");
         std::fs::copy(env!("CARGO_BIN_EXE_trainspot"), &program).unwrap();
         let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         let mut other = Command::new(program);
-        other.env_clear().envs(variables).current_dir(self.clone()).uid(SOMEBODY).gid(SOMEBODY);
+        other.env_clear().envs(variables).current_dir(self.clone()).uid(self.somebody).gid(self.somebody);
         other
     }
 

@@ -277,7 +277,7 @@ pub(super) fn suspects(environment: impl IntoIterator<Item = (String, String)>) 
         found.extend(
             assigned.map(|(name, value)| Secret { name: name.trim().to_owned(), value: value.to_owned() }),
         );
-        if tells(&name) || find(&name).is_some_and(|known| known.secret) {
+        if !is_unexpanded(&value) && (tells(&name) || find(&name).is_some_and(|known| known.secret)) {
             found.push(Secret { name, value });
         }
     }
@@ -292,15 +292,17 @@ pub(in crate::config) fn tells(name: &str) -> bool {
     TELLING.iter().any(|word| name.contains(word))
 }
 
+/// Whether a value is the name of a variable that nobody has put its value in place of, such as `$TOKEN`.
+fn is_unexpanded(value: &str) -> bool {
+    value.strip_prefix('$').is_some_and(|name| {
+        let name = name.trim_start_matches('{').trim_end_matches('}');
+        !name.is_empty() && name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_')
+    })
+}
+
 /// The checked value of a variable, or what is wrong with it, without a secret's value.
 fn parse(variable: &Variable, items: &[String]) -> Result<Value, String> {
-    let unexpanded = items.iter().find(|item| {
-        item.strip_prefix('$').is_some_and(|name| {
-            let name = name.trim_start_matches('{').trim_end_matches('}');
-            !name.is_empty() && name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_')
-        })
-    });
-    if let Some(item) = unexpanded {
+    if let Some(item) = items.iter().find(|item| is_unexpanded(item)) {
         return Err(format!(
             "is the text '{item}', not its value; is that variable defined for this repository?"
         ));
