@@ -67,6 +67,9 @@ fn a_machine_that_is_asked_to_shut_down_does() {
         let machine = told(ec2.launch(&order).await);
         let agent = Agent::new(told(ec2.connect(&machine, &order).await), "first");
         agent.ask(Wish::Start(Box::new(spec("sleep 600")))).await.unwrap();
+        // As each package does that brings a unit.
+        let root = told(ec2.connect(&machine, &order).await);
+        root.run_as_root("systemctl daemon-reload", |_| ()).await.unwrap();
         let client = lab.ec2("us-east-1").await;
         client.terminate_instances().instance_ids(&machine.id).send().await.unwrap();
         let start = Instant::now();

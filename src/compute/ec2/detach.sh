@@ -3,14 +3,15 @@
 # Without the usual dependencies, the unit starts before the rest of the system; with Restart, only its stop ends it.
 read -r up rest </proc/uptime
 export BEGAN="${up%.*}"
-# The text goes by a file: systemd cannot read a unit of many lines again when it is reloaded, as by each package that brings
-# a unit, and forgets then how the guard ends. systemd expands variables in a command, and takes two dollars for one.
+# The text goes by a file: systemd cannot read again what it has written of a command with dollars, quotes or lines. When it
+# is reloaded, as by each package that brings a unit, it would forget how the guard ends.
 file=/run/trainspot-guard
 unit() {
-	printf %s "$0" >"$file" &&
+	printf '%s\n' "$0" >"$file" &&
 		timeout 20 systemd-run --quiet --collect --unit=trainspot-guard --setenv="BEGAN=$BEGAN" \
 			-p DefaultDependencies=no -p Conflicts=shutdown.target -p Before=shutdown.target -p KillSignal=SIGKILL \
 			-p Restart=always -p RestartSec=1 -p StartLimitIntervalSec=0 -p OOMScoreAdjust=-1000 \
-			sh -c 'text=$$(cat '"$file"'); exec sh -c "$$text" "$$text" "$$@"' sh "$@"
+			sh "$file" "$@"
 }
-unit "$@" </dev/null >/dev/null 2>&1 || sh -c "$0" "$0" "$@" </dev/null >/dev/null 2>&1 &
+# Waited for: a reload meanwhile would break the call.
+unit "$@" </dev/null >/dev/null 2>&1 || { sh -c "$0" "$0" "$@" </dev/null >/dev/null 2>&1 & }

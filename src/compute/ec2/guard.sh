@@ -1,6 +1,8 @@
 # Powers this machine off for good when nobody needs it: no agent within $1 s, none that lives for $2 s, after $3 s in any
 # case, or when told by $4/end. It forks for nothing but sleep; without even that, it starts anew in place from its text, $0.
 # $4/alive belongs to the training's user, who may make anything of it: it is never read, only its time is looked at.
+# As a script of that text, it starts once more without the file.
+[ ! -f "$0" ] || exec sh -c "$(cat "$0")" "$(cat "$0")" "$@"
 boot=$1 grace=$2 life=$3 dir=$4
 anew='exec sh -c "$0" "$0" "$boot" "$grace" "$life" "$dir"'
 trap "$anew" EXIT
