@@ -71,9 +71,10 @@ fn a_configuration_of_git_that_replaces_the_address_gets_no_token() {
 #[test]
 fn a_server_on_this_machine_is_not_bitbucket_because_it_is_near() {
     let mut scene = Scene::new(Access::Token, &[]);
-    let (origin, before) = (scene.bitbucket.http_origin(), scene.requests().len());
+    let origin = scene.bitbucket.http_origin();
     scene.set("BITBUCKET_GIT_HTTP_ORIGIN", &origin);
     let place = scene.bitbucket.git_url().replace("/acme/forest.git", "");
     refused(&mut scene, &place);
-    assert_eq!(scene.requests().len(), before);
+    // The API is Bitbucket's, whatever `origin` is.
+    assert!(scene.requests().iter().all(|request| request.path.starts_with("/2.0/")));
 }
