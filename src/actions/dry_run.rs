@@ -22,16 +22,10 @@ pub(super) async fn train(
     aws: &Aws,
     shutdown: &CancellationToken,
 ) -> Result<String> {
-    let mut checks = of_clone(config, train);
-    if let Ok(clone) = publish::checkout(config) {
-        let access = unless_stopped(shutdown, "looking at the remote", async {
-            Ok(Check::of("push to the repository", publish::check_access(config, &clone).await))
-        });
-        checks.push(access.await?);
-        let dvc =
-            unless_stopped(shutdown, "trying DVC's remotes", async { Ok(of_dvc(config, &clone).await) });
-        checks.extend(dvc.await?);
-    }
+    let mut checks = match publish::checkout(config) {
+        Ok(clone) => of_clone(config, train, &clone, shutdown).await?,
+        Err(error) => vec![Check::of::<()>("the clone", Err(error))],
+    };
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", async { Ok(deadline.await) }).await?;
     checks.push(Check::of("the step lasts long enough", deadline));
@@ -68,17 +62,23 @@ pub(super) async fn with_aws(
     verdict(&checks)
 }
 
-/// What the clone alone can tell.
-fn of_clone(config: &Config, train: &Train) -> Vec<Check> {
-    let clone = match publish::checkout(config) {
-        Ok(clone) => clone,
-        Err(error) => return vec![Check::of::<()>("the clone", Err(error))],
-    };
-    let outputs = |clone: &Checkout| {
-        let workspace = clone.workspace(&train.include)?;
-        precheck::outputs(config, clone, Some(&workspace))
-    };
-    vec![Check::of("the outputs can be committed", outputs(&clone))]
+/// Whether the outputs can be committed and pushed, and what DVC is to keep can be sent.
+async fn of_clone(
+    config: &Config,
+    train: &Train,
+    clone: &Checkout,
+    shutdown: &CancellationToken,
+) -> Result<Vec<Check>> {
+    let workspace = clone.workspace(&train.include);
+    let outputs = workspace.and_then(|workspace| precheck::outputs(config, clone, Some(&workspace)));
+    let mut checks = vec![Check::of("the outputs can be committed", outputs)];
+    let access = unless_stopped(shutdown, "looking at the remote", async {
+        Ok(Check::of("push to the repository", publish::check_access(config, clone).await))
+    });
+    checks.push(access.await?);
+    let dvc = unless_stopped(shutdown, "trying DVC's remotes", async { Ok(of_dvc(config, clone).await) });
+    checks.extend(dvc.await?);
+    Ok(checks)
 }
 
 /// Whether DVC can keep what it is to keep, and each of its remotes takes an object.
