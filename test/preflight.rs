@@ -1,6 +1,6 @@
 //! What Bitbucket tells before the training: refused or warned of then.
 
-use crate::support::{Access, Run, Scene};
+use crate::support::{Access, Run, Scene, assert_refused};
 use fake_bitbucket::{API_TOKEN, Fault, Options};
 
 /// A step whose training says that it began.
@@ -15,25 +15,17 @@ fn with_scopes(scopes: &[&str], tells_scopes: bool) -> Options {
     Options { scopes, tells_scopes, ..Options::default() }
 }
 
-/// Fails unless a run was refused before its training, in these words.
-fn refused(run: Run, words: &[&str]) {
-    let run = run.expect(2);
-    assert!(!run.out.contains("begun"), "{}", run.out);
-    for word in words {
-        assert!(run.out.contains(word), "{word} in {}", run.out);
-    }
-}
-
 #[test]
 fn a_token_that_may_not_open_a_pull_request_is_told_before_the_training() {
     let mut step = scene(with_scopes(&["repository:write"], true));
     let words =
         ["BITBUCKET_ACCESS_TOKEN may not open a pull request", "repository:write", "pullrequest:write"];
-    refused(step.run(), &words);
+    assert_refused("begun", step.run(), &words);
     // Without a pull request it will do.
     step.set("PUBLISH", "push").run().expect(0);
     // Where no answer names scopes, the list of pull requests shows one that is missing.
-    refused(
+    assert_refused(
+        "begun",
         scene(with_scopes(&["repository:write"], false)).run(),
         &["list pull requests", "pullrequest:write"],
     );
@@ -43,7 +35,8 @@ fn a_token_that_may_not_open_a_pull_request_is_told_before_the_training() {
 
 #[test]
 fn a_token_that_may_not_read_the_repository_is_told_before_the_training() {
-    refused(
+    assert_refused(
+        "begun",
         scene(with_scopes(&[], false)).run(),
         &["look up the repository", "the token needs the scope repository"],
     );
@@ -54,7 +47,8 @@ fn an_address_that_is_not_the_tokens_is_told_before_the_training() {
     let mut step = scene(Options::default());
     step.set("BITBUCKET_ACCESS_TOKEN", "").set("ATLASSIAN_API_TOKEN", API_TOKEN);
     // Git takes the token whatever the address is.
-    refused(
+    assert_refused(
+        "begun",
         step.set("ATLASSIAN_ACCOUNT_EMAIL", "else@example.com").run(),
         &["check ATLASSIAN_ACCOUNT_EMAIL"],
     );
@@ -80,7 +74,8 @@ fn trouble_of_bitbuckets_own_is_no_reason_to_refuse() {
 fn a_repository_that_is_full_is_told_before_the_training() {
     let sized = |size| scene(Options { size, ..Options::default() });
     let mut full = sized(4_400_000_000);
-    refused(
+    assert_refused(
+        "begun",
         full.run(),
         &["the repository has 4.10 GiB", "no push beyond 4 GB", "SIZE_LIMITS", "DVC_OUTPUTS"],
     );
@@ -98,7 +93,7 @@ fn a_file_of_more_than_100_mb_is_committed_where_the_repository_takes_it() {
     let run = step.set("TRAIN_COMMAND", train).run().expect(5);
     assert!(run.out.contains("m.bin (106 MB)") && run.out.contains("SIZE_LIMITS"), "{}", run.out);
     // It is in the clone now, so it is known before the training.
-    refused(step.run(), &["m.bin (106 MB)"]);
+    assert_refused("begun", step.run(), &["m.bin (106 MB)"]);
     step.set("SIZE_LIMITS", "false").run().expect(0);
     assert_eq!(step.remote.git(&["cat-file", "-s", &format!("{}:m.bin", step.branch())]), "105906176");
 }
@@ -120,7 +115,7 @@ fn a_merge_that_would_keep_the_targets_pipeline_from_running_is_warned_of() {
 fn in_a_merge_queue_the_target_must_be_named() {
     let mut step = scene(Options::default());
     step.set("BITBUCKET_MERGE_QUEUE_PR_IDS", "7,8").set("BITBUCKET_BRANCH", "queue/main/7-8");
-    refused(step.run(), &["merge queue's", "TARGET_BRANCH"]);
+    assert_refused("begun", step.run(), &["merge queue's", "TARGET_BRANCH"]);
     step.set("TARGET_BRANCH", "main").run().expect(0);
     assert_eq!(step.bitbucket.pull_requests()[0].destination, "main");
 }

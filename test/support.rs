@@ -224,6 +224,15 @@ impl From<Output> for Run {
     }
 }
 
+/// Fails unless a run was refused with code 2, in these words, and before its training, which would have said `marker`.
+pub(crate) fn assert_refused(marker: &str, run: Run, words: &[&str]) {
+    let run = run.expect(2);
+    assert!(!run.out.contains(marker), "it trained: {}", run.out);
+    for word in words {
+        assert!(run.out.contains(word), "{word} in {}", run.out);
+    }
+}
+
 impl Run {
     /// Text without colours.
     pub(crate) fn plain(text: &str) -> String {
