@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use trainspot::agent::protocol::Spec;
 use trainspot::agent::{Manifest, Wanted};
-use trainspot::transfer::{Entry, EntryKind};
+use trainspot::transfer::{Entry, EntryKind, Held};
 
 const VERBS: [&str; 5] = ["supervise", "unpack", "pack", "follow", "pack-checkpoint"];
 const COMMAND: &str = "(setsid sleep 500 &); while :; do yes 1 | head -c 3000000 > state; \
@@ -60,7 +60,7 @@ async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
             agent.fetch(&wanted, &target, "").await.ok();
             let patience = Duration::from_millis(50);
             let _ = tokio::time::timeout(patience, agent.follow(&mut offset, &mut |_: &[u8]| {})).await;
-            agent.fetch_checkpoint(1, &["**".to_owned()], &saved).await.ok();
+            agent.fetch_checkpoint(1, &["**".to_owned()], Held::default(), &saved).await.ok();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

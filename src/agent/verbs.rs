@@ -2,8 +2,9 @@
 
 use super::checkpoint::{self, Manifest};
 use super::home::Home;
-use crate::error::{Context as _, Error, Result};
-use crate::transfer::{Asked, EntryKind, Files, Header, Place, Sender, find, receive};
+use crate::error::{Context as _, Result};
+use crate::transfer::{Asked, Files, Header, Place, Sender, find, receive};
+use blake3::Hash;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -80,30 +81,27 @@ pub(super) fn pack(home: &Home) -> Result<()> {
     sender.send(&header, std::io::stdout().lock()).map(drop)
 }
 
-/// Sends a complete checkpoint, after a look at its hashes.
+/// Sends a complete checkpoint, each of whose files must have its hash. Standard input lists hashes of files, in
+/// hexadecimal: whoever asks holds those files already.
 pub(super) fn pack_checkpoint(home: &Home, number: u64) -> Result<()> {
     let folder = home.checkpoints().join(number.to_string());
     let manifest = Manifest::read(&folder)?;
     manifest.check().with_context(|| format!("checkpoint {number} is damaged"))?;
-    let files = checkpoint::files(&folder);
-    for (entry, hash) in manifest.entries.iter().zip(&manifest.hashes) {
-        if matches!(entry.kind, EntryKind::Link { .. }) {
-            continue;
-        }
-        let mut hasher = blake3::Hasher::new();
-        let file = File::open(files.join(entry.path.to_path()));
-        file.and_then(|mut file| std::io::copy(&mut file, &mut hasher))
-            .context("cannot read a checkpoint")?;
-        if hasher.finalize().to_hex().as_str() != hash {
-            return Err(Error::new(format!(
-                "checkpoint {number} is damaged: '{}' changed on disk",
-                entry.path
-            )));
-        }
-    }
+    let hashes =
+        parsed::<Vec<_>>(&manifest.hashes).with_context(|| format!("checkpoint {number} is damaged"))?;
+    let held: Vec<String> =
+        serde_json::from_reader(std::io::stdin().lock()).context("cannot read which files are held")?;
+    let held = parsed(&held).context("cannot read which files are held")?;
     let header = Header { entries: manifest.entries, unmatched: Vec::new() };
+    let files = checkpoint::files(&folder);
     let mut sender = Sender { root: &files, files: Files::Final, progress: &mut |_| {} };
-    sender.send(&header, std::io::stdout().lock()).map(drop)
+    sender
+        .send_proved(&header, &hashes, &held, std::io::stdout().lock())
+        .with_context(|| format!("checkpoint {number} is damaged"))
+}
+
+fn parsed<T: FromIterator<Hash>>(hashes: &[String]) -> Result<T> {
+    hashes.iter().map(|hash| Hash::from_hex(hash).context("not a hash")).collect()
 }
 
 /// Sends the training's log from `offset` on, until the training is over or the caller is gone.

@@ -10,7 +10,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::log::count;
 use crate::log::progress::Progress;
 use crate::repo::Snapshot;
-use crate::transfer::{Asked, Entry, Files, Header, Place, Sender, receive};
+use crate::transfer::{Asked, Entry, Files, Header, Held, Place, Received, Sender, receive};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -138,14 +138,23 @@ impl<L: Link> Agent<L> {
         let (asked, wanted) = (wanted.asked()?, serde_json::to_vec(wanted).context("cannot ask for files")?);
         // A machine has no reason to send links: whatever reads or commits the files here would follow them.
         let place = Place::open(folder)?.without_links();
-        self.bring("pack", &[], &wanted, Target { place, asked }, what).await
+        self.bring("pack", &[], &wanted, Target { place, asked }, what).await.map(|received| received.header)
     }
 
-    /// Brings a complete checkpoint into `folder`: files that these patterns match, and links to its own files.
-    pub async fn fetch_checkpoint(&self, number: u64, patterns: &[String], folder: &Path) -> Result<Header> {
+    /// Brings a complete checkpoint into `folder`: files that these patterns match, and links to its own files. Those of
+    /// its files that are `held` do not travel.
+    pub async fn fetch_checkpoint(
+        &self,
+        number: u64,
+        patterns: &[String],
+        held: Held,
+        folder: &Path,
+    ) -> Result<Received> {
         let flags = [("--number", number.to_string())];
-        let (place, asked) = (Place::open(folder)?.with_own_links(), Asked::matching(patterns)?);
-        self.bring("pack-checkpoint", &flags, &[], Target { place, asked }, "saving a checkpoint").await
+        let question = serde_json::to_vec(&held.hashes()).context("cannot ask for a checkpoint")?;
+        let (place, asked) =
+            (Place::open(folder)?.with_own_links(), Asked::matching(patterns)?.holding(held));
+        self.bring("pack-checkpoint", &flags, &question, Target { place, asked }, "saving a checkpoint").await
     }
 
     /// Has the machine keep outputs in DVC's remotes. The order's credentials stay in the agent's memory.
@@ -169,7 +178,9 @@ impl<L: Link> Agent<L> {
     pub async fn rescue(&self, order: &dvc::Order, folder: &Path) -> Result<Header> {
         let (place, asked) = (Place::open(folder)?.without_links(), dvc::salvage(folder, order)?);
         let order = serde_json::to_vec(order).context("cannot ask for files")?;
-        self.bring("rescue", &[], &order, Target { place, asked }, "rescuing the outputs").await
+        let rescued =
+            self.bring("rescue", &[], &order, Target { place, asked }, "rescuing the outputs").await;
+        rescued.map(|received| received.header)
     }
 
     async fn bring(
@@ -179,15 +190,19 @@ impl<L: Link> Agent<L> {
         question: &[u8],
         Target { place, asked }: Target,
         what: &str,
-    ) -> Result<Header> {
+    ) -> Result<Received> {
         let Session { input, output, finished } = self.link.agent(verb, flags).await?;
-        if let Some(mut input) = input {
-            // An agent that is gone already says so at its end.
-            input.write_all(question).await.ok();
-            input.shutdown().await.ok();
-        }
         let what = what.to_owned();
         let meter = Meter::default();
+        // Not counted: the machine may need time between the question's end and the first byte of its answer.
+        let asking = async {
+            if let Some(mut input) = input {
+                // An agent that is gone already says so at its end.
+                input.write_all(question).await.ok();
+                input.shutdown().await.ok();
+            }
+            std::future::pending().await
+        };
         let output = output.map(|output| meter.count(output));
         let pumped = tokio::task::spawn_blocking(move || {
             let output = output.ok_or_else(|| Error::new("the agent has no output"))?;
@@ -207,7 +222,11 @@ impl<L: Link> Agent<L> {
             )
         });
         let pumped = async { pumped.await.context("cannot receive files")? };
-        let ended = meter.watch(async { Ok(ends(pumped, finished).await) }).await;
+        // An agent may answer, and end, without having read the question.
+        let ended = async {
+            tokio::select! { ended = ends(pumped, finished) => Ok(ended), never = asking => never }
+        };
+        let ended = meter.watch(ended).await;
         let (brought, finished) = ended.context("cannot receive files")?;
         let Some(finished) = finished else { return brought };
         both(brought, finished?.check("the machine cannot send the files"))

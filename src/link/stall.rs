@@ -103,7 +103,7 @@ mod tests {
     use crate::dvc;
     use crate::link::{Agent, Finished, Link, Session};
     use crate::repo::Snapshot;
-    use crate::transfer::Entry;
+    use crate::transfer::{Entry, Held};
     use std::future::pending;
     use std::path::Path;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
@@ -210,7 +210,10 @@ mod tests {
             ("commit", timed(agent.send_commit(&Snapshot::default())).await),
             ("dvc", drop_value(timed(agent.store(&order)).await)),
             ("rescue", drop_value(timed(agent.rescue(&order, folder.path())).await)),
-            ("pack-checkpoint", drop_value(timed(agent.fetch_checkpoint(1, &[], folder.path())).await)),
+            (
+                "pack-checkpoint",
+                drop_value(timed(agent.fetch_checkpoint(1, &[], Held::default(), folder.path())).await),
+            ),
         ] {
             let error = failed(done.unwrap_err());
             assert!(error.contains("nothing moved for "), "{verb}: {error}");

@@ -4,6 +4,7 @@
 //! bytes for paths that this side has asked for, by the patterns with which the machine looks for them.
 
 use super::entry::{Entry, Header, LISTED_ENTRIES_LIMIT, Name};
+use super::held::Held;
 use super::links::Listed;
 use super::patterns::Pattern;
 use super::place::Place;
@@ -27,6 +28,8 @@ pub struct Asked {
     without: Vec<String>,
     /// Patterns that the sender may say match nothing.
     required: Vec<String>,
+    /// Files of which the hash is enough, as they came before.
+    held: Held,
     others: Others,
 }
 
@@ -70,6 +73,16 @@ impl Asked {
     #[must_use]
     pub fn without(self, without: &[String]) -> Self {
         Self { without: without.to_vec(), ..self }
+    }
+
+    /// Takes the hash alone of a file that came before.
+    #[must_use]
+    pub fn holding(self, held: Held) -> Self {
+        Self { held, ..self }
+    }
+
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Takes these files and folders as well, and leaves out what else comes instead of refusing all of it.

@@ -1,32 +1,34 @@
-//! Many files as one stream: zstd over a list of them, then the bytes of each in pieces, followed by their hash.
+//! Many files as one stream: zstd over a list of them, then the bytes of each in pieces, followed by their hash. Of a file
+//! that the receiver holds already (see [`super::held`]) there is the hash alone.
 //!
 //! Not tar: its paths are bytes among the data, its sizes are read as they come, and it has no hashes. Here the list is
 //! checked as a whole before a byte is written, the total is known from the start, and what arrived is proved. A file
 //! comes in pieces because its size in the list may be old: a workspace can be in use while it is sent.
 
-use super::asked::{Asked, OWN_LIST_LIMIT_BYTES, check_paths, refused, too_many};
+mod receiving;
+
+pub use receiving::{Received, receive};
+
+use super::asked::OWN_LIST_LIMIT_BYTES;
 use super::entry::{EntryKind, Header, Name};
-use super::place::Place;
 use crate::error::{Context as _, Error, Result};
-use crate::log::count;
+use blake3::Hash;
 use rustix::fs::OFlags;
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use tracing::warn;
 
-const MAGIC: [u8; 4] = *b"TSB2";
+const MAGIC: [u8; 4] = *b"TSB3";
 const HASH_BYTES: usize = blake3::OUT_LEN;
 /// Fast, and next to free for data that does not compress.
 const LEVEL: i32 = 1;
-/// How far back a stream may refer, as a power of two: the receiver keeps so many bytes. [`LEVEL`] needs 19, and what the
-/// format allows would be 128 MiB.
-const WINDOW_LOG_LIMIT: u32 = 22;
 const PIECE_LIMIT_BYTES: usize = 256 << 10;
 /// Stands in the place of a file's first piece when the file is gone.
 const GONE_MARK: u32 = u32::MAX;
-const CUT: &str = "the stream of files ended early";
+/// Stands in the place of a file's first piece when the receiver holds the file. Its hash follows.
+const HELD_MARK: u32 = u32::MAX - 1;
 
 /// What holds for a file that is not as the list says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,31 @@ impl Sender<'_> {
     /// A file that cannot be read, a final one that changed, or an `out` that went away. The stream then ends early, and
     /// its receiver refuses it.
     pub fn send(&mut self, header: &Header, out: impl Write) -> Result<Vec<String>> {
+        self.send_with(header, |_| None, &HashSet::new(), out)
+    }
+
+    /// Writes `header` and the files that it lists, each of which must have its hash of `hashes`: one for each entry, that
+    /// of a link is not looked at. Of a file whose hash is in `held` only that is sent, and the file is not read.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or changed; or an `out` that went away.
+    pub fn send_proved(
+        &mut self,
+        header: &Header,
+        hashes: &[Hash],
+        held: &HashSet<Hash>,
+        out: impl Write,
+    ) -> Result<()> {
+        self.send_with(header, |number| hashes.get(number), held, out).map(drop)
+    }
+
+    fn send_with<'h>(
+        &mut self,
+        header: &Header,
+        proof: impl Fn(usize) -> Option<&'h Hash>,
+        held: &HashSet<Hash>,
+        out: impl Write,
+    ) -> Result<Vec<String>> {
         let lost = "cannot send files";
         let mut out = zstd::Encoder::new(out, LEVEL).context(lost)?;
         let json = serde_json::to_vec(header).context(lost)?;
@@ -64,9 +91,14 @@ impl Sender<'_> {
             out.write_all(part).context(lost)?;
         }
         let mut changes = Vec::new();
-        for entry in &header.entries {
-            if let EntryKind::File { bytes, .. } = entry.kind {
-                changes.extend(self.send_file(&entry.path, bytes, &mut out)?);
+        for (number, entry) in header.entries.iter().enumerate() {
+            let EntryKind::File { bytes, .. } = entry.kind else { continue };
+            match proof(number) {
+                Some(hash) if held.contains(hash) => {
+                    out.write_all(&HELD_MARK.to_le_bytes()).context(lost)?;
+                    out.write_all(hash.as_bytes()).context(lost)?;
+                }
+                proof => changes.extend(self.send_file(&entry.path, bytes, proof, &mut out)?),
             }
         }
         out.finish().and_then(|mut out| out.flush()).context(lost)?;
@@ -88,7 +120,13 @@ impl Sender<'_> {
     }
 
     /// Sends one file, and tells how it changed meanwhile, if it did.
-    fn send_file(&mut self, name: &Name, listed: u64, out: &mut impl Write) -> Result<Option<String>> {
+    fn send_file(
+        &mut self,
+        name: &Name,
+        listed: u64,
+        proof: Option<&Hash>,
+        out: &mut impl Write,
+    ) -> Result<Option<String>> {
         let cannot_send = || format!("cannot send '{name}'");
         let Some(mut file) = self.open(name)? else {
             out.write_all(&GONE_MARK.to_le_bytes()).with_context(cannot_send)?;
@@ -116,9 +154,11 @@ impl Sender<'_> {
         if self.files == Files::Final && (left > 0 || now != bytes) {
             return Err(changed(name));
         }
-        write_piece(out, &[])
-            .and_then(|()| out.write_all(hasher.finalize().as_bytes()))
-            .with_context(cannot_send)?;
+        let hash = hasher.finalize();
+        if proof.is_some_and(|proof| *proof != hash) {
+            return Err(Error::new(format!("'{name}' changed on disk")));
+        }
+        write_piece(out, &[]).and_then(|()| out.write_all(hash.as_bytes())).with_context(cannot_send)?;
         Ok(if left > 0 {
             Some(format!("'{name}' shrank; its first {} bytes were sent", bytes - left))
         } else {
@@ -140,153 +180,10 @@ fn changed(name: &Name) -> Error {
         .hint("let the command end only when its files are complete")
 }
 
-/// Reads a bundle and puts its files into `place`, each only when its bytes are proved.
-///
-/// `announce` receives the list before anything is written, and `progress` the number of bytes of each piece. Returns the
-/// list of what was taken.
-///
-/// # Errors
-/// A stream that is cut, or not a bundle; bytes that do not have their hash; a final file that is not as it was listed;
-/// a path that leads out of `place`, or was not asked for; more than there is room for.
-pub fn receive(
-    input: impl Read,
-    place: &Place,
-    asked: &Asked,
-    files: Files,
-    announce: impl FnOnce(&Header),
-    mut progress: impl FnMut(u64),
-) -> Result<Header> {
-    let mut input = zstd::Decoder::new(input).context(CUT)?;
-    input.window_log_max(WINDOW_LOG_LIMIT).context(CUT)?;
-    let mut header = read_header(&mut input, asked)?;
-    place.check(&header.entries)?;
-    if !asked.is_trusting() {
-        check_paths(&header.entries)?;
-    }
-    let taken = asked.choose(&header, place)?;
-    place.check_room(&header.entries)?;
-    let left_out = taken.iter().filter(|is_taken| !**is_taken).count();
-    if left_out > 0 {
-        warn!("{} that nobody asked for came along, and was left out", count(left_out, "file"));
-    }
-    announce(&header);
-    for (entry, is_taken) in header.entries.iter().zip(&taken) {
-        if let EntryKind::File { bytes, executable } = entry.kind {
-            let Some(first) = first_piece(&mut input, &entry.path, files)? else { continue };
-            let mut arrival = Arrival {
-                input: &mut input,
-                name: &entry.path,
-                listed: bytes,
-                files,
-                progress: &mut progress,
-            };
-            if *is_taken {
-                place.file(&entry.path, executable, |file| arrival.write_to(file, first))?;
-            } else {
-                arrival.write_to(&mut std::io::sink(), first)?;
-            }
-        }
-    }
-    // To the very end, which the sender may still be writing.
-    if input.read(&mut [0]).context(CUT)? != 0 {
-        return Err(Error::new("the stream of files goes on after its end"));
-    }
-    let mut taken = taken.into_iter();
-    header.entries.retain(|_| taken.next().unwrap_or(false));
-    // Links last: none can then stand in the way of a file's path.
-    place.links(&header.entries)?;
-    Ok(header)
-}
-
-fn read_header(input: &mut impl Read, asked: &Asked) -> Result<Header> {
-    let mut start = [0; 8];
-    input.read_exact(&mut start).context(CUT)?;
-    let length = u32::from_le_bytes([start[4], start[5], start[6], start[7]]);
-    if start[..4] != MAGIC || length > OWN_LIST_LIMIT_BYTES {
-        return Err(Error::new("the stream of files is not one that trainspot sends"));
-    }
-    if asked.is_trusting() {
-        let mut list = Vec::new();
-        let count = input.take(length.into()).read_to_end(&mut list).context(CUT)?;
-        let list = if count == length as usize { list } else { return Err(Error::new(CUT)) };
-        return serde_json::from_slice(&list).context("cannot read the list of files");
-    }
-    let limit = asked.list_limit_bytes();
-    if length > limit {
-        return Err(too_many(format!("it is longer than {} MiB", limit >> 20)));
-    }
-    // Never as a whole in memory beside what is made of it.
-    let mut list = BufReader::new(input.take(length.into()));
-    match Header::read_foreign(&mut list) {
-        Ok(header) => Ok(header),
-        Err(error) if error.is_data() => Err(too_many(error)),
-        Err(error) if error.is_eof() || error.is_io() => Err(Error::new(CUT).source(error)),
-        Err(error) => Err(refused("cannot read the list of files".to_owned()).source(error)),
-    }
-}
-
-/// The length of a file's first piece; none for a file that is gone.
-fn first_piece(input: &mut impl Read, name: &Name, files: Files) -> Result<Option<u32>> {
-    let length = piece_length(input).with_context(|| format!("'{name}' did not arrive"))?;
-    match files {
-        _ if length != GONE_MARK => Ok(Some(length)),
-        Files::InUse => Ok(None),
-        Files::Final => Err(Error::new(format!("'{name}' was gone when it was to be sent"))),
-    }
-}
-
-fn piece_length(input: &mut impl Read) -> std::io::Result<u32> {
-    let mut length = [0; 4];
-    input.read_exact(&mut length).map(|()| u32::from_le_bytes(length))
-}
-
-/// One file that is coming in.
-struct Arrival<'a, R, P> {
-    input: &'a mut R,
-    name: &'a Name,
-    /// Its size by the list.
-    listed: u64,
-    files: Files,
-    progress: &'a mut P,
-}
-
-impl<R: Read, P: FnMut(u64)> Arrival<'_, R, P> {
-    fn write_to(&mut self, file: &mut dyn Write, first: u32) -> Result<()> {
-        let name = self.name;
-        let cut = || format!("'{name}' did not arrive whole");
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; PIECE_LIMIT_BYTES];
-        let (mut length, mut arrived) = (first, 0);
-        while length > 0 {
-            let piece = buffer.get_mut(..length as usize);
-            let piece =
-                piece.ok_or_else(|| Error::new("the stream of files is not one that trainspot sends"))?;
-            arrived += u64::from(length);
-            if self.files == Files::Final && arrived > self.listed {
-                return Err(Error::new(format!("'{name}' is larger than it was announced")));
-            }
-            self.input.read_exact(piece).with_context(cut)?;
-            hasher.update(piece);
-            file.write_all(piece).with_context(|| format!("cannot write '{name}'"))?;
-            (self.progress)(length.into());
-            length = piece_length(self.input).with_context(cut)?;
-        }
-        let mut expected = [0; HASH_BYTES];
-        self.input.read_exact(&mut expected).with_context(cut)?;
-        if hasher.finalize() != blake3::Hash::from_bytes(expected) {
-            return Err(Error::new(format!("'{name}' arrived with other bytes than were sent")));
-        }
-        if self.files == Files::Final && arrived != self.listed {
-            return Err(Error::new(cut()));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::everything;
+    use crate::transfer::{Asked, Place, everything};
     use std::fs;
 
     const FIRST_BYTES: usize = 3 * PIECE_LIMIT_BYTES;

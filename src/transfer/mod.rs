@@ -3,6 +3,7 @@
 mod asked;
 mod bundle;
 mod entry;
+mod held;
 mod links;
 mod patterns;
 mod place;
@@ -11,8 +12,9 @@ mod room;
 mod sparse;
 
 pub use asked::Asked;
-pub use bundle::{Files, Sender, receive};
+pub use bundle::{Files, Received, Sender, receive};
 pub use entry::{Entry, EntryKind, Header, LISTED_ENTRIES_LIMIT, Name};
+pub use held::Held;
 pub use links::find_with_links;
 pub use patterns::{Matches, Pattern, everything, everything_behind_links, find, fixed_part};
 pub use place::Place;

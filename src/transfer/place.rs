@@ -8,6 +8,7 @@ use crate::error::{Context as _, Error, Result};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Permissions, PermissionsExt as _};
 use cap_tempfile::TempFile;
+use rustix::fs::{AtFlags, CWD, linkat};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Component, Path};
 
@@ -103,6 +104,17 @@ impl Place {
         whole.replace(&file_name).with_context(what)
     }
 
+    /// Takes a file of this side's own, which nobody changes, under another name: the same file, where the file system
+    /// lets a file have two names, else a copy.
+    pub(super) fn adopt(&self, file: &Path, name: &Name, executable: bool) -> Result<()> {
+        let what = || format!("cannot copy '{name}'");
+        let (parent, file_name) = self.parent(name)?;
+        let mode = file.metadata().with_context(what)?.permissions();
+        let is_same = executable == (std::os::unix::fs::PermissionsExt::mode(&mode) & 0o100 != 0);
+        let linked = is_same && linkat(CWD, file, &parent, &file_name, AtFlags::empty()).is_ok();
+        if linked { Ok(()) } else { self.copy_file(file, name, executable) }
+    }
+
     /// Copies files and links from the same paths in another folder, where they do not change.
     ///
     /// # Errors
@@ -113,16 +125,16 @@ impl Place {
         self.check_room(entries)?;
         for entry in entries {
             if let EntryKind::File { executable, .. } = entry.kind {
-                self.copy_file(from, entry, executable)?;
+                self.copy_file(&from.join(entry.path.as_path()), &entry.path, executable)?;
             }
         }
         self.links(entries)
     }
 
-    fn copy_file(&self, from: &Path, entry: &Entry, executable: bool) -> Result<()> {
-        let what = || format!("cannot copy '{}'", entry.path);
-        self.file(&entry.path, executable, |target| {
-            let mut source = std::fs::File::open(from.join(entry.path.to_path())).with_context(what)?;
+    fn copy_file(&self, from: &Path, name: &Name, executable: bool) -> Result<()> {
+        let what = || format!("cannot copy '{name}'");
+        self.file(name, executable, |target| {
+            let mut source = std::fs::File::open(from).with_context(what)?;
             std::io::copy(&mut source, target).map(drop).with_context(what)
         })
     }
@@ -198,7 +210,8 @@ mod tests {
 
     fn arrive(stream: &[u8], folder: &Path) -> Result<Header> {
         let asked = Asked::matching(&["model".to_owned()]).unwrap();
-        receive(stream, &Place::open(folder).unwrap(), &asked, Files::Final, |_| {}, |_| {})
+        let place = Place::open(folder).unwrap();
+        receive(stream, &place, &asked, Files::Final, |_| {}, |_| {}).map(|received| received.header)
     }
 
     fn source() -> (tempfile::TempDir, Header) {

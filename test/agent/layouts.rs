@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use trainspot::agent::protocol::Spec;
+use trainspot::transfer::Held;
 
 /// What every trainer does beside its checkpoints: a log that is appended to five times a second.
 fn logging(log: &str) -> String {
@@ -28,7 +29,10 @@ async fn checkpoints(script: &str, count: usize, mut check: impl FnMut(&Path)) -
         let number = until(&agent, |status| newest(status.checkpoint)).await;
         let folder = rig.aside(&format!("checkpoint {number}"));
         // It may be replaced by newer ones meanwhile: then it is missed as a whole.
-        if beating(&agent, agent.fetch_checkpoint(number, &["out".to_owned()], &folder)).await.is_ok() {
+        if beating(&agent, agent.fetch_checkpoint(number, &["out".to_owned()], Held::default(), &folder))
+            .await
+            .is_ok()
+        {
             check(&folder.join("out"));
             seen.insert(number);
         }

@@ -248,7 +248,7 @@ impl Bundle {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let length = u32::try_from(self.list.len()).unwrap().to_le_bytes();
-        zstd::encode_all(&[b"TSB2", &length[..], &self.list, &self.contents].concat()[..], 1).unwrap()
+        zstd::encode_all(&[b"TSB3", &length[..], &self.list, &self.contents].concat()[..], 1).unwrap()
     }
 }
 
@@ -263,7 +263,7 @@ pub(crate) fn inflating() -> Vec<u8> {
     use std::io::Write as _;
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(27).unwrap();
-    encoder.write_all(b"TSB2\xff\xff\xff\x03{\"entries\":[").unwrap();
+    encoder.write_all(b"TSB3\xff\xff\xff\x03{\"entries\":[").unwrap();
     let zeros = vec![b' '; 1 << 20];
     (0..63).for_each(|_| encoder.write_all(&zeros).unwrap());
     encoder.finish().unwrap()

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use trainspot::agent::Wanted;
 use trainspot::link::Agent;
 use trainspot::link::local::LocalLink;
-use trainspot::transfer::{Entry, EntryKind, Files, Header, Name, Sender};
+use trainspot::transfer::{Entry, EntryKind, Files, Header, Held, Name, Sender};
 
 fn wanted(patterns: &[&str]) -> Wanted {
     Wanted { required: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), ..Wanted::default() }
@@ -151,8 +151,10 @@ async fn a_machine_that_lies_in_a_checkpoint_leads_nothing_outside() {
         let agent = liar(folder.path(), &Header { entries: entries.clone(), unmatched: vec![] });
         let place = folder.path().join("pipe/partial");
         fs::create_dir_all(&place).unwrap();
-        let fetched =
-            agent.fetch_checkpoint(1, &["**".to_owned()], &place).await.map_err(|error| error.render());
+        let fetched = agent
+            .fetch_checkpoint(1, &["**".to_owned()], Held::default(), &place)
+            .await
+            .map_err(|error| error.render());
         assert_eq!(fetched.is_ok(), is_honest, "{entries:?}: {fetched:?}");
         let arrived = tree(&folder.path().join("pipe"));
         assert_eq!(arrived.len(), if is_honest { entries.len() } else { 0 }, "{entries:?}: {arrived:?}");

@@ -17,6 +17,7 @@ use trainspot::agent::protocol::{How, Spec, State, Wish};
 use trainspot::error::{Kind, Result};
 use trainspot::link::ssh::{Door, KeyPair, SshLink};
 use trainspot::link::{Agent, AskError};
+use trainspot::transfer::Held;
 
 /// How a login that must fail fails, and how soon.
 async fn refused(door: Door, patience: u64) -> (String, Duration) {
@@ -156,7 +157,8 @@ async fn odd_names_arrive_and_failures_come_with_their_words() {
     let wanted = Wanted { required: vec!["../run/log".to_owned()], ..Wanted::default() };
     let error = agent.fetch(&wanted, &clone, "").await.unwrap_err().render();
     assert!(error.contains("the pattern '../run/log' leads out of the folder"), "{error}");
-    let error = agent.fetch_checkpoint(7, &["**".to_owned()], &clone).await.unwrap_err().render();
+    let error =
+        agent.fetch_checkpoint(7, &["**".to_owned()], Held::default(), &clone).await.unwrap_err().render();
     assert!(error.starts_with("the machine cannot send the files: "), "{error}");
 }
 

@@ -26,7 +26,8 @@ impl Deadline {
         Self { at: Instant::now() + max_time.saturating_sub(elapsed), max_time }
     }
 
-    /// Whether the work must end now so that all of it can be saved, if its newest checkpoint took `transfer` to be brought.
+    /// Whether the work must end now so that all of it can be saved, if none of its checkpoints took longer than `transfer`
+    /// to be brought. Not the newest one: it may have had little that was new, and the last one may have much.
     pub(in crate::actions) fn is_last_call(&self, transfer: Duration) -> bool {
         self.left() <= self.reserve(transfer)
     }

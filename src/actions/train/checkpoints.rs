@@ -4,7 +4,7 @@ use crate::agent::own_folder;
 use crate::compute::RunId;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::{Agent, Link};
-use crate::transfer::{Asked, Place, everything};
+use crate::transfer::{Asked, Held, Place, everything};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as Cell;
@@ -17,12 +17,23 @@ pub(in crate::actions) struct Checkpoints {
     folder: PathBuf,
     /// Which files of the training are checkpoints: nothing else comes.
     patterns: Vec<String>,
-    /// The newest that is here: of which machine, and its number there.
-    kept: Mutex<Option<(String, u64)>>,
+    /// The newest that is here.
+    kept: Mutex<Option<Kept>>,
     /// When the newest was known to be complete on its machine.
     saved: Cell<Option<Instant>>,
-    /// Of all files that came, also of checkpoints that are not kept any more.
+    /// Of all files that came, also of checkpoints that are not kept any more. What a checkpoint has in common with the
+    /// one before it came once.
     received_bytes: AtomicU64,
+}
+
+/// The newest checkpoint on this side.
+struct Kept {
+    /// The machine that it is of.
+    machine: String,
+    /// Its number there.
+    number: u64,
+    /// Its files: those of them that the next checkpoint has, too, do not come again.
+    held: Held,
 }
 
 impl Checkpoints {
@@ -51,33 +62,36 @@ impl Checkpoints {
             return Ok(false);
         }
         let mut kept = self.kept.lock().await;
-        if kept.as_ref().is_some_and(|(from, newest)| from == machine && *newest >= number) {
+        if kept.as_ref().is_some_and(|kept| kept.machine == machine && kept.number >= number) {
             return Ok(false);
         }
         let saved = Instant::now();
-        self.bring(agent, number).await?;
-        *kept = Some((machine.to_owned(), number));
+        let held = kept.as_ref().map(|kept| kept.held.clone()).unwrap_or_default();
+        let held = self.bring(agent, number, held).await?;
+        *kept = Some(Kept { machine: machine.to_owned(), number, held });
         *self.saved.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(saved);
         Ok(true)
     }
 
-    async fn bring<L: Link>(&self, agent: &Agent<L>, number: u64) -> Result<()> {
+    /// Returns the files of the checkpoint that came.
+    async fn bring<L: Link>(&self, agent: &Agent<L>, number: u64, held: Held) -> Result<Held> {
         let context = |error| Error::new("cannot keep a checkpoint").source(error);
         let partial = self.folder.join("partial");
         tokio::fs::remove_dir_all(&partial).await.ok();
         tokio::fs::create_dir_all(&partial).await.map_err(context)?;
-        let arrived = agent.fetch_checkpoint(number, &self.patterns, &partial).await?;
-        if arrived.entries.is_empty() {
+        let arrived = agent.fetch_checkpoint(number, &self.patterns, held, &partial).await?;
+        if arrived.header.entries.is_empty() {
             return Err(Error::new(format!("checkpoint {number} is empty")));
         }
-        self.received_bytes.fetch_add(arrived.bytes(), Ordering::Relaxed);
+        self.received_bytes.fetch_add(arrived.bytes, Ordering::Relaxed);
         // Numbers start again on every machine; those on this side only grow.
         let newest = self.numbers().max().unwrap_or(0);
-        tokio::fs::rename(&partial, self.folder.join((newest + 1).to_string())).await.map_err(context)?;
+        let folder = self.folder.join((newest + 1).to_string());
+        tokio::fs::rename(&partial, &folder).await.map_err(context)?;
         for number in self.numbers().filter(|number| *number <= newest) {
             tokio::fs::remove_dir_all(self.folder.join(number.to_string())).await.ok();
         }
-        Ok(())
+        Ok(Held::of(&folder, &arrived))
     }
 
     /// How much came, before it was compressed for the way.

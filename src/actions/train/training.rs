@@ -30,7 +30,7 @@ pub(in crate::actions) struct Training<'a, H> {
     pub(in crate::actions) checkpoints: Checkpoints,
     /// The checkpoint that an earlier step left in the clone: what there is to go on from until there is a newer one.
     pub(in crate::actions) resumed: Vec<Entry>,
-    /// How long the newest checkpoint took to be brought.
+    /// How long the slowest checkpoint took to be brought.
     pub(in crate::actions) transfer: Cell<Duration>,
     pub(in crate::actions) harvest: H,
     pub(in crate::actions) clock: RefCell<Clock>,
@@ -79,7 +79,7 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
         let start = Instant::now();
         let kept = self.checkpoints.keep(agent, &machine.id, number).await?;
         if kept {
-            self.transfer.set(start.elapsed());
+            self.transfer.set(self.transfer.get().max(start.elapsed()));
         }
         Ok(kept)
     }
