@@ -129,8 +129,12 @@ impl Rig {
     pub(crate) fn peak(&self, verb: &str) -> u64 {
         let peak = |pid: &Pid| {
             let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.to_owned();
-            line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+            let kib = |name| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+                line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+            };
+            // Without the program's own pages, of which a debug build has many.
+            Some(kib("VmHWM:")?.saturating_sub(kib("RssFile:")?))
         };
         self.agents(verb).iter().filter_map(peak).max().unwrap_or(0)
     }

@@ -11,7 +11,8 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A supervisor that does not open its socket within this time failed.
 const START: Duration = Duration::from_secs(10);
@@ -128,17 +129,13 @@ impl Compute for Local {
 
     async fn terminate(&self, machine: &Machine) -> Result<()> {
         let home = self.home(&machine.id);
-        let start = Instant::now();
         // The watch goes last: if this process is killed half way, it ends what is left.
-        while end_all_but_the_watch(&home) && start.elapsed() < END {
-            tokio::time::sleep(LOOK).await;
-        }
+        gone(|| end_all_but_the_watch(&home)).await.ok();
         let removed = home.remove();
-        while end_all(&home) && start.elapsed() < END {
-            tokio::time::sleep(LOOK).await;
-        }
+        let ended = gone(|| end_all(&home)).await;
         // What was starting when the first sweep passed may have written since.
-        removed.and_then(|()| home.remove()).map_err(|error| error.leaves(home.path().display().to_string()))
+        let removed = removed.and_then(|()| home.remove());
+        ended.and(removed).map_err(|error| error.leaves(home.path().display().to_string()))
     }
 
     async fn hand_over(&self, _: &Machine, _: &RunId) -> Result<()> {
@@ -148,6 +145,23 @@ impl Compute for Local {
     async fn clean(&self, _: &RunId) -> Result<()> {
         Ok(())
     }
+}
+
+/// Kills processes by `end` until that finds none any more.
+///
+/// # Errors
+/// There are some after all this time.
+async fn gone(end: impl Fn() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while end() {
+        if start.elapsed() > END {
+            return Err(Error::new(format!(
+                "processes of the machine are there {END:?} after they were killed"
+            )));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// The end of a log, which the training of a machine that is found again may have written.
@@ -166,6 +180,19 @@ fn last_words(log: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn processes_that_do_not_go_are_told() {
+        let looks = std::cell::Cell::new(0);
+        let some = |count: u32| {
+            looks.set(looks.get() + 1);
+            looks.get() < count
+        };
+        gone(|| some(3)).await.unwrap();
+        assert_eq!(looks.get(), 3);
+        let error = gone(|| true).await.unwrap_err().render();
+        assert_eq!(error, "processes of the machine are there 10s after they were killed");
+    }
 
     #[test]
     fn of_a_log_without_end_the_last_words_are_read() {
