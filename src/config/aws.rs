@@ -12,8 +12,11 @@ pub const IMAGES: [&str; 4] = ["ubuntu-24.04", "ubuntu-22.04", "al2023", "deep-l
 pub struct Account {
     /// `AWS_DEFAULT_REGION`, then `FALLBACK_REGIONS`: where to look, in this order. Never empty.
     pub regions: Vec<String>,
-    /// The role to take by the step's OIDC token. Without it, the SDK's own chain of credentials holds.
+    /// The role to take by the step's OIDC token.
     pub oidc: Option<Oidc>,
+    /// The access key, where there is no role. With neither, credentials come from where else the AWS SDK
+    /// looks.
+    pub key: Option<AccessKey>,
 }
 
 /// What to remove from AWS.
@@ -84,6 +87,23 @@ pub struct Oidc {
 impl fmt::Debug for Oidc {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Oidc({})", self.role_arn)
+    }
+}
+
+/// An access key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessKey {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub id: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret: String,
+    /// `AWS_SESSION_TOKEN`, which a temporary key has.
+    pub session_token: Option<String>,
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "AccessKey({})", self.id)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::http;
 use super::moto::{Account, plain, with_environment};
+use crate::support::{Access, Run, Scene};
 use std::sync::{Arc, Mutex};
 use trainspot::compute::ec2::Cloud;
 use trainspot::compute::ec2::plan::Plan;
@@ -42,6 +43,46 @@ fn four_hours(head: &str, body: &str) -> (u16, String) {
     let error = "<Error><Code>UnauthorizedOperation</Code><Message>You are not authorized to perform this \
                  operation.</Message></Error>";
     (403, format!("<Response><Errors>{error}</Errors><RequestID>x</RequestID></Response>"))
+}
+
+/// A step that rents, where the repository defines this much of an access key: the rest is the text of
+/// `pipe.yml`'s default.
+fn step_with(defined: &[(&str, &str)], endpoint: &str) -> Run {
+    let mut scene = Scene::new(Access::Token, &[]);
+    scene.set("CLOUD", "aws").set("INSTANCE_TYPE", "m5.large").set("AWS_DEFAULT_REGION", "eu-west-1");
+    scene.set("TRAIN_COMMAND", "true").set("OUTPUTS", "m.bin").set("MAX_RUNTIME", "1h");
+    scene.set("AWS_EC2_METADATA_DISABLED", "true").set("AWS_ENDPOINT_URL", endpoint);
+    for name in ["AWS_OIDC_ROLE_ARN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+        scene.set(name, &format!("${name}"));
+    }
+    for (name, value) in defined {
+        scene.set(name, value);
+    }
+    scene.run()
+}
+
+#[test]
+fn the_text_of_a_default_is_no_credential() {
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    let url = http::serve(move |head, body| {
+        seen.lock().unwrap().push(head.to_owned());
+        four_hours(head, body)
+    });
+    let run = step_with(&[], &url).expect(2);
+    for words in ["there are no credentials for AWS", "AWS_ACCESS_KEY_ID", "add `oidc: true` to the step"] {
+        assert!(run.out.contains(words), "{words}: {}", run.out);
+    }
+    assert!(requests.lock().unwrap().is_empty());
+    // Nor is it the session of a key that has none, which AWS would not know.
+    step_with(&[("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "s3cr3tvalue")], &url)
+        .expect(3);
+    let requests = requests.lock().unwrap();
+    assert!(requests.iter().any(|head| head.contains("Credential=AKIAEXAMPLE/")), "{requests:?}");
+    assert!(
+        !requests.iter().any(|head| head.to_lowercase().contains("x-amz-security-token")),
+        "{requests:?}"
+    );
 }
 
 fn by_oidc() -> Aws {

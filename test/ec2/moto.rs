@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use trainspot::config::Secret;
-use trainspot::config::aws::{Account as Place, Aws, Oidc, Purchase, SshAddress, Wanted};
+use trainspot::config::aws::{AccessKey, Account as Place, Aws, Oidc, Purchase, SshAddress, Wanted};
 
 /// Set in the process that a test runs in.
 const ACCOUNT: &str = "TRAINSPOT_TEST_ACCOUNT";
@@ -203,11 +203,21 @@ impl Account {
     }
 }
 
+/// The access key of the environment, as the pipe's configuration reads it.
+pub(crate) fn key_of_the_environment() -> Option<AccessKey> {
+    let get = |name: &str| std::env::var(name).ok();
+    Some(AccessKey {
+        id: get("AWS_ACCESS_KEY_ID")?,
+        secret: get("AWS_SECRET_ACCESS_KEY")?,
+        session_token: get("AWS_SESSION_TOKEN"),
+    })
+}
+
 /// What a small training asks for, without a role.
 pub(crate) fn plain(regions: &[&str], types: &[&str]) -> Aws {
     let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
     Aws {
-        account: Place { regions: texts(regions), oidc: None },
+        account: Place { regions: texts(regions), oidc: None, key: key_of_the_environment() },
         machine: Wanted::Types(texts(types)),
         purchase: Purchase::Spot,
         max_price: None,

@@ -1,6 +1,7 @@
 //! Which pool a machine is from, and what keeps others from giving one.
 
 use super::lab::{Lab, in_lab};
+use super::moto::key_of_the_environment;
 use super::rent::{aws, ec2, end, order, told, zone};
 use crate::support::is_late;
 use serde_json::json;
@@ -47,7 +48,11 @@ fn a_pool_with_room_is_preferred_to_a_cheaper_one_that_is_nearly_used_up() {
     in_lab(async |lab: &Lab| {
         let one_region = Aws {
             machine: Wanted::Types(vec!["m5.large".to_owned()]),
-            account: Place { regions: vec!["us-east-1".to_owned()], oidc: None },
+            account: Place {
+                regions: vec!["us-east-1".to_owned()],
+                oidc: None,
+                key: key_of_the_environment(),
+            },
             ..aws(lab)
         };
         let (ec2, order) = (ec2(one_region).await, order("strategy"));
@@ -185,7 +190,8 @@ fn a_spot_quota_is_waited_for_only_while_somebody_uses_it_up() {
 fn a_choice_by_attributes_asks_in_every_zone() {
     in_lab(async |lab: &Lab| {
         let machine = Wanted::AtLeast { cpus: 2, memory: 4, gpus: 0, gpu_memory: 0 };
-        let account = Place { regions: vec!["us-east-1".to_owned()], oidc: None };
+        let account =
+            Place { regions: vec!["us-east-1".to_owned()], oidc: None, key: key_of_the_environment() };
         let (ec2, order) = (ec2(Aws { machine, account, ..aws(lab) }).await, order("attributes"));
         lab.post("capacity", json!([{"score": 0}, {"zone": "us-east-1f", "score": 5}])).await;
         let machine = told(ec2.launch(&order).await);

@@ -1,7 +1,7 @@
 //! Machines that are rented, reached, taken over and ended, on the rig.
 
 use super::lab::{Lab, in_lab};
-use super::moto::{Account, with_account};
+use super::moto::{Account, key_of_the_environment, with_account};
 use crate::local_machine::{ended, spec};
 use aws_sdk_ec2::types::IpPermission;
 use serde_json::{Value, json};
@@ -22,7 +22,11 @@ pub(super) const LONG: Duration = Duration::from_mins(10);
 pub(super) fn aws(lab: &Lab) -> Aws {
     let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
     Aws {
-        account: Place { regions: texts(&["us-east-1", "eu-west-1"]), oidc: None },
+        account: Place {
+            regions: texts(&["us-east-1", "eu-west-1"]),
+            oidc: None,
+            key: key_of_the_environment(),
+        },
         machine: Wanted::Types(texts(&["m5.large", "c5.large"])),
         purchase: Purchase::Spot,
         max_price: None,

@@ -33,7 +33,7 @@ impl Cloud {
     /// There are no credentials, or AWS does not give the role.
     pub async fn new(account: &Account, repository: &str) -> Result<Self> {
         let first = account.regions.first().map_or("us-east-1", String::as_str);
-        let session = Session::open(account.oidc.as_ref(), first).await?;
+        let session = Session::open(account, first).await?;
         let config = settings(first)
             .credentials_provider(session)
             // The session is its own cache: it must be asked each time to be renewed in time.

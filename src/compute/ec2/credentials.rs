@@ -1,4 +1,4 @@
-//! Who we are to AWS: a role taken by the step's OIDC token, or what the SDK's own chain finds.
+//! Who we are to AWS: a role taken by the step's OIDC token, an access key, or what the SDK finds elsewhere.
 //!
 //! A session is renewed while its source lives, as early as makes it last longest, and used to its end.
 
@@ -6,10 +6,15 @@ use super::client::bare;
 use super::failure::{EXPIRED_HINT, Failure, call};
 use crate::clock::stated_instant;
 use crate::config::Secret;
-use crate::config::aws::Oidc;
+use crate::config::aws::{AccessKey, Account, Oidc};
 use crate::error::{Error, Kind, Result, chain};
-use aws_config::SdkConfig;
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
@@ -34,7 +39,7 @@ const BETWEEN_RENEWALS: Duration = Duration::from_mins(1);
 /// A renewal may take so long while the old session is valid: every call waits for it.
 const WHILE_VALID: Duration = Duration::from_secs(4);
 
-/// The SDK's chain asks files, environment, containers' and machines' metadata in turn.
+/// The chain asks files, and the metadata of containers and machines, in turn.
 const CHAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Gives credentials, and renews them.
@@ -47,7 +52,8 @@ pub(super) struct Session {
 #[derive(Debug)]
 enum Source {
     Role(Box<Role>),
-    Chain(Box<DefaultCredentialsChain>),
+    Key(Credentials),
+    Chain(Box<CredentialsProviderChain>),
 }
 
 #[derive(Debug)]
@@ -74,14 +80,15 @@ struct Claims {
 }
 
 impl Session {
-    /// Takes the role if there is one, else looks through the SDK's chain.
+    /// Takes the account's role if it names one, else its access key, else looks through the SDK's chain.
     ///
     /// # Errors
     /// There are no credentials, or AWS does not give the role.
-    pub(super) async fn open(oidc: Option<&Oidc>, region: &str) -> Result<Self> {
-        let source = match oidc {
-            Some(oidc) => Source::Role(Box::new(Role::new(oidc.clone(), &bare(region).await))),
-            None => Source::Chain(Box::new(chain_of(region).await)),
+    pub(super) async fn open(account: &Account, region: &str) -> Result<Self> {
+        let source = match (&account.oidc, &account.key) {
+            (Some(oidc), _) => Source::Role(Box::new(Role::new(oidc.clone(), &bare(region).await))),
+            (None, Some(key)) => Source::Key(of_key(key)),
+            (None, None) => Source::Chain(Box::new(chain_of(region))),
         };
         let held = Held::new(source.load().await?, source.end());
         Ok(Self { source, held: Mutex::new(Some(held)) })
@@ -147,6 +154,7 @@ impl Source {
     async fn load(&self) -> Result<Credentials> {
         let loaded = match self {
             Self::Role(role) => role.assume().await,
+            Self::Key(credentials) => Ok(credentials.clone()),
             Self::Chain(chain) => found(chain).await,
         };
         loaded.map(hidden)
@@ -156,7 +164,7 @@ impl Source {
     fn end(&self) -> Option<SystemTime> {
         match self {
             Self::Role(role) => role.claims.exp.map(stated_instant),
-            Self::Chain(_) => None,
+            Self::Key(_) | Self::Chain(_) => None,
         }
     }
 }
@@ -170,17 +178,32 @@ fn hidden(credentials: Credentials) -> Credentials {
     credentials
 }
 
-async fn chain_of(region: &str) -> DefaultCredentialsChain {
-    DefaultCredentialsChain::builder().region(aws_config::Region::new(region.to_owned())).build().await
+fn of_key(key: &AccessKey) -> Credentials {
+    Credentials::new(&key.id, &key.secret, key.session_token.clone(), None, "AccessKey")
 }
 
-async fn found(chain: &DefaultCredentialsChain) -> Result<Credentials> {
+/// The SDK's default chain without its first provider, that of the environment's access key: the
+/// configuration has read that key already, and the SDK would take the text `$AWS_ACCESS_KEY_ID` for one.
+fn chain_of(region: &str) -> CredentialsProviderChain {
+    let config = ProviderConfig::default().with_region(Some(Region::new(region.to_owned())));
+    let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(&config).build();
+    CredentialsProviderChain::first_try(
+        "Profile",
+        ProfileFileCredentialsProvider::builder().configure(&config).build(),
+    )
+    .or_else("WebIdentityToken", web_identity)
+    .or_else("EcsContainer", EcsCredentialsProvider::builder().configure(&config).build())
+    .or_else("Ec2InstanceMetadata", ImdsCredentialsProvider::builder().configure(&config).build())
+}
+
+async fn found(chain: &CredentialsProviderChain) -> Result<Credentials> {
     let loaded = tokio::time::timeout(CHAIN_DEADLINE, chain.provide_credentials()).await;
     match loaded.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(CHAIN_DEADLINE))) {
         Ok(credentials) => Ok(credentials),
         Err(CredentialsError::CredentialsNotLoaded(_)) => Err(Error::new(
             "there are no credentials for AWS: AWS_OIDC_ROLE_ARN is not set, AWS_ACCESS_KEY_ID and \
-             AWS_SECRET_ACCESS_KEY are not, and the AWS SDK finds no profile, container role or machine role",
+             AWS_SECRET_ACCESS_KEY are not (the text $AWS_ACCESS_KEY_ID itself is no value), and the AWS SDK finds \
+             no profile, container role or machine role",
         )
         .kind(Kind::Configuration)
         .hint(

@@ -1,6 +1,6 @@
 //! What to rent from AWS.
 
-use super::super::aws::{Account, Aws, Oidc, Purchase, SshAddress, Sweep, Wanted};
+use super::super::aws::{AccessKey, Account, Aws, Oidc, Purchase, SshAddress, Sweep, Wanted};
 use super::super::{Secret, Train};
 use super::{OIDC_TOKEN, Reader};
 use std::time::Duration;
@@ -51,10 +51,8 @@ impl Reader {
 
     fn account(&mut self) -> Account {
         let oidc = self.oidc();
-        if oidc.is_none() {
-            self.check_keys();
-        }
-        Account { regions: self.regions(), oidc }
+        let key = if oidc.is_none() { self.access_key() } else { None };
+        Account { regions: self.regions(), oidc, key }
     }
 
     /// The role, if it can be taken. Without the step's token an access key does, as with the official pipes.
@@ -73,7 +71,19 @@ impl Reader {
         None
     }
 
-    fn check_keys(&mut self) {
+    /// The access key, as this configuration has it: the AWS SDK would take `$AWS_SESSION_TOKEN` for a
+    /// session, which the default in `pipe.yml` becomes where nothing expands it, and would sign with the
+    /// spaces around a value.
+    fn access_key(&mut self) -> Option<AccessKey> {
+        self.check_key();
+        Some(AccessKey {
+            id: self.some("AWS_ACCESS_KEY_ID")?,
+            secret: self.some("AWS_SECRET_ACCESS_KEY")?,
+            session_token: self.some("AWS_SESSION_TOKEN"),
+        })
+    }
+
+    fn check_key(&mut self) {
         let [id, secret, session] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
             .map(|name| self.missing(name));
         if id && !(secret && session) {
@@ -88,13 +98,6 @@ impl Reader {
                 "AWS_SESSION_TOKEN",
                 "is missing: an access key that begins with ASIA is of use only with it",
             );
-        }
-        // The SDK reads the environment itself, and signs with the spaces.
-        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-            let given = self.environment.0.get(name).filter(|value| !value.trim().is_empty());
-            if given.is_some_and(|value| value.trim() != value) {
-                self.problems.add(name, "(value not shown) has white space around it; paste it without");
-            }
         }
     }
 

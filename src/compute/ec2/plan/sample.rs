@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub(in crate::compute::ec2) fn aws() -> Aws {
     Aws {
-        account: Account { regions: vec!["eu-west-1".to_owned()], oidc: None },
+        account: Account { regions: vec!["eu-west-1".to_owned()], oidc: None, key: None },
         machine: Wanted::Types(vec![]),
         purchase: Purchase::Spot,
         max_price: None,
