@@ -132,6 +132,22 @@ pub struct Status {
     pub runner: Option<RunnerStatus>,
 }
 
+#[cfg(test)]
+impl Status {
+    /// A machine of which there is nothing to tell but its training's state.
+    pub(crate) fn of(state: State) -> Self {
+        Self {
+            state,
+            fingerprint: None,
+            checkpoint: None,
+            unsaved: None,
+            left_out: None,
+            notice: None,
+            runner: None,
+        }
+    }
+}
+
 /// How a runner is, by its log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunnerStatus {

@@ -2,11 +2,12 @@
 
 use super::provider::{Provider, SAVING};
 use super::{Case, Outcome, SET_UP};
-use crate::actions::job::{Cost, Job, Reached, State, Turn, Work, owner};
+use crate::actions::job::tests::job;
+use crate::actions::job::{Cost, Job, Reached, Turn, Work};
 use crate::agent::protocol::Status;
 use crate::clock::stated_fraction;
+use crate::compute::Machine;
 use crate::compute::ec2::rounds::Rounds;
-use crate::compute::{Machine, Order, RunId};
 use crate::config::aws::Purchase;
 use crate::error::{Error, Result};
 use crate::link::Agent;
@@ -133,23 +134,11 @@ async fn run_once(case: &Case, settings: Settings, start: (f64, u64)) -> Outcome
         brought: Cell::default(),
         newest: RefCell::default(),
     };
+    let shutdown = CancellationToken::new();
     let job = Job {
-        compute: &provider,
-        order: Order {
-            run: RunId::new(&["bill"]),
-            orphan_grace: Duration::from_mins(10),
-            max_runtime: Duration::MAX,
-            avoid: Vec::new(),
-            spot_now: false,
-        },
-        owner: owner(),
-        found: Vec::new(),
         max_restarts: settings.max_restarts,
         returns_to_spot: purchase == Purchase::SpotThenOnDemand,
-        deadline: None,
-        max_cost: None,
-        shutdown: &CancellationToken::new(),
-        state: State::default(),
+        ..job(&provider, &shutdown)
     };
     let result = job.run(&training).await;
     let now = provider.now();

@@ -1,6 +1,7 @@
 //! A provider whose spot machines live as long as the trace says, and the agents on them.
 
 use super::traces::{Trace, Zone};
+use crate::actions::job::tests::number;
 use crate::agent::leaving::Leaving;
 use crate::agent::protocol::{Notice, Reply, Request, State, Status, Wish};
 use crate::clock::stated_fraction;
@@ -184,21 +185,9 @@ impl Provider {
         let checkpoint = Some(self.checkpoints(&server, now)).filter(|number| *number > 0);
         let notice = (now >= server.gone - NOTICE)
             .then(|| Notice { why: "no capacity".to_owned(), at: Some(server.gone as u64) });
-        let status = Status {
-            state: State::Running,
-            fingerprint: None,
-            checkpoint,
-            unsaved: None,
-            left_out: None,
-            notice,
-            runner: None,
-        };
+        let status = Status { checkpoint, notice, ..Status::of(State::Running) };
         Some(serde_json::to_vec(&Reply::Status(Box::new(status))).unwrap())
     }
-}
-
-fn number(machine: &Machine) -> usize {
-    machine.id.trim_start_matches('m').parse().unwrap()
 }
 
 impl Link for Provider {

@@ -8,6 +8,7 @@ use super::*;
 use crate::actions::train::{Checkpoints, Trained, Training};
 use crate::agent::protocol::Spec;
 use crate::compute::RunId;
+pub(super) use fake::number;
 use fake::{Fake, Fate};
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -37,12 +38,11 @@ impl Scene {
     }
 
     async fn run(&self, harvest: impl AsyncFn() -> Result<()>) -> Result<Finished<Trained>> {
-        let run = RunId::new(&["r"]);
-        let max_runtime = Duration::from_mins(10);
+        let (order, shutdown) = (order(), CancellationToken::new());
         let clone_dir = self.folder.path().join("clone");
         std::fs::create_dir_all(&clone_dir).unwrap();
         let training = Training {
-            checkpoints: Checkpoints::new(self.folder.path(), &run, &["epoch".to_owned()]).unwrap(),
+            checkpoints: Checkpoints::new(self.folder.path(), &order.run, &["epoch".to_owned()]).unwrap(),
             clone_dir: &clone_dir,
             workspace: Vec::new(),
             commit: crate::repo::Snapshot::default(),
@@ -54,7 +54,7 @@ impl Scene {
                 fingerprint: String::new(),
                 command: String::new(),
                 environment: std::collections::BTreeMap::new(),
-                max_runtime,
+                max_runtime: order.max_runtime,
                 checkpoints: Vec::new(),
                 checkpoint_interval: Duration::from_mins(1),
                 resume: false,
@@ -62,22 +62,12 @@ impl Scene {
             },
         };
         let job = Job {
-            compute: &self.fake,
-            order: Order {
-                run,
-                orphan_grace: Duration::from_mins(10),
-                max_runtime,
-                avoid: Vec::new(),
-                spot_now: false,
-            },
-            owner: owner(),
-            found: self.fake.find(&RunId::new(&[])).await.unwrap(),
+            found: self.fake.find(&order.run).await.unwrap(),
             max_restarts: self.max_restarts,
             returns_to_spot: self.returns_to_spot,
             max_cost: self.max_cost,
             deadline: self.max_time.map(|max_time| Deadline::new(max_time, Duration::ZERO)),
-            shutdown: &CancellationToken::new(),
-            state: State::default(),
+            ..job(&self.fake, &shutdown)
         };
         let finished = job.run(&training).await?;
         job.clean().await?;
@@ -96,10 +86,26 @@ impl Scene {
 fn order() -> Order {
     Order {
         run: RunId::new(&["r"]),
-        orphan_grace: Duration::from_mins(1),
-        max_runtime: Duration::from_mins(1),
+        orphan_grace: Duration::from_mins(10),
+        max_runtime: Duration::from_mins(10),
         avoid: Vec::new(),
         spot_now: false,
+    }
+}
+
+/// A job that finds no machine, knows no limit, and starts nothing again.
+pub(super) fn job<'a, C>(compute: &'a C, shutdown: &'a CancellationToken) -> Job<'a, C> {
+    Job {
+        compute,
+        order: order(),
+        owner: owner(),
+        found: Vec::new(),
+        max_restarts: 0,
+        returns_to_spot: false,
+        max_cost: None,
+        deadline: None,
+        shutdown,
+        state: State::default(),
     }
 }
 
@@ -147,18 +153,8 @@ impl Work<Fake> for Stays {
 }
 
 async fn stays(fake: &Fake, spares: bool) -> Result<Finished<()>> {
-    let job = Job {
-        compute: fake,
-        order: order(),
-        owner: owner(),
-        found: fake.find(&RunId::new(&[])).await.unwrap(),
-        max_restarts: 0,
-        returns_to_spot: false,
-        max_cost: None,
-        deadline: None,
-        shutdown: &CancellationToken::new(),
-        state: State::default(),
-    };
+    let shutdown = CancellationToken::new();
+    let job = Job { found: fake.find(&order().run).await.unwrap(), ..job(fake, &shutdown) };
     job.run(&Stays { spares }).await
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 /// What a machine does when its training is started.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fate {
     /// The training ends well after a minute.
     Trains,
@@ -58,6 +58,9 @@ pub(super) struct World {
     pub(super) servers: Vec<Server>,
     /// Verbs and calls that fail once, in this order.
     failing: Vec<&'static str>,
+    /// How long the provider takes for each call that ends or removes something, or finds out what there is
+    /// to end.
+    pub(super) ending_takes: Duration,
     /// All that was done, in order.
     done: Vec<String>,
 }
@@ -86,6 +89,11 @@ impl Fake {
 
     pub(super) fn done(&self) -> Vec<String> {
         self.world.lock().unwrap().done.clone()
+    }
+
+    async fn take_time(&self) {
+        let time = self.world.lock().unwrap().ending_takes;
+        tokio::time::sleep(time).await;
     }
 
     fn note(&self, what: String) {
@@ -133,15 +141,7 @@ impl Fake {
         let regular = if server.fate == Fate::OnDemand { age / 100 } else { 0 };
         let newest = regular + u64::from(how == Some(How::Interrupted));
         let checkpoint = (newest > 0).then_some(newest);
-        Some(Reply::Status(Box::new(Status {
-            state,
-            fingerprint: None,
-            checkpoint,
-            unsaved: None,
-            left_out: None,
-            notice,
-            runner: None,
-        })))
+        Some(Reply::Status(Box::new(Status { checkpoint, notice, ..Status::of(state) })))
     }
 
     async fn serve(
@@ -202,7 +202,8 @@ impl Link for Fake {
     }
 }
 
-pub(super) fn number(machine: &Machine) -> usize {
+/// The number in a machine's id.
+pub(in crate::actions::job) fn number(machine: &Machine) -> usize {
     machine.id.trim_start_matches('m').parse().unwrap()
 }
 
@@ -270,6 +271,7 @@ impl Compute for Fake {
     }
 
     async fn made(&self, run: &RunId) -> Result<Vec<Machine>> {
+        self.take_time().await;
         let found = self.find(run).await?;
         let world = self.world.lock().unwrap();
         let ours = |found: &Machine| {
@@ -311,6 +313,7 @@ impl Compute for Fake {
     }
 
     async fn terminate(&self, machine: &Machine) -> Result<()> {
+        self.take_time().await;
         if self.fails("terminate") {
             return Err(Error::new("access denied"));
         }
@@ -327,6 +330,7 @@ impl Compute for Fake {
     }
 
     async fn clean(&self, _: &RunId) -> Result<()> {
+        self.take_time().await;
         self.note("clean".to_owned());
         Ok(())
     }
