@@ -46,7 +46,7 @@ impl Bitbucket {
 
     /// The same for a run that may have trained for hours: it waits for the rate limit, but not until Pipelines kills the step.
     fn after_hours(self, deadline: Option<Deadline>) -> Self {
-        let most = deadline.map_or(Duration::MAX, |deadline| deadline.until_last_moment());
+        let most = deadline.map_or(Duration::MAX, |deadline| deadline.until_exit());
         Self { client: self.client.with_patience(Patience::after_hours(most)), full: self.full }
     }
 

@@ -18,7 +18,7 @@ use crate::transfer::{Entry, Pattern, find};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// What there is to publish.
 pub(super) struct Made {
@@ -195,7 +195,11 @@ pub(super) async fn report_failure(
     deadline: Option<Deadline>,
 ) {
     let report = reporting::failure(config, clone.commit(), error, tail, took);
-    announce::failure(config, clone.commit(), &report, error, deadline).await;
+    let told = announce::failure(config, clone.commit(), &report, error, deadline);
+    let Some(deadline) = deadline else { return told.await };
+    if deadline.before_exit(told).await.is_none() {
+        warn!("Bitbucket is not told all of the failure: Pipelines is about to kill the step");
+    }
 }
 
 /// Refuses a remote that will not take the push, before anything is rented. The answer is what branches it has.

@@ -86,6 +86,11 @@ impl Bill {
         true
     }
 
+    /// The machines whose time is not known to be over.
+    pub(super) fn open_ids(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter(|part| part.until.is_none()).map(|part| part.id.as_str())
+    }
+
     /// The cost until now; none where a machine's price is not known.
     pub(super) fn cost(&self) -> Option<Cost> {
         let mut cost = Cost { on_demand: Some(0.0), ..Cost::default() };

@@ -18,6 +18,10 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// A machine that does not come up is replaced, but not for ever: the cause may be the image or the network.
 const BOOTS: u32 = 2;
 
+/// What is waited for at a run's end, as errors name it.
+pub(super) const THE_END: &str = "the end of the run's machines";
+const THE_REMOVAL: &str = "the removal of what the machines shared";
+
 /// A machine with an agent that answers.
 pub(in crate::actions) struct Reached<C: Compute> {
     pub(in crate::actions) machine: Machine,
@@ -233,7 +237,28 @@ impl<C: Compute> Job<'_, C> {
 
     /// Removes what the machines shared, once they are ended: that costs nothing, so the outputs go first.
     pub(in crate::actions) async fn clean(&self) -> Result<()> {
-        if self.state.theirs.get() { Ok(()) } else { self.compute.clean(&self.order.run).await }
+        if self.state.theirs.get() {
+            return Ok(());
+        }
+        self.in_time(THE_REMOVAL, self.compute.clean(&self.order.run)).await
+    }
+
+    /// Waits for `part`, which is called `what`, no longer than the step's deadline allows one part of the
+    /// run's ending.
+    pub(super) async fn in_time(&self, what: &str, part: impl Future<Output = Result<()>>) -> Result<()> {
+        let Some(deadline) = self.deadline else { return part.await };
+        deadline.in_half_the_time(part).await.unwrap_or_else(|| Err(self.unconfirmed(what)))
+    }
+
+    fn unconfirmed(&self, what: &str) -> Error {
+        let grace = in_words(self.order.orphan_grace);
+        let error = Error::new(format!("{what} is not confirmed, and Pipelines is about to kill the step"))
+            .kind(Kind::Machine)
+            .hint("look whether anything is left: ACTION: sweep removes it once the step is over");
+        let bill = self.bill();
+        bill.open_ids().fold(error, |error, id| {
+            error.leaves(format!("perhaps the machine {id}; it ends itself within {grace}"))
+        })
     }
 
     /// Leaves a machine to itself, and ends the others.
@@ -261,12 +286,14 @@ impl<C: Compute> Job<'_, C> {
 
     /// Finishes with a machine that is reached: it is asked to end itself where its provider does not end it.
     pub(super) async fn finish_with(&self, agent: Option<&Agent<C::Link>>, known: &[Machine]) -> Result<()> {
-        let finished = self.finish(known).await;
+        let finished = self.in_time(THE_END, self.finish(known)).await;
         if finished.is_err()
             && let Some(agent) = agent
-            && let Err(error) = agent.ask(Wish::End).await
         {
-            debug!("the machine does not end itself at once: {}", chain(&Error::from(error)));
+            let told = async { agent.ask(Wish::End).await.map(drop).map_err(Error::from) };
+            if let Err(error) = self.in_time("the machine's own end", told).await {
+                debug!("the machine does not end itself at once: {}", chain(&error));
+            }
         }
         finished
     }

@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::link::Agent;
 use crate::log::count;
 use bill::Bill;
+use machines::THE_END;
 use restarts::Restarts;
 use std::cell::{Cell, RefCell, RefMut};
 use std::time::Duration;
@@ -124,11 +125,7 @@ impl<C: Compute> Job<'_, C> {
         loop {
             let reached = match next {
                 Ok(reached) => reached,
-                Err(error) => {
-                    let error = work.rescue(error);
-                    self.give_up(&taken, None).await;
-                    return Err(error);
-                }
+                Err(error) => return Err(self.fail(work, error, &taken, None).await),
             };
             if !taken.contains(&reached.machine) {
                 taken.push(reached.machine.clone());
@@ -151,7 +148,7 @@ impl<C: Compute> Job<'_, C> {
                 Turn::Taken(why) => {
                     // The other pipe does not know of the machine that was asked for ahead of time.
                     if let Some(next) = successor.had()
-                        && let Err(error) = self.end(&next.machine).await
+                        && let Err(error) = self.in_time(THE_END, self.end(&next.machine)).await
                     {
                         warn!("{}", error.render());
                     }
@@ -160,10 +157,7 @@ impl<C: Compute> Job<'_, C> {
                 }
                 Turn::Failed(error) => {
                     drop(successor);
-                    // First what is here: the step may be killed before the machine's end is confirmed.
-                    let error = work.rescue(error);
-                    self.give_up(&taken, Some(&agent)).await;
-                    return Err(error);
+                    return Err(self.fail(work, error, &taken, Some(&agent)).await);
                 }
                 Turn::Interrupted(why) => (Error::new(why), true),
                 Turn::Lost(why) => (why, false),
@@ -175,11 +169,24 @@ impl<C: Compute> Job<'_, C> {
             let goes_on = if moves { self.has_room(work, why) } else { self.may_go_on(work, why) };
             if let Err(error) = goes_on {
                 drop(successor);
-                self.give_up(&taken, None).await;
-                return Err(work.rescue(error));
+                return Err(self.fail(work, error, &taken, None).await);
             }
             next = self.unless_stopped::<W>(self.replace(&machine, free, successor)).await;
         }
+    }
+
+    /// Saves what is on this side, then ends and removes everything: the provider may be slow, and the step
+    /// may be killed meanwhile. Returns the error of the run.
+    async fn fail<W: Work<C>>(
+        &self,
+        work: &W,
+        error: Error,
+        taken: &[Machine],
+        agent: Option<&Agent<C::Link>>,
+    ) -> Error {
+        let error = work.rescue(error);
+        self.give_up(taken, agent).await;
+        error
     }
 
     /// Says that a machine is lost, or left for a cheaper one, and what of the work with it.

@@ -111,8 +111,14 @@ impl<'a, C: Compute> Job<'a, C> {
         };
         let last_moment = async {
             let Some(deadline) = self.deadline else { return std::future::pending().await };
-            tokio::time::sleep(deadline.until_last_moment()).await;
-            deadline.error()
+            loop {
+                // Sooner, once a checkpoint comes that takes longer.
+                let left = deadline.until_last_moment(work.transfer());
+                if left.is_zero() {
+                    return deadline.error();
+                }
+                tokio::time::sleep(left.min(ACCOUNT)).await;
+            }
         };
         tokio::select! {
             never = watch => match never {},

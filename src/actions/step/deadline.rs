@@ -9,9 +9,11 @@ use tokio::time::Instant;
 const RESERVE: Duration = Duration::from_mins(4);
 /// A checkpoint is made, brought here, and put into the clone: each takes about as long as it takes to be brought.
 const COPIES: u32 = 3;
-/// Kept back for what cannot wait: the newest checkpoint into the clone, and the order to end the machine; a tenth of a
-/// short step.
+/// Kept back for what cannot wait: the newest checkpoint into the clone, the machine's end, and the report; a
+/// tenth of a short step.
 const LAST: Duration = Duration::from_secs(90);
+/// The part of the last moments in which nothing is awaited any more, so that the process itself can end.
+const EXIT_PART: u32 = 9;
 
 /// When the step is killed.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +39,28 @@ impl Deadline {
         self.left().saturating_sub(self.reserve(Duration::ZERO))
     }
 
-    /// The time until whatever is not saved must be given up.
-    pub(in crate::actions) fn until_last_moment(&self) -> Duration {
-        self.left().saturating_sub(LAST.min(self.max_time / 10))
+    /// The time until whatever is not on this side must be given up, if the newest checkpoint took `transfer`
+    /// to be brought: to be put into the clone it takes about as long.
+    pub(in crate::actions) fn until_last_moment(&self, transfer: Duration) -> Duration {
+        let reserve = self.last().saturating_add(transfer).min(self.max_time / 4);
+        self.left().saturating_sub(reserve)
+    }
+
+    /// The time until nothing may be awaited any more.
+    pub(in crate::actions) fn until_exit(&self) -> Duration {
+        self.left().saturating_sub(self.last() / EXIT_PART)
+    }
+
+    /// Waits for the last part of the run, such as its report, until the process must end. None if it took
+    /// longer.
+    pub(in crate::actions) async fn before_exit<T>(self, part: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.until_exit(), part).await.ok()
+    }
+
+    /// Waits for one part of the run's ending, such as the machine's end, for half of the time that is left:
+    /// the parts after it need time, too, however slow its servers are. None if it took longer.
+    pub(in crate::actions) async fn in_half_the_time<T>(self, part: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.until_exit() / 2, part).await.ok()
     }
 
     /// The end of a run at this deadline.
@@ -50,6 +71,10 @@ impl Deadline {
             .hint(
                 "keep the files of CHECKPOINTS with the step's artifacts and go on from them with RESUME: 'true', or raise max-time in bitbucket-pipelines.yml (720 minutes at most)",
             )
+    }
+
+    fn last(&self) -> Duration {
+        LAST.min(self.max_time / 10)
     }
 
     fn left(&self) -> Duration {
@@ -97,9 +122,35 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_awaited_in_the_last_moments() {
-        let last = |max_time, elapsed| Deadline::new(MINUTE * max_time, MINUTE * elapsed).until_last_moment();
-        assert_eq!(last(120, 0), Duration::from_secs(118 * 60 + 30));
-        assert_eq!(last(2, 1), Duration::from_secs(48));
+        let seconds = Duration::from_secs;
+        let step = |max_time, elapsed| Deadline::new(MINUTE * max_time, MINUTE * elapsed);
+        let last = |max_time, elapsed| step(max_time, elapsed).until_last_moment(Duration::ZERO);
+        assert_eq!(last(120, 0), seconds(118 * 60 + 30));
+        assert_eq!(last(2, 1), seconds(48));
         assert_eq!([last(2, 2), last(2, 5)], [Duration::ZERO; 2]);
+        // What takes long to be put into the clone is given up earlier.
+        assert_eq!(step(120, 0).until_last_moment(MINUTE), seconds(117 * 60 + 30));
+        assert_eq!(step(2, 1).until_last_moment(Duration::MAX), seconds(30));
+        assert_eq!(
+            [step(120, 119), step(2, 1), step(2, 2)].map(|step| step.until_exit().as_secs()),
+            [50, 58, 0]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_parts_of_an_ending_end_before_the_step_however_many_hang() {
+        let (start, step) = (Instant::now(), Deadline::new(MINUTE * 120, MINUTE * 118));
+        assert_eq!(step.in_half_the_time(async { 1 }).await, Some(1));
+        for left in [55, 28, 14, 7] {
+            assert_eq!(step.in_half_the_time(std::future::pending::<()>()).await, None);
+            let seconds = step.until_exit().as_secs_f64();
+            assert!((seconds - f64::from(left)).abs() < 1.0, "{seconds} s are left");
+        }
+        assert_eq!(step.before_exit(tokio::time::sleep(Duration::from_secs(5))).await, Some(()));
+        assert_eq!(step.before_exit(std::future::pending::<()>()).await, None);
+        assert_eq!(start.elapsed().as_secs(), 110);
+        // Past that moment, only what need not be awaited.
+        assert_eq!(step.in_half_the_time(std::future::pending::<()>()).await, None);
+        assert_eq!(start.elapsed().as_secs(), 110);
     }
 }

@@ -166,6 +166,7 @@ impl Run<'_> {
             let is_rented = matches!(train.cloud, Cloud::Aws(_));
             let charges = is_rented.then(|| charges::in_words(config, start.elapsed(), bytes)).flatten();
             let published = published(config, clone, seen, &finished, &home, (start, deadline, charges));
+            let published = before_the_step_ends(deadline, Box::pin(published));
             unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
         };
         // It costs nothing, and a later run's sweep finds it: no reason to fail.
@@ -176,6 +177,20 @@ impl Run<'_> {
         // The outputs are safe; that a machine may still cost money is then the more important news.
         finished.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
     }
+}
+
+/// Publishes, if the step lives long enough: the outputs are in the clone, which its artifacts can keep.
+async fn before_the_step_ends(
+    deadline: Option<Deadline>,
+    published: impl Future<Output = Result<String>>,
+) -> Result<String> {
+    let Some(deadline) = deadline else { return published.await };
+    deadline.before_exit(published).await.unwrap_or_else(|| {
+        Err(Error::new("the outputs are not published, and Pipelines is about to kill the step")
+            .kind(Kind::Publication)
+            .leaves("the outputs, in the clone; perhaps their commit at Bitbucket as well")
+            .hint("keep the outputs with the step's artifacts, and publish them in the next step (ACTION: publish); or raise max-time"))
+    })
 }
 
 /// Whether a machine on demand is only a stopgap: without checkpoints, leaving it would cost more than it saves.
