@@ -1,11 +1,12 @@
-//! What a dry run finds out: a line for each thing that a run needs.
+//! The checks of a dry run: a line for each thing that a run needs.
 
 use crate::error::{Error, Kind, Result};
 
-/// One thing that a run needs, and whether it is there.
+/// One thing that a run needs, and how its check ended.
 #[derive(Debug)]
 pub struct Check {
-    /// What was checked, as "can …" or a noun.
+    /// What was checked: something that a run does, such as `push to the repository`, or needs, such as
+    /// `credentials for AWS`.
     subject: String,
     outcome: Outcome,
 }
@@ -14,12 +15,12 @@ pub struct Check {
 enum Outcome {
     Passed,
     Failed(Error),
-    /// No answer, or none that a run depends on; the reason.
+    /// Nobody can tell before a run, or no run depends on it; the reason.
     Open(String),
 }
 
 impl Check {
-    /// A check that did what a run will do.
+    /// A check that did what a run does: it passed, unless `done` is an error.
     pub fn of<T>(subject: impl Into<String>, done: Result<T>) -> Self {
         let outcome = match done {
             Ok(_) => Outcome::Passed,
@@ -28,18 +29,20 @@ impl Check {
         Self { subject: subject.into(), outcome }
     }
 
-    /// A check that has no answer before a run, or whose failure does not keep a run from succeeding.
+    /// A check that has no answer before a run, or whose failure keeps no run from succeeding; `why` says
+    /// which.
     pub fn open(subject: impl Into<String>, why: impl Into<String>) -> Self {
         Self { subject: subject.into(), outcome: Outcome::Open(why.into()) }
     }
 
-    /// Whether a run would fail for it.
+    /// Whether the check failed: a run would fail, too.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         matches!(self.outcome, Outcome::Failed(_))
     }
 
-    /// The check's lines in the log: `✔`, `✖` with the error, what is left and what to do next, or `-` with the reason.
+    /// The check's lines in the log: `✔`; or `✖` with the error, what is left and what to do next; or `-`
+    /// with the reason.
     #[must_use]
     pub fn text(&self) -> String {
         let subject = &self.subject;
@@ -55,10 +58,10 @@ fn indented(text: &str) -> String {
     text.replace('\n', "\n  ")
 }
 
-/// The last line of a dry run whose checks are these.
+/// The last line of a dry run that made these checks.
 ///
 /// # Errors
-/// A check failed: the run would fail, too.
+/// A check failed: a run would fail, too.
 pub fn verdict(checks: &[Check]) -> Result<String> {
     let failed = checks.iter().filter(|check| check.is_failed()).count();
     if failed == 0 {
@@ -66,7 +69,7 @@ pub fn verdict(checks: &[Check]) -> Result<String> {
     }
     Err(Error::new(format!("DRY_RUN: {failed} of {} checks failed; nothing was rented", checks.len()))
         .kind(Kind::Configuration)
-        .hint("mend what the lines with ✖ name"))
+        .hint("mend what the lines with ✖ name, and make the dry run again"))
 }
 
 #[cfg(test)]

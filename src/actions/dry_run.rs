@@ -1,4 +1,4 @@
-//! `DRY_RUN`: what would be rented, and each thing that a run needs tried beforehand.
+//! `DRY_RUN`: shows what would be rented, and tries beforehand each thing that a run needs.
 
 use super::{charges, kept, precheck, publish, run_id, step, unless_stopped};
 use crate::checks::{Check, verdict};
@@ -12,7 +12,7 @@ use crate::repo::Checkout;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// The dry run of a training on AWS: the plan, then a line for each check.
+/// Makes the dry run of a training on AWS: shows the plan, then a line for each check.
 ///
 /// # Errors
 /// A check failed, or the order to stop came.
@@ -24,7 +24,7 @@ pub(super) async fn train(
 ) -> Result<String> {
     let mut checks = match publish::checkout(config) {
         Ok(clone) => of_clone(config, train, &clone, shutdown).await?,
-        Err(error) => vec![Check::of::<()>("the clone", Err(error))],
+        Err(error) => vec![Check::of::<()>("open the clone", Err(error))],
     };
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", async { Ok(deadline.await) }).await?;
@@ -34,18 +34,19 @@ pub(super) async fn train(
     with_aws(config, checks, (owner, aws), limits, shutdown).await
 }
 
-/// What a dry run must know of the machine's time.
+/// The limits of a run's time that matter to its dry run.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     /// `ORPHAN_GRACE`.
     pub(super) orphan_grace: Duration,
     /// `MAX_RUNTIME`.
     pub(super) max_runtime: Duration,
-    /// Whether the pipe waits for what is done on the machine, which costs build minutes.
+    /// Whether the pipe stays until the work on the machine is done: the step's build minutes are counted
+    /// meanwhile.
     pub(super) waits: bool,
 }
 
-/// Tells `checks`, which were made already, and those of what a run needs of AWS.
+/// Makes the checks of what a run needs of AWS, and shows them after `checks`, which were made before.
 ///
 /// # Errors
 /// A check failed, or the order to stop came.
@@ -62,7 +63,8 @@ pub(super) async fn with_aws(
     verdict(&checks)
 }
 
-/// Whether the outputs can be committed and pushed, and what DVC is to keep can be sent.
+/// Checks whether the outputs can be committed and pushed, and whether DVC's remotes take what DVC is to
+/// keep.
 async fn of_clone(
     config: &Config,
     train: &Train,
@@ -81,18 +83,20 @@ async fn of_clone(
     Ok(checks)
 }
 
-/// Whether DVC can keep what it is to keep, and each of its remotes takes an object.
+/// Checks whether the outputs of `DVC_OUTPUTS` can be kept, and whether each of DVC's remotes takes an
+/// object. No checks where nothing is for DVC.
 async fn of_dvc(config: &Config, clone: &Checkout) -> Vec<Check> {
     let keeper = match kept::keeper(config, clone, kept::Where::Rented) {
         Ok(None) => return Vec::new(),
         Ok(Some(keeper)) => keeper,
-        Err(error) => return vec![Check::of::<()>("what DVC is to keep", Err(error))],
+        Err(error) => return vec![Check::of::<()>("DVC can keep its outputs", Err(error))],
     };
     let tried = probe(keeper.order()).await.into_iter();
     let remotes = tried.map(|(remote, sent)| Check::of(format!("send an object to {remote}"), sent));
-    std::iter::once(Check::of("what DVC is to keep", Ok(()))).chain(remotes).collect()
+    std::iter::once(Check::of("DVC can keep its outputs", Ok(()))).chain(remotes).collect()
 }
 
+/// Whether AWS gives what a run needs: credentials, a plan of what to rent, and each call that is tried.
 async fn of_aws(
     config: &Config,
     (owner, aws): (Owner, &Aws),
@@ -102,20 +106,32 @@ async fn of_aws(
     let ec2 = unless_stopped(shutdown, "looking for AWS credentials", async {
         Ok(Ec2::new(aws.clone(), owner).await)
     });
-    let ec2 = match ec2.await? {
-        Ok(ec2) => ec2,
+    let (ec2, credentials) = match ec2.await? {
+        Ok(ec2) => (ec2, Check::of("credentials for AWS", Ok(()))),
         Err(error) => return Ok(vec![Check::of::<()>("credentials for AWS", Err(error))]),
     };
     let planned = unless_stopped(shutdown, "planning", async { Ok(ec2.plan().await) }).await?;
-    match planned {
+    let plan = match planned {
         Ok(plan) => {
             let text = plan.text(aws, limits.max_runtime);
             let beside = || plan.beside(aws, limits.max_runtime, charges::beside(config));
             crate::log::text(&if limits.waits { format!("{text}\n\n{}", beside()) } else { text });
+            Check::of("a plan of what to rent", Ok(()))
         }
-        Err(error) => return Ok(vec![Check::of::<()>("a plan of what to rent", Err(error))]),
-    }
-    // Not the step's own run: what that made may be in use.
+        Err(error) => return Ok(vec![credentials, Check::of::<()>("a plan of what to rent", Err(error))]),
+    };
+    let tried = try_calls(config, &ec2, limits, shutdown).await?;
+    Ok([credentials, plan].into_iter().chain(tried).collect())
+}
+
+/// Tries the calls of a run. What that makes at AWS is removed, also when the order to stop comes.
+async fn try_calls(
+    config: &Config,
+    ec2: &Ec2,
+    limits: Limits,
+    shutdown: &CancellationToken,
+) -> Result<Vec<Check>> {
+    // A run of its own: what the step's run made may be in use.
     let run = RunId::new(&[run_id(config).as_str(), "dry run"]);
     let Limits { orphan_grace, max_runtime, .. } = limits;
     let order = Order { run, orphan_grace, max_runtime, avoid: Vec::new(), spot_now: false };

@@ -113,7 +113,7 @@ fn a_dry_run_shows_the_plan_tries_each_call_and_leaves_nothing() {
             "On demand $/h",
             "At most:",
             "✔ push to the repository",
-            "✔ us-east-1: launch a machine spot",
+            "✔ us-east-1: launch a spot machine",
             "✔ us-east-1: remove what was made",
             "DRY_RUN: nothing was rented",
             "Waiting for it takes build minutes: $0.60 an hour",

@@ -41,14 +41,6 @@ impl Moto {
         Self::run(bin, &[program])
     }
 
-    /// A server of the caller's own that asks for the permission to tag what is made, as EC2 does.
-    pub(crate) fn start_strict() -> Result<Self, String> {
-        let bin = venv()?;
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/test/ec2/strict_moto.py");
-        let python = format!("{bin}/python");
-        Self::run(bin, &[python, script.to_owned()])
-    }
-
     fn run(bin: String, program: &[String]) -> Result<Self, String> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("setpriv");

@@ -1,17 +1,14 @@
 //! The policy of the documentation, evaluated with its conditions over the calls of a run: enough for its own repository,
 //! and of no use against another's.
-//!
-//! What AWS asks of a policy for a call, by resource and with which keys, is written down in [`questions`], after AWS's list of
-//! actions, resources and condition keys of EC2. moto ignores conditions, so the evaluator is a crate.
 
+use super::evaluator::{Question, Tags, policy, questions};
 use super::lab::{Lab, SHOWN, in_lab};
 use super::rent::{aws, ec2, end, order, told};
 use crate::local_machine::spec;
 use iam_rs::{
     Arn, Context, Decision, EvaluationOptions, IAMPolicy, IAMRequest, PolicyEvaluator, Principal, PrincipalId,
 };
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use trainspot::agent::protocol::Wish;
 use trainspot::compute::Compute as _;
 use trainspot::config::aws::Aws;
@@ -19,138 +16,6 @@ use trainspot::link::Agent;
 
 const OURS: &str = "acme/forest";
 const THEIRS: &str = "acme/meadow";
-
-type Tags = BTreeMap<String, String>;
-
-/// The policy for a repository, as its administrator makes it, without the statement of this name.
-fn policy(repository: &str, without: Option<&str>) -> PolicyEvaluator {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/iam-policy.json")).unwrap();
-    let mut policy: Value = serde_json::from_str(&text.replace("WORKSPACE/REPOSITORY", repository)).unwrap();
-    let statements = policy["Statement"].as_array_mut().unwrap();
-    let all = statements.len();
-    statements.retain(|statement| without.is_none_or(|name| statement["Sid"] != name));
-    assert_eq!(statements.len(), all - usize::from(without.is_some()), "{without:?}");
-    PolicyEvaluator::with_policies(vec![IAMPolicy::from_json(&policy.to_string()).unwrap()])
-}
-
-/// One thing that AWS asks of a policy before it makes a call.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Question {
-    action: String,
-    resource: String,
-    context: Vec<(String, String)>,
-}
-
-impl Question {
-    fn new(action: &str, resource: &str) -> Self {
-        let resource = match resource {
-            "" => "arn:aws:ec2:us-east-1:111122223333:*".to_owned(),
-            // Everybody's: images and snapshots are in no account.
-            _ if resource.starts_with("image") || resource.starts_with("snapshot") => {
-                format!("arn:aws:ec2:us-east-1::{resource}")
-            }
-            _ if resource.starts_with("arn:") => resource.to_owned(),
-            _ => format!("arn:aws:ec2:us-east-1:111122223333:{resource}"),
-        };
-        Self { action: action.to_owned(), resource, context: Vec::new() }
-    }
-
-    fn with(mut self, key: &str, value: &str) -> Self {
-        self.context.push((key.to_owned(), value.to_owned()));
-        self
-    }
-
-    fn tagged(mut self, key: &str, tags: &Tags) -> Self {
-        self.context.extend(tags.iter().map(|(tag, value)| (format!("aws:{key}/{tag}"), value.clone())));
-        self
-    }
-
-    /// Something that is made with tags, by a call to `action`; the tags need a permission of their own.
-    fn made(action: &str, kind: &str, tags: &Tags) -> [Self; 2] {
-        let (_, call) = action.split_once(':').unwrap();
-        [
-            Self::new(action, &format!("{kind}/*")).tagged("RequestTag", tags),
-            Self::new("ec2:CreateTags", &format!("{kind}/*"))
-                .with("ec2:CreateAction", call)
-                .tagged("RequestTag", tags),
-        ]
-    }
-
-    /// Something that is there, with the tags that it has.
-    fn there(action: &str, kind: &str, tags: &Tags) -> Self {
-        Self::new(action, &format!("{kind}/1")).tagged("ResourceTag", tags)
-    }
-
-    fn is_allowed_by(&self, policy: &PolicyEvaluator) -> bool {
-        let role = PrincipalId::String("arn:aws:iam::111122223333:role/trainspot".to_owned());
-        let context = self
-            .context
-            .iter()
-            .fold(Context::new(), |context, (key, value)| context.with_string(key.clone(), value.clone()));
-        let (principal, arn) = (Principal::Aws(role), Arn::parse(&self.resource).unwrap());
-        let request = IAMRequest::new_with_context(principal, self.action.clone(), arn, context);
-        policy.evaluate(&request).unwrap().decision == Decision::Allow
-    }
-}
-
-/// The tags that a call gives to things of a kind.
-fn given(parameters: &Value, kind: &str) -> Tags {
-    let fields = parameters.as_object().unwrap();
-    let place = fields.iter().find(|(name, value)| name.ends_with("ResourceType") && **value == kind);
-    let Some((name, _)) = place else { return Tags::new() };
-    let prefix = name.trim_end_matches("ResourceType");
-    let key = |name: &String| name.starts_with(prefix) && name.ends_with(".Key");
-    let text = |name: &str| fields[name].as_str().unwrap().to_owned();
-    fields
-        .keys()
-        .filter(|name| key(name))
-        .map(|name| (text(name), text(&name.replace(".Key", ".Value"))))
-        .collect()
-}
-
-/// All that AWS asks for a call. `there` are the tags of what the call names, `by_template` those that its template gives.
-fn questions(call: &Value, there: &Tags, by_template: &Value) -> Vec<Question> {
-    let text = |field: &str| call[field].as_str().unwrap();
-    let (action, parameters) = (format!("{}:{}", text("service"), text("action")), &call["parameters"]);
-    let made = |kind: &str| Question::made(&action, kind, &given(parameters, kind));
-    match text("action") {
-        "CreateFleet" => {
-            let run = "ec2:RunInstances";
-            let plain = ["subnet/subnet-1", "image/ami-1"];
-            let plain =
-                plain.iter().flat_map(|what| [Question::new(&action, what), Question::new(run, what)]);
-            let template = ["launch-template", "security-group"];
-            let used = template.iter().map(|kind| Question::there(run, kind, there));
-            let own = ["fleet", "instance", "volume"].into_iter().flat_map(made);
-            let launched = ["instance", "volume"].map(|kind| (kind, given(parameters, kind)));
-            let by_template =
-                ["network-interface", "spot-instances-request"].map(|kind| (kind, given(by_template, kind)));
-            let launched = launched.into_iter().chain(by_template);
-            let launched = launched.flat_map(|(kind, tags)| Question::made(run, kind, &tags));
-            let fleet = Question::there(&action, "launch-template", there);
-            let snapshot = Question::new(run, "snapshot/snap-1");
-            plain.chain(used).chain(own).chain(launched).chain([fleet, snapshot]).collect()
-        }
-        "CreateLaunchTemplate" => made("launch-template").into(),
-        "CreateSecurityGroup" => {
-            made("security-group").into_iter().chain([Question::new(&action, "vpc/vpc-1")]).collect()
-        }
-        "AuthorizeSecurityGroupIngress" | "DeleteSecurityGroup" => {
-            vec![Question::there(&action, "security-group", there)]
-        }
-        "DeleteLaunchTemplate" => vec![Question::there(&action, "launch-template", there)],
-        "TerminateInstances" | "GetConsoleOutput" => vec![Question::there(&action, "instance", there)],
-        "SendSSHPublicKey" => {
-            let user = parameters["InstanceOSUser"].as_str().unwrap();
-            let action = "ec2-instance-connect:SendSSHPublicKey";
-            vec![Question::there(action, "instance", there).with("ec2:osuser", user)]
-        }
-        "GetParameters" => {
-            vec![Question::new(&action, "arn:aws:ssm:us-east-1::parameter/aws/service/canonical/x")]
-        }
-        _ => vec![Question::new(&action, "")],
-    }
-}
 
 /// What AWS asks during a whole run with a takeover, and for what a run may ask that this one does not need.
 async fn of_a_run(lab: &Lab) -> BTreeSet<Question> {

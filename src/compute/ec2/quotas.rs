@@ -1,4 +1,5 @@
-//! How many virtual CPUs the account may have at once, of each family of types: read where that is allowed.
+//! The account's quotas: how many virtual CPUs it may have at once, for each family of types. Read where that
+//! is allowed.
 
 use super::client::Cloud;
 use super::failure::{Failure, call};
@@ -23,19 +24,20 @@ const CODES: [(&str, &str, &str); 8] = [
     ("trn", "L-6B0D517C", "L-2C3B7624"),
 ];
 
-/// Whether the quotas of a region allow one of the planned types, by one way to pay. What other machines use of a quota
-/// is not counted: they may be gone when the run begins.
+/// Checks whether a region's quotas for one way to pay allow one machine of a planned type. What other
+/// machines use of a quota is not counted: they may be gone when the run begins.
 pub(super) async fn check(cloud: &Cloud, plan: &RegionPlan, mode: Mode) -> Check {
-    let subject = format!("{}: quota of vCPUs {mode}", plan.region);
+    let subject = format!("{}: vCPU quota for {mode} machines", plan.region);
     let least = least_cpus(&plan.machine.types);
     if least.is_empty() {
-        return Check::open(subject, "not compared: the sizes of the types are not known");
+        return Check::open(subject, "not compared, as the sizes of the types are not known");
     }
     let quotas = join_all(least.keys().map(|family| quota(cloud, &plan.region, *family, mode))).await;
     match quotas.into_iter().collect::<Result<Vec<_>, _>>() {
         Ok(quotas) => judged(subject, &least, &quotas, mode),
         Err(failure) => {
-            Check::open(subject, format!("not compared: {failure} (servicequotas:GetServiceQuota, optional)"))
+            let why = "not compared, as servicequotas:GetServiceQuota failed, which is optional";
+            Check::open(subject, format!("{why}: {failure}"))
         }
     }
 }
@@ -50,7 +52,7 @@ fn least_cpus(types: &[Offer]) -> BTreeMap<Family, u32> {
     least
 }
 
-/// A family's quota, in virtual CPUs.
+/// Reads a family's quota, in virtual CPUs.
 async fn quota(cloud: &Cloud, region: &str, of: Family, mode: Mode) -> Result<f64, Failure> {
     let codes = CODES.iter().find(|(letters, ..)| family(letters) == of);
     let (_, spot, on_demand) = codes.ok_or_else(|| Failure::incomplete("quota of this family"))?;
@@ -64,6 +66,7 @@ async fn quota(cloud: &Cloud, region: &str, of: Family, mode: Mode) -> Result<f6
     .await
 }
 
+/// The check of quotas that were read, one for each family of `least`: one family with room is enough.
 fn judged(subject: String, least: &BTreeMap<Family, u32>, quotas: &[f64], mode: Mode) -> Check {
     let short = |((_, cpus), quota): &((&Family, &u32), &f64)| f64::from(**cpus) > **quota;
     let compared = || least.iter().zip(quotas);

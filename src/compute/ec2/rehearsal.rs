@@ -1,10 +1,12 @@
-//! What a dry run tries at AWS: all that a run calls there, but for the machine.
+//! What a dry run tries at AWS: each call that a run makes there, without renting a machine.
 //!
 //! Calls that launch or end a machine are made with EC2's own `DryRun`. The security group and the launch template are
 //! made and removed again, as they cost nothing: a policy that asks for their tags can be tried in no other way.
 
+mod permissions;
+
 use super::ending::{self, Whose};
-use super::failure::{Class, Failure, allowed, call};
+use super::failure::{Failure, allowed};
 use super::fleet::Request;
 use super::plan::RegionPlan;
 use super::pools::{Mode, Pass, Place, modes, places};
@@ -21,13 +23,9 @@ use aws_sdk_ec2::types::{
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 
-/// A machine that is nobody's: well formed, as EC2 looks at the form before it looks at permissions.
-const NO_MACHINE: &str = "i-00000000000000000";
-/// A security group in the place of the one that could not be made. A template may name what does not exist.
+/// The id of a security group that does not exist, for a template without one: EC2 does not look whether a
+/// template's is there.
 const NO_GROUP: &str = "sg-00000000000000000";
-
-/// The fewest results that EC2 takes for a page.
-const FEW: i32 = 5;
 
 impl Ec2 {
     /// Tries all that a run needs of AWS, in each region of the plan. `order` must be of a run that nothing else uses.
@@ -52,45 +50,55 @@ impl Ec2 {
         let region = &plan.region;
         let (group, mut checks) = self.rehearse_group(plan, order).await;
         for mode in modes(self.aws.purchase) {
-            checks.extend(self.rehearse_launch(plan, *mode, order, &group).await);
+            checks.extend(self.rehearse_launch(plan, *mode, order, group.as_deref()).await);
             checks.push(quotas::check(&self.cloud, plan, *mode).await);
         }
-        checks.push(self.rehearse_end(region).await);
         let left = ending::clean_region(&self.cloud, region, &order.run, Whose::Anyones).await;
         let subject = format!("{region}: remove what was made");
         checks.extend(match left {
             left if left.is_empty() => vec![Check::of(subject, Ok(()))],
             left => left.into_iter().map(|error| Check::of::<()>(&subject, Err(error))).collect(),
         });
-        checks.extend(self.rehearse_extras(region).await);
+        checks.extend(self.rehearse_the_rest(region).await);
         checks
     }
 
-    /// The run's security group; the user's own one is used as it is.
-    async fn rehearse_group(&self, plan: &RegionPlan, order: &Order) -> (String, Vec<Check>) {
+    /// Makes the run's security group, unless the user named one. Its id; none where it cannot be made.
+    async fn rehearse_group(&self, plan: &RegionPlan, order: &Order) -> (Option<String>, Vec<Check>) {
         if let Some(group) = &plan.network.security_group {
-            return (group.clone(), Vec::new());
+            return (Some(group.clone()), Vec::new());
         }
         let region = &plan.region;
-        let made = group::group(&self.cloud, plan, &order.run, &self.tags(&order.run)).await;
-        let Ok(group) = &made else {
-            return (NO_GROUP.to_owned(), vec![check(format!("{region}: make a security group"), made)]);
+        let subject = format!("{region}: make a security group");
+        let group = match group::group(&self.cloud, plan, &order.run, &self.tags(&order.run)).await {
+            Ok(group) => group,
+            Err(failure) => return (None, vec![check::<()>(subject, Err(failure))]),
         };
-        let opened = group::let_in(&self.cloud, region, group, &plan.network.inbound).await;
+        let opened = group::let_in(&self.cloud, region, &group, &plan.network.inbound).await;
         let from = plan.network.inbound.join(", ");
-        let checks = [
-            check(format!("{region}: make a security group"), Ok(())),
-            check(format!("{region}: let port 22 in from {from}"), opened),
-        ];
-        (group.clone(), checks.into())
+        let opened = check(format!("{region}: let port 22 in from {from}"), opened);
+        (Some(group), vec![check(subject, Ok(())), opened])
     }
 
-    async fn rehearse_launch(&self, plan: &RegionPlan, mode: Mode, order: &Order, group: &str) -> Vec<Check> {
-        let region = &plan.region;
-        let subject = format!("{region}: make a launch template for a machine {mode}");
-        let template = match self.make_template(plan, mode, order, group).await {
+    /// Makes the launch template for one way to pay, and asks by `DryRun` for a fleet and a machine of it.
+    async fn rehearse_launch(
+        &self,
+        plan: &RegionPlan,
+        mode: Mode,
+        order: &Order,
+        group: Option<&str>,
+    ) -> Vec<Check> {
+        let machine = match mode {
+            Mode::Spot => "a spot machine",
+            Mode::OnDemand => "a machine on demand",
+        };
+        let subject = |what: &str| format!("{}: {what} {machine}", plan.region);
+        let template = match self.make_template(plan, mode, order, group.unwrap_or(NO_GROUP)).await {
             Ok(template) => template,
-            Err(failure) => return vec![check::<()>(subject, Err(failure))],
+            Err(failure) => {
+                let refused = check::<()>(subject("make a launch template for"), Err(failure));
+                return vec![refused, not_tried(subject("launch"), "launch template")];
+            }
         };
         let tags = self.tags(&order.run).with(HOST_KEY, &self.host_key).with(USER, &plan.image.user);
         let places = places(plan, (Pass::Fresh, mode), &[], &BTreeSet::new());
@@ -98,17 +106,23 @@ impl Ec2 {
         let fleet = Request::new(&self.aws, mode, one, plan.machine.by_attributes);
         let fleet = fleet.rehearse(&self.cloud, plan, &template, &tags).await;
         let mut checks = vec![
-            check(subject, Ok(())),
-            check(format!("{region}: ask for a fleet of one machine {mode}"), fleet),
+            check(subject("make a launch template for"), Ok(())),
+            check(subject("ask for a fleet of"), fleet),
         ];
+        // Without a group whose tags it can see, EC2 denies the launch whatever the policy allows.
+        let Some(group) = group else {
+            checks.push(not_tried(subject("launch"), "security group"));
+            return checks;
+        };
         if let Some(place) = places.first() {
             let launched = self.rehearse_machine(plan, mode, place, (group, &template), &tags).await;
-            checks.push(check(format!("{region}: launch a machine {mode}"), launched));
+            checks.push(check(subject("launch"), launched));
         }
         checks
     }
 
-    /// The launch that the fleet makes in the caller's name, whose permissions a rehearsal of the fleet does not ask for.
+    /// Asks by `DryRun` for the launch that EC2 makes for a fleet in the caller's name: the fleet's own
+    /// `DryRun` does not ask for the permissions of that launch.
     async fn rehearse_machine(
         &self,
         plan: &RegionPlan,
@@ -124,7 +138,7 @@ impl Ec2 {
             .associate_public_ip_address(plan.network.public)
             .delete_on_termination(true);
         let spot = InstanceMarketOptionsRequest::builder().market_type(MarketType::Spot).build();
-        // The template has them, too; but an organization's policy on them is asked for by what the call itself says.
+        // The template has these options, too; but an organization's policy on them looks at the call alone.
         let metadata =
             InstanceMetadataOptionsRequest::builder().http_tokens(HttpTokensState::Required).build();
         let kinds = [ResourceType::Instance, ResourceType::Volume].map(|kind| tags.on(kind)).to_vec();
@@ -141,105 +155,13 @@ impl Ec2 {
         let what = format!("cannot launch a machine in {}", plan.region);
         allowed("ec2:RunInstances", &what, async || Ok(request.clone().send().await.map(drop)?)).await
     }
-
-    async fn rehearse_end(&self, region: &str) -> Check {
-        let request = self.cloud.ec2(region).terminate_instances().instance_ids(NO_MACHINE);
-        let request = request.skip_os_shutdown(true).dry_run(true);
-        let ended = allowed("ec2:TerminateInstances", "cannot end a machine", async || {
-            Ok(request.clone().send().await.map(drop)?)
-        });
-        of_nothing(format!("{region}: end a machine"), ended.await, "the machine is left to its guard")
-    }
-
-    /// What a run does without, where it is not allowed.
-    async fn rehearse_extras(&self, region: &str) -> Vec<Check> {
-        let client = self.cloud.ec2(region);
-        let requests = call("ec2:DescribeSpotInstanceRequests", "cannot look at spot requests", async || {
-            Ok(client.describe_spot_instance_requests().max_results(FEW).send().await.map(drop)?)
-        });
-        let interfaces =
-            call("ec2:DescribeNetworkInterfaces", "cannot look for the pipe's own address", async || {
-                Ok(client.describe_network_interfaces().max_results(FEW).send().await.map(drop)?)
-            });
-        let prices = call("ec2:DescribeSpotPriceHistory", "cannot read spot prices", async || {
-            Ok(client.describe_spot_price_history().max_results(FEW).send().await.map(drop)?)
-        });
-        let console = client.get_console_output().instance_id(NO_MACHINE).dry_run(true);
-        let console = allowed("ec2:GetConsoleOutput", "cannot read a machine's console", async || {
-            Ok(console.clone().send().await.map(drop)?)
-        });
-        let takeover = self.rehearse_takeover(region);
-        let done = tokio::join!(requests, interfaces, prices, console, takeover);
-        let subject = |what: &str| format!("{region}: {what}");
-        vec![
-            optional(
-                subject("see an interruption in the spot request"),
-                done.0,
-                "the machine's own notice is seen all the same",
-            ),
-            optional(
-                subject("find the pipe among the VPC's addresses"),
-                done.1,
-                "a pipe inside of the VPC needs SSH_ADDRESS",
-            ),
-            optional(
-                subject("read spot prices"),
-                done.2,
-                "what a spot machine costs is not known then, neither to MAX_COST",
-            ),
-            of_nothing(
-                subject("read a machine's console"),
-                done.3,
-                "a boot that fails is told without its console",
-            ),
-            of_nothing(
-                subject("take over the machine of a killed pipe"),
-                done.4,
-                "such a machine is ended, and the training starts afresh",
-            ),
-        ]
-    }
-
-    async fn rehearse_takeover(&self, region: &str) -> Result<(), Failure> {
-        let client = self.cloud.instance_connect(region);
-        let key = self.client.public_openssh()?;
-        let request = client.send_ssh_public_key().instance_id(NO_MACHINE).instance_os_user("ec2-user");
-        let request = request.ssh_public_key(key);
-        call("ec2-instance-connect:SendSSHPublicKey", "cannot take over a machine", async || {
-            Ok(request.clone().send().await.map(drop)?)
-        })
-        .await
-    }
 }
 
 fn check<T>(subject: String, done: Result<T, Failure>) -> Check {
     Check::of(subject, done.map_err(Error::from))
 }
 
-/// A call without which a run succeeds all the same; `without` says how.
-fn optional(subject: String, done: Result<(), Failure>, without: &str) -> Check {
-    match done {
-        Err(failure) if failure.is_denied() => Check::open(
-            subject,
-            format!("{} is not allowed, and is optional: {without}", failure.missing_action()),
-        ),
-        done => check(subject, done),
-    }
-}
-
-/// A call on a machine that does not exist. AWS may find that out before or after it looks at permissions, and a policy that
-/// asks for the run's tags denies what is done to a machine that has none. So a denial proves nothing; `without` says what a
-/// true one would mean.
-fn of_nothing(subject: String, done: Result<(), Failure>, without: &str) -> Check {
-    match done {
-        Err(failure) if failure.class() == Class::Gone => check(subject, Ok(())),
-        Err(failure) if failure.is_denied() => {
-            let action = failure.missing_action();
-            let why = format!(
-                "AWS denies {action} for a machine that does not exist; if it does for the run's, {without}"
-            );
-            Check::open(subject, why)
-        }
-        done => check(subject, done),
-    }
+/// The check of a launch for which something could not be made, as its own check tells.
+fn not_tried(subject: String, missing: &str) -> Check {
+    Check::open(subject, format!("not tried, as there is no {missing} for it"))
 }
