@@ -1,6 +1,7 @@
 //! However a run ends, its machines do: the pipe killed, the network cut, AWS's API gone, the order to stop.
 
 use super::campaign::Campaign;
+use super::flow::{calls, say_removal};
 use super::lab::{Lab, SHOWN, in_lab};
 use super::step::Step;
 use crate::support::say;
@@ -151,7 +152,7 @@ fn an_order_to_stop_ends_the_machine_at_once() {
         in_lab(async |lab: &Lab| {
             let limits = Limits::of(lab).await;
             for stage in ["booted in", "at step"] {
-                let step = limits.step(lab);
+                let (step, before) = (limits.step(lab), calls(lab, 0).await.len());
                 let mut pipe = step.start();
                 pipe.line(stage).await;
                 pipe.signal(signal);
@@ -159,6 +160,7 @@ fn an_order_to_stop_ends_the_machine_at_once() {
                 assert!(matches!(code, Some(code) if code != 0), "{code:?}\n{}", pipe.text());
                 assert!(step.machines(lab).await.is_empty(), "{stage}\n{}", pipe.text());
                 lab.assert_nothing_left().await;
+                say_removal(lab, before, &format!("stopped when it said '{stage}'")).await;
             }
         });
     }
