@@ -1,6 +1,7 @@
 //! The step's max-time: told before the training, and the run's own end before Pipelines kills the step.
 
 use crate::support::{Access, Run, Scene, exists, is_late, patience};
+use fake_bitbucket::Fault;
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -150,4 +151,25 @@ fn without_a_checkpoint_to_resume_from_the_training_begins_from_the_start() {
     let command = "test $TRAINSPOT_RESUME = 0; test ! -e ckpt; echo 2 > m.bin";
     step.set("TRAIN_COMMAND", command).set("RESUME", "false").run().expect(0);
     assert!(exists(step.clone().join("m.bin")));
+}
+
+/// The commit, the pull request and the report wait for Bitbucket, which may hang; the step does not.
+#[test]
+fn a_silent_bitbucket_keeps_no_run_until_its_step_is_killed() {
+    let run = |command: &str, request: &str, code: i32| {
+        let mut step = scene(Access::Token, None);
+        step.set("TRAIN_COMMAND", command).set("STEP_MAX_TIME", "1m").set("MAX_RUNTIME", "30s");
+        step.bitbucket.next(Fault::on("POST", request).delay(Duration::from_hours(1)).times(99));
+        step.run().expect(code)
+    };
+    let (failed, trained) = std::thread::scope(|scope| {
+        let failed = scope.spawn(|| run("exit 3", "/statuses", 4));
+        let trained = scope.spawn(|| run(TRAIN, "/pullrequests", 5));
+        (failed.join().unwrap(), trained.join().unwrap())
+    });
+    assert!(failed.log.contains("Bitbucket is not told all of the failure"), "{}", failed.log);
+    assert!(failed.out.contains("the training failed with exit code 3"), "{}", failed.out);
+    let words = "the outputs were not published in time, and Pipelines is about to kill the step";
+    assert!(trained.out.contains(words), "{}", trained.out);
+    assert!(trained.out.contains("ACTION: publish"), "{}", trained.out);
 }

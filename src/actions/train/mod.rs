@@ -186,9 +186,9 @@ async fn before_the_step_ends(
 ) -> Result<String> {
     let Some(deadline) = deadline else { return published.await };
     deadline.before_exit(published).await.unwrap_or_else(|| {
-        Err(Error::new("the outputs are not published, and Pipelines is about to kill the step")
+        Err(Error::new("the outputs were not published in time, and Pipelines is about to kill the step")
             .kind(Kind::Publication)
-            .leaves("the outputs, in the clone; perhaps their commit at Bitbucket as well")
+            .leaves("the outputs, in the clone; perhaps their commit is at Bitbucket as well")
             .hint("keep the outputs with the step's artifacts, and publish them in the next step (ACTION: publish); or raise max-time"))
     })
 }
