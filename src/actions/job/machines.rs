@@ -184,7 +184,7 @@ impl<C: Compute> Job<'_, C> {
         };
         if let Ok(Sight::Reclaimed(why) | Sight::Leaving(why)) = self.compute.look(&machine).await {
             // It is its provider's to end: what that takes within the hour is free.
-            self.bill().close(&machine, true);
+            self.state.departures.expect(&machine);
             return Ok(Boot::Taken(machine, why));
         }
         let ended = self.end(&machine).await;
@@ -204,6 +204,8 @@ impl<C: Compute> Job<'_, C> {
 
     /// Ends a machine and closes its account.
     pub(super) async fn end(&self, machine: &Machine) -> Result<()> {
+        // Asked before: who ended a machine first is the one who counts.
+        let taken = self.is_taken(machine).await;
         let ended = self.compute.terminate(machine).await;
         ended.with_context(|| format!("cannot end the machine {}", machine.id)).map_err(|error| {
             error.leaves(format!(
@@ -212,7 +214,7 @@ impl<C: Compute> Job<'_, C> {
                 in_words(self.order.orphan_grace)
             ))
         })?;
-        if self.bill().close(machine, false) {
+        if self.close_account(machine, taken) {
             info!("machine ended: {}", machine.id);
         }
         Ok(())

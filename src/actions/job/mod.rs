@@ -1,6 +1,7 @@
 //! A piece of work from its first machine to its last: got, watched, replaced when it is lost, and ended in every case.
 
 mod bill;
+mod departures;
 mod heart;
 mod machines;
 mod restarts;
@@ -18,6 +19,8 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::link::Agent;
 use crate::log::count;
 use bill::Bill;
+use departures::Departures;
+use futures_util::future::join_all;
 use machines::THE_END;
 use restarts::Restarts;
 use std::cell::{Cell, RefCell, RefMut};
@@ -92,6 +95,7 @@ pub(super) struct Job<'a, C> {
 #[derive(Default)]
 pub(super) struct State {
     bill: RefCell<Bill>,
+    departures: Departures,
     restarts: Restarts,
     /// The run's machine is another process's: nothing of it is ours to end.
     theirs: Cell<bool>,
@@ -120,6 +124,13 @@ impl<C: Compute> Job<'_, C> {
     /// Does the work, replacing lost machines. No machine is left, whatever the result, unless the work hands it over;
     /// after a success, what they shared is left to [`Self::clean`].
     pub(super) async fn run<W: Work<C>>(&self, work: &W) -> Result<Finished<W::Done>> {
+        tokio::select! {
+            finished = Box::pin(self.run_to_the_end(work)) => finished,
+            never = self.watch_departures() => match never {},
+        }
+    }
+
+    async fn run_to_the_end<W: Work<C>>(&self, work: &W) -> Result<Finished<W::Done>> {
         let mut taken = self.found.clone();
         let mut next = self.unless_stopped::<W>(self.obtain(work)).await;
         loop {
@@ -147,9 +158,10 @@ impl<C: Compute> Job<'_, C> {
                 }
                 Turn::Taken(why) => {
                     // The other pipe does not know of the machine that was asked for ahead of time.
-                    if let Some(next) = successor.had()
-                        && let Err(error) = self.in_time(THE_END, self.end(&next.machine)).await
-                    {
+                    let next = successor.had().map(|next| next.machine);
+                    let others: Vec<_> = self.state.departures.machines().into_iter().chain(next).collect();
+                    let ended = others.iter().map(|machine| self.in_time(THE_END, self.end(machine)));
+                    for error in join_all(ended).await.into_iter().filter_map(Result::err) {
                         warn!("{}", error.render());
                     }
                     self.state.theirs.set(true);
@@ -159,19 +171,28 @@ impl<C: Compute> Job<'_, C> {
                     drop(successor);
                     return Err(self.fail(work, error, &taken, Some(&agent)).await);
                 }
-                Turn::Interrupted(why) => (Error::new(why), true),
+                Turn::Interrupted(why) => {
+                    if machine.spot {
+                        self.state.departures.expect(&machine);
+                    }
+                    (Error::new(why), true)
+                }
+                Turn::Reclaimed(why) => {
+                    self.close_account(&machine, machine.spot);
+                    (Error::new(why), true)
+                }
                 Turn::Lost(why) => (why, false),
             };
             let moves = interrupted && successor.is_cheaper();
-            // One on demand is never taken away at its provider's own cost: it is ended as any other that is done with.
-            let free = interrupted && machine.spot;
-            self.tell_of_the_loss(work, &machine, &why, (interrupted, moves));
+            // One on demand is never taken away: it is ended as any other that is done with.
+            let goes_by_itself = interrupted && machine.spot;
+            self.tell_of_the_loss(work, &why, (interrupted, moves));
             let goes_on = if moves { self.has_room(work, why) } else { self.may_go_on(work, why) };
             if let Err(error) = goes_on {
                 drop(successor);
                 return Err(self.fail(work, error, &taken, None).await);
             }
-            next = self.unless_stopped::<W>(self.replace(&machine, free, successor)).await;
+            next = self.unless_stopped::<W>(self.replace(&machine, goes_by_itself, successor)).await;
         }
     }
 
@@ -190,20 +211,11 @@ impl<C: Compute> Job<'_, C> {
     }
 
     /// Says that a machine is lost, or left for a cheaper one, and what of the work with it.
-    fn tell_of_the_loss<W: Work<C>>(
-        &self,
-        work: &W,
-        machine: &Machine,
-        why: &Error,
-        (interrupted, moves): (bool, bool),
-    ) {
+    fn tell_of_the_loss<W: Work<C>>(&self, work: &W, why: &Error, (interrupted, moves): (bool, bool)) {
         if moves {
             info!("the work moves to the spot machine: {}", chain(why));
         } else {
             warn!("the machine was {}: {}", if interrupted { "interrupted" } else { "lost" }, chain(why));
-        }
-        if interrupted && machine.spot {
-            self.bill().close(machine, true);
         }
         work.lose(self.bill().cost());
     }
@@ -214,15 +226,15 @@ impl<C: Compute> Job<'_, C> {
         Finished { done, machine, restarts, cost: self.bill().cost(), leftover }
     }
 
-    /// The next machine. The lost one is ended meanwhile, unless it is `free`: its provider is about to do that, at its own cost.
+    /// The next machine. The lost one is ended meanwhile, unless it `goes_by_itself`: what its provider ends is not paid for.
     async fn replace(
         &self,
         machine: &Machine,
-        free: bool,
+        goes_by_itself: bool,
         successor: Successor<'_, C>,
     ) -> Result<Reached<C>> {
         let end = async {
-            if !free && let Err(error) = self.end(machine).await {
+            if !goes_by_itself && let Err(error) = self.end(machine).await {
                 warn!("{}", error.render());
             }
         };

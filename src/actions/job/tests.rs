@@ -2,6 +2,7 @@
 
 mod deadline;
 mod fake;
+mod money;
 mod policy;
 
 use super::*;
@@ -21,6 +22,7 @@ struct Scene {
     max_restarts: u32,
     max_cost: Option<f64>,
     max_time: Option<Duration>,
+    max_runtime: Duration,
     returns_to_spot: bool,
 }
 
@@ -33,12 +35,14 @@ impl Scene {
             max_restarts: 3,
             max_cost: None,
             max_time: None,
+            max_runtime: Duration::from_mins(10),
             returns_to_spot: false,
         }
     }
 
     async fn run(&self, harvest: impl AsyncFn() -> Result<()>) -> Result<Finished<Trained>> {
-        let (order, shutdown) = (order(), CancellationToken::new());
+        let order = Order { max_runtime: self.max_runtime, ..order() };
+        let shutdown = CancellationToken::new();
         let clone_dir = self.folder.path().join("clone");
         std::fs::create_dir_all(&clone_dir).unwrap();
         let training = Training {
@@ -67,6 +71,7 @@ impl Scene {
             returns_to_spot: self.returns_to_spot,
             max_cost: self.max_cost,
             deadline: self.max_time.map(|max_time| Deadline::new(max_time, Duration::ZERO)),
+            order,
             ..job(&self.fake, &shutdown)
         };
         let finished = job.run(&training).await?;

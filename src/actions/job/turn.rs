@@ -13,6 +13,7 @@ use crate::log::progress::in_words;
 use crate::retry::{Attempt, Policy};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 /// The workspace and the model cross a link that may break: a stream that broke off is opened again.
@@ -26,6 +27,10 @@ pub(in crate::actions) const TRANSFER: Policy = Policy {
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often the run's cost is added up.
 const ACCOUNT: Duration = Duration::from_secs(5);
+/// How long after `MAX_COST` is reached the work may still end and be brought home. A training has a quarter of a minute to
+/// end; the rest is for what it saves to come here, 180 GB at 100 MB/s. Only a machine that does not heed the pipe, or holds
+/// it up, takes longer, and the machine must cost no more for that.
+const LEAVING_LIMIT: Duration = Duration::from_mins(30);
 
 /// How one machine's part in the run ended.
 pub(in crate::actions) enum Turn<T> {
@@ -34,8 +39,10 @@ pub(in crate::actions) enum Turn<T> {
     HandedOver(T),
     Failed(Error),
     Lost(Error),
-    /// The machine is taken away by its provider; what it saved in time is here.
+    /// The machine is taken away by its provider, as the machine itself says; what it saved in time is here.
     Interrupted(String),
+    /// The provider says that it took the machine.
+    Reclaimed(String),
     /// Another pipe took the machine over while this one was silent for long. It is not ours to end any more.
     Taken(String),
 }
@@ -44,7 +51,7 @@ impl<T> From<Loss> for Turn<T> {
     fn from(loss: Loss) -> Self {
         match loss {
             Loss::Gone(error) => Self::Lost(error),
-            Loss::Reclaimed(why) => Self::Interrupted(why),
+            Loss::Reclaimed(why) => Self::Reclaimed(why),
             Loss::Taken(why) => Self::Taken(why),
         }
     }
@@ -123,6 +130,21 @@ impl<'a, C: Compute> Job<'a, C> {
         tokio::select! {
             never = watch => match never {},
             error = last_moment => error,
+            error = self.has_left_too_late() => error,
+        }
+    }
+
+    /// Waits until the run has been over `MAX_COST` for so long that its machine must be ended as it is.
+    async fn has_left_too_late(&self) -> Error {
+        let mut since: Option<Instant> = None;
+        loop {
+            tokio::time::sleep(ACCOUNT).await;
+            // A machine that turns out to be free may bring the cost down again.
+            since = self.is_too_dear().then(|| since.unwrap_or_else(Instant::now));
+            if since.is_some_and(|since| since.elapsed() >= LEAVING_LIMIT) {
+                let limit = in_words(LEAVING_LIMIT);
+                return self.too_dear().source(format!("the work did not end within {limit} of that"));
+            }
         }
     }
 

@@ -19,6 +19,10 @@ pub(super) enum Fate {
     Vanishes(&'static str),
     /// The notice comes after 10 s, the end 20 s later, with a checkpoint.
     IsTaken,
+    /// The machine tells of the same notice and the same end, but nobody takes it.
+    LiesOfItsEnd,
+    /// The training goes on whatever it is told.
+    HeedsNothing,
     /// Its provider alone says after 10 s that it is about to take the machine, which does not know
     /// of that.
     IsLeaving,
@@ -122,7 +126,7 @@ impl Fake {
             return None;
         }
         let (how, seconds) = match server.fate {
-            Fate::IsTaken if age >= 30 => (Some(How::Interrupted), 30.0),
+            Fate::IsTaken | Fate::LiesOfItsEnd if age >= 30 => (Some(How::Interrupted), 30.0),
             Fate::GoesOn | Fate::IsLeaving | Fate::OnDemand if server.leaving.is_some() => {
                 (Some(How::Interrupted), 60.0)
             }
@@ -136,7 +140,7 @@ impl Fake {
             _ => Training::Running,
         };
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 20;
-        let noticed = server.fate == Fate::IsTaken && age >= 10;
+        let noticed = matches!(server.fate, Fate::IsTaken | Fate::LiesOfItsEnd) && age >= 10;
         let notice = noticed.then(|| Notice { why: "no spot capacity".to_owned(), at: Some(at) });
         let regular = if server.fate == Fate::OnDemand { age / 100 } else { 0 };
         let newest = regular + u64::from(how == Some(How::Interrupted));
@@ -300,6 +304,10 @@ impl Compute for Fake {
         Ok(match server.fate {
             Fate::IsTakenAtBoot => Sight::Reclaimed("no spot capacity".to_owned()),
             Fate::IsReclaimed if server.is_gone() => Sight::Reclaimed("no spot capacity".to_owned()),
+            // Some seconds after the last checkpoint was taken.
+            Fate::IsTaken if server.started.is_some_and(|at| at.elapsed().as_secs() >= 40) => {
+                Sight::Reclaimed("no spot capacity".to_owned())
+            }
             Fate::IsLeaving if server.started.is_some_and(|at| at.elapsed().as_secs() >= 10) => {
                 Sight::Leaving("no spot capacity".to_owned())
             }
