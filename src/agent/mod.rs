@@ -34,6 +34,10 @@ use crate::repo::Snapshot;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// What an agent can be started as. `supervise` answers nobody; it is asked by way of `ask`.
+pub const VERBS: [&str; 9] =
+    ["supervise", "ask", "unpack", "commit", "pack", "pack-checkpoint", "dvc", "rescue", "follow"];
+
 /// What the machine does when the pipe falls silent or asks for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -62,6 +66,10 @@ impl Ending {
 /// Runs one verb: `arguments` are what follows `trainspot agent`.
 pub fn run(arguments: &[String]) -> Result<()> {
     let (verb, flags) = arguments.split_first().ok_or_else(|| Error::new("agent: no verb"))?;
+    let unknown = || Error::new(format!("agent: no verb '{verb}'"));
+    if !VERBS.contains(&verb.as_str()) {
+        return Err(unknown());
+    }
     let flags = Flags::parse(flags, flags_of(verb))?;
     // The supervisor changes its folder.
     let home = std::path::absolute(flags.get("--home")?).map(Home::new).context("agent: --home")?;
@@ -81,7 +89,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "dvc" => dvc::run(&home),
         "rescue" => dvc::rescue(&home),
         "follow" => verbs::follow(&home, flags.get("--offset")?.parse().context("agent: --offset")?),
-        _ => Err(Error::new(format!("agent: no verb '{verb}'"))),
+        _ => Err(unknown()),
     }
 }
 

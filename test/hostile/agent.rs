@@ -30,11 +30,16 @@ fn attack(attack: &Attack, verb: &str, real: Command, folder: &Path) -> ExitCode
         ExitCode::SUCCESS
     };
     if let Attack::Mutated(seed) = attack {
+        if mutation::is_idle(verb, *seed) {
+            note(folder, "done", &format!("{verb}: nothing was done"));
+            return ExitCode::SUCCESS;
+        }
         let (answer, code) = answer_of(real);
-        let (answer, what) = mutation::mutate(verb, &answer, *seed);
-        note(folder, "done", &format!("{verb}: {what}"));
-        says(&answer);
-        return code;
+        let spoken = mutation::mutate(verb, &answer, *seed);
+        note(folder, "done", &format!("{verb}: {}", spoken.what));
+        std::io::stderr().write_all(&spoken.words).ok();
+        says(&spoken.answer);
+        return spoken.code.map_or(code, ExitCode::from);
     }
     note(folder, "done", verb);
     match attack {

@@ -1,4 +1,4 @@
-//! Answers of an agent, changed: field by field where they are JSON, and in their bytes.
+//! Answers of an agent, changed: field by field where they are JSON, in their bytes, and in the way in which they end.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
@@ -33,7 +33,7 @@ const CHANGES: [Change; 7] = [
     Change::Null,
 ];
 /// Where a machine would like to write.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 13] = [
     "deploy.sh",
     "bitbucket-pipelines.yml",
     "../evil",
@@ -43,32 +43,92 @@ const PATHS: [&str; 9] = [
     "model/../deploy.sh",
     "new.sh",
     "model/m.bin",
+    "evil.dvc",
+    "data/d.bin.dvc",
+    "data/.gitignore",
+    ".dvc/config",
 ];
+/// What a machine would like to write there.
+pub(crate) const EVIL: &str = "evil\n";
+/// How a line would begin that a machine could put at the margin of the log.
+pub(crate) const FORGED: &str = "forged";
+/// The verbs that take files and answer with nothing but their end, and their last words if it is a bad one.
+const SILENT: [&str; 2] = ["unpack", "commit"];
+const FLOOD_BYTES: usize = 20_000_000;
 
-/// The answer of a verb as this seed changes it, and what was changed.
-pub(crate) fn mutate(verb: &str, answer: &[u8], seed: u64) -> (Vec<u8>, String) {
+/// What a verb says and how it ends, changed.
+pub(crate) struct Spoken {
+    /// On standard output.
+    pub(crate) answer: Vec<u8>,
+    /// On standard error.
+    pub(crate) words: Vec<u8>,
+    /// The exit code, if it is not the real one.
+    pub(crate) code: Option<u8>,
+    /// What was changed.
+    pub(crate) what: String,
+}
+
+/// Whether a verb with this seed does nothing at all, not even read what it is sent.
+pub(crate) fn is_idle(verb: &str, seed: u64) -> bool {
+    seed.is_multiple_of(if SILENT.contains(&verb) { 5 } else { 25 })
+}
+
+/// The answer of a verb as this seed changes it.
+pub(crate) fn mutate(verb: &str, answer: &[u8], seed: u64) -> Spoken {
     let mut random = Rng::with_seed(seed);
+    if SILENT.contains(&verb) || random.u8(..) < 24 {
+        return change_end(answer, &mut random);
+    }
+    let (answer, what) = mutate_answer(verb, answer, &mut random);
+    Spoken { answer, words: Vec::new(), code: None, what }
+}
+
+/// Another exit code, other last words, or an answer where none is expected.
+fn change_end(answer: &[u8], random: &mut Rng) -> Spoken {
+    let forged = format!("{FORGED}\n{FORGED}\r{FORGED}\x1b[2J\x1b[1;1H\n✔ {FORGED}\n\u{202e}\n\0{FORGED}\n");
+    let mut spoken = Spoken { answer: answer.to_vec(), words: Vec::new(), code: None, what: String::new() };
+    let what = match random.u8(0..5) {
+        0 => "another exit code, without a word",
+        1 | 2 => {
+            spoken.words = forged.into_bytes();
+            "forged words"
+        }
+        3 => {
+            spoken.words = forged.repeat(FLOOD_BYTES / forged.len()).into_bytes();
+            "a flood of words"
+        }
+        _ => {
+            spoken.answer.resize(answer.len() + FLOOD_BYTES, b'{');
+            "20 MB after the answer"
+        }
+    };
+    spoken.code = (spoken.words.is_empty() || random.bool()).then(|| random.u8(1..));
+    spoken.what = format!("{what}, exit code {:?}", spoken.code);
+    spoken
+}
+
+fn mutate_answer(verb: &str, answer: &[u8], random: &mut Rng) -> (Vec<u8>, String) {
     if random.u8(..) < 64 || answer.is_empty() {
-        return damage(answer, &mut random);
+        return damage(answer, random);
     }
     match verb {
-        "ask" | "dvc" => mutate_json(answer, &mut random).unwrap_or_else(|| damage(answer, &mut random)),
+        "ask" | "dvc" => mutate_json(answer, random).unwrap_or_else(|| damage(answer, random)),
         "pack" | "pack-checkpoint" | "rescue" => match Bundle::of(answer) {
             Some(mut bundle) if random.bool() => {
-                let Some((list, what)) = mutate_json(&bundle.list, &mut random) else {
-                    return damage(answer, &mut random);
+                let Some((list, what)) = mutate_json(&bundle.list, random) else {
+                    return damage(answer, random);
                 };
                 bundle.list = list;
                 (bundle.encode(), what)
             }
             Some(mut bundle) => {
                 let path = PATHS[random.usize(..PATHS.len())];
-                bundle.add(path, b"evil\n");
+                bundle.add(path, EVIL.as_bytes());
                 (bundle.encode(), format!("'{path}' as well"))
             }
-            None => damage(answer, &mut random),
+            None => damage(answer, random),
         },
-        _ => damage(answer, &mut random),
+        _ => damage(answer, random),
     }
 }
 
@@ -90,7 +150,7 @@ fn damage(answer: &[u8], random: &mut Rng) -> (Vec<u8>, String) {
             "a byte changed"
         }
         _ => {
-            bytes.splice(at..at, std::iter::repeat_n(b'{', 20_000_000));
+            bytes.splice(at..at, std::iter::repeat_n(b'{', FLOOD_BYTES));
             "20 MB inserted"
         }
     };

@@ -1,9 +1,10 @@
 //! A whole run of the pipe on a machine with a planned agent, and what holds of every such run.
 
+use crate::mutation::{EVIL, FORGED};
 use crate::plan::{self, Plan};
 use crate::support::{Access, Run, Scene, is_late};
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,17 +19,10 @@ const LONGEST_RUN: Duration = Duration::from_mins(1);
 const PEAK: &str = "peak";
 const PIPELINE: &str = "stages:\n  train:\n    cmd: x\n    outs:\n    - model/kept.bin\n";
 const CONFIG: &str = "[core]\n    remote = store\n['remote \"store\"']\n    url = ../../store\n";
-/// What the runs ask their machines for, and what the pipe itself writes of DVC's.
-const ASKED: [&str; 8] = [
-    "model/m.bin",
-    "model/*.json",
-    "state",
-    "data/d.bin",
-    "data/d.bin.dvc",
-    "data/.gitignore",
-    ".dvc/{config,.gitignore}",
-    ".dvcignore",
-];
+/// What the runs ask their machines for.
+const ASKED: [&str; 4] = ["model/m.bin", "model/*.json", "state", "data/d.bin"];
+/// What the pipe itself writes of DVC's.
+const WRITTEN: [&str; 4] = ["data/d.bin.dvc", "data/.gitignore", ".dvc/{config,.gitignore}", ".dvcignore"];
 
 /// The pipe itself, in a process of this program. Leaves the most memory that it took in a file of `folder`.
 pub(crate) fn pipe(folder: &Path) -> ExitCode {
@@ -95,10 +89,13 @@ impl Hostile {
         let (said, code) = self.run_to_end(&folder, when);
         assert!((0..=6).contains(&code), "{when}: exit code {code}\n{said}");
         assert!(!said.contains("panicked"), "{when}: {said}");
+        let forged = said.lines().find(|line| line.trim_start_matches("✔ ").starts_with(FORGED));
+        assert_eq!(forged, None, "{when}: a line of the machine's at the margin\n{said}");
         let peak_kib = fs::read_to_string(folder.join(PEAK)).unwrap().parse().unwrap();
-        assert!(peak_kib < PEAK_LIMIT_KIB, "{when}: {peak_kib} KiB of memory");
+        let done = plan::notes_in(&folder, "done");
+        assert!(peak_kib < PEAK_LIMIT_KIB, "{when}: {peak_kib} KiB of memory, {done:?}");
         self.assert_nothing_but_what_was_asked(when);
-        Outcome { code, said, peak_kib, done: plan::notes_in(&folder, "done") }
+        Outcome { code, said, peak_kib, done }
     }
 
     fn run_to_end(&self, folder: &Path, when: &str) -> (String, i32) {
@@ -128,13 +125,18 @@ impl Hostile {
     }
 
     fn assert_nothing_but_what_was_asked(&self, when: &str) {
-        let asked: Vec<Pattern> = ASKED.iter().map(|pattern| Pattern::new(pattern).unwrap()).collect();
-        let is_asked = |path: &Path| asked.iter().any(|pattern| pattern.matches(path));
+        let matching = |patterns: &[&str], path: &Path| {
+            patterns.iter().any(|pattern| Pattern::new(pattern).unwrap().matches(path))
+        };
+        let is_asked = |path: &Path| matching(&ASKED, path) || matching(&WRITTEN, path);
         let after = tree(&self.scene.clone());
-        let paths = self.before.keys().chain(after.keys());
-        let changed = paths.filter(|path| self.before.get(*path) != after.get(*path));
-        let other: Vec<_> = changed.filter(|path| !is_asked(path)).collect();
+        let paths: BTreeSet<_> = self.before.keys().chain(after.keys()).collect();
+        let changed = paths.into_iter().filter(|path| self.before.get(*path) != after.get(*path));
+        let (known, other): (Vec<_>, Vec<_>) = changed.partition(|path| is_asked(path));
         assert!(other.is_empty(), "{when}: {other:?} changed in the clone");
+        let mut written = known.iter().filter(|path| matching(&WRITTEN, path));
+        let evil = written.find(|path| after.get(**path).is_some_and(|text| text == EVIL.as_bytes()));
+        assert_eq!(evil, None, "{when}: written by the machine");
         for place in [self.scene.folder.path().join("evil"), PathBuf::from("/tmp/trainspot-evil")] {
             assert!(!place.exists(), "{when}: {} was written", place.display());
         }
