@@ -13,6 +13,7 @@ mod container;
 mod docs;
 mod dvc;
 mod ec2;
+mod forms;
 mod hostile_remote;
 mod hostile_servers;
 mod kills;

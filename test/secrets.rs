@@ -1,11 +1,9 @@
 //! Secrets of the pipe and of a training: searched for wherever a training, a reader of the log, or a reader of the repository
 //! could find them.
 
+use crate::forms::{assert_without, forms};
 use crate::support::{Access, Run, Scene, say};
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use fake_bitbucket::ACCESS_TOKEN;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -123,41 +121,6 @@ fn a_machine_is_found_where_the_system_hides_processes() {
     command.args(["--mount", "sh", "-c", &hidden]).arg(somebody.get_program());
     command.env_clear().envs(variables).current_dir(scene.clone());
     Run::from(command.output().unwrap()).expect(0);
-}
-
-/// What a secret may look like in a text, each form with its name.
-fn forms(secret: &str) -> BTreeMap<String, String> {
-    let digits = secret.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
-    let hex: String = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
-    let mut forms = BTreeMap::from([
-        ("plain".to_owned(), secret.to_owned()),
-        ("hex".to_owned(), hex.clone()),
-        ("HEX".to_owned(), hex.to_uppercase()),
-        ("URL".to_owned(), utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string()),
-        ("JSON".to_owned(), serde_json::to_string(secret).unwrap().trim_matches('"').to_owned()),
-    ]);
-    for shift in 0..3_usize {
-        let bytes = [&b"xx"[..shift], secret.as_bytes()].concat();
-        for (name, code) in
-            [("base64", STANDARD_NO_PAD.encode(&bytes)), ("base64url", URL_SAFE_NO_PAD.encode(&bytes))]
-        {
-            let own = &code[(shift * 8).div_ceil(6)..bytes.len() * 8 / 6];
-            forms.insert(format!("{name}, after {shift} bytes"), own.to_owned());
-        }
-    }
-    forms
-}
-
-/// Fails if any form of a secret is in the text, in one line or over several.
-fn assert_without(text: &str, secrets: &BTreeMap<String, String>, place: &str) {
-    let joined: String = text.replace("│ ", "").split_whitespace().collect();
-    for (name, secret) in secrets {
-        for (form, needle) in forms(secret) {
-            for text in [text, &joined] {
-                assert!(!text.contains(&needle), "{name} is in {place} as {form}:\n{text}");
-            }
-        }
-    }
 }
 
 /// Every variable that is secret by the table or by its name, each with a value of its own.

@@ -2,6 +2,7 @@
 
 use super::lab::{Lab, SHOWN, in_lab};
 use super::step::{PIPELINE, Step, short_run};
+use crate::forms::{assert_without, forms};
 use crate::support::say;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -11,6 +12,9 @@ use std::time::Duration;
 /// The seconds that an API call takes where each of them is made to take long. Calls that are made at the same time
 /// overlap then, however busy the host is, and others do not.
 const SLOW: f64 = 1.5;
+
+/// Written over two lines to a machine's disk by a training, for a search of the disk to find.
+const ON_TWO_LINES: &str = "a-word-on-two-lines";
 
 /// The rig's record of calls, without so many of the first.
 pub(crate) async fn calls(lab: &Lab, since: usize) -> Vec<Value> {
@@ -192,8 +196,9 @@ fn no_secret_is_on_the_machine_or_at_aws() {
             .set("TRAIN_ENV_0", "WANDB_API_KEY")
             .set("WANDB_API_KEY", secrets[0]);
         step.scene.set("DVC_PASSWORD", secrets[1]);
+        let (first, second) = ON_TWO_LINES.split_at(9);
         let command = format!(
-            "test -n \"$WANDB_API_KEY\" && python3 steps.py {steps} 0.1; echo \"$WANDB_API_KEY\" | md5sum"
+            "printf '{first}\\n{second}\\n' > two-lines; test -n \"$WANDB_API_KEY\" && python3 steps.py {steps} 0.1; echo \"$WANDB_API_KEY\" | md5sum"
         );
         step.scene.set("TRAIN_COMMAND", &command);
         let mut pipe = step.start();
@@ -204,20 +209,22 @@ fn no_secret_is_on_the_machine_or_at_aws() {
             lab.variable("AWS_SECRET_ACCESS_KEY"),
             lab.variable("AWS_ACCESS_KEY_ID"),
         ];
-        let needles: Vec<&str> = secrets.into_iter().chain(keys).collect();
+        let all: Vec<&str> = secrets.into_iter().chain(keys).collect();
+        let needles: Vec<String> = all.iter().flat_map(|secret| forms(secret).into_values()).collect();
         let found = lab.post("grep", json!({"needles": needles})).await;
         // What is passed to the training is in its environment, and nowhere else.
-        let (passed, others): (Vec<_>, Vec<_>) = found
-            .as_array()
-            .unwrap()
-            .iter()
-            .partition(|hit| hit["what"] == "environment" && hit["needle"] == 0);
+        let (passed, others): (Vec<_>, Vec<_>) = found.as_array().unwrap().iter().partition(|hit| {
+            let needle = usize::try_from(hit["needle"].as_u64().unwrap()).unwrap();
+            hit["what"] == "environment" && needles[needle] == secrets[0]
+        });
         assert!(others.is_empty() && !passed.is_empty(), "{found:#}");
-        // That the search would have found them: a word that is on the machine.
-        let known = lab.post("grep", json!({"needles": ["TRAINSPOT_RESUME"]})).await;
-        assert_ne!(known, json!([]));
+        // That the search would have found them: words that are on the machine, one of them over two lines.
+        for known in ["TRAINSPOT_RESUME", ON_TWO_LINES] {
+            assert_ne!(lab.post("grep", json!({"needles": [known]})).await, json!([]), "{known}");
+        }
         pipe.expect(0, "secrets").await;
-        assert!(!needles.iter().any(|needle| pipe.text().contains(needle)), "{}", pipe.text());
+        let named = all.iter().map(|secret| ((*secret).to_owned(), (*secret).to_owned())).collect();
+        assert_without(&pipe.text(), &named, "the log");
         lab.assert_nothing_left().await;
     });
 }

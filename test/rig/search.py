@@ -2,6 +2,7 @@
 
 import os
 import stat
+import string
 
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ec2.models import ec2_backends
@@ -55,9 +56,11 @@ def tags():
 
 
 def find(machines, needles):
-    """[{needle: its index, what, where}] for every place that holds a needle."""
+    """[{needle: its index, what, where}] for every place that holds a needle, in one line or over several."""
     found = []
     for source in [tags(), *map(places, machines)]:
         for what, where, data in source:
-            found += [{"needle": index, "what": what, "where": where} for index, needle in enumerate(needles) if needle in data]
+            joined = data.translate(None, string.whitespace.encode())
+            found += [{"needle": index, "what": what, "where": where} for index, needle in enumerate(needles)
+                      if needle in data or needle in joined]
     return found
