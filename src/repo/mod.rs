@@ -13,6 +13,7 @@ mod branches;
 mod conflict;
 mod history;
 mod identity;
+mod limits;
 mod links;
 mod merge;
 mod normalize;

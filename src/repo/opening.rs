@@ -1,5 +1,6 @@
 //! Opening repositories: what libgit2 can read of those that git makes, and what to do about the others.
 
+use super::limits;
 use crate::error::{Context as _, Error, Kind, Result};
 use git2::{Config, ErrorCode, Index, Repository};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ pub(super) fn open(directory: &Path) -> Result<Repository> {
             git2::opts::set_verify_owner_validation(false)
                 .and_then(|()| git2::opts::set_extensions(&HARMLESS_EXTENSIONS))
         };
-        set.expect("libgit2 knows these options");
+        set.and_then(|()| limits::set()).expect("libgit2 knows these options");
         // Trees name blobs that are in the pack for the remote only, not in any repository on this disk.
         git2::opts::strict_object_creation(false);
     });

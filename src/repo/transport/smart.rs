@@ -3,7 +3,7 @@
 use super::{Answer, Depth, Fault, Refs, Update, http::Http, packet};
 use crate::{
     error::{Context, Error, Result},
-    repo::{SMALL, pack::Pack, scratch::Scratch},
+    repo::{SMALL, limits::why_not_written, pack::Pack, scratch::Scratch},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -68,7 +68,8 @@ impl Smart {
         let repository = scratch.repository();
         let odb = repository.odb().context("cannot open the scratch repository")?;
         let mut writer = odb.packwriter().context("cannot write to the scratch repository")?;
-        io::copy(&mut packet::SideBand::new(reader, |_: &[u8]| {}), &mut writer).map_err(failed)?;
+        let copied = io::copy(&mut packet::SideBand::new(reader, |_: &[u8]| {}), &mut writer);
+        copied.map_err(|error| failed(why_not_written(error)))?;
         writer.commit().context("cannot read what the remote sent")?;
         odb.refresh().context("cannot open the scratch repository again")?;
         repository.find_commit(tip).with_context(|| format!("the remote did not send {tip}"))?;
