@@ -207,8 +207,12 @@ const PASSING: [&str; 8] = [
 
 /// Whether trying again may help. S3 may find out that it failed only after it has said 200.
 fn passing(method: &Method, answer: &Response<Bytes>) -> bool {
-    let (status, body) = (answer.status(), String::from_utf8_lossy(answer.body()));
-    if status.is_success() && !(method == Method::POST && body.contains("<Error>")) {
+    let status = answer.status();
+    if status.is_success() && method != Method::POST {
+        return false;
+    }
+    let body = String::from_utf8_lossy(answer.body());
+    if status.is_success() && !body.contains("<Error>") {
         return false;
     }
     let passes = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
@@ -221,10 +225,11 @@ async fn send(
     body: impl Into<reqwest::Body>,
 ) -> Result<Response<Bytes>, String> {
     let told = |error: reqwest::Error| chain(&error.without_url());
+    let lists = parts.method == Method::GET;
     let request = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
     let answer = request.send().await.map_err(told)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let body = client::body(answer).await.map_err(told)?;
+    let body = client::body(answer, lists).await.map_err(told)?;
     let mut answer = Response::new(Bytes::from(body));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;

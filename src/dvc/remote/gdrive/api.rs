@@ -49,7 +49,7 @@ pub(super) async fn exchange(request: RequestBuilder, patience: Duration) -> Res
     let read = async {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = client::body(response).await?;
+        let body = client::body(response, true).await?;
         Ok(Answer { status, headers, body })
     };
     match timeout(patience, read).await {

@@ -21,7 +21,7 @@ impl Answer {
     pub(super) async fn to(request: RequestBuilder) -> Result<Self, Failure> {
         let response = request.send().await.map_err(Failure::broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = client::body(response).await.map_err(Failure::broken)?;
+        let body = client::body(response, true).await.map_err(Failure::broken)?;
         Ok(Self { status, headers, body })
     }
 

@@ -59,24 +59,29 @@ pub(in super::super) fn asking() -> Result<Client> {
 
 /// The longest answer that is read: the listing of a folder of a million objects' 256th part, or a page of a listing.
 const ANSWER_LIMIT_BYTES: usize = 4 << 20;
-/// What of an answer is read at any time, and all that is read of a refusal. Of more, one answer in the process is read at a
-/// time: many are waited for at once.
+/// All that is read of an answer that lists nothing, or is too long anyway. Of the rest of a longer one, one answer in the
+/// process is read at a time: many are waited for at once.
 const SMALL_ANSWER_BYTES: usize = 64 << 10;
 static LARGE_ANSWER: Semaphore = Semaphore::const_new(1);
 
-/// The body of an answer, cut off at the longest that is read.
-pub(in super::super) async fn body(mut response: Response) -> reqwest::Result<Vec<u8>> {
-    let limit = if response.status().is_success() { ANSWER_LIMIT_BYTES } else { SMALL_ANSWER_BYTES };
-    let (mut body, mut large) = (Vec::new(), None);
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > limit {
-            body.truncate(limit);
-            break;
-        }
-        if body.len() > SMALL_ANSWER_BYTES && large.is_none() {
+/// The body of an answer, cut off at the longest that is read. Only one that `lists` things is long.
+pub(in super::super) async fn body(mut response: Response, lists: bool) -> reqwest::Result<Vec<u8>> {
+    let told = response.content_length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    let is_told_over = |limit| told.is_some_and(|length| length > limit);
+    let may_be_long = lists && response.status().is_success() && !is_told_over(ANSWER_LIMIT_BYTES);
+    let limit = if may_be_long { ANSWER_LIMIT_BYTES } else { SMALL_ANSWER_BYTES };
+    // Before the first byte where that can be: a connection that is being read from buffers 400 KiB of what follows.
+    let mut large = if is_told_over(SMALL_ANSWER_BYTES) { LARGE_ANSWER.acquire().await.ok() } else { None };
+    // The whole at once: a vector that grows is twice as large at its end, and there three times while it grows.
+    let mut body = Vec::with_capacity(told.unwrap_or(SMALL_ANSWER_BYTES).min(limit));
+    while body.len() < limit
+        && let Some(chunk) = response.chunk().await?
+    {
+        if body.len() + chunk.len() > SMALL_ANSWER_BYTES && large.is_none() {
             large = LARGE_ANSWER.acquire().await.ok();
+            body.reserve_exact(limit - body.len());
         }
+        body.extend_from_slice(&chunk[..chunk.len().min(limit - body.len())]);
     }
     Ok(body)
 }
@@ -100,4 +105,42 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// What is read of an answer that begins with this head and never ends.
+    async fn read(head: &'static str, lists: bool) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 1 << 10]).await.unwrap(), 0);
+            stream.write_all(head.as_bytes()).await.unwrap();
+            while stream.write_all(&vec![b'x'; 1 << 16]).await.is_ok() {}
+        });
+        let body = body(Client::new().get(url).send().await.unwrap(), lists).await.unwrap();
+        served.await.unwrap();
+        body
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_of_an_answer_than_it_may_be_good_for() {
+        const ENDLESS: &str = "HTTP/1.1 200 x\r\nconnection: close\r\n\r\n";
+        const LONG: &str = "HTTP/1.1 200 x\r\ncontent-length: 9000000000\r\n\r\n";
+        const REFUSED: &str = "HTTP/1.1 404 x\r\nconnection: close\r\n\r\n";
+        for (head, lists, bytes) in [
+            (ENDLESS, true, ANSWER_LIMIT_BYTES),
+            (ENDLESS, false, SMALL_ANSWER_BYTES),
+            (LONG, true, SMALL_ANSWER_BYTES),
+            (REFUSED, true, SMALL_ANSWER_BYTES),
+        ] {
+            let body = read(head, lists).await;
+            assert_eq!((body.len(), body.capacity()), (bytes, bytes), "{head} {lists}");
+        }
+    }
 }
