@@ -4,7 +4,7 @@
 
 use crate::log::indented;
 use std::error::Error as StdError;
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write};
 
 /// A result whose error is the program's own.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -201,15 +201,42 @@ fn each_once(texts: impl Iterator<Item = String>) -> Vec<String> {
 ///
 /// A source that its wrapper already quotes is not repeated.
 pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = told(error);
     for source in std::iter::successors(error.source(), |&error| error.source()) {
-        let why = source.to_string();
+        let why = told(source);
         if !text.contains(&why) {
             text.push_str(": ");
             text.push_str(&why);
         }
     }
     text
+}
+
+/// The longest text of an error that is not the program's own: a parser repeats what it cannot read, and that is as long as
+/// whoever sent it likes. What looks for secrets in a text takes many times its length of memory.
+const FOREIGN_TEXT_LIMIT_BYTES: usize = 16 << 10;
+
+/// A text that takes no more than it may hold.
+struct Cut(String);
+
+impl Write for Cut {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = text.floor_char_boundary(FOREIGN_TEXT_LIMIT_BYTES - self.0.len());
+        self.0.push_str(&text[..end]);
+        if end < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// The text of one error of a chain, cut if it is not the program's own.
+fn told(error: &(dyn StdError + 'static)) -> String {
+    if let Some(own) = error.downcast_ref::<Error>() {
+        return own.message.clone();
+    }
+    let mut cut = Cut(String::new());
+    if write!(cut, "{error}").is_err() {
+        cut.0.push('…');
+    }
+    cut.0
 }
 
 impl Display for Error {
@@ -246,6 +273,15 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_is_cut_and_what_the_program_says_is_not() {
+        let long = "ä".repeat(FOREIGN_TEXT_LIMIT_BYTES);
+        let said = Error::new("no").source(Error::new(&*long)).render();
+        assert_eq!(said.len(), "no: ".len() + long.len());
+        let said = Error::new("no").source(std::io::Error::other(format!("a{long}"))).render();
+        assert_eq!((said.len(), said.ends_with("ä…")), (4 + FOREIGN_TEXT_LIMIT_BYTES - 1 + "…".len(), true));
+    }
 
     #[test]
     fn renders_the_chain_then_leftovers_then_the_nearest_hint() {

@@ -10,6 +10,7 @@ mod place;
 mod reading;
 mod room;
 mod sparse;
+mod words;
 
 pub use asked::Asked;
 pub use bundle::{Files, Received, Sender, receive};

@@ -131,9 +131,15 @@ fn an_endless_answer_about_dvc_ends_the_run() {
 fn a_list_without_end_takes_no_memory() {
     let link = r#"{"path":"a","kind":{"link":{"target":"b"}}}"#;
     let bytes = format!(r#"{{"path":[{}1],"kind":{{"link":{{"target":"b"}}}}}}"#, "7,".repeat(2000));
-    for (item, count) in
-        [(link, 300_000), (link, 1_400_000), ("[[[[[[[[", 1_000_000), (&bytes, 4000), (&bytes, 16_000)]
-    {
+    let word = format!(r#"{{"path":"a","kind":"{}"}}"#, "A".repeat(15 << 20));
+    for (item, count) in [
+        (link, 300_000),
+        (link, 1_400_000),
+        ("[[[[[[[[", 1_000_000),
+        (&bytes, 4000),
+        (&bytes, 16_000),
+        (&word, 0),
+    ] {
         let hostile = Hostile::new(&plan("pack", Attack::Lists(item.to_owned(), count)), 0);
         expect(&format!("{count} of {item:.20}"), &hostile, 4, "");
     }

@@ -3,11 +3,12 @@
 use super::super::asked::{Asked, OWN_LIST_LIMIT_BYTES, check_paths, refused, too_many};
 use super::super::entry::{Entry, EntryKind, Header, Name};
 use super::super::place::Place;
+use super::super::words::ShortWords;
 use super::{Files, GONE_MARK, HASH_BYTES, HELD_MARK, MAGIC, PIECE_LIMIT_BYTES};
 use crate::error::{Context as _, Error, Result};
 use crate::log::count;
 use blake3::Hash;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use tracing::warn;
 
 /// How far back a stream may refer, as a power of two: the receiver keeps so many bytes. The sender's level of compression
@@ -93,13 +94,18 @@ fn read_header(input: &mut impl Read, asked: &Asked) -> Result<Header> {
         return Err(too_many(format!("it is longer than {} MiB", limit >> 20)));
     }
     // Never as a whole in memory beside what is made of it.
-    let mut list = BufReader::new(input.take(length.into()));
+    let mut list = BufReader::new(ShortWords::new(input.take(length.into())));
     match Header::read_foreign(&mut list) {
         Ok(header) => Ok(header),
         Err(error) if error.is_data() => Err(too_many(error)),
+        Err(error) if error.io_error_kind() == Some(ErrorKind::InvalidData) => Err(unreadable(error)),
         Err(error) if error.is_eof() || error.is_io() => Err(Error::new(CUT).source(error)),
-        Err(error) => Err(refused("cannot read the list of files".to_owned()).source(error)),
+        Err(error) => Err(unreadable(error)),
     }
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    refused("cannot read the list of files".to_owned()).source(error)
 }
 
 /// What a stream has of a file.
