@@ -123,8 +123,14 @@ fn mutate_answer(verb: &str, answer: &[u8], random: &mut Rng) -> (Vec<u8>, Strin
             }
             Some(mut bundle) => {
                 let path = PATHS[random.usize(..PATHS.len())];
-                bundle.add(path, EVIL.as_bytes());
-                (bundle.encode(), format!("'{path}' as well"))
+                let how = if random.bool() {
+                    bundle.add(path, EVIL.as_bytes());
+                    "as well"
+                } else {
+                    bundle.refer(path, EVIL.as_bytes());
+                    "as if it had come before"
+                };
+                (bundle.encode(), format!("'{path}' {how}"))
             }
             None => damage(answer, random),
         },
@@ -295,15 +301,26 @@ impl Bundle {
 
     /// Adds a file, as a sender would.
     pub(crate) fn add(&mut self, path: &str, text: &[u8]) {
-        let mut list: Value = serde_json::from_slice(&self.list).unwrap();
-        let file = json!({ "path": path, "kind": { "file": { "bytes": text.len(), "executable": true } } });
-        list["entries"].as_array_mut().unwrap().push(file);
-        self.list = serde_json::to_vec(&list).unwrap();
+        self.announce(path, text.len());
         let length = u32::try_from(text.len()).unwrap().to_le_bytes();
         let hash = blake3::hash(text);
         for part in [&length[..], text, &[0; 4], hash.as_bytes()] {
             self.contents.extend_from_slice(part);
         }
+    }
+
+    /// Adds a file by its hash alone, as a sender would whose receiver holds it.
+    pub(crate) fn refer(&mut self, path: &str, text: &[u8]) {
+        self.announce(path, text.len());
+        let mark = (u32::MAX - 1).to_le_bytes();
+        self.contents.extend([&mark[..], blake3::hash(text).as_bytes()].concat());
+    }
+
+    fn announce(&mut self, path: &str, bytes: usize) {
+        let mut list: Value = serde_json::from_slice(&self.list).unwrap();
+        let file = json!({ "path": path, "kind": { "file": { "bytes": bytes, "executable": true } } });
+        list["entries"].as_array_mut().unwrap().push(file);
+        self.list = serde_json::to_vec(&list).unwrap();
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
