@@ -105,6 +105,12 @@ impl Spoil {
         }
     }
 
+    /// Whether it says that there were too many requests. A pipe that has trained waits for up to 70 minutes where all
+    /// answers do, as it should.
+    pub(crate) fn is_rate_limit(&self) -> bool {
+        matches!(self, Self::Status(number) if STATUSES[number % STATUSES.len()].0.starts_with("429"))
+    }
+
     /// Writes the spoiled answer, and says what it was. Errors are the client's, which has heard enough.
     pub(crate) fn write(&self, mut answer: Answer, elsewhere: &str, to: &mut impl Write) -> String {
         let (is_git, is_list) = (answer.is("x-git"), answer.is("advertisement"));
