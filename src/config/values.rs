@@ -21,7 +21,7 @@ pub(super) enum Value {
 pub(super) fn parse(kind: Kind, items: &[String]) -> Result<Value, Wrong> {
     match kind {
         Kind::Script => Ok(Value::Text(items.join("\n"))),
-        Kind::Patterns => each(kind, items, pattern),
+        Kind::Patterns | Kind::Paths => each(kind, items, pattern),
         Kind::Environment => each(kind, items, environment),
         Kind::Each(shape) => shaped(kind, shape, items),
         _ => {

@@ -1,13 +1,13 @@
 //! The outputs that DVC keeps.
 
-use super::Kind::{Each, Patterns, Switch, Text};
+use super::Kind::{Each, Paths, Switch, Text};
 use super::Presence::{Default, Optional};
 use super::{BOTH, Shape, Variable, variable};
 
 pub(super) const TABLE: &[Variable] = &[
     variable(
         "DVC_OUTPUTS",
-        Patterns,
+        Paths,
         Optional,
         BOTH,
         "Files and folders to keep in a DVC remote. They go there from the machine; their pointers (`.dvc` files) are committed. No globs: DVC tracks each by its path.",

@@ -83,6 +83,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Paths or globs inside the repository.
     Patterns,
+    /// Paths inside the repository, of which none may be a glob.
+    Paths,
     /// One path inside the repository.
     Path,
     /// Names of environment variables, each alone or as `NAME=value`.
@@ -105,7 +107,7 @@ impl Kind {
     /// Whether Pipelines may pass it as `NAME_COUNT`, `NAME_0`, ….
     #[must_use]
     pub fn is_list(self) -> bool {
-        matches!(self, Self::Script | Self::Patterns | Self::Environment | Self::Each(_))
+        matches!(self, Self::Script | Self::Patterns | Self::Paths | Self::Environment | Self::Each(_))
     }
 
     /// The kind in a word or two, for tables.
@@ -121,6 +123,7 @@ impl Kind {
             Self::Money => "dollars",
             Self::Choice(_) => "choice",
             Self::Patterns => "list of paths or globs",
+            Self::Paths => "list of paths",
             Self::Path => "path",
             Self::Environment => "list of names",
             Self::Branch => "branch",
