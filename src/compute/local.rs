@@ -78,7 +78,7 @@ impl Compute for Local {
         if shell().is_none() {
             return Err(Error::new("cannot train here: there is no shell (/bin/bash or /bin/sh)")
                 .kind(Kind::Machine)
-                .hint("the pipe's image holds nothing but the pipe; with CLOUD 'local', run it where the training's tools are, as README's «Try it locally» shows"));
+                .hint("the pipe's image holds nothing but the pipe; with CLOUD 'local', run it where the training's tools are, as «On a machine of your own» in docs/training.md shows"));
         }
         let machine = Self::machine(&order.run);
         let flags = [

@@ -1,6 +1,6 @@
-//! The table of variables as people read it: `--help`, the README's tables, `pipe.yml`.
+//! The table of variables as people read it: `--help`, the documents' tables, `pipe.yml`.
 
-use super::variables::{Action, Presence, Provider, VARIABLES, Variable};
+use super::variables::{Action, GROUPS, Kind as Value, Presence, Provider, VARIABLES, Variable};
 use crate::error::Kind;
 use std::fmt::Write as _;
 
@@ -24,23 +24,26 @@ pub fn usage() -> String {
     text
 }
 
-/// The README's table of variables.
+/// The tables of the variables that are `shown`: one for each group that has such variables, under a heading of
+/// these `marks`.
 #[must_use]
-pub fn readme_table() -> String {
-    let mut table = String::from("| Variable | Usage |\n| --- | --- |\n");
-    for variable in VARIABLES {
-        let star = if variable.presence == Presence::Required { " (*)" } else { "" };
-        let only = only(variable);
-        let _ = writeln!(
-            table,
-            "| `{}`{star} | {}{}{only} |",
-            variable.name,
-            variable.help,
-            presence(variable, "`")
-        );
-    }
-    table.push_str("\n_(*) = required variable. In parentheses: the actions that read it, all where there are none; (aws) = `ACTION: train` with `CLOUD: aws`._\n");
-    table
+pub fn tables(marks: &str, shown: impl Fn(&Variable) -> bool) -> String {
+    let table = |(heading, variables): &(&str, &[Variable])| {
+        let rows: String = variables.iter().filter(|variable| shown(variable)).map(row).collect();
+        let start = "| Variable | Value | Usage |\n| --- | --- | --- |\n";
+        (!rows.is_empty()).then(|| format!("{marks} {heading}\n\n{start}{rows}"))
+    };
+    GROUPS.iter().filter_map(table).collect::<Vec<_>>().join("\n")
+}
+
+fn row(variable: &Variable) -> String {
+    let star = if variable.presence == Presence::Required { " (*)" } else { "" };
+    let value = match variable.kind {
+        Value::Choice(words) => format!("`{}`", words.join("`, `")),
+        kind => kind.label().to_owned(),
+    };
+    let (usage, default, only) = (variable.help, presence(variable, "`"), only(variable));
+    format!("| `{}`{star} | {value} | {usage}{default}{only} |\n", variable.name)
 }
 
 /// Which actions read a variable, unless all do.
@@ -56,7 +59,7 @@ fn only(variable: &Variable) -> String {
     format!(" _({})_", names.collect::<Vec<_>>().join(", "))
 }
 
-/// The README's table of exit codes.
+/// The documents' table of exit codes.
 #[must_use]
 pub fn exit_codes() -> String {
     let mut table = String::from("| Code | Meaning |\n| --- | --- |\n| 0 | done |\n");
@@ -67,7 +70,6 @@ pub fn exit_codes() -> String {
 }
 
 /// The `variables:` of `pipe.yml`.
-///
 #[must_use]
 pub fn pipe_variables() -> String {
     let mut list = String::from("variables:\n");

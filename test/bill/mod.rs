@@ -24,7 +24,7 @@ use traces::{TRACES, Trace, Zone};
 
 /// From a machine that is up to its training: the workspace and the checkpoint are sent, packages installed.
 const SET_UP: f64 = 60.0;
-/// Dollars for a minute of Pipelines, and for a gigabyte that leaves AWS. Sources: docs/bill.md.
+/// Dollars for a minute of Pipelines, and for a gigabyte that leaves AWS, as in docs/costs.md.
 const MINUTE: f64 = 0.01;
 const GIGABYTE: f64 = 0.09;
 /// The size of one checkpoint.

@@ -1,6 +1,6 @@
 //! The examples of the documents as configurations.
 
-use super::{DOCUMENTS, fenced, read};
+use super::{documents, fenced, read};
 use serde_json::Value;
 use trainspot::config::Config;
 
@@ -8,7 +8,7 @@ use trainspot::config::Config;
 #[test]
 fn examples_are_good_configurations() {
     let mut pipes = Vec::new();
-    for document in DOCUMENTS.map(read) {
+    for document in documents().iter().map(|file| read(file)) {
         for example in fenced(&document, "yaml") {
             let example: Value =
                 serde_saphyr::from_str(example).unwrap_or_else(|error| panic!("{error}\n{example}"));

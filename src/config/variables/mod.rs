@@ -1,4 +1,4 @@
-//! The one table of variables. Parser, `--help`, the README's tables, `pipe.yml` and the tests all read it.
+//! The one table of variables. Parser, `--help`, the documents' tables, `pipe.yml` and the tests all read it.
 
 mod aws;
 mod dvc;
@@ -204,19 +204,33 @@ const fn seconds(least: u64, most: u64) -> Kind {
 /// Every variable, in the order in which the documentation lists them.
 pub const VARIABLES: &[Variable] = &joined::<{ COUNT }>();
 
-const PARTS: [&[Variable]; 5] = [train::TABLE, aws::TABLE, runner::TABLE, dvc::TABLE, publish::TABLE];
-const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len() + PARTS[4].len();
+/// The variables by subject: each subject's heading in the documents, and its variables.
+pub const GROUPS: [(&str, &[Variable]); 5] = [
+    ("The action and the training", train::TABLE),
+    ("The machine", aws::TABLE),
+    ("The machine as a runner", runner::TABLE),
+    ("Outputs in a DVC remote", dvc::TABLE),
+    ("The commit, the report and Bitbucket", publish::TABLE),
+];
+const COUNT: usize = {
+    let (mut group, mut count) = (0, 0);
+    while group < GROUPS.len() {
+        count += GROUPS[group].1.len();
+        group += 1;
+    }
+    count
+};
 
 const fn joined<const LENGTH: usize>() -> [Variable; LENGTH] {
-    let mut all = [PARTS[0][0]; LENGTH];
-    let (mut part, mut filled) = (0, 0);
-    while part < PARTS.len() {
+    let mut all = [GROUPS[0].1[0]; LENGTH];
+    let (mut group, mut filled) = (0, 0);
+    while group < GROUPS.len() {
         let mut row = 0;
-        while row < PARTS[part].len() {
-            all[filled] = PARTS[part][row];
+        while row < GROUPS[group].1.len() {
+            all[filled] = GROUPS[group].1[row];
             (row, filled) = (row + 1, filled + 1);
         }
-        part += 1;
+        group += 1;
     }
     all
 }
