@@ -2,6 +2,7 @@
 
 mod examples;
 mod links;
+mod messages;
 
 use serde_json::Value;
 use std::collections::BTreeSet;
