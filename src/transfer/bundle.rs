@@ -56,7 +56,7 @@ impl Sender<'_> {
     /// A file that cannot be read, a final one that changed, or an `out` that went away. The stream then ends early, and
     /// its receiver refuses it.
     pub fn send(&mut self, header: &Header, out: impl Write) -> Result<Vec<String>> {
-        self.send_with(header, |_| None, &HashSet::new(), out)
+        self.send_with(header, &[], &HashSet::new(), out)
     }
 
     /// Writes `header` and the files that it lists, each of which must have its hash of `hashes`: one for each entry, that
@@ -71,13 +71,13 @@ impl Sender<'_> {
         held: &HashSet<Hash>,
         out: impl Write,
     ) -> Result<()> {
-        self.send_with(header, |number| hashes.get(number), held, out).map(drop)
+        self.send_with(header, hashes, held, out).map(drop)
     }
 
-    fn send_with<'h>(
+    fn send_with(
         &mut self,
         header: &Header,
-        proof: impl Fn(usize) -> Option<&'h Hash>,
+        hashes: &[Hash],
         held: &HashSet<Hash>,
         out: impl Write,
     ) -> Result<Vec<String>> {
@@ -93,7 +93,7 @@ impl Sender<'_> {
         let mut changes = Vec::new();
         for (number, entry) in header.entries.iter().enumerate() {
             let EntryKind::File { bytes, .. } = entry.kind else { continue };
-            match proof(number) {
+            match hashes.get(number) {
                 Some(hash) if held.contains(hash) => {
                     out.write_all(&HELD_MARK.to_le_bytes()).context(lost)?;
                     out.write_all(hash.as_bytes()).context(lost)?;

@@ -78,7 +78,8 @@ impl Bill {
         self.parts.push(Part { id, rate, since, until: None, taken: false });
     }
 
-    /// A machine's time is over; `taken` by its provider, as the provider itself says, or ended by us. Whether that is news.
+    /// Ends a machine's time; `taken` by its provider, as the provider itself says, or ended by us. Tells
+    /// whether that is news.
     pub(super) fn close(&mut self, machine: &Machine, taken: bool) -> bool {
         let open = self.parts.iter_mut().find(|part| part.id == machine.id && part.until.is_none());
         let Some(part) = open else { return false };

@@ -1,7 +1,8 @@
 //! Spot machines that say that they are taken away, until their provider says so as well.
 //!
-//! A spot machine that its provider takes within its first hour is free, but every word of a machine may be its training's.
-//! So no word of a machine closes its account: the machine costs until its provider has taken it, or until this pipe ends it.
+//! A spot machine that its provider takes within its first hour is free, but every word of a machine may be
+//! its training's. So no word of a machine closes its account: the machine costs until its provider has taken
+//! it, or until this pipe ends it.
 
 use super::Job;
 use crate::compute::{Compute, Machine, Sight};
@@ -15,7 +16,9 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// Between two questions to the provider.
-const LOOK: Duration = Duration::from_secs(10);
+const PROVIDER_POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the provider may take to answer one: a machine that is to be ended must not live on meanwhile.
+const PROVIDER_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a provider may take to take a machine that says so. EC2 gives two minutes from its notice on.
 const TAKING_LIMIT: Duration = Duration::from_mins(3);
 
@@ -49,11 +52,11 @@ impl Departures {
 }
 
 impl<C: Compute> Job<'_, C> {
-    /// Closes the account of each machine whose end is awaited when its provider has taken it, and ends one that its
-    /// provider does not take. Never returns.
+    /// Closes the account of each machine whose end is awaited when its provider has taken it, and ends one
+    /// that its provider does not take. Never returns.
     pub(super) async fn watch_departures(&self) -> Infallible {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(PROVIDER_POLL_INTERVAL).await;
             let awaited = self.state.departures.all();
             join_all(awaited.iter().map(|(machine, since)| self.await_end(machine, *since))).await;
         }
@@ -79,9 +82,9 @@ impl<C: Compute> Job<'_, C> {
         }
     }
 
-    /// What the provider says now; none if it is slow to say so: a machine that is to be ended must not live on meanwhile.
+    /// What the provider says of a machine now; none if the provider fails, or is slow.
     async fn sight(&self, machine: &Machine) -> Option<Sight> {
-        let sight = tokio::time::timeout(LOOK, self.compute.look(machine)).await;
+        let sight = tokio::time::timeout(PROVIDER_ANSWER_LIMIT, self.compute.look(machine)).await;
         debug!("the machine {} says that it is taken away; its provider says: {sight:?}", machine.id);
         sight.ok()?.ok()
     }
@@ -91,7 +94,8 @@ impl<C: Compute> Job<'_, C> {
         self.state.departures.has(machine) && matches!(self.sight(machine).await, Some(Sight::Reclaimed(_)))
     }
 
-    /// Closes the account of a machine that is gone; `taken` by its provider, or not. Tells whether the account was open.
+    /// Closes the account of a machine that is gone; `taken` by its provider, or not. Tells whether the
+    /// account was open.
     pub(super) fn close_account(&self, machine: &Machine, taken: bool) -> bool {
         self.state.departures.forget(machine);
         self.bill().close(machine, taken)
