@@ -7,7 +7,7 @@ mod proxy;
 mod spoil;
 
 use crate::hostile_remote::elsewhere;
-use crate::support::{Access, Run, Scene, say};
+use crate::support::{Access, Run, Scene, memory_kib, say};
 use proxy::{Plan, Proxy};
 use spoil::Spoil;
 use std::collections::BTreeMap;
@@ -99,18 +99,14 @@ impl World {
 fn measured(scene: &Scene) -> (Run, u64) {
     let mut child = scene.start();
     let (mut out, mut log) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let status = format!("/proc/{}/status", child.id());
+    let process = child.id();
     let logging = std::thread::spawn(move || {
         let mut text = Vec::new();
         log.read_to_end(&mut text).map(|_| text).unwrap()
     });
     let watching = std::thread::spawn(move || {
         let mut most = 0;
-        while let Ok(text) = std::fs::read_to_string(&status) {
-            let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let Some(peak) = peak.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()) else {
-                break;
-            };
+        while let Some(peak) = memory_kib(process, "VmHWM") {
             most = u64::max(most, peak);
             std::thread::sleep(Duration::from_millis(2));
         }

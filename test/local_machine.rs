@@ -1,6 +1,6 @@
 //! A machine on this one, reached by its real agent: for tests of what is below a whole run.
 
-use crate::support::{agents, is_late, patience, processes_with};
+use crate::support::{agents, is_late, memory_kib, patience, processes_with};
 use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -128,13 +128,9 @@ impl Rig {
     /// The most memory that an agent of this verb has used so far, in KiB; 0 if there is none.
     pub(crate) fn peak(&self, verb: &str) -> u64 {
         let peak = |pid: &Pid| {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
-            let kib = |name| {
-                let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-                line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-            };
+            let kib = |figure| memory_kib(pid.as_raw_nonzero(), figure);
             // Without the program's own pages, of which a debug build has many.
-            Some(kib("VmHWM:")?.saturating_sub(kib("RssFile:")?))
+            Some(kib("VmHWM")?.saturating_sub(kib("RssFile")?))
         };
         self.agents(verb).iter().filter_map(peak).max().unwrap_or(0)
     }

@@ -289,6 +289,13 @@ pub(crate) fn is_late(start: Instant, limit: Duration) -> bool {
     start.elapsed() > limit && start.elapsed() > patience(limit)
 }
 
+/// A figure of the kernel's about a process's memory, such as `VmHWM`, in KiB. None once the process is over.
+pub(crate) fn memory_kib(process: impl std::fmt::Display, figure: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
 /// Whether a file is there.
 pub(crate) fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().symlink_metadata().is_ok()

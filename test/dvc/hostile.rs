@@ -2,7 +2,7 @@
 
 use super::attacks::Trap;
 use super::forged::{keeper, length, seed};
-use crate::support::say;
+use crate::support::{memory_kib, say};
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -219,10 +219,7 @@ fn one(kind: usize, seed: u64, trap: &str) -> (u64, bool) {
     let (out, err) = (all_of(child.stdout.take().unwrap()), all_of(child.stderr.take().unwrap()));
     let (start, mut peak) = (Instant::now(), 0);
     let status = loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let now = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
-        peak = peak.max(now);
+        peak = peak.max(memory_kib(child.id(), "RssAnon").unwrap_or(0));
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }

@@ -2,7 +2,7 @@
 
 use crate::mutation::{EVIL, FORGED};
 use crate::plan::{self, Plan};
-use crate::support::{Access, Run, Scene, is_late};
+use crate::support::{Access, Run, Scene, is_late, memory_kib};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,12 +27,8 @@ const WRITTEN: [&str; 4] = ["data/d.bin.dvc", "data/.gitignore", ".dvc/{config,.
 /// The pipe itself, in a process of this program. Leaves the most memory that it took in a file of `folder`.
 pub(crate) fn pipe(folder: &Path) -> ExitCode {
     let code = trainspot::run(&[], std::env::vars_os());
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let kib = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
-    let peak = kib("VmHWM:").saturating_sub(kib("RssFile:"));
+    let kib = |figure| memory_kib("self", figure).unwrap();
+    let peak = kib("VmHWM").saturating_sub(kib("RssFile"));
     fs::write(folder.join(PEAK), peak.to_string()).unwrap();
     ExitCode::from(code)
 }

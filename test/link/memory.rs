@@ -5,8 +5,8 @@ use super::tree;
 use super::workspace::entries;
 use crate::local_machine::{ended, exists, spec};
 use crate::ssh_server::{Server, installed};
+use crate::support::memory_kib;
 use std::fs;
-use std::path::Path;
 use trainspot::agent::Wanted;
 use trainspot::agent::protocol::How;
 
@@ -43,13 +43,13 @@ async fn alone() {
     let clone = server.folder.path().join("clone");
     fs::create_dir(&clone).unwrap();
     let wanted = Wanted { required: vec!["model".to_owned()], ..Wanted::default() };
-    let before = memory("VmRSS:");
+    let before = memory_kib("self", "VmRSS").unwrap();
     agent.fetch(&wanted, &clone, "fetching").await.unwrap();
-    let took = memory("VmHWM:").saturating_sub(before);
+    let took = memory_kib("self", "VmHWM").unwrap().saturating_sub(before);
     assert!(took < 30 << 10, "fetching took {took} KiB");
     assert_eq!(tree(&clone.join("model")), tree(&server.home().work().join("model")));
     agent.send(&clone, entries(&clone), "sending").await.unwrap();
-    let took = memory("VmHWM:").saturating_sub(before);
+    let took = memory_kib("self", "VmHWM").unwrap().saturating_sub(before);
     assert!(took < 30 << 10, "fetching and sending took {took} KiB");
 }
 
@@ -59,11 +59,4 @@ fn naming(text: &str) -> Vec<String> {
     let arguments = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     let arguments = arguments.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     arguments.filter(|arguments| arguments.contains(text)).collect()
-}
-
-/// A figure of this process, in KiB.
-fn memory(name: &str) -> u64 {
-    let status = fs::read_to_string(Path::new("/proc/self/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
-    line.trim_end_matches(" kB").parse().unwrap()
 }
