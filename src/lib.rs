@@ -17,6 +17,7 @@ pub mod error;
 pub mod link;
 pub mod log;
 mod memory;
+pub mod protocol;
 pub mod repo;
 pub mod report;
 pub mod retry;

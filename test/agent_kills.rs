@@ -4,8 +4,9 @@ use crate::local_machine::{Rig, spec};
 use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::Duration;
-use trainspot::agent::protocol::Spec;
-use trainspot::agent::{Manifest, Wanted};
+use trainspot::agent::Manifest;
+use trainspot::protocol::Spec;
+use trainspot::protocol::Wanted;
 use trainspot::transfer::{Entry, EntryKind, Held};
 
 const VERBS: [&str; 5] = ["supervise", "unpack", "pack", "follow", "pack-checkpoint"];

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use trainspot::agent::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
 use trainspot::bitbucket::{
     Client, Level, NewRunner, Outcome, Pipeline, Platform, Progress, Registered, Run, RunnerStatus, Step,
 };
+use trainspot::protocol::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
 
 const LABELS: [&str; 3] = ["self.hosted", "linux.shell", "gpu.train"];
 const LIMITS: Limits =

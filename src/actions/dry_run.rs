@@ -2,9 +2,9 @@
 
 use super::{charges, kept, precheck, publish, run_id, step, unless_stopped};
 use crate::checks::{Check, verdict};
+use crate::compute::aws::AwsSettings;
 use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::{Order, RunId};
-use crate::config::aws::Aws;
 use crate::config::{Config, Train};
 use crate::dvc::probe;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) async fn train(
     config: &Config,
     train: &Train,
-    aws: &Aws,
+    aws: &AwsSettings,
     shutdown: &CancellationToken,
 ) -> Result<String> {
     let mut checks = match publish::checkout(config) {
@@ -53,7 +53,7 @@ pub(super) struct Limits {
 pub(super) async fn with_aws(
     config: &Config,
     mut checks: Vec<Check>,
-    (owner, aws): (Owner, &Aws),
+    (owner, aws): (Owner, &AwsSettings),
     limits: Limits,
     shutdown: &CancellationToken,
 ) -> Result<String> {
@@ -99,7 +99,7 @@ async fn of_dvc(config: &Config, clone: &Checkout) -> Vec<Check> {
 /// Whether AWS gives what a run needs: credentials, a plan of what to rent, and each call that is tried.
 async fn of_aws(
     config: &Config,
-    (owner, aws): (Owner, &Aws),
+    (owner, aws): (Owner, &AwsSettings),
     limits: Limits,
     shutdown: &CancellationToken,
 ) -> Result<Vec<Check>> {

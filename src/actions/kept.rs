@@ -1,9 +1,10 @@
 //! The outputs that DVC keeps: ordered before anything is rented, and their pointers taken into the clone.
 
-use crate::config::{Config, Secret};
+use crate::config::Config;
 use crate::dvc::{Folders, Keeper, Keeping, Kept, Site, TargetBranch, write};
 use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::link::{Agent, Link};
+use crate::log::Secret;
 use crate::log::count;
 use crate::repo::Checkout;
 use crate::transfer::Entry;

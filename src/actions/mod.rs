@@ -15,10 +15,10 @@ mod step;
 mod sweep;
 mod train;
 
-use crate::bitbucket::{Client, Credential};
+use crate::bitbucket::{Client, Credential, StepVariables};
 use crate::compute::RunId;
+use crate::config::Config;
 use crate::config::variables::Action;
-use crate::config::{Config, Pipeline};
 use crate::error::{Error, Kind, Result};
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,7 @@ fn run_id(config: &Config) -> RunId {
 
 /// Bitbucket's API, where there is a credential for all of it: the proxy of Pipelines opens a part only.
 fn bitbucket(config: &Config) -> Result<Option<Client>> {
-    let Pipeline { workspace: Some(workspace), repo_slug: Some(slug), .. } = &config.pipeline else {
+    let StepVariables { workspace: Some(workspace), repo_slug: Some(slug), .. } = &config.pipeline else {
         return Ok(None);
     };
     match config.bitbucket.credential.clone() {

@@ -1,7 +1,7 @@
 //! Where the commit is pushed to, and with which credential: Bitbucket's token is for Bitbucket alone.
 
-use crate::bitbucket::Credential;
-use crate::config::{Config, Pipeline};
+use crate::bitbucket::{Credential, StepVariables};
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::repo::{Access, Checkout, Remote};
 use url::{Origin, Url};
@@ -23,7 +23,7 @@ pub(super) fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
     remote_at(origin, &config.pipeline, config.bitbucket.credential.as_ref())
 }
 
-fn remote_at(origin: String, pipeline: &Pipeline, credential: Option<&Credential>) -> Result<Remote> {
+fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Credential>) -> Result<Remote> {
     let by_proxy = matches!(credential, Some(Credential::PipelinesProxy { .. }));
     let url = push_url(origin, pipeline, by_proxy);
     let (variable, access) = match credential {
@@ -51,14 +51,14 @@ fn remote_at(origin: String, pipeline: &Pipeline, credential: Option<&Credential
 
 /// Whether a token for Bitbucket may go to this scheme, host and port. What `origin` says is no reason: whatever ran in the
 /// step before, and git's configuration (`url.*.insteadOf`), may have changed it.
-fn may_see_the_token(address: &Origin, access: &Access, pipeline: &Pipeline) -> bool {
+fn may_see_the_token(address: &Origin, access: &Access, pipeline: &StepVariables) -> bool {
     let named = pipeline.git_http_origin.clone().map(|url| Remote { url, access: access.clone() });
     let named = named.and_then(|remote| remote.address());
     let bitbucket = Url::parse(BITBUCKET).map(|url| url.origin()).ok();
     [bitbucket, named].into_iter().flatten().any(|known| known == *address)
 }
 
-fn elsewhere(variable: &str, address: &Origin, pipeline: &Pipeline) -> Error {
+fn elsewhere(variable: &str, address: &Origin, pipeline: &StepVariables) -> Error {
     let place = address.ascii_serialization();
     let part = |name: &Option<String>, otherwise: &str| name.clone().unwrap_or_else(|| otherwise.to_owned());
     let (workspace, slug) = (part(&pipeline.workspace, "WORKSPACE"), part(&pipeline.repo_slug, "REPOSITORY"));
@@ -71,7 +71,7 @@ fn elsewhere(variable: &str, address: &Origin, pipeline: &Pipeline) -> Error {
 }
 
 /// Where to push over HTTP to the remote that the clone calls `origin`, which may be known there by an address of SSH.
-fn push_url(origin: String, pipeline: &Pipeline, by_proxy: bool) -> String {
+fn push_url(origin: String, pipeline: &StepVariables, by_proxy: bool) -> String {
     let over_ssh = origin.starts_with("ssh://")
         || (origin.contains('@') && origin.contains(':') && !origin.contains("://"));
     match (&pipeline.workspace, &pipeline.repo_slug, &pipeline.git_http_origin) {
@@ -89,22 +89,22 @@ mod tests {
 
     const EVIL: &str = "https://evil.example";
 
-    fn pipeline() -> Pipeline {
-        Pipeline {
+    fn pipeline() -> StepVariables {
+        StepVariables {
             workspace: Some("acme".to_owned()),
             repo_slug: Some("forest".to_owned()),
             git_http_origin: Some("http://bitbucket.org/acme/forest".to_owned()),
-            ..Pipeline::default()
+            ..StepVariables::default()
         }
     }
 
     #[test]
     fn an_address_of_ssh_becomes_one_of_http_in_the_workspace_of_the_repository() {
         for origin in ["git@bitbucket.org:acme/forest.git", "ssh://git@bitbucket.org/acme/forest.git"] {
-            let url = |pipeline: &Pipeline, by_proxy| push_url(origin.to_owned(), pipeline, by_proxy);
+            let url = |pipeline: &StepVariables, by_proxy| push_url(origin.to_owned(), pipeline, by_proxy);
             assert_eq!(url(&pipeline(), false), "https://bitbucket.org/acme/forest.git");
             assert_eq!(url(&pipeline(), true), "http://bitbucket.org/acme/forest");
-            assert_eq!(url(&Pipeline::default(), false), origin);
+            assert_eq!(url(&StepVariables::default(), false), origin);
         }
         for origin in ["https://u:p@bitbucket.org/a/b.git", "/srv/forest.git", "file:///srv/a:b@c"] {
             assert_eq!(push_url(origin.to_owned(), &pipeline(), true), origin);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn goes(origin: &str, named: Option<&str>) -> bool {
-        let pipeline = Pipeline { git_http_origin: named.map(str::to_owned), ..pipeline() };
+        let pipeline = StepVariables { git_http_origin: named.map(str::to_owned), ..pipeline() };
         remote_at(origin.to_owned(), &pipeline, Some(&token())).is_ok()
     }
 

@@ -6,6 +6,7 @@ use super::copying::{Copied, Copying};
 use super::home::{Home, write_whole};
 use super::stillness::{Choice, HABIT_DURATION, Item, Known, Seen, Taken, Waited, Watch};
 use crate::error::{Context as _, Error, Result};
+use crate::protocol::CHECKPOINT_NUMBER_LIMIT;
 use crate::transfer::{Entry, EntryKind, Pattern, find_with_links};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -24,8 +25,6 @@ const KEPT: u64 = 2;
 const NAMES_TOLD: usize = 3;
 /// How many files are named of those that are left out of a checkpoint. An answer with all of them could be too long.
 const LEFT_OUT_TOLD: usize = 50;
-/// No training takes so many checkpoints.
-pub(crate) const HIGHEST_CHECKPOINT: u64 = u32::MAX as u64;
 
 /// What a checkpoint holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,7 +72,7 @@ pub(super) fn newest(home: &Home) -> Option<u64> {
 fn numbers(home: &Home) -> impl Iterator<Item = u64> {
     let entries = fs::read_dir(home.checkpoints()).into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter(|number| *number < HIGHEST_CHECKPOINT)
+    numbers.filter(|number| *number < CHECKPOINT_NUMBER_LIMIT)
 }
 
 /// Takes checkpoints of one training.

@@ -1,8 +1,8 @@
 //! The training as a process: a shell in a group of its own, and everything that it starts.
 
 use super::home::Home;
-use super::protocol::{How, Spec};
 use crate::error::{Context as _, Error, Result};
+use crate::protocol::{How, Spec};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, test_kill_process,
     test_kill_process_group, wait,

@@ -2,9 +2,9 @@
 //! the pipe; the other hands them to the pipe when that failed.
 
 use super::home::Home;
-use crate::config::Secret;
 use crate::dvc::{Order, lay_out, store};
 use crate::error::{Context as _, Result};
+use crate::log::Secret;
 use crate::transfer::{Files, Header, Sender, everything_behind_links};
 use std::io::Write as _;
 use std::time::Duration;

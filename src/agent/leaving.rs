@@ -2,7 +2,7 @@
 //!
 //! The training goes on until the last safe moment. What is then left is for it to end, and for its last checkpoint.
 
-use super::protocol::Notice;
+use crate::protocol::Notice;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Kept back for the training's end, and for what nobody foresees.

@@ -1,7 +1,7 @@
 //! The machine's metadata (EC2's IMDSv2): whether the machine is about to be taken away.
 
-use super::protocol::Notice;
 use crate::error::{Context as _, Error, Result, chain};
+use crate::protocol::Notice;
 use crate::web;
 use reqwest::{Client, RequestBuilder, StatusCode, redirect};
 use serde::Deserialize;

@@ -12,56 +12,24 @@ mod guard;
 mod home;
 pub(crate) mod leaving;
 mod metadata;
-pub mod protocol;
 mod registrar;
 mod requests;
 mod runner;
-pub mod runner_log;
 mod saving;
 mod stillness;
 mod supervise;
 mod tail;
 mod verbs;
 
-pub(crate) use checkpoint::HIGHEST_CHECKPOINT;
 pub use checkpoint::Manifest;
 pub use command::{end_all, end_all_but_the_watch, is_watched, shell};
 pub use home::{Home, own_folder};
-pub use verbs::Wanted;
 
 use crate::error::{Context as _, Error, Result};
+use crate::protocol::{Ending, VERBS};
 use crate::repo::Snapshot;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// What an agent can be started as. `supervise` answers nobody; it is asked by way of `ask`.
-pub const VERBS: [&str; 9] =
-    ["supervise", "ask", "unpack", "commit", "pack", "pack-checkpoint", "dvc", "rescue", "follow"];
-
-/// What the machine does when the pipe falls silent or asks for its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The home is removed: the machine was no more than a folder.
-    Remove,
-    /// The machine is powered off. It was rented so that this ends it for good.
-    PowerOff,
-}
-
-impl Ending {
-    /// The word for it on the command line.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Remove => "remove",
-            Self::PowerOff => "power-off",
-        }
-    }
-
-    fn of(word: &str) -> Result<Self> {
-        let ending = [Self::Remove, Self::PowerOff].into_iter().find(|ending| ending.word() == word);
-        ending.ok_or_else(|| Error::new(format!("agent: --ending: there is no ending '{word}'")))
-    }
-}
 
 /// Runs one verb: `arguments` are what follows `trainspot agent`.
 pub fn run(arguments: &[String]) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Bitbucket's list of runners, as the machine may change it: on threads of their own, since the watch must not wait.
 
-use super::protocol::Registry;
-use super::runner_log::StepId;
 use crate::bitbucket::{Client, Credential, Level, Patience};
 use crate::error::{Context as _, Error, Result, chain};
+use crate::protocol::Registry;
+use crate::protocol::runner_log::StepId;
 use crate::retry::Policy;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;

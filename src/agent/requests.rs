@@ -1,8 +1,8 @@
 //! The supervisor's socket: each request is read on a thread of its own, and answered by the watch.
 
 use super::home::Home;
-use super::protocol::{Reply, Request};
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::protocol::{Reply, Request};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::{Receiver, Sender, channel};

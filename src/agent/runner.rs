@@ -6,10 +6,10 @@
 //! pipe removes it, and a step that it is given in its very last second is lost.
 
 use super::home::Home;
-use super::protocol::{self, RunnerStatus};
 use super::registrar::{Registrar, Task};
-use super::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
 use super::tail::Tail;
+use crate::protocol::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
+use crate::protocol::{self, RunnerStatus};
 use std::time::{Duration, Instant};
 
 /// How often Bitbucket is asked about a step that runs. Its answers are for one whose end the log did not tell.

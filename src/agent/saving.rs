@@ -2,7 +2,7 @@
 
 use super::checkpoint::Taker;
 use super::home::Home;
-use super::protocol::Spec;
+use crate::protocol::Spec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};

@@ -1,17 +1,17 @@
 //! The machine's watch. It lives as long as the machine, and needs neither network nor credentials.
 
-use super::Ending;
 use super::checkpoint::{Taker, newest};
 use super::command::{Training, end_all, end_descendants};
 use super::guard::{Guard, power_off};
 use super::home::{Home, reserve, write_whole};
 use super::leaving::Leaving;
 use super::metadata::{self, News};
-use super::protocol::{Exit, How, Notice, Reply, Request, Spec, State, Status, Wish};
 use super::requests::{self, Question};
 use super::runner::{Next, Runner};
 use super::saving::Saver;
 use crate::error::{Context as _, Error, Result};
+use crate::protocol::Ending;
+use crate::protocol::{Exit, How, Notice, Reply, Request, Spec, State, Status, Wish};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;

@@ -3,47 +3,18 @@
 use super::checkpoint::{self, Manifest};
 use super::home::Home;
 use crate::error::{Context as _, Result};
+use crate::protocol::Wanted;
 use crate::transfer::{Asked, Files, Header, Place, Sender, find, receive};
 use blake3::Hash;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 /// How often the log is looked at.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// The files that a pipe wants from the workspace.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Wanted {
-    /// Patterns that must each match a file.
-    pub required: Vec<String>,
-    /// Patterns that may match none.
-    pub optional: Vec<String>,
-    /// Files and folders that are not sent, whatever matches them.
-    pub without: Vec<String>,
-}
-
-impl Wanted {
-    /// Whether a path is one of those that are not sent, or below one.
-    #[must_use]
-    pub fn leaves_out(&self, path: &Path) -> bool {
-        self.without.iter().any(|folder| path.starts_with(folder))
-    }
-
-    /// What of a machine's answer is taken.
-    ///
-    /// # Errors
-    /// A pattern is none, or leads out of the workspace.
-    pub fn asked(&self) -> Result<Asked> {
-        let asked = Asked::matching(self.required.iter().chain(&self.optional))?;
-        Ok(asked.that_may_miss(&self.required).without(&self.without))
-    }
-}
 
 /// Hands one request from standard input to the supervisor, and its reply to standard output.
 pub(super) fn ask(home: &Home) -> Result<()> {

@@ -12,6 +12,7 @@ mod pipelines;
 mod pull_requests;
 mod repository;
 mod runners;
+mod step_variables;
 
 use crate::error::{Context as _, Error, Result};
 use crate::retry::Policy;
@@ -27,6 +28,7 @@ pub use repository::Repository;
 pub use runners::{
     NewRunner, OauthClient, OauthSecret, Platform, Registered, Runner, RunnerStatus, label_fault,
 };
+pub use step_variables::StepVariables;
 
 /// Who calls. App passwords are not among them: Bitbucket removed them in July 2026.
 #[derive(Clone)]

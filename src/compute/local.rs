@@ -1,9 +1,10 @@
 //! Machines that are folders on this one, each with a supervisor's process.
 
 use super::{Compute, Machine, Order, RunId, Sight};
-use crate::agent::{Ending, Home, end_all, end_all_but_the_watch, is_watched, shell};
+use crate::agent::{Home, end_all, end_all_but_the_watch, is_watched, shell};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::link::local::LocalLink;
+use crate::protocol::Ending;
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
 use std::fs;

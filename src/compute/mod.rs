@@ -1,5 +1,6 @@
 //! Machines: how to get one, find one again, and end it.
 
+pub mod aws;
 pub mod ec2;
 pub mod local;
 

@@ -2,7 +2,6 @@
 //!
 //! Every mistake is found before anything starts, and all of them are told at once.
 
-pub mod aws;
 mod environment;
 pub mod help;
 mod problems;
@@ -15,12 +14,12 @@ pub mod variables;
 
 pub use problems::Problems;
 
-use crate::bitbucket::Credential;
+use crate::bitbucket::{Credential, StepVariables};
+use crate::compute::aws::{AwsSettings, SweepSettings};
 use crate::dvc::Keeping;
+use crate::log::Secret;
 use reader::Reader;
-use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 use variables::Action;
@@ -33,7 +32,7 @@ pub struct Config {
     /// Whether to show debugging lines.
     pub debug: bool,
     /// What Pipelines says of the step.
-    pub pipeline: Pipeline,
+    pub pipeline: StepVariables,
     /// The variables of the table as they were given, but for those that may hold secrets. By them the step is found in
     /// `bitbucket-pipelines.yml`.
     pub given: BTreeMap<String, String>,
@@ -48,7 +47,7 @@ pub struct Config {
     /// What to rent as which runner; present for [`Action::Runner`].
     pub runner: Option<runner::Runner>,
     /// What to remove; present for [`Action::Sweep`].
-    pub sweep: Option<aws::Sweep>,
+    pub sweep: Option<SweepSettings>,
     /// How to publish.
     pub publish: Publish,
     /// How to reach Bitbucket.
@@ -65,7 +64,7 @@ pub enum Cloud {
     /// On the machine that runs the pipe.
     Local,
     /// On a machine rented from AWS.
-    Aws(Box<aws::Aws>),
+    Aws(Box<AwsSettings>),
 }
 
 /// How to train.
@@ -146,78 +145,10 @@ pub struct Bitbucket {
     pub api_url: String,
 }
 
-/// A value to hide, and the name to show in its place.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret {
-    /// The variable's name.
-    pub name: String,
-    /// Its value.
-    pub value: String,
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Secret({})", self.name)
-    }
-}
-
-/// What Pipelines says of the step: the `BITBUCKET_*` variables. None is surely there outside Pipelines.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Pipeline {
-    /// The folder of the clone.
-    pub clone_dir: Option<PathBuf>,
-    /// The commit that the pipeline runs for, full or 12 characters long.
-    pub commit: Option<String>,
-    /// The branch; none for a tag.
-    pub branch: Option<String>,
-    /// The tag.
-    pub tag: Option<String>,
-    /// The workspace's short name.
-    pub workspace: Option<String>,
-    /// The repository's short name.
-    pub repo_slug: Option<String>,
-    /// The workspace's id, in braces.
-    pub repo_owner_uuid: Option<String>,
-    /// The repository's id, in braces.
-    pub repo_uuid: Option<String>,
-    /// The pipeline's number.
-    pub build_number: Option<String>,
-    /// The pipeline's id, in braces.
-    pub pipeline_uuid: Option<String>,
-    /// The step's id, in braces.
-    pub step_uuid: Option<String>,
-    /// The repository's plain-HTTP address.
-    pub git_http_origin: Option<String>,
-    /// The pull request's number, in a pipeline for one.
-    pub pr_id: Option<String>,
-    /// The pull requests' numbers, in a pipeline of a merge queue.
-    pub merge_queue_pr_ids: Option<String>,
-    /// The branch that the pull request would go to.
-    pub pr_destination_branch: Option<String>,
-    /// The commit of that branch, full or 12 characters long.
-    pub pr_destination_commit: Option<String>,
-}
-
-/// Whether a variable's name says that its value is secret.
-#[must_use]
-pub fn tells(name: &str) -> bool {
-    reader::tells(name)
-}
-
 /// What may be secret in an environment from which no [`Config`] could be made.
 #[must_use]
 pub fn suspects(environment: impl IntoIterator<Item = (String, String)>) -> Vec<Secret> {
     reader::suspects(environment)
-}
-
-impl Pipeline {
-    /// The pipeline's page, where Pipelines runs it.
-    #[must_use]
-    pub fn url(&self) -> Option<String> {
-        let (workspace, slug, number) =
-            (self.workspace.as_ref()?, self.repo_slug.as_ref()?, self.build_number.as_ref()?);
-        Some(format!("https://bitbucket.org/{workspace}/{slug}/pipelines/results/{number}"))
-    }
 }
 
 impl Config {

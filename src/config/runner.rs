@@ -1,7 +1,7 @@
 //! A machine as a runner of Bitbucket's.
 
-use super::aws::Aws;
 use crate::bitbucket::{Level, Platform};
+use crate::compute::aws::AwsSettings;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// What machine to rent as which runner.
 pub struct Runner {
     /// The machine.
-    pub aws: Aws,
+    pub aws: AwsSettings,
     /// What runs on it.
     pub program: Program,
     /// The labels of the steps that it is for, besides Bitbucket's own.

@@ -1,8 +1,8 @@
 //! What names and addresses at AWS look like. A slip is told before anything is asked of AWS.
 
-use super::aws::IMAGES;
 use super::spelling::alternatives;
 use crate::bitbucket::label_fault;
+use crate::compute::aws::IMAGES;
 use ipnet::IpNet;
 use std::net::IpAddr;
 

@@ -2,10 +2,10 @@
 
 use super::stall::Meter;
 use super::{Finished, Session};
-use crate::agent::HIGHEST_CHECKPOINT;
-use crate::agent::protocol::{Exit, How, Notice, Reply, State, Status};
 use crate::clock::LONGEST_STATED;
 use crate::error::{Error, Result};
+use crate::protocol::CHECKPOINT_NUMBER_LIMIT;
+use crate::protocol::{Exit, How, Notice, Reply, State, Status};
 use indicatif::HumanBytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -83,7 +83,7 @@ fn checked_status(mut status: Status) -> Result<Status> {
     if let State::Ended(exit) = &status.state {
         check_exit(exit)?;
     }
-    if let Some(number) = status.checkpoint.filter(|number| *number >= HIGHEST_CHECKPOINT) {
+    if let Some(number) = status.checkpoint.filter(|number| *number >= CHECKPOINT_NUMBER_LIMIT) {
         return Err(senseless(&format!("checkpoint {number}")));
     }
     if let Some(at) = status.notice.as_ref().and_then(|notice| notice.at)

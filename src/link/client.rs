@@ -3,12 +3,12 @@
 use super::answers::{self, STATUS_LIMIT_BYTES, STORED_LIMIT_BYTES};
 use super::stall::Meter;
 use super::{Finished, Link, Session};
-use crate::agent::Wanted;
-use crate::agent::protocol::{Reply, Request, Status, Wish};
 use crate::dvc;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::log::count;
 use crate::log::progress::Progress;
+use crate::protocol::Wanted;
+use crate::protocol::{Reply, Request, Status, Wish};
 use crate::repo::Snapshot;
 use crate::transfer::{Asked, Entry, Files, Header, Held, Place, Received, Sender, receive};
 use std::path::Path;

@@ -98,10 +98,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::Wanted;
-    use crate::agent::protocol::Wish;
     use crate::dvc;
     use crate::link::{Agent, Finished, Link, Session};
+    use crate::protocol::Wanted;
+    use crate::protocol::Wish;
     use crate::repo::Snapshot;
     use crate::transfer::{Entry, Held};
     use std::future::pending;

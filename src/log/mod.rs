@@ -12,13 +12,14 @@ pub mod lines;
 mod parts;
 pub mod progress;
 mod redact;
+mod secret;
 mod windows;
 
 pub use count::count;
 pub(crate) use foreign::indented;
 pub use foreign::{one_line, plain};
+pub use secret::{Secret, is_secret_name};
 
-use crate::config::Secret;
 use crate::error::Error;
 use redact::Redactor;
 use std::fmt::Write as _;

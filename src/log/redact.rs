@@ -1,8 +1,8 @@
 //! Secrets hidden by value, in every form in which they are likely to leak.
 
 use super::parts::{SHORTEST_PART_BYTES, is_token, parts};
+use super::secret::Secret;
 use super::windows::Windows;
-use crate::config::Secret;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};

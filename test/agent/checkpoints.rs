@@ -5,7 +5,7 @@ use crate::support::is_late;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot::agent::protocol::{Spec, Wish};
+use trainspot::protocol::{Spec, Wish};
 use trainspot::transfer::Held;
 
 /// Writes a counter into three files, in place and by renaming, then rests as a training does between its epochs.

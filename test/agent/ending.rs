@@ -7,10 +7,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use trainspot::agent::Home;
-use trainspot::agent::protocol::{How, Spec, State, Wish};
 use trainspot::compute::Compute as _;
 use trainspot::link::local::LocalLink;
 use trainspot::link::{Agent, AskError};
+use trainspot::protocol::{How, Spec, State, Wish};
 
 /// Starts a number of processes that do not want to be found: each sleeps for this odd time.
 fn hiding(seconds: &str) -> String {

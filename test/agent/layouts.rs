@@ -4,7 +4,7 @@ use crate::local_machine::{Rig, beating, spec, until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trainspot::agent::protocol::Spec;
+use trainspot::protocol::Spec;
 use trainspot::transfer::Held;
 
 /// What every trainer does beside its checkpoints: a log that is appended to five times a second.

@@ -12,7 +12,7 @@ mod product;
 mod provider;
 mod traces;
 
-use crate::config::aws::Purchase;
+use crate::compute::aws::Purchase;
 use crate::config::variables::{Presence, find};
 use models::{MODELS, Model};
 use product::Settings;

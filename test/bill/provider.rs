@@ -3,14 +3,14 @@
 use super::traces::{Trace, Zone};
 use crate::actions::job::tests::number;
 use crate::agent::leaving::Leaving;
-use crate::agent::protocol::{Notice, Reply, Request, State, Status, Wish};
 use crate::clock::stated_fraction;
+use crate::compute::aws::Purchase;
 use crate::compute::ec2::pools::{Mode, Pass};
 use crate::compute::ec2::rounds::{Market, Rounds};
 use crate::compute::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
-use crate::config::aws::Purchase;
 use crate::error::{Error, Result};
 use crate::link::{Finished, Link, Session};
+use crate::protocol::{Notice, Reply, Request, State, Status, Wish};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

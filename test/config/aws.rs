@@ -2,7 +2,7 @@
 
 use super::{Case, GOOD, all_told};
 use std::time::Duration;
-use trainspot::config::aws::{AccessKey, Aws, Purchase, SshAddress, Wanted};
+use trainspot::compute::aws::{AccessKey, AwsSettings, MachineNeeds, Purchase, SshAddress};
 use trainspot::config::{Cloud, Config};
 
 /// The least that a rented machine needs.
@@ -18,7 +18,7 @@ fn load(changes: &[(&str, &str)]) -> Config {
     Config::load(all).unwrap_or_else(|problems| panic!("{problems}\n{changes:?}"))
 }
 
-fn aws(changes: &[(&str, &str)]) -> Aws {
+fn aws(changes: &[(&str, &str)]) -> AwsSettings {
     let config = load(changes);
     assert_eq!(config.warnings, Vec::<String>::new(), "{changes:?}");
     match config.train.unwrap().cloud {
@@ -37,7 +37,7 @@ fn every_wrong_wish_is_told_in_full() {
 fn the_least_that_is_needed_gets_the_defaults() {
     let aws = aws(&[]);
     assert_eq!(aws.account.regions, ["eu-west-1"]);
-    assert_eq!(aws.machine, Wanted::Types(vec!["m5.2xlarge".into()]));
+    assert_eq!(aws.machine, MachineNeeds::Types(vec!["m5.2xlarge".into()]));
     assert_eq!((aws.purchase, aws.ssh_address), (Purchase::Spot, SshAddress::Auto));
     assert_eq!((aws.max_price, aws.max_cost, aws.image), (None, None, None));
     assert_eq!((aws.disk_size, aws.disk_type.as_str()), (Some(50), "gp3"));
@@ -82,7 +82,7 @@ fn all_that_can_be_wished_arrives() {
     ]);
     assert_eq!(aws.account.oidc.unwrap().token.value, TOKEN.1);
     assert_eq!(aws.account.regions, ["eu-west-1", "eu-central-1", "us-gov-west-1"]);
-    assert_eq!(aws.machine, Wanted::Types(vec!["m5.2xlarge".into(), "m7i-flex.2xlarge".into()]));
+    assert_eq!(aws.machine, MachineNeeds::Types(vec!["m5.2xlarge".into(), "m7i-flex.2xlarge".into()]));
     assert_eq!(
         (aws.purchase, aws.max_price, aws.max_cost),
         (Purchase::SpotThenOnDemand, Some(0.35), Some(12.0))
@@ -101,7 +101,7 @@ fn all_that_can_be_wished_arrives() {
 #[test]
 fn attributes_stand_in_for_types() {
     let machine = |changes: &[(&str, &str)]| aws(&[&[("INSTANCE_TYPE", "")], changes].concat()).machine;
-    let at_least = |cpus, memory, gpus, gpu_memory| Wanted::AtLeast { cpus, memory, gpus, gpu_memory };
+    let at_least = |cpus, memory, gpus, gpu_memory| MachineNeeds::AtLeast { cpus, memory, gpus, gpu_memory };
     assert_eq!(machine(&[("CPUS", "8"), ("MEMORY", "32")]), at_least(8, 32, 0, 0));
     assert_eq!(machine(&[("CPUS", "8"), ("GPU", "0")]), at_least(8, 0, 0, 0));
     assert_eq!(machine(&[("GPU", "2"), ("GPU_MEMORY", "48")]), at_least(0, 0, 2, 48));

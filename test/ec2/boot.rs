@@ -8,9 +8,9 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::{Duration, Instant};
-use trainspot::agent::protocol::Wish;
+use trainspot::protocol::Wish;
+use trainspot::compute::aws::AwsSettings;
 use trainspot::compute::{Compute as _, Sight};
-use trainspot::config::aws::Aws;
 use trainspot::link::Agent;
 
 /// A service that tells each caller another one of these addresses, and then always the last. Its URL.
@@ -41,7 +41,8 @@ fn a_pipe_that_is_not_let_in_looks_its_address_up_again() {
     in_lab(async |lab: &Lab| {
         let public_ip_url = telling_addresses(["203.0.113.77", "203.0.113.78"]);
         let boot_timeout = lab.patience(Duration::from_secs(20)).await;
-        let (ec2, order) = (ec2(Aws { public_ip_url, boot_timeout, ..aws(lab) }).await, order("addresses"));
+        let (ec2, order) =
+            (ec2(AwsSettings { public_ip_url, boot_timeout, ..aws(lab) }).await, order("addresses"));
         let machine = told(ec2.launch(&order).await);
         while lab.get("instances").await.as_array().unwrap().last().unwrap()["state"] != "running" {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -95,7 +96,7 @@ fn a_startup_script_finds_the_locks_of_apt_free() {
         let script = "until systemctl is-enabled apt-daily.timer | grep masked || pgrep -fx 'sleep 600'; do sleep 0.1; done
             apt-get update";
         let startup_script = Some(script.to_owned());
-        let (ec2, order) = (ec2(Aws { startup_script, ..aws(lab) }).await, order("apt"));
+        let (ec2, order) = (ec2(AwsSettings { startup_script, ..aws(lab) }).await, order("apt"));
         let machine = told(ec2.launch(&order).await);
         let link = told(ec2.connect(&machine, &order).await);
         let mut shown = Vec::new();
@@ -130,7 +131,7 @@ fn a_machine_that_is_not_known_yet_is_ended_all_the_same() {
 #[test]
 fn a_machine_that_nobody_reaches_ends_itself() {
     in_lab(async |lab: &Lab| {
-        let aws = Aws { boot_timeout: Duration::from_secs(15), ..aws(lab) };
+        let aws = AwsSettings { boot_timeout: Duration::from_secs(15), ..aws(lab) };
         let (ec2, order) = (ec2(aws).await, order("alone"));
         let machine = told(ec2.launch(&order).await);
         let start = Instant::now();

@@ -4,9 +4,9 @@ use super::http;
 use super::moto::{Account, plain, with_environment};
 use crate::support::{Access, Run, Scene};
 use std::sync::{Arc, Mutex};
+use trainspot::compute::aws::AwsSettings;
 use trainspot::compute::ec2::Cloud;
 use trainspot::compute::ec2::plan::Plan;
-use trainspot::config::aws::Aws;
 use trainspot::error::Kind;
 
 fn sts_error(code: &str, message: &str) -> (u16, String) {
@@ -85,7 +85,7 @@ fn the_text_of_a_default_is_no_credential() {
     );
 }
 
-fn by_oidc() -> Aws {
+fn by_oidc() -> AwsSettings {
     Account::numbered("123456789012").aws(&["eu-west-1"], &["m5.large"])
 }
 

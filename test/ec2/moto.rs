@@ -11,8 +11,10 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use trainspot::config::Secret;
-use trainspot::config::aws::{AccessKey, Account as Place, Aws, Oidc, Purchase, SshAddress, Wanted};
+use trainspot::compute::aws::{
+    AccessKey, AwsAccount, AwsSettings, MachineNeeds, OidcRole, Purchase, SshAddress,
+};
+use trainspot::log::Secret;
 
 /// Set in the process that a test runs in.
 const ACCOUNT: &str = "TRAINSPOT_TEST_ACCOUNT";
@@ -153,10 +155,10 @@ impl Account {
     }
 
     /// What a small training asks for, by OIDC. The pipe's address is known, so no service is asked for it.
-    pub(crate) fn aws(&self, regions: &[&str], types: &[&str]) -> Aws {
+    pub(crate) fn aws(&self, regions: &[&str], types: &[&str]) -> AwsSettings {
         let token = Secret { name: "BITBUCKET_STEP_OIDC_TOKEN".to_owned(), value: "e30.e30.sig".to_owned() };
         let mut aws = plain(regions, types);
-        aws.account.oidc = Some(Oidc { role_arn: self.role(), token });
+        aws.account.oidc = Some(OidcRole { role_arn: self.role(), token });
         aws
     }
 
@@ -206,11 +208,11 @@ pub(crate) fn key_of_the_environment() -> Option<AccessKey> {
 }
 
 /// What a small training asks for, without a role.
-pub(crate) fn plain(regions: &[&str], types: &[&str]) -> Aws {
+pub(crate) fn plain(regions: &[&str], types: &[&str]) -> AwsSettings {
     let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
-    Aws {
-        account: Place { regions: texts(regions), oidc: None, key: key_of_the_environment() },
-        machine: Wanted::Types(texts(types)),
+    AwsSettings {
+        account: AwsAccount { regions: texts(regions), oidc: None, key: key_of_the_environment() },
+        machine: MachineNeeds::Types(texts(types)),
         purchase: Purchase::Spot,
         max_price: None,
         max_cost: None,

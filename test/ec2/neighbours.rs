@@ -5,9 +5,9 @@ use super::rent::{ec2, order, told};
 use aws_sdk_ec2::types::{
     InstanceType, RequestLaunchTemplateData, Reservation, ResourceType, Tag, TagSpecification,
 };
+use trainspot::compute::aws::AwsSettings;
 use trainspot::compute::ec2::Cloud;
 use trainspot::compute::{Compute as _, RunId};
-use trainspot::config::aws::Aws;
 
 const REGION: &str = "eu-west-1";
 
@@ -61,7 +61,7 @@ async fn left(account: &Account) -> [usize; 3] {
     ]
 }
 
-fn settings(account: &Account) -> Aws {
+fn settings(account: &Account) -> AwsSettings {
     account.aws(&[REGION], &["m5.large"])
 }
 

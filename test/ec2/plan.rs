@@ -4,12 +4,12 @@ use super::http;
 use super::moto::{Account, with_account};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use trainspot::compute::aws::{AwsSettings, SshAddress};
 use trainspot::compute::ec2::Cloud;
 use trainspot::compute::ec2::plan::Plan;
-use trainspot::config::aws::{Aws, SshAddress};
 use trainspot::error::{Error, Kind};
 
-async fn plan(aws: &Aws) -> Result<Plan, Error> {
+async fn plan(aws: &AwsSettings) -> Result<Plan, Error> {
     Plan::make(&Cloud::new(&aws.account, "acme/forest").await?, aws).await
 }
 
@@ -47,7 +47,7 @@ fn a_plan_names_types_zones_image_and_network() {
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
     with_account("100000000002", async |account: Account| {
-        let aws = Aws {
+        let aws = AwsSettings {
             image: Some("ami-0123456789abcdef0".to_owned()),
             security_group: Some("sg-12345678".to_owned()),
             ..account.aws(&["us-east-1"], &["m5.large", "m5.larg", "m7g.large"])
@@ -94,7 +94,7 @@ fn named_subnets_decide_where() {
             let subnet = subnets.iter().find(|subnet| subnet.availability_zone() == Some(zone)).unwrap();
             subnet.subnet_id().unwrap().to_owned()
         };
-        let aws = |zone: &str| Aws {
+        let aws = |zone: &str| AwsSettings {
             subnets: vec![of(zone)],
             ..account.aws(&["eu-west-1"], &["p4d.24xlarge", "m5.large"])
         };
@@ -104,8 +104,9 @@ fn named_subnets_decide_where() {
         // Only the third zone has it.
         let found = plan(&aws("eu-west-1a")).await.unwrap();
         assert_eq!(found.regions[0].machine.types[0].name, "m5.large");
-        let shown =
-            problems(plan(&Aws { subnets: vec!["subnet-0bad".to_owned()], ..aws("eu-west-1a") }).await);
+        let shown = problems(
+            plan(&AwsSettings { subnets: vec!["subnet-0bad".to_owned()], ..aws("eu-west-1a") }).await,
+        );
         assert!(shown.contains("SUBNET names subnet-0bad, which the region does not have"), "{shown}");
     });
 }
@@ -119,7 +120,7 @@ fn a_private_subnet_will_do_for_a_pipe_that_says_it_can_reach_it() {
             shown.contains(" offers no way in: no route to an internet gateway leads out of subnet-"),
             "{shown}"
         );
-        let aws = Aws { ssh_address: SshAddress::Private, ssh_cidrs: vec![], ..aws };
+        let aws = AwsSettings { ssh_address: SshAddress::Private, ssh_cidrs: vec![], ..aws };
         let found = plan(&aws).await.unwrap();
         let network = &found.regions[0].network;
         assert!(!network.public && network.by_private);
@@ -146,12 +147,16 @@ fn the_pipes_own_address_is_let_in() {
     with_account("100000000007", async |account: Account| {
         account.open("eu-west-1").await;
         let url = http::serve(|_, _| (200, "198.51.100.7\n".to_owned()));
-        let aws = Aws { ssh_cidrs: vec![], public_ip_url: url, ..account.aws(&["eu-west-1"], &["m5.large"]) };
+        let aws = AwsSettings {
+            ssh_cidrs: vec![],
+            public_ip_url: url,
+            ..account.aws(&["eu-west-1"], &["m5.large"])
+        };
         let found = plan(&aws).await.unwrap();
         assert_eq!(found.own_address, Some("198.51.100.7".parse().unwrap()));
         assert_eq!(found.regions[0].network.inbound, ["198.51.100.7/32"]);
         let url = http::serve(|_, _| (500, "no".to_owned()));
-        let shown = problems(plan(&Aws { public_ip_url: url, ..aws }).await);
+        let shown = problems(plan(&AwsSettings { public_ip_url: url, ..aws }).await);
         assert!(
             shown.contains("SSH_CIDR is not set, and cannot learn the pipe's own public address"),
             "{shown}"
@@ -163,7 +168,7 @@ fn the_pipes_own_address_is_let_in() {
 fn a_dry_run_tells_the_prices_that_aws_tells() {
     with_account("100000000008", async |account: Account| {
         account.open("eu-west-1").await;
-        let aws = Aws { dry_run: true, ..account.aws(&["eu-west-1"], &["m5.large"]) };
+        let aws = AwsSettings { dry_run: true, ..account.aws(&["eu-west-1"], &["m5.large"]) };
         let found = plan(&aws).await.unwrap();
         let prices: BTreeSet<String> =
             found.regions[0].machine.types[0].spot.iter().map(|(_, price)| format!("{price:?}")).collect();

@@ -9,9 +9,9 @@ use iam_rs::{
     Arn, Context, Decision, EvaluationOptions, IAMPolicy, IAMRequest, PolicyEvaluator, Principal, PrincipalId,
 };
 use std::collections::BTreeSet;
-use trainspot::agent::protocol::Wish;
+use trainspot::protocol::Wish;
 use trainspot::compute::Compute as _;
-use trainspot::config::aws::Aws;
+use trainspot::compute::aws::AwsSettings;
 use trainspot::link::Agent;
 
 const OURS: &str = "acme/forest";
@@ -19,7 +19,7 @@ const THEIRS: &str = "acme/meadow";
 
 /// What AWS asks during a whole run with a takeover, and for what a run may ask that this one does not need.
 async fn of_a_run(lab: &Lab) -> BTreeSet<Question> {
-    let aws = Aws { image: Some("ubuntu-24.04".to_owned()), ..aws(lab) };
+    let aws = AwsSettings { image: Some("ubuntu-24.04".to_owned()), ..aws(lab) };
     let (first, order) = (ec2(aws.clone()).await, order("policy"));
     let machine = told(first.launch(&order).await);
     let agent = Agent::new(told(first.connect(&machine, &order).await), "first");

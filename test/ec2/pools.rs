@@ -6,9 +6,9 @@ use super::rent::{aws, ec2, end, order, told, zone};
 use crate::support::is_late;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use trainspot::compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase};
 use trainspot::compute::ec2::Cloud;
 use trainspot::compute::{Compute as _, Pool, Sight};
-use trainspot::config::aws::{Account as Place, Aws, Purchase, Wanted};
 use trainspot::error::Kind;
 
 #[test]
@@ -46,9 +46,9 @@ fn pools_that_were_lost_come_last_and_refusals_are_all_told() {
 #[test]
 fn a_pool_with_room_is_preferred_to_a_cheaper_one_that_is_nearly_used_up() {
     in_lab(async |lab: &Lab| {
-        let one_region = Aws {
-            machine: Wanted::Types(vec!["m5.large".to_owned()]),
-            account: Place {
+        let one_region = AwsSettings {
+            machine: MachineNeeds::Types(vec!["m5.large".to_owned()]),
+            account: AwsAccount {
                 regions: vec!["us-east-1".to_owned()],
                 oidc: None,
                 key: key_of_the_environment(),
@@ -99,7 +99,7 @@ async fn spot_prices(lab: &Lab, zones: [&str; 2]) -> [f64; 2] {
 #[test]
 fn on_demand_is_what_is_left_when_the_spot_quota_is_used_up() {
     in_lab(async |lab: &Lab| {
-        let aws = Aws { purchase: Purchase::SpotThenOnDemand, ..aws(lab) };
+        let aws = AwsSettings { purchase: Purchase::SpotThenOnDemand, ..aws(lab) };
         let (ec2, order) = (ec2(aws).await, order("quota"));
         lab.faults(json!([{"kind": "capacity", "purchase": "spot", "code": "MaxSpotInstanceCountExceeded"}]))
             .await;
@@ -114,7 +114,7 @@ fn on_demand_is_what_is_left_when_the_spot_quota_is_used_up() {
 #[test]
 fn a_region_that_is_closed_leaves_the_others_open() {
     in_lab(async |lab: &Lab| {
-        let patient = Aws { capacity_wait: Duration::from_secs(30), ..aws(lab) };
+        let patient = AwsSettings { capacity_wait: Duration::from_secs(30), ..aws(lab) };
         let (first, order) = (ec2(patient).await, order("closed"));
         told(first.prepare().await);
         lab.faults(json!([
@@ -156,7 +156,7 @@ fn a_spot_quota_is_waited_for_only_while_somebody_uses_it_up() {
             "message": "Max spot instance count exceeded",
         }]);
         let rounds = async |run: &str| {
-            let patient = Aws { capacity_wait: Duration::from_secs(20), ..aws(lab) };
+            let patient = AwsSettings { capacity_wait: Duration::from_secs(20), ..aws(lab) };
             let (ec2, order) = (ec2(patient).await, order(run));
             let before = lab.get("calls").await.as_array().unwrap().len();
             lab.faults(quota.clone()).await;
@@ -189,10 +189,10 @@ fn a_spot_quota_is_waited_for_only_while_somebody_uses_it_up() {
 #[test]
 fn a_choice_by_attributes_asks_in_every_zone() {
     in_lab(async |lab: &Lab| {
-        let machine = Wanted::AtLeast { cpus: 2, memory: 4, gpus: 0, gpu_memory: 0 };
+        let machine = MachineNeeds::AtLeast { cpus: 2, memory: 4, gpus: 0, gpu_memory: 0 };
         let account =
-            Place { regions: vec!["us-east-1".to_owned()], oidc: None, key: key_of_the_environment() };
-        let (ec2, order) = (ec2(Aws { machine, account, ..aws(lab) }).await, order("attributes"));
+            AwsAccount { regions: vec!["us-east-1".to_owned()], oidc: None, key: key_of_the_environment() };
+        let (ec2, order) = (ec2(AwsSettings { machine, account, ..aws(lab) }).await, order("attributes"));
         lab.post("capacity", json!([{"score": 0}, {"zone": "us-east-1f", "score": 5}])).await;
         let machine = told(ec2.launch(&order).await);
         assert_eq!(zone(&machine), "us-east-1f");
@@ -229,7 +229,7 @@ fn accounts_that_may_not_yet_rent_are_told_what_to_do() {
 #[test]
 fn a_quota_of_nothing_is_not_waited_for() {
     in_lab(async |lab: &Lab| {
-        let aws = Aws { capacity_wait: Duration::from_mins(10), ..aws(lab) };
+        let aws = AwsSettings { capacity_wait: Duration::from_mins(10), ..aws(lab) };
         let (ec2, order) = (ec2(aws).await, order("none"));
         let text = "You have requested more vCPU capacity than your current vCPU limit of 0 allows for";
         lab.faults(json!([{"kind": "capacity", "code": "VcpuLimitExceeded", "message": text}])).await;

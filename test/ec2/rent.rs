@@ -8,26 +8,26 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use trainspot::agent::Wanted as Files;
-use trainspot::agent::protocol::{How, Wish};
+use trainspot::protocol::Wanted as Files;
+use trainspot::protocol::{How, Wish};
+use trainspot::bitbucket::StepVariables;
+use trainspot::compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase, SshAddress};
 use trainspot::compute::ec2::{Cloud, Ec2, Left, Leftover, Owner};
 use trainspot::compute::{Compute as _, Machine, Order, RunId, Sight};
-use trainspot::config::Pipeline;
-use trainspot::config::aws::{Account as Place, Aws, Purchase, SshAddress, Wanted};
 use trainspot::error::Error;
 use trainspot::link::Agent;
 
 pub(super) const LONG: Duration = Duration::from_mins(10);
 
-pub(super) fn aws(lab: &Lab) -> Aws {
+pub(super) fn aws(lab: &Lab) -> AwsSettings {
     let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
-    Aws {
-        account: Place {
+    AwsSettings {
+        account: AwsAccount {
             regions: texts(&["us-east-1", "eu-west-1"]),
             oidc: None,
             key: key_of_the_environment(),
         },
-        machine: Wanted::Types(texts(&["m5.large", "c5.large"])),
+        machine: MachineNeeds::Types(texts(&["m5.large", "c5.large"])),
         purchase: Purchase::Spot,
         max_price: None,
         max_cost: None,
@@ -50,15 +50,15 @@ pub(super) fn aws(lab: &Lab) -> Aws {
 }
 
 fn owner() -> Owner {
-    Owner::from(&Pipeline {
+    Owner::from(&StepVariables {
         workspace: Some("acme".to_owned()),
         repo_slug: Some("forest".to_owned()),
         build_number: Some("7".to_owned()),
-        ..Pipeline::default()
+        ..StepVariables::default()
     })
 }
 
-pub(super) async fn ec2(aws: Aws) -> Ec2 {
+pub(super) async fn ec2(aws: AwsSettings) -> Ec2 {
     trainspot::log::start();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_trainspot"));
     Ec2::new(aws, owner()).await.unwrap().with_agent(program)
@@ -79,7 +79,7 @@ pub(super) fn told<T>(result: Result<T, Error>) -> T {
 }
 
 /// What there is of the repository's runs.
-async fn leftovers(aws: &Aws) -> Vec<Leftover> {
+async fn leftovers(aws: &AwsSettings) -> Vec<Leftover> {
     told(Cloud::new(&aws.account, "acme/forest").await.unwrap().leftovers().await)
 }
 
@@ -100,7 +100,7 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
     in_lab(async |lab: &Lab| {
         // The machine's cloud-init finds nothing wrong with the user data.
         let script = "cloud-init schema --system\nid -un >/var/lib/who\necho prepared\n";
-        let aws = Aws { startup_script: Some(script.to_owned()), ..aws(lab) };
+        let aws = AwsSettings { startup_script: Some(script.to_owned()), ..aws(lab) };
         let (first, order) = (ec2(aws.clone()).await, order("whole"));
         let machine = told(first.launch(&order).await);
         assert!(zone(&machine).starts_with("us-east-1"), "{machine:?}");
@@ -110,7 +110,7 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         drop((first, agent));
 
         // The pipe was killed: another one finds the machine, which knows other keys.
-        let second = ec2(Aws { ssh_cidrs: vec!["203.0.113.0/24".to_owned()], ..aws.clone() }).await;
+        let second = ec2(AwsSettings { ssh_cidrs: vec!["203.0.113.0/24".to_owned()], ..aws.clone() }).await;
         let found = told(second.find(&order.run).await);
         assert_eq!(found.iter().map(|machine| &machine.id).collect::<Vec<_>>(), [&machine.id]);
         let agent = Agent::new(told(second.connect(&found[0], &order).await), "first");
@@ -146,7 +146,7 @@ fn a_run_is_found_and_cleaned_up_at_a_server_that_only_answers_calls() {
         for region in ["eu-west-1", "us-east-1"] {
             account.open(region).await;
         }
-        let aws = Aws {
+        let aws = AwsSettings {
             tags: vec![("team".to_owned(), "ml".to_owned())],
             ..account.aws(&["eu-west-1", "us-east-1"], &["m5.large"])
         };

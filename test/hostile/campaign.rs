@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-use trainspot::agent;
 
 pub(crate) const TESTS: [(&str, fn()); 1] =
     [("no_changed_answer_misleads_the_pipe", no_changed_answer_misleads_the_pipe)];
@@ -87,7 +86,7 @@ impl Counts {
 }
 
 fn no_changed_answer_misleads_the_pipe() {
-    let answering = agent::VERBS.into_iter().filter(|verb| *verb != "supervise");
+    let answering = trainspot::protocol::VERBS.into_iter().filter(|verb| *verb != "supervise");
     let left_out: Vec<_> = answering.filter(|verb| !VERBS.contains(verb)).collect();
     assert!(left_out.is_empty(), "the answers of {left_out:?} are not changed");
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());

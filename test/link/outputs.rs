@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use trainspot::agent::Wanted;
 use trainspot::link::Agent;
 use trainspot::link::local::LocalLink;
+use trainspot::protocol::Wanted;
 use trainspot::transfer::{Entry, EntryKind, Files, Header, Held, Name, Sender};
 
 fn wanted(patterns: &[&str]) -> Wanted {

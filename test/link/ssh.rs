@@ -12,11 +12,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use trainspot::agent::Wanted;
-use trainspot::agent::protocol::{How, Spec, State, Wish};
 use trainspot::error::{Kind, Result};
 use trainspot::link::ssh::{Door, KeyPair, SshLink};
 use trainspot::link::{Agent, AskError};
+use trainspot::protocol::Wanted;
+use trainspot::protocol::{How, Spec, State, Wish};
 use trainspot::transfer::Held;
 
 /// How a login that must fail fails, and how soon.

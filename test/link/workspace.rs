@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trainspot::agent::Wanted;
+use trainspot::protocol::Wanted;
 use trainspot::transfer::Entry;
 
 /// Everything below a folder, links as links.

@@ -1,11 +1,11 @@
 //! Signs of life to the machine, and what it and its provider tell in return.
 
 use super::Work;
-use crate::agent::protocol::{Notice, Status, Wish};
 use crate::compute::{Compute, Machine, Sight};
 use crate::error::{Error, chain};
 use crate::link::{Agent, AskError};
 use crate::log::progress::in_words;
+use crate::protocol::{Notice, Status, Wish};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;

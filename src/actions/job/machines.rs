@@ -1,11 +1,11 @@
 //! Machines for a job: found again, launched, asked for ahead of time, and ended.
 
 use super::{Job, Work};
-use crate::agent::protocol::{Status, Wish};
 use crate::compute::{Compute, Machine, Order, Pool, Sight};
 use crate::error::{Context as _, Error, Kind, Result, chain};
 use crate::link::{Agent, AskError};
 use crate::log::progress::in_words;
+use crate::protocol::{Status, Wish};
 use futures_util::future::join_all;
 use std::time::Duration;
 use tokio::time::Instant;

@@ -13,11 +13,11 @@ pub(super) use machines::Reached;
 pub(super) use turn::{TRANSFER, Turn, again, insist};
 
 use super::step::Deadline;
-use crate::agent::protocol::Status;
 use crate::compute::{Compute, Machine, Order};
 use crate::error::{Error, Kind, Result, chain};
 use crate::link::Agent;
 use crate::log::count;
+use crate::protocol::Status;
 use bill::Bill;
 use departures::Departures;
 use futures_util::future::join_all;

@@ -2,10 +2,10 @@
 
 use super::heart::BEAT;
 use super::machines::Reached;
-use crate::agent::protocol::{Notice, Wish};
 use crate::compute::Compute;
 use crate::error::{Error, Result, chain};
 use crate::link::Agent;
+use crate::protocol::{Notice, Wish};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;

@@ -7,8 +7,8 @@ mod policy;
 
 use super::*;
 use crate::actions::train::{Checkpoints, Trained, Training};
-use crate::agent::protocol::Spec;
 use crate::compute::RunId;
+use crate::protocol::Spec;
 pub(super) use fake::number;
 use fake::{Fake, Fate};
 use std::sync::Mutex;

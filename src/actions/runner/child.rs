@@ -3,8 +3,8 @@
 use crate::bitbucket::{Client, Outcome, Pipeline, Progress, Run, Step, Variable, status_of};
 use crate::compute::RunId;
 use crate::config::runner::RunPipeline;
-use crate::config::tells;
 use crate::error::{Error, Kind, Result, chain};
+use crate::log::is_secret_name;
 use crate::log::lines::Lines;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -107,7 +107,11 @@ impl<'a> Child<'a> {
             branch: self.pipeline.branch.clone(),
             commit: self.commit.clone().filter(|_| self.pipeline.own_commit),
             variables: variables
-                .map(|(key, value)| Variable { key: key.clone(), value: value.clone(), secured: tells(key) })
+                .map(|(key, value)| Variable {
+                    key: key.clone(),
+                    value: value.clone(),
+                    secured: is_secret_name(key),
+                })
                 .collect(),
             id: format!("{}-{:08x}", self.run, fastrand::u32(..)),
         }

@@ -11,7 +11,6 @@ pub(super) use visit::visit;
 
 use super::job::{self, Finished, Job};
 use super::{bitbucket, dry_run, publish, run_id, step, unless_stopped};
-use crate::agent::runner_log::{LONGEST_STEP, STARTUP};
 use crate::bitbucket::{Client, NewRunner};
 use crate::checks::Check;
 use crate::compute::ec2::{Ec2, Owner};
@@ -19,6 +18,7 @@ use crate::compute::{Compute, Order};
 use crate::config::Config;
 use crate::config::runner::Runner;
 use crate::error::{Error, Kind, Result};
+use crate::protocol::runner_log::{LONGEST_STEP, STARTUP};
 use crate::transfer::text_beneath;
 use child::Child;
 use serving::{Served, Serving, spec};

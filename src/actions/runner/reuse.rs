@@ -1,12 +1,12 @@
 //! `RUNNER_REUSE`: a runner that is there, in the place of a new one.
 
 use super::visit::visit;
-use crate::agent::protocol::Wish;
-use crate::agent::runner_log::Phase;
 use crate::bitbucket::{NewRunner, Runner, RunnerStatus};
 use crate::compute::ec2::{Cloud, RunnersMachine};
 use crate::config::runner::Reuse;
 use crate::error::{Result, chain};
+use crate::protocol::Wish;
+use crate::protocol::runner_log::Phase;
 use tracing::info;
 
 /// The name of a runner that is online, has at least the labels of `new`, and may be used.

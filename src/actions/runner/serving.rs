@@ -2,16 +2,17 @@
 
 use super::child::Child;
 use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again, insist};
-use crate::agent::protocol::{self, Registry, RunnerStatus, Spec, State, Status, Wish};
-use crate::agent::runner_log::Phase;
 use crate::bitbucket::{Client, Level, NewRunner, Registered, RunnerStatus as AtBitbucket};
 use crate::compute::{Compute, Machine};
+use crate::config::Config;
 use crate::config::runner::{Program, Runner};
-use crate::config::{Config, Secret};
 use crate::error::{Error, Kind, Result, chain};
 use crate::link::{Agent, AskError, Link};
+use crate::log::Secret;
 use crate::log::lines::Lines;
 use crate::log::progress::in_words;
+use crate::protocol::runner_log::Phase;
+use crate::protocol::{self, Registry, RunnerStatus, Spec, State, Status, Wish};
 use crate::retry::retry;
 use std::cell::RefCell;
 use std::collections::BTreeMap;

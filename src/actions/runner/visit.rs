@@ -1,10 +1,10 @@
 //! A question to the machine of a runner that another pipe rented.
 
 use crate::actions::job;
-use crate::agent::protocol::{RunnerStatus, Wish};
 use crate::compute::ec2::Cloud;
 use crate::error::{Error, Result};
 use crate::link::Agent;
+use crate::protocol::{RunnerStatus, Wish};
 
 /// What a machine's runner is doing, once `wish` is granted. `public_ip_url` tells the pipe's own address.
 ///

@@ -3,11 +3,11 @@
 use super::Sweep;
 use super::runners::Registered;
 use crate::actions::runner::visit;
-use crate::agent::protocol::Wish;
-use crate::agent::runner_log::Phase;
 use crate::bitbucket::RunnerStatus;
 use crate::compute::ec2::{Left, Leftover};
 use crate::error::{Result, chain};
+use crate::protocol::Wish;
+use crate::protocol::runner_log::Phase;
 use std::time::Duration;
 
 /// A step may be on its way to a runner that was just told to take none.

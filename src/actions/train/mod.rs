@@ -14,18 +14,18 @@ use super::job::{self, Finished, Job, Work};
 use super::publish::{self, Made};
 use super::step::{self, Deadline};
 use super::{charges, dry_run, kept, precheck, run_id, unless_stopped};
-use crate::agent::Wanted;
-use crate::agent::protocol::{How, Spec};
+use crate::compute::aws::{AwsSettings, Purchase};
 use crate::compute::ec2::{Ec2, Owner};
 use crate::compute::local::Local;
 use crate::compute::{Compute, Order};
-use crate::config::aws::{Aws, Purchase};
 use crate::config::{Cloud, Config, Train};
 use crate::dvc::{Keeper, Kept};
 use crate::error::{Error, Kind, Result};
 use crate::link::{Agent, Link};
 use crate::log::count;
 use crate::log::progress::{in_words, while_waiting};
+use crate::protocol::Wanted;
+use crate::protocol::{How, Spec};
 use crate::repo::{Branches, Checkout};
 use crate::transfer::{Entry, Header};
 use std::cell::{Cell, RefCell};
@@ -82,7 +82,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     }
 }
 
-async fn ec2(config: &Config, aws: &Aws, shutdown: &CancellationToken) -> Result<Ec2> {
+async fn ec2(config: &Config, aws: &AwsSettings, shutdown: &CancellationToken) -> Result<Ec2> {
     let ec2 = Ec2::new(aws.clone(), Owner::from(&config.pipeline));
     unless_stopped(shutdown, "looking for AWS credentials", ec2).await
 }

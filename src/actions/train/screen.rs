@@ -1,10 +1,10 @@
 //! The training's output on its way to the log.
 
-use crate::agent::protocol::{Exit, State, Status, Wish};
 use crate::error::{Error, Kind, Result, chain};
 use crate::link::{Agent, AskError, Link};
 use crate::log::lines::Lines;
 use crate::log::progress::in_words;
+use crate::protocol::{Exit, State, Status, Wish};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tracing::{debug, info};

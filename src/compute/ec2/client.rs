@@ -2,7 +2,7 @@
 
 use super::credentials::Session;
 use super::failure::Failure;
-use crate::config::aws::Account;
+use crate::compute::aws::AwsAccount;
 use crate::error::Result;
 use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
@@ -31,7 +31,7 @@ impl Cloud {
     ///
     /// # Errors
     /// There are no credentials, or AWS does not give the role.
-    pub async fn new(account: &Account, repository: &str) -> Result<Self> {
+    pub async fn new(account: &AwsAccount, repository: &str) -> Result<Self> {
         let first = account.regions.first().map_or("us-east-1", String::as_str);
         let session = Session::open(account, first).await?;
         let config = settings(first)

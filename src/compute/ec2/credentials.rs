@@ -5,9 +5,9 @@
 use super::client::bare;
 use super::failure::{EXPIRED_HINT, Failure, call};
 use crate::clock::stated_instant;
-use crate::config::Secret;
-use crate::config::aws::{AccessKey, Account, Oidc};
+use crate::compute::aws::{AccessKey, AwsAccount, OidcRole};
 use crate::error::{Error, Kind, Result, chain};
+use crate::log::Secret;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::meta::credentials::CredentialsProviderChain;
@@ -66,7 +66,7 @@ struct Held {
 /// A role to take by token.
 #[derive(Debug)]
 struct Role {
-    oidc: Oidc,
+    oidc: OidcRole,
     claims: Claims,
     sts: aws_sdk_sts::Client,
 }
@@ -84,7 +84,7 @@ impl Session {
     ///
     /// # Errors
     /// There are no credentials, or AWS does not give the role.
-    pub(super) async fn open(account: &Account, region: &str) -> Result<Self> {
+    pub(super) async fn open(account: &AwsAccount, region: &str) -> Result<Self> {
         let source = match (&account.oidc, &account.key) {
             (Some(oidc), _) => Source::Role(Box::new(Role::new(oidc.clone(), &bare(region).await))),
             (None, Some(key)) => Source::Key(of_key(key)),
@@ -215,7 +215,7 @@ async fn found(chain: &CredentialsProviderChain) -> Result<Credentials> {
 }
 
 impl Role {
-    fn new(oidc: Oidc, config: &SdkConfig) -> Self {
+    fn new(oidc: OidcRole, config: &SdkConfig) -> Self {
         Self { claims: claims(&oidc.token.value), sts: aws_sdk_sts::Client::new(config), oidc }
     }
 

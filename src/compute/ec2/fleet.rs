@@ -8,7 +8,7 @@ use super::plan::{RegionPlan, Subnet, requirements};
 use super::pools::{Mode, Place};
 use super::tags::Tags;
 use crate::compute::Pool;
-use crate::config::aws::{Aws, Wanted};
+use crate::compute::aws::{AwsSettings, MachineNeeds};
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{
     CreateFleetError, DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest,
@@ -64,7 +64,7 @@ pub(super) struct Refusal {
 
 impl Request {
     /// `by_attributes`: AWS chooses among the types of each place by what they have.
-    pub(super) fn new(aws: &Aws, mode: Mode, places: Vec<Place>, by_attributes: bool) -> Self {
+    pub(super) fn new(aws: &AwsSettings, mode: Mode, places: Vec<Place>, by_attributes: bool) -> Self {
         let overrides = places.iter().flat_map(|place| overrides(aws, mode, place, by_attributes)).collect();
         Self { mode, places, overrides }
     }
@@ -167,7 +167,7 @@ fn cheapest() -> OnDemandOptionsRequest {
 }
 
 fn overrides(
-    aws: &Aws,
+    aws: &AwsSettings,
     mode: Mode,
     place: &Place,
     by_attributes: bool,
@@ -184,7 +184,7 @@ fn overrides(
 }
 
 /// What the user asked for, held to the types that the plan showed. AWS leaves out what costs far more than the cheapest.
-fn held_to(types: &[String], wanted: &Wanted) -> Option<InstanceRequirementsRequest> {
+fn held_to(types: &[String], wanted: &MachineNeeds) -> Option<InstanceRequirementsRequest> {
     let mut asked = requirements(wanted)?;
     // EC2 takes a list of what is allowed or one of what is not; the plan has left that out.
     asked.excluded_instance_types = None;

@@ -30,7 +30,7 @@ pub use tags::Owner;
 pub use takeover::RunnersMachine;
 
 use super::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
-use crate::config::aws::Aws;
+use crate::compute::aws::AwsSettings;
 use crate::error::Result;
 use crate::link::ssh::{KeyPair, Packed, SshLink};
 use ending::Whose;
@@ -51,7 +51,7 @@ const PRICES: Duration = Duration::from_secs(10);
 
 /// AWS as a provider of machines.
 pub struct Ec2 {
-    aws: Aws,
+    aws: AwsSettings,
     owner: Owner,
     cloud: Arc<Cloud>,
     plan: OnceCell<Plan>,
@@ -95,7 +95,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// There are no credentials, or AWS does not take them.
-    pub async fn new(aws: Aws, owner: Owner) -> Result<Self> {
+    pub async fn new(aws: AwsSettings, owner: Owner) -> Result<Self> {
         let host = KeyPair::new()?;
         Ok(Self {
             cloud: Arc::new(Cloud::new(&aws.account, owner.repository()).await?),

@@ -2,7 +2,7 @@
 
 use super::plan::{Choice, Network, Offer, RegionPlan};
 use crate::compute::Pool;
-use crate::config::aws::Purchase;
+use crate::compute::aws::Purchase;
 use std::collections::BTreeSet;
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! The rounds of a search: which ways to pay and which regions are asked in which order, and for how long.
 
 use super::pools::{Mode, Pass, attempts};
-use crate::config::aws::Purchase;
+use crate::compute::aws::Purchase;
 use crate::log::progress::in_words;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

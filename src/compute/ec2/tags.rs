@@ -1,7 +1,7 @@
 //! Whose everything is: the tags that each thing gets by the call that makes it, and by which it is found again.
 
+use crate::bitbucket::StepVariables;
 use crate::compute::RunId;
-use crate::config::Pipeline;
 use aws_sdk_ec2::types::{
     Filter, LaunchTemplateTagSpecificationRequest, ResourceType, Tag, TagSpecification,
 };
@@ -68,8 +68,8 @@ impl Owner {
     }
 }
 
-impl From<&Pipeline> for Owner {
-    fn from(pipeline: &Pipeline) -> Self {
+impl From<&StepVariables> for Owner {
+    fn from(pipeline: &StepVariables) -> Self {
         let workspace = pipeline.workspace.as_deref().unwrap_or("local");
         let slug = pipeline.repo_slug.as_deref().unwrap_or("local");
         // Not every service takes braces in a tag.
@@ -175,13 +175,13 @@ mod tests {
 
     #[test]
     fn ours_stand_beside_the_users_but_for_the_name() {
-        let pipeline = Pipeline {
+        let pipeline = StepVariables {
             workspace: Some("acme".to_owned()),
             repo_slug: Some("forest".to_owned()),
             build_number: Some("7".to_owned()),
             pipeline_uuid: Some("{1-1}".to_owned()),
             step_uuid: Some("{2-2}".to_owned()),
-            ..Pipeline::default()
+            ..StepVariables::default()
         };
         let users = [("team", "ml"), ("Name", "mine"), (RUN, "another")];
         let users = users.map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -7,8 +7,8 @@ use super::pools::Mode;
 use super::tags::{REPOSITORY, Tags, filter, tagged};
 use super::user_data::{Lease, user_data};
 use super::{Ec2, group};
+use crate::compute::aws::AwsSettings;
 use crate::compute::{Order, RunId};
-use crate::config::aws::Aws;
 use crate::error::{Error, Kind};
 use aws_sdk_ec2::types::{
     Filter, LaunchTemplate, LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
@@ -175,7 +175,7 @@ pub(super) async fn tagged_with(
 
 /// What a machine is made of, but for its type, zone and price, which the fleet chooses.
 fn data(
-    aws: &Aws,
+    aws: &AwsSettings,
     plan: &RegionPlan,
     mode: Mode,
     group: &str,
@@ -214,7 +214,7 @@ fn data(
 }
 
 /// The root volume as ordered, and the image's further ones: all of them go with the machine, whatever the image says.
-fn disks(aws: &Aws, plan: &RegionPlan) -> Vec<LaunchTemplateBlockDeviceMappingRequest> {
+fn disks(aws: &AwsSettings, plan: &RegionPlan) -> Vec<LaunchTemplateBlockDeviceMappingRequest> {
     let size = aws.disk_size.unwrap_or(0).max(plan.image.least_disk);
     let size = i32::try_from(size).unwrap_or(i32::MAX);
     let disk = || LaunchTemplateEbsBlockDeviceRequest::builder().encrypted(true).delete_on_termination(true);

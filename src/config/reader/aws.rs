@@ -1,8 +1,11 @@
 //! What to rent from AWS.
 
-use super::super::aws::{AccessKey, Account, Aws, Oidc, Purchase, SshAddress, Sweep, Wanted};
-use super::super::{Secret, Train};
+use super::super::Train;
 use super::{OIDC_TOKEN, Reader};
+use crate::compute::aws::{
+    AccessKey, AwsAccount, AwsSettings, MachineNeeds, OidcRole, Purchase, SshAddress, SweepSettings,
+};
+use crate::log::Secret;
 use std::time::Duration;
 
 /// A training that may run for longer should not have to begin again.
@@ -13,11 +16,11 @@ const KEYS: [&str; 4] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESS
 const MOST_TAGS: usize = 40;
 
 impl Reader {
-    pub(super) fn aws(&mut self) -> Aws {
+    pub(super) fn aws(&mut self) -> AwsSettings {
         let account = self.account();
         self.check_regions();
         self.check_together();
-        Aws {
+        AwsSettings {
             account,
             machine: self.wanted(),
             purchase: self.purchase(),
@@ -41,26 +44,26 @@ impl Reader {
         }
     }
 
-    pub(super) fn sweep(&mut self) -> Sweep {
-        Sweep {
+    pub(super) fn sweep(&mut self) -> SweepSettings {
+        SweepSettings {
             account: self.account(),
             public_ip_url: self.text("PUBLIC_IP_URL"),
             dry_run: self.switch("DRY_RUN"),
         }
     }
 
-    fn account(&mut self) -> Account {
+    fn account(&mut self) -> AwsAccount {
         let oidc = self.oidc();
         let key = if oidc.is_none() { self.access_key() } else { None };
-        Account { regions: self.regions(), oidc, key }
+        AwsAccount { regions: self.regions(), oidc, key }
     }
 
     /// The role, if it can be taken. Without the step's token an access key does, as with the official pipes.
-    fn oidc(&mut self) -> Option<Oidc> {
+    fn oidc(&mut self) -> Option<OidcRole> {
         let role_arn = self.some("AWS_OIDC_ROLE_ARN")?;
         if let Some(token) = self.environment.get(OIDC_TOKEN) {
             let token = Secret { name: OIDC_TOKEN.to_owned(), value: token.to_owned() };
-            return Some(Oidc { role_arn, token });
+            return Some(OidcRole { role_arn, token });
         }
         let why = format!("needs 'oidc: true' in the step, which gives the pipe {OIDC_TOKEN}");
         if self.some("AWS_ACCESS_KEY_ID").is_some() {
@@ -157,7 +160,7 @@ impl Reader {
         regions
     }
 
-    fn wanted(&mut self) -> Wanted {
+    fn wanted(&mut self) -> MachineNeeds {
         const LEAST: [&str; 4] = ["CPUS", "MEMORY", "GPU", "GPU_MEMORY"];
         let given: Vec<&str> = LEAST.into_iter().filter(|name| !self.missing(name)).collect();
         let types = !self.missing("INSTANCE_TYPE");
@@ -181,11 +184,11 @@ impl Reader {
                     types.push(name);
                 }
             }
-            return Wanted::Types(types);
+            return MachineNeeds::Types(types);
         }
         let gpu_memory = self.count("GPU_MEMORY");
         let gpus = self.some_count("GPU").unwrap_or(u32::from(gpu_memory > 0));
-        Wanted::AtLeast { cpus: self.count("CPUS"), memory: self.count("MEMORY"), gpus, gpu_memory }
+        MachineNeeds::AtLeast { cpus: self.count("CPUS"), memory: self.count("MEMORY"), gpus, gpu_memory }
     }
 
     fn purchase(&self) -> Purchase {
@@ -217,7 +220,7 @@ impl Reader {
     }
 
     /// Only where the user named a long time: the default says nothing of the training.
-    pub(super) fn warn_of_lost_work(&mut self, aws: &Aws, train: &Train) {
+    pub(super) fn warn_of_lost_work(&mut self, aws: &AwsSettings, train: &Train) {
         let long = self.chosen("MAX_RUNTIME") && train.max_runtime > LONG;
         if long && train.checkpoints.is_empty() && aws.purchase != Purchase::OnDemand {
             self.warnings.push(

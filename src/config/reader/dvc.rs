@@ -1,8 +1,8 @@
 //! What DVC keeps, and the credentials of its remotes.
 
-use super::super::Secret;
 use super::Reader;
 use crate::dvc::{Keeping, is_of_remotes};
+use crate::log::{Secret, is_secret_name};
 use std::collections::BTreeMap;
 
 impl Reader {
@@ -61,7 +61,7 @@ fn in_both<'a>(patterns: &'a [String], outputs: &'a [String]) -> impl Iterator<I
 pub(super) fn secrets(keeping: &Keeping) -> impl Iterator<Item = Secret> {
     const NO_SECRETS: [&str; 7] =
         ["REGION", "ENDPOINT", "PROFILE", "_FILE", "HOME", "USER", "SSH_KNOWN_HOSTS"];
-    let secret = |name: &str| !NO_SECRETS.iter().any(|word| name.contains(word)) && super::tells(name);
+    let secret = |name: &str| !NO_SECRETS.iter().any(|word| name.contains(word)) && is_secret_name(name);
     let found = keeping.environment.iter().filter(move |(name, _)| secret(name));
     found.map(|(name, value)| Secret { name: name.clone(), value: value.clone() })
 }

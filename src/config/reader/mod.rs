@@ -12,8 +12,10 @@ use super::runner::Runner;
 use super::spelling;
 use super::values::{self, Value};
 use super::variables::{Action, Kind, Presence, Provider, VARIABLES, Variable, find};
-use super::{Config, Pipeline, Secret, Train};
+use super::{Config, Train};
+use crate::bitbucket::StepVariables;
 use crate::dvc::Keeping;
+use crate::log::{Secret, is_secret_name};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -139,7 +141,7 @@ impl Reader {
         }
     }
 
-    fn pipeline(&mut self) -> Pipeline {
+    fn pipeline(&mut self) -> StepVariables {
         let present = self
             .environment
             .0
@@ -150,7 +152,7 @@ impl Reader {
             Ok(pipeline) => pipeline,
             Err(error) => {
                 self.problems.add("BITBUCKET_*", format!("cannot be read: {error}"));
-                Pipeline::default()
+                StepVariables::default()
             }
         }
     }
@@ -191,7 +193,7 @@ impl Reader {
         let own = VARIABLES.iter().filter(|variable| variable.secret);
         let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());
-        let training = training.filter(|(name, _)| tells(name));
+        let training = training.filter(|(name, _)| is_secret_name(name));
         let of_the_step = OF_THE_STEP
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.to_owned())));
@@ -273,23 +275,16 @@ pub(super) fn suspects(environment: impl IntoIterator<Item = (String, String)>) 
     for (name, value) in environment {
         let passed_on = find(spelling::list_base(&name)).is_some_and(|known| known.kind == Kind::Environment);
         let assigned = value.lines().filter(|_| passed_on).filter_map(|line| line.split_once('='));
-        let assigned = assigned.filter(|(name, _)| tells(name));
+        let assigned = assigned.filter(|(name, _)| is_secret_name(name));
         found.extend(
             assigned.map(|(name, value)| Secret { name: name.trim().to_owned(), value: value.to_owned() }),
         );
-        if !is_unexpanded(&value) && (tells(&name) || find(&name).is_some_and(|known| known.secret)) {
+        if !is_unexpanded(&value) && (is_secret_name(&name) || find(&name).is_some_and(|known| known.secret))
+        {
             found.push(Secret { name, value });
         }
     }
     found
-}
-
-/// Whether a variable's name says that its value is secret.
-pub(in crate::config) fn tells(name: &str) -> bool {
-    const TELLING: [&str; 10] =
-        ["TOKEN", "SECRET", "PASS", "PWD", "KEY", "CREDENTIAL", "AUTH", "JWT", "DSN", "CONNECTION_STRING"];
-    let name = name.to_ascii_uppercase();
-    TELLING.iter().any(|word| name.contains(word))
 }
 
 /// Whether a value is the name of a variable that nobody has put its value in place of, such as `$TOKEN`.

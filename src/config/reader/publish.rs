@@ -1,8 +1,8 @@
 //! How to publish.
 
-use super::super::{Bitbucket, Pipeline, Publish, PublishMode};
+use super::super::{Bitbucket, Publish, PublishMode};
 use super::Reader;
-use crate::bitbucket::Credential;
+use crate::bitbucket::{Credential, StepVariables};
 use crate::web::is_loopback;
 use url::{Host, Url};
 
@@ -40,7 +40,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn bitbucket(&mut self, pipeline: &Pipeline) -> Bitbucket {
+    pub(super) fn bitbucket(&mut self, pipeline: &StepVariables) -> Bitbucket {
         let (token, email, api_token) = (
             self.some("BITBUCKET_ACCESS_TOKEN"),
             self.some("ATLASSIAN_ACCOUNT_EMAIL"),
@@ -85,7 +85,7 @@ impl Reader {
 
 /// Whether a token would cross a network that others can read. A Bitbucket of one's own network may have no TLS: then
 /// `BITBUCKET_GIT_HTTP_ORIGIN` names that very scheme, host and port, too.
-fn is_in_the_clear(api_url: &str, pipeline: &Pipeline) -> bool {
+fn is_in_the_clear(api_url: &str, pipeline: &StepVariables) -> bool {
     let Ok(url) = Url::parse(api_url) else { return false };
     let git = pipeline.git_http_origin.as_deref().and_then(|git| Url::parse(git).ok());
     let is_atlassians = matches!(url.host(), Some(Host::Domain(name)) if name.ends_with("bitbucket.org"));

@@ -1,12 +1,13 @@
 //! A machine as a runner of Bitbucket's.
 
+use super::super::Bitbucket;
 use super::super::runner::{Program, Reuse, RunPipeline, Runner};
-use super::super::{Bitbucket, Pipeline, Secret};
 use super::Reader;
-use crate::bitbucket::{Credential, Level, NewRunner, Platform};
+use crate::bitbucket::{Credential, Level, NewRunner, Platform, StepVariables};
+use crate::log::{Secret, is_secret_name};
 
 impl Reader {
-    pub(super) fn runner(&mut self, pipeline: &Pipeline, bitbucket: &Bitbucket) -> Runner {
+    pub(super) fn runner(&mut self, pipeline: &StepVariables, bitbucket: &Bitbucket) -> Runner {
         let aws = self.aws();
         let program = self.program();
         self.check_labels(program.platform());
@@ -59,7 +60,7 @@ impl Reader {
         }
     }
 
-    fn check_access(&mut self, pipeline: &Pipeline, bitbucket: &Bitbucket) {
+    fn check_access(&mut self, pipeline: &StepVariables, bitbucket: &Bitbucket) {
         let parts = [
             ("BITBUCKET_WORKSPACE", pipeline.workspace.is_some()),
             ("BITBUCKET_REPO_SLUG", pipeline.repo_slug.is_some()),
@@ -85,7 +86,7 @@ impl Reader {
         }
     }
 
-    fn run_pipeline(&mut self, pipeline: &Pipeline) -> Option<RunPipeline> {
+    fn run_pipeline(&mut self, pipeline: &StepVariables) -> Option<RunPipeline> {
         let Some(name) = self.some("RUN_PIPELINE") else {
             for name in ["RUN_BRANCH", "RUN_VARIABLES"] {
                 if self.chosen(name) || self.chosen(&format!("{name}_COUNT")) {
@@ -118,6 +119,6 @@ impl Reader {
 /// The variables of the other pipeline whose names say that they are secret.
 pub(super) fn secrets(runner: &Runner) -> impl Iterator<Item = Secret> {
     let variables = runner.run.iter().flat_map(|run| &run.variables);
-    let secret = variables.filter(|(name, _)| super::tells(name));
+    let secret = variables.filter(|(name, _)| is_secret_name(name));
     secret.map(|(name, value)| Secret { name: name.clone(), value: value.clone() })
 }

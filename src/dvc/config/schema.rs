@@ -174,7 +174,7 @@ pub(super) fn check_sections(sections: &Sections) -> Result<()> {
 /// Whether a key's value is a credential: it is shown to nobody.
 pub(super) fn is_secret(key: &str) -> bool {
     let names_a_file = ["file", "path"].iter().any(|end| key.ends_with(end));
-    !names_a_file && (crate::config::tells(key) || key == "sas_token")
+    !names_a_file && (crate::log::is_secret_name(key) || key == "sas_token")
 }
 
 /// The text of a value that is one.

@@ -116,7 +116,7 @@ impl Settled {
         let options = settings.options.iter().filter(|(key, _)| super::schema::is_secret(key));
         let named = options
             .map(|(key, value)| (format!("REMOTE{}_{key}", settings.name).to_uppercase(), value.clone()));
-        let variables = settings.environment.iter().filter(|(name, _)| crate::config::tells(name));
+        let variables = settings.environment.iter().filter(|(name, _)| crate::log::is_secret_name(name));
         named.chain(variables.map(|(name, value)| (name.clone(), value.clone())))
     }
 

@@ -12,10 +12,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot::agent::Wanted;
-use trainspot::agent::protocol::{Spec, State, Wish};
 use trainspot::link::Agent;
 use trainspot::link::ssh::{Door, KeyPair, Packed, SshLink};
+use trainspot::protocol::Wanted;
+use trainspot::protocol::{Spec, State, Wish};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

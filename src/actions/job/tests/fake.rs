@@ -1,9 +1,9 @@
 //! Machines that are no more than their answers.
 
 use super::super::*;
-use crate::agent::protocol::{Exit, How, Notice, Reply, Request, State as Training, Status, Wish};
 use crate::compute::{Pool, Rate, RunId, Sight};
 use crate::link::{Finished, Link, Session};
+use crate::protocol::{Exit, How, Notice, Reply, Request, State as Training, Status, Wish};
 use crate::transfer::{Files, Header, Sender, find};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;

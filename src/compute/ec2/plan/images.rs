@@ -4,7 +4,7 @@ use super::super::client::Cloud;
 use super::super::failure::{Failure, call};
 use super::Image;
 use super::problem::Problem;
-use crate::config::aws::Aws;
+use crate::compute::aws::AwsSettings;
 use aws_sdk_ec2::types as sdk;
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ fn parameter(pattern: &str, architecture: &str) -> String {
 /// One call for all of them; none for an AMI's id.
 pub(super) async fn ids(
     cloud: &Cloud,
-    aws: &Aws,
+    aws: &AwsSettings,
     region: &str,
 ) -> Result<BTreeMap<String, String>, Vec<Problem>> {
     let names: Vec<&str> = aws.image.as_deref().map_or_else(|| vec![PLAIN, WITH_GPU], |name| vec![name]);
@@ -111,7 +111,7 @@ async fn parameters(
 /// The image to start from, looked at.
 pub(super) async fn look(
     ec2: &aws_sdk_ec2::Client,
-    aws: &Aws,
+    aws: &AwsSettings,
     ids: Result<BTreeMap<String, String>, Vec<Problem>>,
     gpu: bool,
 ) -> Result<Image, Vec<Problem>> {

@@ -5,7 +5,7 @@ use super::credits::surplus;
 use super::images::architecture;
 use super::problem::Problem;
 use super::{Choice, Offer};
-use crate::config::aws::{Aws, Purchase, Wanted};
+use crate::compute::aws::{AwsSettings, MachineNeeds, Purchase};
 use aws_sdk_ec2::types as sdk;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,9 +68,13 @@ impl Type {
 }
 
 /// Finds what may be rented. Zones are those of the whole region; none are known of a choice by attributes.
-pub(super) async fn find(ec2: &aws_sdk_ec2::Client, aws: &Aws, region: &str) -> Result<Choice, Vec<Problem>> {
+pub(super) async fn find(
+    ec2: &aws_sdk_ec2::Client,
+    aws: &AwsSettings,
+    region: &str,
+) -> Result<Choice, Vec<Problem>> {
     let types = match &aws.machine {
-        Wanted::Types(names) => {
+        MachineNeeds::Types(names) => {
             let (types, zones) = futures_util::try_join!(described(ec2, names), offered(ec2, names))?;
             let (offers, left_out) = named(names, types, &zones, aws.purchase)?;
             for what in left_out {
@@ -86,7 +90,7 @@ pub(super) async fn find(ec2: &aws_sdk_ec2::Client, aws: &Aws, region: &str) -> 
             }
             offers
         }
-        wanted @ Wanted::AtLeast { .. } => {
+        wanted @ MachineNeeds::AtLeast { .. } => {
             let names = matching(ec2, wanted).await?;
             if names.is_empty() {
                 return Err(vec![nothing_matches(wanted)]);
@@ -94,7 +98,7 @@ pub(super) async fn find(ec2: &aws_sdk_ec2::Client, aws: &Aws, region: &str) -> 
             names.into_iter().map(|name| Type { name, ..Type::default() }.offer([])).collect()
         }
     };
-    Ok(Choice { types, by_attributes: !matches!(aws.machine, Wanted::Types(_)) })
+    Ok(Choice { types, by_attributes: !matches!(aws.machine, MachineNeeds::Types(_)) })
 }
 
 /// Size and GPUs of offers of which only the name is known, for those who read the plan.
@@ -147,7 +151,7 @@ async fn offered(
     Ok(zones)
 }
 
-async fn matching(ec2: &aws_sdk_ec2::Client, wanted: &Wanted) -> Result<Vec<String>, Failure> {
+async fn matching(ec2: &aws_sdk_ec2::Client, wanted: &MachineNeeds) -> Result<Vec<String>, Failure> {
     let what = "cannot find the instance types with enough CPUS, MEMORY and GPU";
     let found = call("ec2:GetInstanceTypesFromInstanceRequirements", what, || async {
         let request = ec2
@@ -165,8 +169,10 @@ async fn matching(ec2: &aws_sdk_ec2::Client, wanted: &Wanted) -> Result<Vec<Stri
 ///
 /// None where types are named. GPUs are NVIDIA's, as the image's drivers are; without a GPU in the wish, types with
 /// one are left out, so that nobody pays for what the training does not use.
-pub(in crate::compute::ec2) fn requirements(wanted: &Wanted) -> Option<sdk::InstanceRequirementsRequest> {
-    let &Wanted::AtLeast { cpus, memory, gpus, gpu_memory } = wanted else { return None };
+pub(in crate::compute::ec2) fn requirements(
+    wanted: &MachineNeeds,
+) -> Option<sdk::InstanceRequirementsRequest> {
+    let &MachineNeeds::AtLeast { cpus, memory, gpus, gpu_memory } = wanted else { return None };
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let mib = |gib: u32| number(gib.saturating_mul(1024));
     let request = sdk::InstanceRequirementsRequest::builder()
@@ -189,8 +195,8 @@ pub(in crate::compute::ec2) fn requirements(wanted: &Wanted) -> Option<sdk::Inst
     Some(if gpu_memory > 0 { request.accelerator_total_memory_mib(total) } else { request }.build())
 }
 
-fn nothing_matches(wanted: &Wanted) -> Problem {
-    let &Wanted::AtLeast { cpus, memory, gpus, gpu_memory } = wanted else {
+fn nothing_matches(wanted: &MachineNeeds) -> Problem {
+    let &MachineNeeds::AtLeast { cpus, memory, gpus, gpu_memory } = wanted else {
         return Problem::with("INSTANCE_TYPE", "is empty");
     };
     Problem::with(
@@ -323,17 +329,17 @@ mod tests {
 
     #[test]
     fn a_wish_becomes_requirements() {
-        let plain = Wanted::AtLeast { cpus: 4, memory: 16, gpus: 0, gpu_memory: 0 };
+        let plain = MachineNeeds::AtLeast { cpus: 4, memory: 16, gpus: 0, gpu_memory: 0 };
         let plain = requirements(&plain).unwrap();
         assert_eq!(plain.v_cpu_count().unwrap().min(), Some(4));
         assert_eq!(plain.memory_mib().unwrap().min(), Some(16384));
         assert_eq!(plain.accelerator_count().unwrap().max(), Some(0));
         assert_eq!(plain.burstable_performance(), Some(&sdk::BurstablePerformance::Excluded));
-        let gpu = Wanted::AtLeast { cpus: 4, memory: 16, gpus: 0, gpu_memory: 24 };
+        let gpu = MachineNeeds::AtLeast { cpus: 4, memory: 16, gpus: 0, gpu_memory: 24 };
         let gpu = requirements(&gpu).unwrap();
         assert_eq!(gpu.accelerator_count().unwrap().min(), Some(1));
         assert_eq!(gpu.accelerator_total_memory_mib().unwrap().min(), Some(24576));
         assert_eq!(gpu.accelerator_manufacturers(), [sdk::AcceleratorManufacturer::Nvidia]);
-        assert!(requirements(&Wanted::Types(vec![])).is_none());
+        assert!(requirements(&MachineNeeds::Types(vec![])).is_none());
     }
 }

@@ -19,7 +19,7 @@ pub use waiting::Beside;
 pub(super) use address::{local as local_address, public as public_address};
 
 use super::client::Cloud;
-use crate::config::aws::{Aws, SshAddress};
+use crate::compute::aws::{AwsSettings, SshAddress};
 use crate::error::{Error, Result};
 use problem::{Problem, both};
 use std::net::IpAddr;
@@ -44,7 +44,7 @@ impl Plan {
     ///
     /// # Errors
     /// No region will do: all that stands in the way of each.
-    pub async fn make(cloud: &Cloud, aws: &Aws) -> Result<Self> {
+    pub async fn make(cloud: &Cloud, aws: &AwsSettings) -> Result<Self> {
         let regions =
             aws.account.regions.iter().map(async |name| (name.clone(), region(cloud, aws, name).await));
         let (found, own) = futures_util::join!(futures_util::future::join_all(regions), own_address(aws));
@@ -69,7 +69,7 @@ impl Plan {
     }
 }
 
-async fn region(cloud: &Cloud, aws: &Aws, name: &str) -> Result<RegionPlan, Vec<Problem>> {
+async fn region(cloud: &Cloud, aws: &AwsSettings, name: &str) -> Result<RegionPlan, Vec<Problem>> {
     let ec2 = cloud.ec2(name);
     let machine = async {
         let (types, ids) =
@@ -84,7 +84,7 @@ async fn region(cloud: &Cloud, aws: &Aws, name: &str) -> Result<RegionPlan, Vec<
     Ok(RegionPlan { region: name.to_owned(), machine, image, disk_price: None, network })
 }
 
-fn has_gpu(choice: &Choice, aws: &Aws) -> bool {
+fn has_gpu(choice: &Choice, aws: &AwsSettings) -> bool {
     aws.machine.names_a_gpu() || choice.types.iter().any(|offer| offer.gpus > 0)
 }
 
@@ -114,14 +114,18 @@ fn in_zones(mut choice: Choice, network: &Network) -> Result<Choice, Vec<Problem
 }
 
 /// The pipe's public address, where a rule may be made for it.
-async fn own_address(aws: &Aws) -> Option<Result<IpAddr>> {
+async fn own_address(aws: &AwsSettings) -> Option<Result<IpAddr>> {
     let needed =
         aws.ssh_cidrs.is_empty() && aws.security_group.is_none() && aws.ssh_address != SshAddress::Private;
     if needed { Some(address::public(&aws.public_ip_url).await) } else { None }
 }
 
 /// Lets the pipe's public address in where nothing else is to be let in.
-fn let_in(mut plan: RegionPlan, aws: &Aws, own: Option<&Result<IpAddr>>) -> Result<RegionPlan, Vec<Problem>> {
+fn let_in(
+    mut plan: RegionPlan,
+    aws: &AwsSettings,
+    own: Option<&Result<IpAddr>>,
+) -> Result<RegionPlan, Vec<Problem>> {
     let network = &mut plan.network;
     if network.inbound.is_empty() && aws.security_group.is_none() {
         match own {
@@ -137,7 +141,7 @@ fn let_in(mut plan: RegionPlan, aws: &Aws, own: Option<&Result<IpAddr>>) -> Resu
 }
 
 /// Adds what only a reader of the plan wants to know. What AWS does not tell stays unknown.
-async fn price(cloud: &Cloud, aws: &Aws, plan: &mut RegionPlan) {
+async fn price(cloud: &Cloud, aws: &AwsSettings, plan: &mut RegionPlan) {
     let size = plan.image.disk_size(aws.disk_size);
     let ec2 = cloud.ec2(&plan.region);
     let offers = async {

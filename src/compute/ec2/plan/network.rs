@@ -3,7 +3,7 @@
 use super::super::failure::{Failure, call};
 use super::problem::Problem;
 use super::{Network, Subnet, address};
-use crate::config::aws::{Aws, SshAddress};
+use crate::compute::aws::{AwsSettings, SshAddress};
 use aws_sdk_ec2::types as sdk;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ struct Group {
 /// Finds where machines can stand. `inbound` is filled in by the caller where the pipe's public address is needed.
 pub(super) async fn find(
     ec2: &aws_sdk_ec2::Client,
-    aws: &Aws,
+    aws: &AwsSettings,
     region: &str,
 ) -> Result<Network, Vec<Problem>> {
     let (vpcs, subnets, tables, groups) =
@@ -87,7 +87,7 @@ async fn vpcs(ec2: &aws_sdk_ec2::Client) -> Result<Vec<Vpc>, Problem> {
     Ok(found.await?.into_iter().map(Vpc::from).collect())
 }
 
-async fn subnets(ec2: &aws_sdk_ec2::Client, aws: &Aws) -> Result<Vec<Found>, Problem> {
+async fn subnets(ec2: &aws_sdk_ec2::Client, aws: &AwsSettings) -> Result<Vec<Found>, Problem> {
     let filter = sdk::Filter::builder();
     let filter = match &aws.subnets[..] {
         [] => filter.name("default-for-az").values("true"),
@@ -113,7 +113,7 @@ async fn tables(ec2: &aws_sdk_ec2::Client) -> Result<Vec<Table>, Problem> {
     Ok(found.await?.into_iter().map(Table::from).collect())
 }
 
-async fn groups(ec2: &aws_sdk_ec2::Client, aws: &Aws) -> Result<Vec<Group>, Problem> {
+async fn groups(ec2: &aws_sdk_ec2::Client, aws: &AwsSettings) -> Result<Vec<Group>, Problem> {
     let Some(wanted) = &aws.security_group else { return Ok(Vec::new()) };
     let filter = sdk::Filter::builder().name("group-id").values(wanted).build();
     let found = call("ec2:DescribeSecurityGroups", "cannot look at SECURITY_GROUP", || async {
@@ -129,7 +129,7 @@ async fn groups(ec2: &aws_sdk_ec2::Client, aws: &Aws) -> Result<Vec<Group>, Prob
 /// found out; then `SSH_ADDRESS` tells.
 async fn inside(
     ec2: &aws_sdk_ec2::Client,
-    aws: &Aws,
+    aws: &AwsSettings,
     vpcs: &[Vpc],
 ) -> Result<Option<(String, Ipv4Addr)>, Failure> {
     let Some(own) = address::local().filter(|_| aws.ssh_address != SshAddress::Public) else {
@@ -193,7 +193,7 @@ impl From<sdk::SecurityGroup> for Group {
 }
 
 /// The network to use, and what is odd about it.
-fn choose(facts: &Facts, aws: &Aws) -> Result<(Network, Vec<String>), Vec<Problem>> {
+fn choose(facts: &Facts, aws: &AwsSettings) -> Result<(Network, Vec<String>), Vec<Problem>> {
     let vpc = vpc(facts, aws).map_err(|problem| vec![problem])?;
     let missing = aws.subnets.iter().filter(|id| !facts.subnets.iter().any(|it| it.id == **id));
     let mut problems: Vec<Problem> = missing
@@ -235,7 +235,7 @@ fn choose(facts: &Facts, aws: &Aws) -> Result<(Network, Vec<String>), Vec<Proble
     Ok((network, warnings))
 }
 
-fn vpc(facts: &Facts, aws: &Aws) -> Result<Vpc, Problem> {
+fn vpc(facts: &Facts, aws: &AwsSettings) -> Result<Vpc, Problem> {
     let mut ids: Vec<&str> = facts.subnets.iter().map(|subnet| subnet.vpc.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -278,7 +278,7 @@ fn table<'a>(facts: &'a Facts, subnet: &str, vpc: &Vpc) -> Option<&'a Table> {
 /// The subnets of which the pipe can reach machines.
 fn reachable(
     facts: &Facts,
-    aws: &Aws,
+    aws: &AwsSettings,
     vpc: &Vpc,
     by_private: bool,
     warnings: &mut Vec<String>,
@@ -306,7 +306,7 @@ fn reachable(
 }
 
 /// The problem of a network whose subnets the internet does not reach, blamed on what the user chose, if anything.
-fn no_way_in(aws: &Aws, vpc: &Vpc, subnets: &str) -> Problem {
+fn no_way_in(aws: &AwsSettings, vpc: &Vpc, subnets: &str) -> Problem {
     let why = format!(
         "offers no way in: no route to an internet gateway leads out of {subnets}, so the pipe cannot reach a machine there"
     );
@@ -330,7 +330,12 @@ fn one_a_zone<'a>(subnets: impl IntoIterator<Item = &'a Found>) -> Vec<Subnet> {
     zones.into_values().map(|it| Subnet { id: it.id.clone(), zone: it.zone.clone() }).collect()
 }
 
-fn group(facts: &Facts, aws: &Aws, vpc: &Vpc, warnings: &mut Vec<String>) -> Result<Option<String>, Problem> {
+fn group(
+    facts: &Facts,
+    aws: &AwsSettings,
+    vpc: &Vpc,
+    warnings: &mut Vec<String>,
+) -> Result<Option<String>, Problem> {
     let Some(wanted) = &aws.security_group else { return Ok(None) };
     let wrong = |what: String| Err(Problem::with("SECURITY_GROUP", format!("is {wanted}, {what}")));
     let Some(group) = facts.groups.iter().find(|it| it.id == *wanted) else {

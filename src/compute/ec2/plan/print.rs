@@ -2,7 +2,7 @@
 
 use super::credits::surplus;
 use super::{Network, Offer, Plan, RegionPlan, SHOWN, prices};
-use crate::config::aws::{Aws, Purchase};
+use crate::compute::aws::{AwsSettings, Purchase};
 use crate::log::count;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const HEADINGS: [&str; 8] =
 impl Plan {
     /// What would be rented, where, and for how much.
     #[must_use]
-    pub fn text(&self, aws: &Aws, max_runtime: Duration) -> String {
+    pub fn text(&self, aws: &AwsSettings, max_runtime: Duration) -> String {
         let regions = self.regions.iter().map(|plan| region(plan, aws, max_runtime));
         let mut parts: Vec<String> = regions.collect();
         if let Some(warning) = too_low(self, aws) {
@@ -22,7 +22,7 @@ impl Plan {
     }
 }
 
-fn region(plan: &RegionPlan, aws: &Aws, max_runtime: Duration) -> String {
+fn region(plan: &RegionPlan, aws: &AwsSettings, max_runtime: Duration) -> String {
     let image = &plan.image;
     let size = image.disk_size(aws.disk_size);
     let price = plan.disk_price.map_or_else(String::new, |price| format!(", ${price:.4}/h"));
@@ -120,7 +120,7 @@ fn inbound(network: &Network) -> String {
     }
 }
 
-fn purchase(aws: &Aws) -> String {
+fn purchase(aws: &AwsSettings) -> String {
     let mode = match aws.purchase {
         Purchase::Spot => "spot",
         Purchase::SpotThenOnDemand => "spot, on demand where there is none",
@@ -133,7 +133,7 @@ fn purchase(aws: &Aws) -> String {
 }
 
 /// The price of the whole time, at the highest price that the dearest of the types can have.
-fn at_most(plan: &RegionPlan, aws: &Aws, max_runtime: Duration) -> String {
+fn at_most(plan: &RegionPlan, aws: &AwsSettings, max_runtime: Duration) -> String {
     let time = humantime::format_duration(max_runtime);
     let limit =
         aws.max_cost.map_or_else(String::new, |most| format!("; MAX_COST ends the run at ${most:.2}"));
@@ -146,7 +146,7 @@ fn at_most(plan: &RegionPlan, aws: &Aws, max_runtime: Duration) -> String {
 }
 
 /// Spot rises to `MAX_PRICE` or to the on-demand price; where neither is known, it is as it is now.
-fn highest(offer: &Offer, aws: &Aws) -> Option<f64> {
+fn highest(offer: &Offer, aws: &AwsSettings) -> Option<f64> {
     let now = offer.spot.iter().filter_map(|(_, price)| *price).reduce(f64::max);
     let spot = match (aws.max_price, offer.on_demand) {
         (Some(most), Some(full)) => Some(most.min(full)),
@@ -160,7 +160,7 @@ fn highest(offer: &Offer, aws: &Aws) -> Option<f64> {
     price.map(|price| price + surplus(&offer.name))
 }
 
-fn too_low(plan: &Plan, aws: &Aws) -> Option<String> {
+fn too_low(plan: &Plan, aws: &AwsSettings) -> Option<String> {
     let most = aws.max_price?;
     let offers = plan.regions.iter().flat_map(|region| &region.machine.types);
     let lowest = offers.flat_map(|offer| &offer.spot).filter_map(|(_, price)| *price).reduce(f64::min)?;

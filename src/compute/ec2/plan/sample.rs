@@ -1,13 +1,13 @@
 //! What the tests of this room ask for, where they do not say otherwise.
 
 use super::{Choice, Image, Network, RegionPlan};
-use crate::config::aws::{Account, Aws, Purchase, SshAddress, Wanted};
+use crate::compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase, SshAddress};
 use std::time::Duration;
 
-pub(in crate::compute::ec2) fn aws() -> Aws {
-    Aws {
-        account: Account { regions: vec!["eu-west-1".to_owned()], oidc: None, key: None },
-        machine: Wanted::Types(vec![]),
+pub(in crate::compute::ec2) fn aws() -> AwsSettings {
+    AwsSettings {
+        account: AwsAccount { regions: vec!["eu-west-1".to_owned()], oidc: None, key: None },
+        machine: MachineNeeds::Types(vec![]),
         purchase: Purchase::Spot,
         max_price: None,
         max_cost: None,

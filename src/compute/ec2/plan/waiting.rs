@@ -2,7 +2,7 @@
 
 use super::credits::surplus;
 use super::{Offer, Plan, prices};
-use crate::config::aws::{Aws, Purchase};
+use crate::compute::aws::{AwsSettings, Purchase};
 use std::time::Duration;
 
 /// What is paid for beside machines, in dollars.
@@ -17,7 +17,7 @@ pub struct Beside {
 impl Plan {
     /// What is paid for beside what [`Self::text`] tells, with a warning where waiting costs more than the machine.
     #[must_use]
-    pub fn beside(&self, aws: &Aws, max_runtime: Duration, beside: Beside) -> String {
+    pub fn beside(&self, aws: &AwsSettings, max_runtime: Duration, beside: Beside) -> String {
         let mut lines = Vec::new();
         if beside.waiting_hour > 0.0 {
             let time = humantime::format_duration(max_runtime);
@@ -43,7 +43,7 @@ impl Plan {
     }
 
     /// The lowest price of an hour that the plan shows, disk and address included.
-    fn cheapest(&self, aws: &Aws) -> Option<f64> {
+    fn cheapest(&self, aws: &AwsSettings) -> Option<f64> {
         let hours = self.regions.iter().filter_map(|plan| {
             let address = if plan.network.public { prices::ADDRESS } else { 0.0 };
             let lowest = plan.machine.types.iter().filter_map(|offer| price(offer, aws)).reduce(f64::min)?;
@@ -53,7 +53,7 @@ impl Plan {
     }
 }
 
-fn price(offer: &Offer, aws: &Aws) -> Option<f64> {
+fn price(offer: &Offer, aws: &AwsSettings) -> Option<f64> {
     let spot = offer.spot.iter().filter_map(|(_, price)| *price).reduce(f64::min);
     let price = if aws.purchase == Purchase::OnDemand { offer.on_demand } else { spot };
     price.map(|price| price + surplus(&offer.name))

@@ -3,7 +3,7 @@
 use super::account::Account;
 use super::failure::Failure;
 use crate::clock::stated_seconds;
-use crate::config::Secret;
+use crate::log::Secret;
 use reqwest::Client;
 use serde::Deserialize;
 use std::time::Duration;

@@ -44,7 +44,7 @@ fn of_two_subnets_in_a_zone_the_roomier_is_taken() {
 
 #[test]
 fn a_subnet_without_a_way_in_is_refused() {
-    let aws = Aws { subnets: vec!["b".to_owned()], ..aws() };
+    let aws = AwsSettings { subnets: vec!["b".to_owned()], ..aws() };
     let facts = Facts { subnets: vec![found("b", "vpc-1")], ..facts() };
     let problems = texts(&choose(&facts, &aws).unwrap_err());
     assert!(problems.starts_with("SUBNET offers no way in: no route to an internet gateway leads out of b,"));
@@ -60,7 +60,8 @@ fn a_default_network_without_a_way_in_is_not_blamed_on_a_variable_that_is_not_se
 
 #[test]
 fn by_private_address_every_subnet_will_do_and_the_vpc_may_come_in() {
-    let (network, warnings) = choose(&facts(), &Aws { ssh_address: SshAddress::Private, ..aws() }).unwrap();
+    let (network, warnings) =
+        choose(&facts(), &AwsSettings { ssh_address: SshAddress::Private, ..aws() }).unwrap();
     assert_eq!(ids(&network), ["a", "b"]);
     assert!(!network.public && network.by_private);
     assert_eq!((network.inbound, warnings), (vec!["172.31.0.0/16".to_owned()], vec![]));
@@ -70,7 +71,7 @@ fn by_private_address_every_subnet_will_do_and_the_vpc_may_come_in() {
 fn a_subnet_without_any_way_out_is_warned_of() {
     let shut = Table { vpc: "vpc-1".to_owned(), main: true, ..Table::default() };
     let facts = Facts { tables: vec![shut], ..facts() };
-    let (_, warnings) = choose(&facts, &Aws { ssh_address: SshAddress::Private, ..aws() }).unwrap();
+    let (_, warnings) = choose(&facts, &AwsSettings { ssh_address: SshAddress::Private, ..aws() }).unwrap();
     assert_eq!(warnings, ["no route leads out of a, b: a training there downloads nothing"]);
 }
 
@@ -83,7 +84,7 @@ fn a_pipe_inside_the_vpc_comes_in_by_its_own_address() {
     assert_eq!(network.inbound, ["172.31.0.9/32"]);
     let (network, _) = choose(&inside("vpc-2"), &aws()).unwrap();
     assert!(!network.by_private);
-    let given = Aws { ssh_cidrs: vec!["10.0.0.0/8".to_owned()], ..aws() };
+    let given = AwsSettings { ssh_cidrs: vec!["10.0.0.0/8".to_owned()], ..aws() };
     assert_eq!(choose(&inside("vpc-1"), &given).unwrap().0.inbound, ["10.0.0.0/8"]);
 }
 
@@ -96,8 +97,10 @@ fn without_a_default_vpc_subnets_must_be_named() {
 
 #[test]
 fn subnets_must_exist_and_lie_in_one_vpc() {
-    let names =
-        |names: &[&str]| Aws { subnets: names.iter().map(|&name| name.to_owned()).collect(), ..aws() };
+    let names = |names: &[&str]| AwsSettings {
+        subnets: names.iter().map(|&name| name.to_owned()).collect(),
+        ..aws()
+    };
     let problems = texts(&choose(&facts(), &names(&["a", "c"])).unwrap_err());
     assert_eq!(problems, "SUBNET names c, which the region does not have");
     let two = Facts { subnets: vec![found("a", "vpc-1"), found("c", "vpc-2")], ..facts() };
@@ -111,7 +114,8 @@ fn a_group_is_of_the_subnets_vpc() {
         |id: &str, vpc: &str, lets_ssh_in| Group { id: id.to_owned(), vpc: vpc.to_owned(), lets_ssh_in };
     let groups = vec![group("sg-2", "vpc-2", true), group("sg-1", "vpc-1", false)];
     let facts = Facts { groups, ..facts() };
-    let with = |wanted: &str| choose(&facts, &Aws { security_group: Some(wanted.to_owned()), ..aws() });
+    let with =
+        |wanted: &str| choose(&facts, &AwsSettings { security_group: Some(wanted.to_owned()), ..aws() });
     let (network, warnings) = with("sg-1").unwrap();
     assert_eq!(network.security_group.as_deref(), Some("sg-1"));
     assert_eq!(warnings[1], "SECURITY_GROUP sg-1 has no rule that lets port 22 in");

@@ -53,7 +53,8 @@ eu-west-1
 
 #[test]
 fn a_limit_below_every_price_is_told() {
-    let text = |max_price| plan(types()).text(&Aws { max_price: Some(max_price), ..aws() }, HALF_A_DAY);
+    let text =
+        |max_price| plan(types()).text(&AwsSettings { max_price: Some(max_price), ..aws() }, HALF_A_DAY);
     let low = text(0.1);
     assert!(low.contains(
         "\n\nWarning: MAX_PRICE $0.1000 is below every current spot price; the lowest is $0.1510."
@@ -65,7 +66,7 @@ fn a_limit_below_every_price_is_told() {
 
 #[test]
 fn the_estimate_follows_the_purchase_and_what_is_known() {
-    let line = |types, aws: Aws| {
+    let line = |types, aws: AwsSettings| {
         let text = plan(types).text(&aws, HALF_A_DAY);
         text.lines().find_map(|line| line.strip_prefix("  At most:  ")).unwrap().to_owned()
     };
@@ -73,7 +74,7 @@ fn the_estimate_follows_the_purchase_and_what_is_known() {
     assert_eq!(line(unpriced(Some(0.2)), aws()), "$2.53 for MAX_RUNTIME of 12h, at $0.2110/h");
     assert_eq!(line(unpriced(None), aws()), "no price is known for MAX_RUNTIME of 12h");
     let purchase = Purchase::SpotThenOnDemand;
-    let limited = Aws { purchase, max_price: Some(0.1), max_cost: Some(5.0), ..aws() };
+    let limited = AwsSettings { purchase, max_price: Some(0.1), max_cost: Some(5.0), ..aws() };
     assert_eq!(
         line(types(), limited),
         "$16.33 for MAX_RUNTIME of 12h, at $1.3610/h; MAX_COST ends the run at $5.00"

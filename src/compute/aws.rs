@@ -1,6 +1,6 @@
 //! What to rent from AWS, and how.
 
-use super::Secret;
+use crate::log::Secret;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ pub const IMAGES: [&str; 4] = ["ubuntu-24.04", "ubuntu-22.04", "al2023", "deep-l
 
 /// Where in AWS, and as whom.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct AwsAccount {
     /// `AWS_DEFAULT_REGION`, then `FALLBACK_REGIONS`: where to look, in this order. Never empty.
     pub regions: Vec<String>,
     /// The role to take by the step's OIDC token.
-    pub oidc: Option<Oidc>,
+    pub oidc: Option<OidcRole>,
     /// The access key, where there is no role. With neither, credentials come from where else the AWS SDK
     /// looks.
     pub key: Option<AccessKey>,
@@ -21,9 +21,9 @@ pub struct Account {
 
 /// What to remove from AWS.
 #[derive(Clone, Debug)]
-pub struct Sweep {
+pub struct SweepSettings {
     /// Where, and as whom.
-    pub account: Account,
+    pub account: AwsAccount,
     /// Where the pipe's own public address is asked for.
     pub public_ip_url: String,
     /// Only say what would be removed.
@@ -32,11 +32,11 @@ pub struct Sweep {
 
 /// What to rent from AWS, and how.
 #[derive(Clone, Debug)]
-pub struct Aws {
+pub struct AwsSettings {
     /// Where, and as whom.
-    pub account: Account,
+    pub account: AwsAccount,
     /// Which machines will do.
-    pub machine: Wanted,
+    pub machine: MachineNeeds,
     /// How to pay.
     pub purchase: Purchase,
     /// The most that an hour of spot may cost, in dollars; the on-demand price where this is not set.
@@ -77,14 +77,14 @@ pub struct Aws {
 
 /// A role, and the token by which it is taken.
 #[derive(Clone)]
-pub struct Oidc {
+pub struct OidcRole {
     /// The role's ARN.
     pub role_arn: String,
     /// `BITBUCKET_STEP_OIDC_TOKEN`.
     pub token: Secret,
 }
 
-impl fmt::Debug for Oidc {
+impl fmt::Debug for OidcRole {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Oidc({})", self.role_arn)
     }
@@ -109,7 +109,7 @@ impl fmt::Debug for AccessKey {
 
 /// Which machines will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum MachineNeeds {
     /// One of these types.
     Types(Vec<String>),
     /// Any type with at least this much.
@@ -125,7 +125,7 @@ pub enum Wanted {
     },
 }
 
-impl Wanted {
+impl MachineNeeds {
     /// Whether the wish names a GPU; a list of types tells only by its types.
     #[must_use]
     pub fn names_a_gpu(&self) -> bool {

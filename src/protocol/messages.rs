@@ -132,10 +132,10 @@ pub struct Status {
     pub runner: Option<RunnerStatus>,
 }
 
-#[cfg(test)]
 impl Status {
-    /// A machine of which there is nothing to tell but its training's state.
-    pub(crate) fn of(state: State) -> Self {
+    /// The status of a machine of which nothing is known but its training's state.
+    #[must_use]
+    pub fn of(state: State) -> Self {
         Self {
             state,
             fingerprint: None,

@@ -1,0 +1,29 @@
+//! Values that the log must not show, and the names that tell of such values.
+
+use std::fmt;
+
+/// Words of which a secret's name has one.
+const SECRET_NAME_WORDS: [&str; 10] =
+    ["TOKEN", "SECRET", "PASS", "PWD", "KEY", "CREDENTIAL", "AUTH", "JWT", "DSN", "CONNECTION_STRING"];
+
+/// A value that the log hides, under the name by which the log tells that it hid one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The variable's name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Secret({})", self.name)
+    }
+}
+
+/// Whether the name of a variable or of an option tells that its value is secret.
+#[must_use]
+pub fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET_NAME_WORDS.iter().any(|word| name.contains(word))
+}
