@@ -5,30 +5,16 @@
 // A run is one future of many rooms; its layout nests deeper than the default allows.
 #![recursion_limit = "256"]
 
-pub mod actions;
-pub mod agent;
-pub mod bitbucket;
-pub mod checks;
-pub mod clock;
-pub mod compute;
+mod actions;
 pub mod config;
-pub mod dvc;
-pub mod error;
-pub mod link;
-pub mod log;
 mod memory;
-pub mod protocol;
-pub mod repo;
-pub mod report;
-pub mod retry;
-pub mod transfer;
-pub mod web;
 
 use config::Config;
-use error::{Context as _, Error, Kind, Result};
 use std::ffi::OsString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use trainspot_base::error::{self, Context as _, Error, Kind, Result};
+use trainspot_base::log;
 
 /// Runs the program, and returns its exit code: 0, or that of the error's [`Kind`].
 ///
@@ -46,7 +32,7 @@ pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, Os
             environment
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         ),
-        ["agent", ..] => return agent_code(agent::run(&arguments[1..])),
+        ["agent", ..] => return agent_code(trainspot_agent::run(&arguments[1..])),
         ["--help" | "-h" | "help"] => return told(&config::help::usage()),
         ["--version" | "-V"] => return told(env!("CARGO_PKG_VERSION")),
         [other, ..] => Err(unknown(other)),

@@ -4,8 +4,8 @@
 //! no core file, unless the reader has `CAP_SYS_PTRACE`. A limit for core files would add nothing, and trainings would
 //! inherit it. What a process starts is dumpable again, so for a training nothing changes.
 
-use crate::error::{Context as _, Result};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use trainspot_base::error::{Context as _, Result};
 
 /// Closes that of an agent, if the pipe finds the agent nevertheless.
 ///

@@ -4,10 +4,10 @@ use crate::local_machine::{Rig, spec};
 use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::Duration;
-use trainspot::agent::Manifest;
-use trainspot::protocol::Spec;
-use trainspot::protocol::Wanted;
-use trainspot::transfer::{Entry, EntryKind, Held};
+use trainspot_agent::Manifest;
+use trainspot_protocol::Spec;
+use trainspot_protocol::Wanted;
+use trainspot_transfer::{Entry, EntryKind, Held};
 
 const VERBS: [&str; 5] = ["supervise", "unpack", "pack", "follow", "pack-checkpoint"];
 const COMMAND: &str = "(setsid sleep 500 &); while :; do yes 1 | head -c 3000000 > state; \

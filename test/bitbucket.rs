@@ -8,11 +8,9 @@ mod runners;
 use fake_bitbucket::{ACCESS_TOKEN, API_EMAIL, API_TOKEN, FakeBitbucket, Fault};
 use serde_json::{Value, json};
 use std::time::Duration;
-use trainspot::bitbucket::{
-    BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience, status_of,
-};
-use trainspot::report::{Cell, Datum, Insights};
-use trainspot::retry::Policy;
+use trainspot_base::retry::Policy;
+use trainspot_bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience, status_of};
+use trainspot_report::{Cell, Datum, Insights};
 
 const MARKER: &str = "[trainspot:main]: https://bitbucket.org/acme/trainspot";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use trainspot::config::{Config, help, variables::VARIABLES};
-use trainspot::error::Kind;
+use trainspot_base::error::Kind;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -194,8 +194,8 @@ fn every_document_is_of_this_version() {
 #[test]
 fn names_of_variables_exist() {
     let sources = [
-        "src/agent/command.rs",
-        "src/bitbucket/pipelines/run.rs",
+        "crates/agent/src/command.rs",
+        "crates/bitbucket/src/pipelines/run.rs",
         "test/skip/src/lib.rs",
         "test/bill/mod.rs",
     ];
@@ -288,7 +288,7 @@ fn the_architecture_names_files_that_exist() {
     let text = read("ARCHITECTURE.md");
     let paths = text.split(['`', ' ', '\n', '(', ')', ',', ';']);
     let paths: BTreeSet<PathBuf> = paths
-        .filter(|word| word.starts_with("src/") || word.starts_with("test/"))
+        .filter(|word| ["src/", "crates/", "test/"].iter().any(|folder| word.starts_with(folder)))
         .map(|word| PathBuf::from(word.trim_end_matches(['.', ':'])))
         .collect();
     assert!(paths.len() >= 10, "{paths:?}");

@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use trainspot::agent::{Home, end_all};
-use trainspot::compute::local::Local;
-use trainspot::compute::{Compute as _, Machine, Order, RunId};
-use trainspot::link::local::LocalLink;
-use trainspot::link::{Agent, AskError, Link};
-use trainspot::protocol::Ending;
-use trainspot::protocol::{Exit, Spec, State, Status, Wish};
+use trainspot_agent::{Home, end_all};
+use trainspot_compute::link::local::LocalLink;
+use trainspot_compute::link::{Agent, AskError, Link};
+use trainspot_compute::local::Local;
+use trainspot_compute::{Compute as _, Machine, Order, RunId};
+use trainspot_protocol::Ending;
+use trainspot_protocol::{Exit, Spec, State, Status, Wish};
 
 /// Nothing here takes longer, on a slow machine either; one that is busy gets more.
 const LONG: Duration = Duration::from_secs(30);

@@ -19,10 +19,8 @@ use std::{
     process::Command,
 };
 use tempfile::TempDir;
-use trainspot::{
-    error::{Error, Result},
-    repo::{Access, Branches, Checkout, Destination, Publication, Published, Remote, StepIdentity},
-};
+use trainspot_base::error::{Error, Result};
+use trainspot_git::{Access, Branches, Checkout, Destination, Publication, Published, Remote, StepIdentity};
 
 const BRANCH: &str = "trainspot/main-1234567";
 const FALLBACK: &str = "trainspot/main-1234567-conflict";

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use trainspot::bitbucket::{
+use trainspot_bitbucket::{
     Client, Level, NewRunner, Outcome, Pipeline, Platform, Progress, Registered, Run, RunnerStatus, Step,
 };
-use trainspot::protocol::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
+use trainspot_protocol::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
 
 const LABELS: [&str; 3] = ["self.hosted", "linux.shell", "gpu.train"];
 const LIMITS: Limits =
@@ -127,11 +127,8 @@ impl Scene {
     async fn runs(&self, script: &[&str]) -> Pipeline {
         self.fake.define_pipeline("train", &[StepDefinition::new("Train", &LABELS, script)]);
         let (pipeline, branch, id) = ("train".into(), "main".into(), "id".into());
-        let variables = vec![trainspot::bitbucket::Variable {
-            key: "WORD".into(),
-            value: "s3same".into(),
-            secured: true,
-        }];
+        let variables =
+            vec![trainspot_bitbucket::Variable { key: "WORD".into(), value: "s3same".into(), secured: true }];
         let run = Run { pipeline, branch, commit: None, variables, id };
         self.client.run_pipeline(&run).await.unwrap()
     }

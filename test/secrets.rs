@@ -96,8 +96,8 @@ fn a_pipe_that_crashes_leaves_no_core() {
     let home = walkdir::WalkDir::new(scene.scratch()).max_depth(1).into_iter().flatten();
     let home = home.map(|item| item.path().join("run")).find(|run| run.is_dir()).unwrap();
     // Its machine ends with it, as it has nobody to train for.
-    let home = trainspot::agent::Home::new(home.parent().unwrap().to_owned());
-    while trainspot::agent::end_all(&home) {
+    let home = trainspot_agent::Home::new(home.parent().unwrap().to_owned());
+    while trainspot_agent::end_all(&home) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
-use trainspot::agent::{Home, end_all};
-use trainspot::link::ssh::{Door, KeyPair, Packed, SshLink};
+use trainspot_agent::{Home, end_all};
+use trainspot_compute::link::ssh::{Door, KeyPair, Packed, SshLink};
 
 const SSHD: &str = "/usr/sbin/sshd";
 

@@ -2,14 +2,14 @@
 
 use super::reporting::{announce_key, marker};
 use super::step::Deadline;
-use crate::bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience};
 use crate::config::{Config, PublishMode};
-use crate::error::{Error, Kind, Result, chain};
-use crate::log::{fit_to_send, one_line};
-use crate::report::{Done, LIMIT, Report, insights, render};
 use serde_json::Value;
 use std::time::Duration;
 use tracing::{info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::{fit_to_send, one_line};
+use trainspot_bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience};
+use trainspot_report::{Done, LIMIT, Report, insights, render};
 
 /// What was pushed.
 pub(super) struct Pushed {
@@ -62,7 +62,7 @@ impl Bitbucket {
 /// Shows the report in the log.
 pub(super) fn show(report: &Report) {
     info!("the report:");
-    crate::log::quoted(&render(report, LIMIT));
+    trainspot_base::log::quoted(&render(report, LIMIT));
 }
 
 /// Announces a commit that was pushed. The answer is the run's last line.

@@ -1,10 +1,10 @@
 //! What a run costs beside its machines: minutes of Pipelines while the pipe waits, and what is sent out of AWS.
 
 use super::step;
-use crate::compute::ec2::plan::Beside;
 use crate::config::Config;
-use crate::log::count;
 use std::time::Duration;
+use trainspot_base::log::count;
+use trainspot_ec2::plan::Beside;
 
 /// What a minute costs once those of the plan are used up: $10 for 1,000, on every plan. Source:
 /// bitbucket.org/product/pricing.

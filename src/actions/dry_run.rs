@@ -1,16 +1,16 @@
 //! `DRY_RUN`: shows what would be rented, and tries beforehand each thing that a run needs.
 
 use super::{charges, kept, precheck, publish, run_id, step, unless_stopped};
-use crate::checks::{Check, verdict};
-use crate::compute::aws::AwsSettings;
-use crate::compute::ec2::{Ec2, Owner};
-use crate::compute::{Order, RunId};
 use crate::config::{Config, Train};
-use crate::dvc::probe;
-use crate::error::{Error, Result};
-use crate::repo::Checkout;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use trainspot_base::error::{Error, Result};
+use trainspot_compute::aws::AwsSettings;
+use trainspot_compute::checks::{Check, verdict};
+use trainspot_compute::{Order, RunId};
+use trainspot_dvc::probe;
+use trainspot_ec2::{Ec2, Owner};
+use trainspot_git::Checkout;
 
 /// Makes the dry run of a training on AWS: shows the plan, then a line for each check.
 ///
@@ -59,7 +59,7 @@ pub(super) async fn with_aws(
 ) -> Result<String> {
     checks.extend(of_aws(config, (owner, aws), limits, shutdown).await?);
     let lines: Vec<_> = checks.iter().map(Check::text).collect();
-    crate::log::text(&format!("\n{}", lines.join("\n")));
+    trainspot_base::log::text(&format!("\n{}", lines.join("\n")));
     verdict(&checks)
 }
 
@@ -115,7 +115,7 @@ async fn of_aws(
         Ok(plan) => {
             let text = plan.text(aws, limits.max_runtime);
             let beside = || plan.beside(aws, limits.max_runtime, charges::beside(config));
-            crate::log::text(&if limits.waits { format!("{text}\n\n{}", beside()) } else { text });
+            trainspot_base::log::text(&if limits.waits { format!("{text}\n\n{}", beside()) } else { text });
             Check::of("a plan of what to rent", Ok(()))
         }
         Err(error) => return Ok(vec![credentials, Check::of::<()>("a plan of what to rent", Err(error))]),

@@ -1,16 +1,16 @@
 //! The outputs that DVC keeps: ordered before anything is rented, and their pointers taken into the clone.
 
 use crate::config::Config;
-use crate::dvc::{Folders, Keeper, Keeping, Kept, Site, TargetBranch, write};
-use crate::error::{Context as _, Error, Kind, Result, chain};
-use crate::link::{Agent, Link};
-use crate::log::Secret;
-use crate::log::count;
-use crate::repo::Checkout;
-use crate::transfer::Entry;
 use indicatif::HumanBytes;
 use std::path::Path;
 use tracing::{info, warn};
+use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
+use trainspot_base::log::Secret;
+use trainspot_base::log::count;
+use trainspot_compute::link::{Agent, Link};
+use trainspot_dvc::{Folders, Keeper, Keeping, Kept, Site, TargetBranch, write};
+use trainspot_git::Checkout;
+use trainspot_transfer::Entry;
 
 /// Where outputs are when DVC is to keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ fn settled(config: &Config, clone: &Checkout, keeping: &Keeping, place: Where) -
     let keeper = with_target(config, clone, |target| {
         Keeper::read(keeping, &Site { root: &root, folders, in_git, target })
     })?;
-    crate::log::hide(keeper.secrets().iter().cloned().map(|(name, value)| Secret { name, value }));
+    trainspot_base::log::hide(keeper.secrets().iter().cloned().map(|(name, value)| Secret { name, value }));
     let include = config.train.as_ref().map_or(&[][..], |train| &train.include);
     keeper.settle(&|path| Ok(clone.workspace(include)?.iter().any(|sent| sent.path.to_path() == path)))
 }

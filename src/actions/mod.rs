@@ -15,15 +15,15 @@ mod step;
 mod sweep;
 mod train;
 
-use crate::bitbucket::{Client, Credential, StepVariables};
-use crate::compute::RunId;
 use crate::config::Config;
 use crate::config::variables::Action;
-use crate::error::{Error, Kind, Result};
 use tokio_util::sync::CancellationToken;
+use trainspot_base::error::{Error, Kind, Result};
+use trainspot_bitbucket::{Client, Credential, StepVariables};
+use trainspot_compute::RunId;
 
 /// Does what `config` asks for, and returns the words for the last line. `shutdown` ends it early, in good order.
-pub async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
+pub(crate) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     match config.action {
         Action::Train => train::run(config, shutdown).await,
         Action::Runner => runner::run(config, shutdown).await,

@@ -1,11 +1,11 @@
 //! What is known of the outputs before the training: refused then, when it costs nothing.
 
 use crate::config::{Config, PublishMode};
-use crate::error::{Error, Kind, Result};
-use crate::repo::Checkout;
-use crate::transfer::{Entry, find};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use trainspot_base::error::{Error, Kind, Result};
+use trainspot_git::Checkout;
+use trainspot_transfer::{Entry, find};
 
 /// Refuses outputs that could not be committed. `sent` are the files that a training gets; without a
 /// training it is none, and the outputs are those in the clone.

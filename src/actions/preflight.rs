@@ -1,11 +1,11 @@
 //! What Bitbucket's API tells before the training: whether the credential holds, and what the repository still takes.
 
 use super::announce::Bitbucket;
-use crate::bitbucket::{Client, Credential, Repository, status_of};
 use crate::config::{Config, PublishMode};
-use crate::error::{Error, Kind, Result, chain};
 use indicatif::HumanBytes;
 use tracing::{debug, info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_bitbucket::{Client, Credential, Repository, status_of};
 
 /// From this size on, in bytes, Bitbucket itself warns: "2 GB".
 const LARGE_REPOSITORY_BYTES: u64 = 2_000_000_000;

@@ -7,18 +7,17 @@ use super::step::Deadline;
 use super::train::Losses;
 use super::{kept, precheck, preflight, run_id};
 use crate::config::{Config, PublishMode};
-use crate::dvc::store;
-use crate::error::{Error, Kind, Result, chain};
-use crate::log::progress::{in_words, while_waiting};
-use crate::log::{count, one_line};
-use crate::protocol::Wanted;
-use crate::repo::{Branches, Checkout, Destination, Publication, Published, StepIdentity};
-use crate::report;
-use crate::transfer::{Entry, Pattern, find};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::progress::{in_words, while_waiting};
+use trainspot_base::log::{count, one_line};
+use trainspot_dvc::store;
+use trainspot_git::{Branches, Checkout, Destination, Publication, Published, StepIdentity};
+use trainspot_protocol::Wanted;
+use trainspot_transfer::{Entry, Pattern, find};
 
 /// What there is to publish.
 pub(super) struct Made {
@@ -161,11 +160,11 @@ async fn commit_and_announce(
 }
 
 /// What the run did, for people: it may not have trained, nor published.
-fn done(made: &Made, published: bool) -> report::Done {
+fn done(made: &Made, published: bool) -> trainspot_report::Done {
     match made.training {
-        Some(_) => report::Done::Trained,
-        None if published => report::Done::Published,
-        None => report::Done::Checked,
+        Some(_) => trainspot_report::Done::Trained,
+        None if published => trainspot_report::Done::Published,
+        None => trainspot_report::Done::Checked,
     }
 }
 
@@ -175,7 +174,7 @@ fn earlier(
     target: String,
     tip: Option<String>,
     title: String,
-    done: report::Done,
+    done: trainspot_report::Done,
 ) -> Option<Pushed> {
     match (destination, tip) {
         (Destination::PullRequest { branch, .. }, Some(commit)) => {
@@ -320,7 +319,7 @@ fn first_line(config: &Config, made: &Made) -> String {
 fn message(config: &Config, commit: &str, made: &Made, facts: &Facts, identity: &StepIdentity) -> String {
     let skip = if config.publish.skip_ci { " [skip ci]" } else { "" };
     // Names of files and metrics are others' words: in a line of their own they would be trailers.
-    let line = |text: &str| crate::log::fit_to_send(&one_line(text));
+    let line = |text: &str| trainspot_base::log::fit_to_send(&one_line(text));
     let mut lines = vec![format!("{}{skip}", line(&first_line(config, made))), String::new()];
     let mut trailer = |name: &str, value: String| lines.push(line(&format!("Trainspot-{name}: {value}")));
     trailer("Commit", commit.to_owned());

@@ -1,9 +1,9 @@
 //! Where the commit is pushed to, and with which credential: Bitbucket's token is for Bitbucket alone.
 
-use crate::bitbucket::{Credential, StepVariables};
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
-use crate::repo::{Access, Checkout, Remote};
+use trainspot_base::error::{Error, Kind, Result};
+use trainspot_bitbucket::{Credential, StepVariables};
+use trainspot_git::{Access, Checkout, Remote};
 use url::{Origin, Url};
 
 /// Where Bitbucket Cloud's repositories are.

@@ -4,17 +4,17 @@ use super::publish::{Made, paths};
 use super::train::Losses;
 use crate::config::Config;
 use crate::config::variables::Action;
-use crate::error::{Context as _, Error, Kind, Result, chain};
-use crate::log::progress::in_words;
-use crate::repo::Checkout;
-use crate::report::metrics::{self, Metrics, Value};
-use crate::report::{Done, Failure, Link, Machine, MetricsFile, Outcome, OutputFile, Plot, Report};
-use crate::transfer::{Entry, EntryKind, find, open_beneath, read_beneath};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::warn;
+use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
+use trainspot_base::log::progress::in_words;
+use trainspot_git::Checkout;
+use trainspot_report::metrics::{self, Metrics, Value};
+use trainspot_report::{Done, Failure, Link, Machine, MetricsFile, Outcome, OutputFile, Plot, Report};
+use trainspot_transfer::{Entry, EntryKind, find, open_beneath, read_beneath};
 
 /// What is read of a metrics file or of the user's own report.
 const SMALL: u64 = 1 << 20;

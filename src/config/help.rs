@@ -1,8 +1,8 @@
 //! The table of variables as people read it: `--help`, the documents' tables, `pipe.yml`.
 
 use super::variables::{Action, GROUPS, Kind as Value, Presence, Provider, VARIABLES, Variable};
-use crate::error::Kind;
 use std::fmt::Write as _;
+use trainspot_base::error::Kind;
 
 /// The text of `--help`.
 #[must_use]

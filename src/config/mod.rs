@@ -14,14 +14,14 @@ pub mod variables;
 
 pub use problems::Problems;
 
-use crate::bitbucket::{Credential, StepVariables};
-use crate::compute::aws::{AwsSettings, SweepSettings};
-use crate::dvc::Keeping;
-use crate::log::Secret;
 use reader::Reader;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use trainspot_base::log::Secret;
+use trainspot_bitbucket::{Credential, StepVariables};
+use trainspot_compute::aws::{AwsSettings, SweepSettings};
+use trainspot_dvc::Keeping;
 use variables::Action;
 
 /// All that a run was asked to do, checked.

@@ -16,7 +16,7 @@ pub(super) struct Problem {
 impl Problems {
     /// Adds a mistake. What it quotes may be a secret that was put into the wrong variable.
     pub(super) fn add(&mut self, variable: impl Into<String>, what: impl Into<String>) {
-        let what = crate::log::without_tokens(&what.into());
+        let what = trainspot_base::log::without_tokens(&what.into());
         self.0.push(Problem { variable: variable.into(), what });
     }
 }

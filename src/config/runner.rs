@@ -1,10 +1,10 @@
 //! A machine as a runner of Bitbucket's.
 
-use crate::bitbucket::{Level, Platform};
-use crate::compute::aws::AwsSettings;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+use trainspot_bitbucket::{Level, Platform};
+use trainspot_compute::aws::AwsSettings;
 
 /// What machine to rent as which runner.
 pub struct Runner {

@@ -1,10 +1,10 @@
 //! What names and addresses at AWS look like. A slip is told before anything is asked of AWS.
 
 use super::spelling::alternatives;
-use crate::bitbucket::label_fault;
-use crate::compute::aws::IMAGES;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use trainspot_bitbucket::label_fault;
+use trainspot_compute::aws::IMAGES;
 
 /// What a value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

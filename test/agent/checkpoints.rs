@@ -5,8 +5,8 @@ use crate::support::is_late;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot::protocol::{Spec, Wish};
-use trainspot::transfer::Held;
+use trainspot_protocol::{Spec, Wish};
+use trainspot_transfer::Held;
 
 /// Writes a counter into three files, in place and by renaming, then rests as a training does between its epochs.
 const WRITER: &str = "mkdir state; for i in $(seq 1 1000); do

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot::protocol::{How, Spec, Wish};
+use trainspot_protocol::{How, Spec, Wish};
 
 /// Its path may be longer than a socket's address.
 fn connect(rig: &Rig) -> UnixStream {

@@ -6,11 +6,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use trainspot::agent::Home;
-use trainspot::compute::Compute as _;
-use trainspot::link::local::LocalLink;
-use trainspot::link::{Agent, AskError};
-use trainspot::protocol::{How, Spec, State, Wish};
+use trainspot_agent::Home;
+use trainspot_compute::Compute as _;
+use trainspot_compute::link::local::LocalLink;
+use trainspot_compute::link::{Agent, AskError};
+use trainspot_protocol::{How, Spec, State, Wish};
 
 /// Starts a number of processes that do not want to be found: each sleeps for this odd time.
 fn hiding(seconds: &str) -> String {

@@ -5,7 +5,7 @@ use crate::support::{is_late, patience};
 use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot::protocol::Wish;
+use trainspot_protocol::Wish;
 
 /// The guard's folder, as it is before a supervisor comes.
 fn folder() -> tempfile::TempDir {

@@ -4,8 +4,8 @@ use super::imds::{Imds, humantime, wall};
 use crate::local_machine::{Rig, beating, ended, exists, spec, until};
 use crate::support::patience;
 use std::time::{Duration, Instant};
-use trainspot::protocol::{How, Notice, Spec, State, Wish};
-use trainspot::transfer::Held;
+use trainspot_protocol::{How, Notice, Spec, State, Wish};
+use trainspot_transfer::Held;
 
 /// A training that counts until it is told to end, and then takes a moment to save its last count.
 const COUNTER: &str = r#"

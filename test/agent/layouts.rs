@@ -4,8 +4,8 @@ use crate::local_machine::{Rig, beating, spec, until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trainspot::protocol::Spec;
-use trainspot::transfer::Held;
+use trainspot_protocol::Spec;
+use trainspot_transfer::Held;
 
 /// What every trainer does beside its checkpoints: a log that is appended to five times a second.
 fn logging(log: &str) -> String {

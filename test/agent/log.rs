@@ -2,7 +2,7 @@
 
 use crate::local_machine::{Rig, beating, ended, spec};
 use std::time::Duration;
-use trainspot::protocol::{Exit, How};
+use trainspot_protocol::{Exit, How};
 
 /// All that a program may print: lines, progress bars, bytes that are not text, an unfinished end.
 const NOISE: &str = r"for i in $(seq 1 400); do

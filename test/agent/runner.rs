@@ -4,9 +4,9 @@ use crate::bitbucket::client;
 use crate::local_machine::{Rig, exists, spec, until};
 use fake_bitbucket::{ACCESS_TOKEN, FakeBitbucket};
 use std::time::{Duration, Instant};
-use trainspot::bitbucket::{Level, RunnerStatus};
-use trainspot::protocol::runner_log::Phase;
-use trainspot::protocol::{Registry, Runner, Spec, Status, Wish};
+use trainspot_bitbucket::{Level, RunnerStatus};
+use trainspot_protocol::runner_log::Phase;
+use trainspot_protocol::{Registry, Runner, Spec, Status, Wish};
 
 const ONLINE: &str = "echo 'Updating runner state to \"ONLINE\".'";
 const TAKES: &str =

@@ -12,7 +12,6 @@ mod product;
 mod provider;
 mod traces;
 
-use crate::compute::aws::Purchase;
 use crate::config::variables::{Presence, find};
 use models::{MODELS, Model};
 use product::Settings;
@@ -21,6 +20,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use traces::{TRACES, Trace, Zone};
+use trainspot_compute::aws::Purchase;
 
 /// From a machine that is up to its training: the workspace and the checkpoint are sent, packages installed.
 const SET_UP: f64 = 60.0;

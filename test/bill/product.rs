@@ -4,16 +4,16 @@ use super::provider::{Provider, SAVING};
 use super::{Case, Outcome, SET_UP};
 use crate::actions::job::tests::job;
 use crate::actions::job::{Cost, Job, Reached, Turn, Work};
-use crate::clock::stated_fraction;
-use crate::compute::Machine;
-use crate::compute::aws::Purchase;
-use crate::compute::ec2::rounds::Rounds;
-use crate::error::{Error, Result};
-use crate::link::Agent;
-use crate::protocol::Status;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use trainspot_base::clock::stated_fraction;
+use trainspot_base::error::{Error, Result};
+use trainspot_compute::Machine;
+use trainspot_compute::aws::Purchase;
+use trainspot_compute::link::Agent;
+use trainspot_ec2::rounds::Rounds;
+use trainspot_protocol::Status;
 
 /// How trainspot is set up.
 #[derive(Clone, Copy)]

@@ -2,20 +2,20 @@
 
 use super::traces::{Trace, Zone};
 use crate::actions::job::tests::number;
-use crate::agent::leaving::Leaving;
-use crate::clock::stated_fraction;
-use crate::compute::aws::Purchase;
-use crate::compute::ec2::pools::{Mode, Pass};
-use crate::compute::ec2::rounds::{Market, Rounds};
-use crate::compute::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
-use crate::error::{Error, Result};
-use crate::link::{Finished, Link, Session};
-use crate::protocol::{Notice, Reply, Request, State, Status, Wish};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+use trainspot_agent::leaving::Leaving;
+use trainspot_base::clock::stated_fraction;
+use trainspot_base::error::{Error, Result};
+use trainspot_compute::aws::Purchase;
+use trainspot_compute::link::{Finished, Link, Session};
+use trainspot_compute::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
+use trainspot_ec2::rounds::{Market, Rounds};
+use trainspot_ec2::rounds::{Mode, Pass};
+use trainspot_protocol::{Notice, Reply, Request, State, Status, Wish};
 
 /// What EC2 gives between the notice and the end.
 const NOTICE: f64 = 120.0;

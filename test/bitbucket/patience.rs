@@ -4,8 +4,8 @@ use super::{COMMIT, MARKER, PATIENCE, client, report, status};
 use crate::support::is_late;
 use fake_bitbucket::{ACCESS_TOKEN, FakeBitbucket, Fault};
 use std::time::{Duration, Instant};
-use trainspot::bitbucket::{BuildState, Client, Credential, Patience, status_of};
-use trainspot::retry::Policy;
+use trainspot_base::retry::Policy;
+use trainspot_bitbucket::{BuildState, Client, Credential, Patience, status_of};
 
 #[tokio::test]
 async fn what_passes_is_tried_again() {

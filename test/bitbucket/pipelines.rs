@@ -3,7 +3,7 @@
 use super::{client, client_with};
 use fake_bitbucket::{BareRepository, FakeBitbucket, Fault, Options, StepDefinition, Variable as Known};
 use std::time::Duration;
-use trainspot::bitbucket::{Client, Credential, Outcome, Progress, Run, Variable, status_of};
+use trainspot_bitbucket::{Client, Credential, Outcome, Progress, Run, Variable, status_of};
 
 const PIPELINES: &str = "/pipelines";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

@@ -2,7 +2,7 @@
 
 use super::{COMMIT, client, new_pull_request, status};
 use fake_bitbucket::{FakeBitbucket, Fault};
-use trainspot::bitbucket::{BuildState, BuildStatus, NewPullRequest, status_of};
+use trainspot_bitbucket::{BuildState, BuildStatus, NewPullRequest, status_of};
 
 #[tokio::test]
 async fn default_reviewers_are_asked_but_the_author_is_not() {

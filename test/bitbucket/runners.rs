@@ -2,7 +2,7 @@
 
 use super::{client, client_with, proxied};
 use fake_bitbucket::{API_EMAIL, API_TOKEN, FakeBitbucket, Fault, Options};
-use trainspot::bitbucket::{Credential, Level, NewRunner, Platform, Registered, RunnerStatus, status_of};
+use trainspot_bitbucket::{Credential, Level, NewRunner, Platform, Registered, RunnerStatus, status_of};
 
 const RUNNERS: &str = "/pipelines-config/runners";
 const LEVELS: [Level; 2] = [Level::Repository, Level::Workspace];

@@ -2,8 +2,8 @@
 
 use super::{Case, GOOD, all_told};
 use std::time::Duration;
-use trainspot::compute::aws::{AccessKey, AwsSettings, MachineNeeds, Purchase, SshAddress};
 use trainspot::config::{Cloud, Config};
+use trainspot_compute::aws::{AccessKey, AwsSettings, MachineNeeds, Purchase, SshAddress};
 
 /// The least that a rented machine needs.
 const RENTED: &[(&str, &str)] =

@@ -2,9 +2,9 @@
 
 use super::{Case, GOOD, all_told};
 use std::time::Duration;
-use trainspot::bitbucket::{Level, Platform};
 use trainspot::config::Config;
 use trainspot::config::runner::{Program, Reuse, Runner};
+use trainspot_bitbucket::{Level, Platform};
 
 /// The least that a runner needs.
 const LEAST: &[(&str, &str)] = &[

@@ -94,7 +94,9 @@ fn is_made_of_two(literals: &[String], line: &str) -> bool {
 /// Every text in quotes of the product's source, with a mark in the place of each value.
 fn literals() -> Vec<String> {
     let mut sources = Vec::new();
-    collect(&root().join("src"), &mut sources);
+    for folder in ["src", "crates"] {
+        collect(&root().join(folder), &mut sources);
+    }
     let mut literals = Vec::new();
     for source in sources {
         // A text that goes on in the next line is one text.

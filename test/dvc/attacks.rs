@@ -66,7 +66,7 @@ fn a_training_s_own_files_of_dvc_are_not_committed() {
     let changed = scene.remote.git(&["diff", "--name-only", "main~1", "main"]);
     let wanted = [".gitignore", "model/.gitignore", "model/m.bin.dvc", "old.bin.dvc"];
     assert_eq!(changed.lines().collect::<Vec<_>>(), wanted);
-    let oid = trainspot::dvc::Md5::of(b"weights");
+    let oid = trainspot_dvc::Md5::of(b"weights");
     assert_eq!(
         file("model/m.bin.dvc"),
         format!("outs:\n- md5: {oid}\n  size: 7\n  hash: md5\n  path: m.bin\n")
@@ -253,7 +253,7 @@ fn a_training_leads_no_credential_to_its_own_server() {
             .set("DVC_OUTPUTS", "")
             .set("OUTPUTS", "train.out")
             .set("BRANCH", "pushed");
-        let oid = trainspot::dvc::Md5::of(b"weights");
+        let oid = trainspot_dvc::Md5::of(b"weights");
         let push = format!(
             "echo > train.out\nfor at in . data; do mkdir -p $at/.dvc/cache/{folder}; printf weights > $at/.dvc/cache/{key}
                 printf 'outs:\\n- md5: {oid}\\n  hash: md5\\n  path: d.bin\\n' > $at/d.bin.dvc; done",
@@ -282,7 +282,7 @@ fn an_address_of_the_step_is_not_the_name_of_a_remote_that_the_training_made() {
     scene.set("TRAIN_COMMAND", train).set("EVIL", &evil).set("TRAIN_ENV", "EVIL");
     scene.set("DVC_OUTPUTS", "model/m.bin").set("DVC_REMOTE", &address).run().expect(0);
     assert_eq!(trap.visits(), 0);
-    assert!(store.path().join(trainspot::dvc::Md5::of(b"weights").key()).exists());
+    assert!(store.path().join(trainspot_dvc::Md5::of(b"weights").key()).exists());
     // The files of `dvc init` are the pipe's, too.
     let config = scene.remote.file(&scene.branch(), ".dvc/config").unwrap();
     assert!(String::from_utf8(config).unwrap().contains(&format!("url = {address}\n")));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use trainspot::dvc::{Remotes, Tracking, track};
+use trainspot_dvc::{Remotes, Tracking, track};
 
 const CONFIG: &str = r#"
 # a comment
@@ -245,7 +245,7 @@ fn rules_take_what_they_take_for_dvc() {
 /// On a rented machine no remote may be a folder, and no credential a file that stays behind.
 #[test]
 fn what_a_rented_machine_does_not_have_is_refused_before() {
-    use trainspot::dvc::{Folders, Keeper, Keeping, Site};
+    use trainspot_dvc::{Folders, Keeper, Keeping, Site};
     let settle = |keeping: &Keeping, root: &Path, folders: Folders, is_sent: fn(&Path) -> bool| {
         let site = Site { root, folders, in_git: Vec::new(), target: None };
         Keeper::read(keeping, &site).unwrap().settle(&|path| Ok(is_sent(path))).map(drop)

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use trainspot::dvc::{Folders, Keeper, Keeping, Kept, Site, store, write};
+use trainspot_dvc::{Folders, Keeper, Keeping, Kept, Site, store, write};
 
 /// Repositories in a test run; a fifth of `DVC_TREES` in a long one.
 const REPOSITORIES: u64 = 10;
@@ -246,7 +246,7 @@ impl Grown {
         let cache = self.cache();
         let md5 = text.lines().nth(1).unwrap().trim_start_matches("- md5: ").to_owned();
         let mut oids = vec![md5.clone()];
-        if trainspot::dvc::Oid::parse(&md5).unwrap().is_dir() {
+        if trainspot_dvc::Oid::parse(&md5).unwrap().is_dir() {
             let list = fs::read_to_string(cache.join("files/md5").join(&md5[..2]).join(&md5[2..])).unwrap();
             let files: Vec<BTreeMap<String, String>> = serde_json::from_str(&list).unwrap();
             oids.extend(files.into_iter().map(|file| file["md5"].clone()));
@@ -283,7 +283,7 @@ impl Grown {
             let lock = fs::read_to_string(self.root().join("dvc.lock")).unwrap_or_default();
             let oids = lock.split("md5: ").skip(1).filter_map(|text| text.split('\n').next());
             let objects = oids.map(|oid| self.cache().join("files/md5").join(&oid[..2]).join(&oid[2..]));
-            let private = trainspot::dvc::Md5::of(b"private\n").key();
+            let private = trainspot_dvc::Md5::of(b"private\n").key();
             let objects: Vec<_> = objects.filter(|path| path.exists() && !path.ends_with(&private)).collect();
             if let Some(object) = self.random.choice(&objects) {
                 fs::remove_file(object).unwrap();

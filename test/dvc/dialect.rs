@@ -101,7 +101,7 @@ fn configurations_are_read_as_configobj_reads_them() {
     for round in 0..count {
         let Some(text) = odd_config(&mut random, &mut oracle) else { continue };
         let theirs = oracle.ask("config_file", json!({"text": text}));
-        let mine = trainspot::dvc::DvcConfig::parse(&text);
+        let mine = trainspot_dvc::DvcConfig::parse(&text);
         match (mine, theirs) {
             (Ok(mine), Ok(theirs)) => {
                 let mine = serde_json::to_value(mine).unwrap();

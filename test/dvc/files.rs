@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use trainspot::dvc::{Remotes, Tracking, track, write};
+use trainspot_dvc::{Remotes, Tracking, track, write};
 
 #[test]
 fn strings_are_written_as_ruamel_writes_them() {
@@ -63,8 +63,8 @@ fn strings_are_written_as_ruamel_writes_them() {
     let count = if std::env::var_os("DVC_TREES").is_some() { 20_000 } else { 5_000 };
     let texts: Vec<String> = (0..count).map(|_| text()).collect();
     let wanted = oracle.ask("scalars", json!({"texts": texts})).unwrap();
-    let oid = trainspot::dvc::Oid::parse(&"a".repeat(32)).unwrap();
-    let pointer = trainspot::dvc::Pointer { oid, size: 0, files: None, executable: false };
+    let oid = trainspot_dvc::Oid::parse(&"a".repeat(32)).unwrap();
+    let pointer = trainspot_dvc::Pointer { oid, size: 0, files: None, executable: false };
     for (text, wanted) in texts.iter().zip(wanted.as_array().unwrap()) {
         let made = pointer.create(text);
         let (_, made) = made.split_once("  hash: md5\n").unwrap();

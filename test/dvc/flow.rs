@@ -60,7 +60,7 @@ fn pointers_are_committed_and_their_objects_are_in_the_remote() {
 }
 
 fn md5(text: &str) -> String {
-    trainspot::dvc::Md5::of(text.as_bytes()).to_string()
+    trainspot_dvc::Md5::of(text.as_bytes()).to_string()
 }
 
 /// A teammate's `dvc pull`, with the real one.

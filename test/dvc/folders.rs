@@ -9,7 +9,7 @@ const TRAIN: &str = "printf weights > m.bin";
 
 /// The object of `weights`.
 fn key() -> String {
-    trainspot::dvc::Md5::of(b"weights").key()
+    trainspot_dvc::Md5::of(b"weights").key()
 }
 
 fn scene(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Scene {

@@ -4,7 +4,7 @@ use crate::support::say;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
-use trainspot::dvc::{Folders, Keeper, Keeping, Site, store};
+use trainspot_dvc::{Folders, Keeper, Keeping, Site, store};
 
 /// The seed of the campaigns: the one that is given, or a new one, which is printed.
 pub(super) fn seed() -> u64 {

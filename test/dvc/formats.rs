@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use trainspot::dvc::{Content, Object, Remotes, Tracked, Tracking, foresee, track, write};
+use trainspot_dvc::{Content, Object, Remotes, Tracked, Tracking, foresee, track, write};
 
 /// Trees in a test run; `DVC_TREES` says how many in a long one.
 const TREES: u64 = 25;
@@ -92,7 +92,7 @@ impl<'a> Lab<'a> {
         &self,
         clone: &str,
         targets: &[String],
-        work: impl Fn(&Tracking<'_>) -> trainspot::error::Result<T>,
+        work: impl Fn(&Tracking<'_>) -> trainspot_base::error::Result<T>,
     ) -> Result<T, String> {
         let remotes = Remotes::load(&self.within(clone), None, BTreeMap::new());
         let (root, remotes) = (self.at(clone), remotes.map_err(|error| error.render())?);

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use trainspot::dvc::Keeping;
+use trainspot_dvc::Keeping;
 
 /// The longest that an agent may take beside a hostile server. Requests are tried again for two minutes each.
 const HANGS_AFTER: Duration = Duration::from_mins(20);

@@ -16,7 +16,7 @@ fn scene(store: &Path) -> Option<Scene> {
             return None;
         }
     };
-    let object = trainspot::dvc::Md5::of(b"data\n");
+    let object = trainspot_dvc::Md5::of(b"data\n");
     std::fs::create_dir_all(store.join(object.folder())).unwrap();
     std::fs::write(store.join(object.key()), "data\n").unwrap();
     let pointer = format!("outs:\n- md5: {object}\n  size: 5\n  hash: md5\n  path: data.csv\n");
@@ -48,7 +48,7 @@ fn the_machine_runs_repro_and_pull() {
     let run = scene.set("DVC_PUSH", "true").run().expect(0);
     assert!(run.out.contains("Running stage 'train'"), "{}", run.out);
     let lock = scene.remote.file(&scene.branch(), "dvc.lock").unwrap();
-    let object = trainspot::dvc::Md5::of(b"data\n");
+    let object = trainspot_dvc::Md5::of(b"data\n");
     assert!(String::from_utf8(lock).unwrap().contains(&object.to_string()));
 
     scene

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use trainspot::dvc::{Remotes, Tracking, track, write};
+use trainspot_dvc::{Remotes, Tracking, track, write};
 
 fn config(store: &Path) -> String {
     format!("[core]\n    remote = st\n['remote \"st\"']\n    url = {}\n", store.display())

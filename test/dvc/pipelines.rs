@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use trainspot::dvc::{Cached, Content, Remotes, cached};
+use trainspot_dvc::{Cached, Content, Remotes, cached};
 
 const PIPELINE: &str = r"
 vars:
@@ -218,7 +218,7 @@ fn what_is_kept_otherwise_is_no_error() {
     fs::rename(root.join("dvc.lock"), root.join("kept")).unwrap();
     let rented = |known: &[&str]| {
         let remotes =
-            Remotes::load(root, None, BTreeMap::new()).unwrap().with_folders(trainspot::dvc::Folders::Rented);
+            Remotes::load(root, None, BTreeMap::new()).unwrap().with_folders(trainspot_dvc::Folders::Rented);
         let known = known.iter().map(|oid| (*oid).to_owned()).collect();
         cached(root, &remotes.settle(), &known).map_err(|error| error.render())
     };

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
-use trainspot::dvc::remote::Remote;
-use trainspot::dvc::{Content, Md5, Object, Oid, Pushed, push};
-use trainspot::error::{Error, Result};
+use trainspot_base::error::{Error, Result};
+use trainspot_dvc::remote::Remote;
+use trainspot_dvc::{Content, Md5, Object, Oid, Pushed, push};
 
 /// A remote in memory, which may fail for one object.
 #[derive(Default)]

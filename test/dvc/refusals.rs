@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use trainspot::dvc::{Prospect, Remotes, Tracked, Tracking, foresee, track};
+use trainspot_dvc::{Prospect, Remotes, Tracked, Tracking, foresee, track};
 
 /// What is refused although nothing is known of the outputs' content.
 fn foreseen(root: &Path, outputs: &[&str]) -> Result<Prospect, String> {
@@ -24,7 +24,7 @@ fn ours(root: &Path, outputs: &[&str]) -> Result<Tracked, String> {
 fn with_tracking<T>(
     root: &Path,
     outputs: &[&str],
-    work: impl Fn(&Tracking<'_>) -> trainspot::error::Result<T>,
+    work: impl Fn(&Tracking<'_>) -> trainspot_base::error::Result<T>,
 ) -> Result<T, String> {
     let remotes = Remotes::load(root, Some("/srv/store"), BTreeMap::new()).unwrap();
     let outputs: Vec<String> = outputs.iter().map(|path| (*path).to_owned()).collect();

@@ -10,7 +10,7 @@ const PIPELINE: &str = "stages:\n  train:\n    cmd: x\n    outs:\n    - model/m.
 /// Shell commands that leave what `dvc repro` leaves of a stage `train` that writes this text to this path: a lock and an
 /// object in the cache. The workspace's file is gone, so that only the cache has it.
 pub(super) fn record(path: &str, text: &str) -> String {
-    let oid = trainspot::dvc::Md5::of(text.as_bytes());
+    let oid = trainspot_dvc::Md5::of(text.as_bytes());
     let key = oid.key();
     let folder = oid.folder();
     let size = text.len();
@@ -41,7 +41,7 @@ fn block(scene: &Scene) {
 
 /// An object that is in the scene's remote.
 fn put(scene: &Scene, text: &str, legacy: bool) -> String {
-    let oid = trainspot::dvc::Md5::of(text.as_bytes());
+    let oid = trainspot_dvc::Md5::of(text.as_bytes());
     let oid = if legacy { oid.of_dvc_2() } else { oid };
     let path = scene.folder.path().join("store").join(oid.key());
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -86,7 +86,7 @@ fn an_agent_s_words_are_the_pipe_s() {
 /// A folder's files, a file that the training added, and one that was pulled.
 #[test]
 fn what_is_rescued_is_what_the_training_made() {
-    let object = |text: &str| trainspot::dvc::Md5::of(text.as_bytes());
+    let object = |text: &str| trainspot_dvc::Md5::of(text.as_bytes());
     let list = format!("[{{\"md5\": \"{}\", \"relpath\": \"deep/a\"}}]", object("one"));
     let listed = format!("{}.dir", object(&list));
     let pulled = format!("outs:\n- md5: {}\n  size: 4\n  hash: md5\n  path: data.csv\n", object("data"));
@@ -153,8 +153,8 @@ fn what_dvc_keeps_is_rescued_when_another_output_is_missing() {
 #[test]
 fn what_the_remote_has_need_not_be_on_the_machine() {
     let scene_of = |with_objects: bool| {
-        let other = trainspot::dvc::Md5::of(b"prepared");
-        let old = format!("outs:\n- md5: {}\n  size: 3\n  path: old.csv\n", trainspot::dvc::Md5::of(b"old"));
+        let other = trainspot_dvc::Md5::of(b"prepared");
+        let old = format!("outs:\n- md5: {}\n  size: 3\n  path: old.csv\n", trainspot_dvc::Md5::of(b"old"));
         let import = format!(
             "deps:\n- path: x\n  repo:\n    url: https://h/r.git\nouts:\n- md5: {other}\n  hash: md5\n  path: imported\n"
         );
@@ -267,8 +267,6 @@ fn the_real_dvc_reproduces_and_its_outputs_are_pulled() {
     let run = scene.run().expect(0);
     assert!(run.log.contains("sent 1 object (7 B)"), "{}", run.log);
     assert!(
-        Path::new(&scene.folder.path().join("store"))
-            .join(trainspot::dvc::Md5::of(b"weights").key())
-            .exists()
+        Path::new(&scene.folder.path().join("store")).join(trainspot_dvc::Md5::of(b"weights").key()).exists()
     );
 }

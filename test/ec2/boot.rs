@@ -8,10 +8,10 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::{Duration, Instant};
-use trainspot::protocol::Wish;
-use trainspot::compute::aws::AwsSettings;
-use trainspot::compute::{Compute as _, Sight};
-use trainspot::link::Agent;
+use trainspot_compute::aws::AwsSettings;
+use trainspot_compute::link::Agent;
+use trainspot_compute::{Compute as _, Sight};
+use trainspot_protocol::Wish;
 
 /// A service that tells each caller another one of these addresses, and then always the last. Its URL.
 fn telling_addresses(addresses: [&'static str; 2]) -> String {

@@ -4,10 +4,10 @@ use super::http;
 use super::moto::{Account, plain, with_environment};
 use crate::support::{Access, Run, Scene};
 use std::sync::{Arc, Mutex};
-use trainspot::compute::aws::AwsSettings;
-use trainspot::compute::ec2::Cloud;
-use trainspot::compute::ec2::plan::Plan;
-use trainspot::error::Kind;
+use trainspot_base::error::Kind;
+use trainspot_compute::aws::AwsSettings;
+use trainspot_ec2::Cloud;
+use trainspot_ec2::plan::Plan;
 
 fn sts_error(code: &str, message: &str) -> (u16, String) {
     let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");

@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use trainspot::compute::aws::{
+use trainspot_base::log::Secret;
+use trainspot_compute::aws::{
     AccessKey, AwsAccount, AwsSettings, MachineNeeds, OidcRole, Purchase, SshAddress,
 };
-use trainspot::log::Secret;
 
 /// Set in the process that a test runs in.
 const ACCOUNT: &str = "TRAINSPOT_TEST_ACCOUNT";

@@ -5,9 +5,9 @@ use super::rent::{ec2, order, told};
 use aws_sdk_ec2::types::{
     InstanceType, RequestLaunchTemplateData, Reservation, ResourceType, Tag, TagSpecification,
 };
-use trainspot::compute::aws::AwsSettings;
-use trainspot::compute::ec2::Cloud;
-use trainspot::compute::{Compute as _, RunId};
+use trainspot_compute::aws::AwsSettings;
+use trainspot_compute::{Compute as _, RunId};
+use trainspot_ec2::Cloud;
 
 const REGION: &str = "eu-west-1";
 

@@ -3,9 +3,9 @@
 use super::moto::{Moto, plain, with_environment};
 use std::collections::BTreeMap;
 use std::process::Command;
-use trainspot::compute::aws::SshAddress;
-use trainspot::compute::ec2::Cloud;
-use trainspot::compute::ec2::plan::Plan;
+use trainspot_compute::aws::SshAddress;
+use trainspot_ec2::Cloud;
+use trainspot_ec2::plan::Plan;
 
 /// Not `ssm:GetParameters`, which moto refuses in the words of another service.
 const PLANNING: [&str; 6] = [

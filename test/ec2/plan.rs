@@ -4,10 +4,10 @@ use super::http;
 use super::moto::{Account, with_account};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use trainspot::compute::aws::{AwsSettings, SshAddress};
-use trainspot::compute::ec2::Cloud;
-use trainspot::compute::ec2::plan::Plan;
-use trainspot::error::{Error, Kind};
+use trainspot_base::error::{Error, Kind};
+use trainspot_compute::aws::{AwsSettings, SshAddress};
+use trainspot_ec2::Cloud;
+use trainspot_ec2::plan::Plan;
 
 async fn plan(aws: &AwsSettings) -> Result<Plan, Error> {
     Plan::make(&Cloud::new(&aws.account, "acme/forest").await?, aws).await

@@ -9,10 +9,10 @@ use iam_rs::{
     Arn, Context, Decision, EvaluationOptions, IAMPolicy, IAMRequest, PolicyEvaluator, Principal, PrincipalId,
 };
 use std::collections::BTreeSet;
-use trainspot::protocol::Wish;
-use trainspot::compute::Compute as _;
-use trainspot::compute::aws::AwsSettings;
-use trainspot::link::Agent;
+use trainspot_compute::Compute as _;
+use trainspot_compute::aws::AwsSettings;
+use trainspot_compute::link::Agent;
+use trainspot_protocol::Wish;
 
 const OURS: &str = "acme/forest";
 const THEIRS: &str = "acme/meadow";

@@ -6,10 +6,10 @@ use super::rent::{aws, ec2, end, order, told, zone};
 use crate::support::is_late;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use trainspot::compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase};
-use trainspot::compute::ec2::Cloud;
-use trainspot::compute::{Compute as _, Pool, Sight};
-use trainspot::error::Kind;
+use trainspot_base::error::Kind;
+use trainspot_compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase};
+use trainspot_compute::{Compute as _, Pool, Sight};
+use trainspot_ec2::Cloud;
 
 #[test]
 fn pools_that_were_lost_come_last_and_refusals_are_all_told() {

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use trainspot::protocol::Wanted as Files;
-use trainspot::protocol::{How, Wish};
-use trainspot::bitbucket::StepVariables;
-use trainspot::compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase, SshAddress};
-use trainspot::compute::ec2::{Cloud, Ec2, Left, Leftover, Owner};
-use trainspot::compute::{Compute as _, Machine, Order, RunId, Sight};
-use trainspot::error::Error;
-use trainspot::link::Agent;
+use trainspot_base::error::Error;
+use trainspot_bitbucket::StepVariables;
+use trainspot_compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase, SshAddress};
+use trainspot_compute::link::Agent;
+use trainspot_compute::{Compute as _, Machine, Order, RunId, Sight};
+use trainspot_ec2::{Cloud, Ec2, Left, Leftover, Owner};
+use trainspot_protocol::Wanted as Files;
+use trainspot_protocol::{How, Wish};
 
 pub(super) const LONG: Duration = Duration::from_mins(10);
 
@@ -59,7 +59,7 @@ fn owner() -> Owner {
 }
 
 pub(super) async fn ec2(aws: AwsSettings) -> Ec2 {
-    trainspot::log::start();
+    trainspot_base::log::start();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_trainspot"));
     Ec2::new(aws, owner()).await.unwrap().with_agent(program)
 }

@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use fake_bitbucket::{ACCESS_TOKEN, ACCOUNT_UUID, Options, REPOSITORY_UUID, StepDefinition};
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use trainspot::bitbucket::{Client, Credential, Run};
+use trainspot_bitbucket::{Client, Credential, Run};
 
 /// No step, machine or runner takes as long for anything, however busy the host is.
 pub(crate) const LONG: Duration = Duration::from_mins(10);

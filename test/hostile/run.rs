@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
-use trainspot::transfer::Pattern;
+use trainspot_transfer::Pattern;
 
 /// The most memory that a pipe may take, whatever a machine says: 64 MiB with its program's own pages, of which a release
 /// build has up to 14 MiB. They are not counted here, as this program has three times as many.

@@ -7,8 +7,8 @@ use crate::local_machine::{ended, exists, spec};
 use crate::ssh_server::{Server, installed};
 use crate::support::memory_kib;
 use std::fs;
-use trainspot::protocol::How;
-use trainspot::protocol::Wanted;
+use trainspot_protocol::How;
+use trainspot_protocol::Wanted;
 
 /// In a process of its own, where nothing else takes memory.
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use trainspot::link::Agent;
-use trainspot::link::local::LocalLink;
-use trainspot::protocol::Wanted;
-use trainspot::transfer::{Entry, EntryKind, Files, Header, Held, Name, Sender};
+use trainspot_compute::link::Agent;
+use trainspot_compute::link::local::LocalLink;
+use trainspot_protocol::Wanted;
+use trainspot_transfer::{Entry, EntryKind, Files, Header, Held, Name, Sender};
 
 fn wanted(patterns: &[&str]) -> Wanted {
     Wanted { required: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), ..Wanted::default() }

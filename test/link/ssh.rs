@@ -12,12 +12,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use trainspot::error::{Kind, Result};
-use trainspot::link::ssh::{Door, KeyPair, SshLink};
-use trainspot::link::{Agent, AskError};
-use trainspot::protocol::Wanted;
-use trainspot::protocol::{How, Spec, State, Wish};
-use trainspot::transfer::Held;
+use trainspot_base::error::{Kind, Result};
+use trainspot_compute::link::ssh::{Door, KeyPair, SshLink};
+use trainspot_compute::link::{Agent, AskError};
+use trainspot_protocol::Wanted;
+use trainspot_protocol::{How, Spec, State, Wish};
+use trainspot_transfer::Held;
 
 /// How a login that must fail fails, and how soon.
 async fn refused(door: Door, patience: u64) -> (String, Duration) {

@@ -4,7 +4,7 @@ use super::tree;
 use fastrand::Rng;
 use std::fs;
 use std::path::Path;
-use trainspot::transfer::{Asked, Entry, Files, Header, Place, Sender, receive};
+use trainspot_transfer::{Asked, Entry, Files, Header, Place, Sender, receive};
 
 const ROUNDS: usize = 400;
 const FILES: [&str; 4] = ["a/one.bin", "a/two", "three", "empty"];

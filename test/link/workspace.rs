@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trainspot::protocol::Wanted;
-use trainspot::transfer::Entry;
+use trainspot_protocol::Wanted;
+use trainspot_transfer::Entry;
 
 /// Everything below a folder, links as links.
 pub(super) fn entries(root: &Path) -> Vec<Entry> {

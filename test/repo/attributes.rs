@@ -3,7 +3,7 @@
 use super::*;
 use crate::support::say;
 use std::collections::BTreeMap;
-use trainspot::error::Kind;
+use trainspot_base::error::Kind;
 
 const WORDS: [&str; 10] = [
     "text",

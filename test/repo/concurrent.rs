@@ -4,7 +4,7 @@ use super::*;
 use crate::support::say;
 use fake_bitbucket::Fault;
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
-use trainspot::error::Kind;
+use trainspot_base::error::Kind;
 
 /// One thing that a publication changes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

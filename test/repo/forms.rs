@@ -1,7 +1,7 @@
 //! Forms of a clone that git can make and libgit2 knows only in part: they work, or the way out is told.
 
 use super::*;
-use trainspot::error::Kind;
+use trainspot_base::error::Kind;
 
 fn git(arguments: &[&str]) {
     let output = Command::new("git")

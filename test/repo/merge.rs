@@ -1,7 +1,7 @@
 //! Results of several steps on one branch: nobody's is taken back, and a step that is run again replaces its own.
 
 use super::*;
-use trainspot::error::Kind;
+use trainspot_base::error::Kind;
 
 const BASE: &[(&str, &[u8])] = &[
     ("index.json", b"{\"a\": 0, \"b\": 0}\n"),

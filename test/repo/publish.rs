@@ -126,7 +126,7 @@ async fn a_conflict_leaves_the_work_on_its_own_branch() {
     let theirs = world.bare.commit("main", "another model", &[("model/forest.bin", b"forest X")]);
     let error = failed(world.publish(push()).await);
     let text = error.render();
-    assert_eq!(error.exit_kind(), trainspot::error::Kind::Publication);
+    assert_eq!(error.exit_kind(), trainspot_base::error::Kind::Publication);
     assert!(text.contains("since the pipeline's commit: model/forest.bin"), "{text}");
     assert!(!text.contains("metrics.json"), "{text}");
     assert!(text.contains(&format!("branch {FALLBACK} of the remote")), "{text}");

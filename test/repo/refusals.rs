@@ -1,7 +1,8 @@
 //! What must not be committed is not, and the message says what to do instead.
 
 use super::*;
-use trainspot::{error::Kind, repo::check_branch};
+use trainspot_base::error::Kind;
+use trainspot_git::check_branch;
 
 async fn refusal(world: &World, output: &str) -> String {
     let mut publication = publication(pull_request());

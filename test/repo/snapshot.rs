@@ -2,7 +2,7 @@
 
 use super::*;
 use std::process::Command;
-use trainspot::repo::Snapshot;
+use trainspot_git::Snapshot;
 
 /// A machine's folder: the workspace's files, and the snapshot of the clone that they come from.
 struct Machine(tempfile::TempDir);

@@ -1,7 +1,7 @@
 //! What is sent to a machine.
 
 use super::*;
-use trainspot::transfer::{Entry, EntryKind};
+use trainspot_transfer::{Entry, EntryKind};
 
 fn listed(world: &World, include: &[&str]) -> Vec<String> {
     let include: Vec<String> = include.iter().map(|&pattern| pattern.to_owned()).collect();

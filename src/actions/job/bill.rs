@@ -1,8 +1,8 @@
 //! What the machines of a run cost, as far as that can be told while they run.
 
-use crate::compute::{Machine, Rate};
 use std::time::Duration;
 use tokio::time::Instant;
+use trainspot_compute::{Machine, Rate};
 
 /// A spot machine that AWS takes back within this time costs nothing.
 /// (AWS, "Billing for interrupted Spot Instances"; its disk and address cost all the same.)
@@ -36,22 +36,22 @@ pub(super) struct Bill {
 
 /// A run's cost in dollars.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(in crate::actions) struct Cost {
+pub(crate) struct Cost {
     /// Machines, as they were bought.
-    pub(in crate::actions) machines: f64,
+    pub(crate) machines: f64,
     /// Disks and public addresses.
-    pub(in crate::actions) extras: f64,
+    pub(crate) extras: f64,
     /// The same hours on demand, where every machine's price is known.
-    pub(in crate::actions) on_demand: Option<f64>,
+    pub(crate) on_demand: Option<f64>,
 }
 
 impl Cost {
-    pub(in crate::actions) fn total(&self) -> f64 {
+    pub(crate) fn total(&self) -> f64 {
         self.machines + self.extras
     }
 
     /// The cost in one phrase, as `about $0.31 (on demand: $0.98; 68 % saved), of it $0.01 for disk and address`.
-    pub(in crate::actions) fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         let mut words = vec![format!("about {}", dollars(self.total()))];
         if let Some(on_demand) = self.on_demand.map(|machines| machines + self.extras) {
             let saved = 100.0 * (1.0 - self.total() / on_demand);

@@ -5,15 +5,15 @@
 //! it, or until this pipe ends it.
 
 use super::Job;
-use crate::compute::{Compute, Machine, Sight};
-use crate::error::chain;
-use crate::log::progress::in_words;
 use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
+use trainspot_base::error::chain;
+use trainspot_base::log::progress::in_words;
+use trainspot_compute::{Compute, Machine, Sight};
 
 /// Between two questions to the provider.
 const PROVIDER_POLL_INTERVAL: Duration = Duration::from_secs(10);

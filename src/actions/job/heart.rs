@@ -1,15 +1,15 @@
 //! Signs of life to the machine, and what it and its provider tell in return.
 
 use super::Work;
-use crate::compute::{Compute, Machine, Sight};
-use crate::error::{Error, chain};
-use crate::link::{Agent, AskError};
-use crate::log::progress::in_words;
-use crate::protocol::{Notice, Status, Wish};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
+use trainspot_base::error::{Error, chain};
+use trainspot_base::log::progress::in_words;
+use trainspot_compute::link::{Agent, AskError};
+use trainspot_compute::{Compute, Machine, Sight};
+use trainspot_protocol::{Notice, Status, Wish};
 
 /// How often the machine is asked, unless the grace is so short that it must be more often. The machine sees a notice
 /// within 2 s, so the pipe knows of it within 5.

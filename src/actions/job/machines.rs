@@ -1,15 +1,15 @@
 //! Machines for a job: found again, launched, asked for ahead of time, and ended.
 
 use super::{Job, Work};
-use crate::compute::{Compute, Machine, Order, Pool, Sight};
-use crate::error::{Context as _, Error, Kind, Result, chain};
-use crate::link::{Agent, AskError};
-use crate::log::progress::in_words;
-use crate::protocol::{Status, Wish};
 use futures_util::future::join_all;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
+use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
+use trainspot_base::log::progress::in_words;
+use trainspot_compute::link::{Agent, AskError};
+use trainspot_compute::{Compute, Machine, Order, Pool, Sight};
+use trainspot_protocol::{Status, Wish};
 
 /// A machine that was just found may still be held by the pipe that was killed. Its hold lasts 20 s.
 const HOLD: Duration = Duration::from_secs(30);
@@ -23,9 +23,9 @@ pub(super) const THE_END: &str = "the end of the run's machines";
 const THE_REMOVAL: &str = "the removal of what the machines shared";
 
 /// A machine with an agent that answers.
-pub(in crate::actions) struct Reached<C: Compute> {
-    pub(in crate::actions) machine: Machine,
-    pub(in crate::actions) agent: Agent<C::Link>,
+pub(crate) struct Reached<C: Compute> {
+    pub(crate) machine: Machine,
+    pub(crate) agent: Agent<C::Link>,
 }
 
 /// What became of a machine that was launched.
@@ -238,7 +238,7 @@ impl<C: Compute> Job<'_, C> {
     }
 
     /// Removes what the machines shared, once they are ended: that costs nothing, so the outputs go first.
-    pub(in crate::actions) async fn clean(&self) -> Result<()> {
+    pub(crate) async fn clean(&self) -> Result<()> {
         if self.state.theirs.get() {
             return Ok(());
         }

@@ -13,11 +13,6 @@ pub(super) use machines::Reached;
 pub(super) use turn::{TRANSFER, Turn, again, insist};
 
 use super::step::Deadline;
-use crate::compute::{Compute, Machine, Order};
-use crate::error::{Error, Kind, Result, chain};
-use crate::link::Agent;
-use crate::log::count;
-use crate::protocol::Status;
 use bill::Bill;
 use departures::Departures;
 use futures_util::future::join_all;
@@ -28,6 +23,11 @@ use std::time::Duration;
 use successor::Successor;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::count;
+use trainspot_compute::link::Agent;
+use trainspot_compute::{Compute, Machine, Order};
+use trainspot_protocol::Status;
 
 /// What machines are rented for.
 pub(super) trait Work<C: Compute> {

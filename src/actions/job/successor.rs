@@ -2,15 +2,15 @@
 
 use super::heart::BEAT;
 use super::machines::Reached;
-use crate::compute::Compute;
-use crate::error::{Error, Result, chain};
-use crate::link::Agent;
-use crate::protocol::{Notice, Wish};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info};
+use trainspot_base::error::{Error, Result, chain};
+use trainspot_compute::Compute;
+use trainspot_compute::link::Agent;
+use trainspot_protocol::{Notice, Wish};
 
 /// Between two looks for spot from a machine on demand. Each is a call to AWS, and checkpoints may come every second.
 const LOOK_FOR_SPOT: Duration = Duration::from_mins(2);

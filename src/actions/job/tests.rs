@@ -7,13 +7,13 @@ mod policy;
 
 use super::*;
 use crate::actions::train::{Checkpoints, Trained, Training};
-use crate::compute::RunId;
-use crate::protocol::Spec;
 pub(super) use fake::number;
 use fake::{Fake, Fate};
 use std::sync::Mutex;
 use std::time::SystemTime;
 use tokio::time::Instant;
+use trainspot_compute::RunId;
+use trainspot_protocol::Spec;
 
 /// A clone, and the job in it.
 struct Scene {
@@ -49,7 +49,7 @@ impl Scene {
             checkpoints: Checkpoints::new(self.folder.path(), &order.run, &["epoch".to_owned()]).unwrap(),
             clone_dir: &clone_dir,
             workspace: Vec::new(),
-            commit: crate::repo::Snapshot::default(),
+            commit: trainspot_git::Snapshot::default(),
             resumed: Vec::new(),
             transfer: Cell::default(),
             harvest: async |_: &Agent<Fake>, _: &Trained| harvest().await,

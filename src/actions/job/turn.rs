@@ -4,20 +4,20 @@ use super::heart::{Heart, Loss};
 use super::machines::Reached;
 use super::successor::Successor;
 use super::{Job, Work, stopped};
-use crate::clock::stated_instant;
-use crate::compute::Compute;
-use crate::error::{Error, Kind, Result, chain};
-use crate::link::{Agent, AskError, Link};
-use crate::log::progress::in_words;
-use crate::protocol::{Notice, Status, Wish};
-use crate::retry::{Attempt, Policy};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
+use trainspot_base::clock::stated_instant;
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::progress::in_words;
+use trainspot_base::retry::{Attempt, Policy};
+use trainspot_compute::Compute;
+use trainspot_compute::link::{Agent, AskError, Link};
+use trainspot_protocol::{Notice, Status, Wish};
 
 /// The workspace and the model cross a link that may break: a stream that broke off is opened again.
-pub(in crate::actions) const TRANSFER: Policy = Policy {
+pub(crate) const TRANSFER: Policy = Policy {
     attempts: 3,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_secs(5),
@@ -33,7 +33,7 @@ const ACCOUNT: Duration = Duration::from_secs(5);
 const LEAVING_LIMIT: Duration = Duration::from_mins(30);
 
 /// How one machine's part in the run ended.
-pub(in crate::actions) enum Turn<T> {
+pub(crate) enum Turn<T> {
     Done(T),
     /// It is done, and the machine stays: it ends itself when it is not needed any more.
     HandedOver(T),
@@ -158,7 +158,7 @@ impl<'a, C: Compute> Job<'a, C> {
 }
 
 /// An error that has a kind says something of the files, not of the way here: trying again cannot mend it.
-pub(in crate::actions) fn again<T>(done: Result<T>, number: u32) -> Attempt<T, Error> {
+pub(crate) fn again<T>(done: Result<T>, number: u32) -> Attempt<T, Error> {
     match done {
         Err(error) if error.exit_kind() == Kind::Unexpected => {
             if number < TRANSFER.attempts {
@@ -171,7 +171,7 @@ pub(in crate::actions) fn again<T>(done: Result<T>, number: u32) -> Attempt<T, E
 }
 
 /// Asks until the machine answers. One that does not for long is lost, which ends whoever waits for this.
-pub(in crate::actions) async fn insist<L: Link>(agent: &Agent<L>, wish: Wish) -> Result<Status> {
+pub(crate) async fn insist<L: Link>(agent: &Agent<L>, wish: Wish) -> Result<Status> {
     loop {
         match agent.ask(wish.clone()).await {
             Ok(status) => return Ok(status),

@@ -1,15 +1,15 @@
 //! `RUN_PIPELINE`: a custom pipeline run on the runner, its steps' logs shown, and its end.
 
-use crate::bitbucket::{Client, Outcome, Pipeline, Progress, Run, Step, Variable, status_of};
-use crate::compute::RunId;
 use crate::config::runner::RunPipeline;
-use crate::error::{Error, Kind, Result, chain};
-use crate::log::is_secret_name;
-use crate::log::lines::Lines;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::is_secret_name;
+use trainspot_base::log::lines::Lines;
+use trainspot_bitbucket::{Client, Outcome, Pipeline, Progress, Run, Step, Variable, status_of};
+use trainspot_compute::RunId;
 
 /// Between two looks at its steps, which are two calls each: a minute after its start, and from the fifth on. Bitbucket
 /// allows a thousand calls an hour.
@@ -200,7 +200,7 @@ impl<'a> Child<'a> {
                     }
                 };
                 seen.offset += tail.bytes.len() as u64;
-                seen.lines.feed(&tail.bytes, Instant::now(), &mut crate::log::training);
+                seen.lines.feed(&tail.bytes, Instant::now(), &mut trainspot_base::log::training);
                 if !tail.more {
                     break;
                 }
@@ -208,7 +208,7 @@ impl<'a> Child<'a> {
         }
         if over {
             seen.over = true;
-            seen.lines.finish(Instant::now(), &mut crate::log::training);
+            seen.lines.finish(Instant::now(), &mut trainspot_base::log::training);
             is_over(&step.uuid).await;
         }
         Ok(())

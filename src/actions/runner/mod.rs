@@ -11,15 +11,8 @@ pub(super) use visit::visit;
 
 use super::job::{self, Finished, Job};
 use super::{bitbucket, dry_run, publish, run_id, step, unless_stopped};
-use crate::bitbucket::{Client, NewRunner};
-use crate::checks::Check;
-use crate::compute::ec2::{Ec2, Owner};
-use crate::compute::{Compute, Order};
 use crate::config::Config;
 use crate::config::runner::Runner;
-use crate::error::{Error, Kind, Result};
-use crate::protocol::runner_log::{LONGEST_STEP, STARTUP};
-use crate::transfer::text_beneath;
 use child::Child;
 use serving::{Served, Serving, spec};
 use std::cell::RefCell;
@@ -27,6 +20,13 @@ use std::path::Path;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use trainspot_base::error::{Error, Kind, Result};
+use trainspot_bitbucket::{Client, NewRunner};
+use trainspot_compute::checks::Check;
+use trainspot_compute::{Compute, Order};
+use trainspot_ec2::{Ec2, Owner};
+use trainspot_protocol::runner_log::{LONGEST_STEP, STARTUP};
+use trainspot_transfer::text_beneath;
 
 pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     let runner = config.runner.as_ref().ok_or_else(|| Error::new("there is no runner to rent"))?;

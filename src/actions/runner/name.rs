@@ -1,6 +1,6 @@
 //! Names of runners, by which those of a repository, and of a run, are known.
 
-use crate::compute::RunId;
+use trainspot_compute::RunId;
 
 /// Bitbucket takes 50 characters in all. Of a longer name of a repository, the end becomes a hash: two that begin alike stay
 /// apart.
@@ -8,12 +8,12 @@ const LONGEST_SLUG: usize = 22;
 const HASH: usize = 8;
 
 /// The name of a run's runner: `trainspot-forest-0123456789abcdef`.
-pub(in crate::actions) fn name(slug: &str, run: &RunId) -> String {
+pub(crate) fn name(slug: &str, run: &RunId) -> String {
     format!("{}{run}", prefix(slug))
 }
 
 /// The run whose runner has this name; none of one that is not of this repository, or not ours.
-pub(in crate::actions) fn run_of(slug: &str, name: &str) -> Option<RunId> {
+pub(crate) fn run_of(slug: &str, name: &str) -> Option<RunId> {
     let run = name.strip_prefix(&prefix(slug))?;
     let ours = run.len() == 16 && run.chars().all(|digit| matches!(digit, '0'..='9' | 'a'..='f'));
     ours.then(|| RunId::named(run))

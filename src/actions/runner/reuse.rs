@@ -1,13 +1,13 @@
 //! `RUNNER_REUSE`: a runner that is there, in the place of a new one.
 
 use super::visit::visit;
-use crate::bitbucket::{NewRunner, Runner, RunnerStatus};
-use crate::compute::ec2::{Cloud, RunnersMachine};
 use crate::config::runner::Reuse;
-use crate::error::{Result, chain};
-use crate::protocol::Wish;
-use crate::protocol::runner_log::Phase;
 use tracing::info;
+use trainspot_base::error::{Result, chain};
+use trainspot_bitbucket::{NewRunner, Runner, RunnerStatus};
+use trainspot_ec2::{Cloud, RunnersMachine};
+use trainspot_protocol::Wish;
+use trainspot_protocol::runner_log::Phase;
 
 /// The name of a runner that is online, has at least the labels of `new`, and may be used.
 ///

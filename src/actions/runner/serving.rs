@@ -2,23 +2,23 @@
 
 use super::child::Child;
 use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again, insist};
-use crate::bitbucket::{Client, Level, NewRunner, Registered, RunnerStatus as AtBitbucket};
-use crate::compute::{Compute, Machine};
 use crate::config::Config;
 use crate::config::runner::{Program, Runner};
-use crate::error::{Error, Kind, Result, chain};
-use crate::link::{Agent, AskError, Link};
-use crate::log::Secret;
-use crate::log::lines::Lines;
-use crate::log::progress::in_words;
-use crate::protocol::runner_log::Phase;
-use crate::protocol::{self, Registry, RunnerStatus, Spec, State, Status, Wish};
-use crate::retry::retry;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::Secret;
+use trainspot_base::log::lines::Lines;
+use trainspot_base::log::progress::in_words;
+use trainspot_base::retry::retry;
+use trainspot_bitbucket::{Client, Level, NewRunner, Registered, RunnerStatus as AtBitbucket};
+use trainspot_compute::link::{Agent, AskError, Link};
+use trainspot_compute::{Compute, Machine};
+use trainspot_protocol::runner_log::Phase;
+use trainspot_protocol::{Registry, RunnerStatus, Spec, State, Status, Wish};
 
 const DOCKER: &str = concat!(include_str!("machine.sh"), include_str!("docker.sh"));
 const SHELL: &str = concat!(include_str!("machine.sh"), include_str!("shell.sh"));
@@ -197,7 +197,7 @@ impl Serving<'_> {
         let (runner, oauth) = (registered.runner, registered.oauth);
         let secret =
             Secret { name: "OAUTH_CLIENT_SECRET".to_owned(), value: oauth.secret.reveal().to_owned() };
-        crate::log::hide([secret]);
+        trainspot_base::log::hide([secret]);
         info!("registered the runner {} with the labels {}", runner.name, self.new.labels().join(", "));
         let mut spec = self.spec.clone();
         let pipeline = &self.config.pipeline;
@@ -212,7 +212,7 @@ impl Serving<'_> {
         ];
         let given = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         spec.environment.extend(given);
-        spec.runner = Some(Box::new(protocol::Runner {
+        spec.runner = Some(Box::new(trainspot_protocol::Runner {
             uuid: runner.uuid,
             idle: self.runner.idle,
             single: self.runner.single && self.child.is_none(),

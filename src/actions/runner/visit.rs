@@ -1,16 +1,16 @@
 //! A question to the machine of a runner that another pipe rented.
 
 use crate::actions::job;
-use crate::compute::ec2::Cloud;
-use crate::error::{Error, Result};
-use crate::link::Agent;
-use crate::protocol::{RunnerStatus, Wish};
+use trainspot_base::error::{Error, Result};
+use trainspot_compute::link::Agent;
+use trainspot_ec2::Cloud;
+use trainspot_protocol::{RunnerStatus, Wish};
 
 /// What a machine's runner is doing, once `wish` is granted. `public_ip_url` tells the pipe's own address.
 ///
 /// # Errors
 /// The machine cannot be reached, has no runner, or is held by a pipe.
-pub(in crate::actions) async fn visit(
+pub(crate) async fn visit(
     cloud: &Cloud,
     (region, id): (&str, &str),
     public_ip_url: &str,

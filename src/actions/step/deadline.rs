@@ -1,9 +1,9 @@
 //! The moment at which Pipelines kills the step, and those before it at which a run comes to its end by itself.
 
-use crate::error::{Error, Kind};
-use crate::log::progress::in_words;
 use std::time::Duration;
 use tokio::time::Instant;
+use trainspot_base::error::{Error, Kind};
+use trainspot_base::log::progress::in_words;
 
 /// Kept back for the training's end, the machine's end, and the report; a quarter of a short step.
 const RESERVE: Duration = Duration::from_mins(4);
@@ -17,54 +17,54 @@ const EXIT_PART: u32 = 9;
 
 /// When the step is killed.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::actions) struct Deadline {
+pub(crate) struct Deadline {
     at: Instant,
     max_time: Duration,
 }
 
 impl Deadline {
     /// That of a step that may take `max_time` and has taken `elapsed` of it.
-    pub(in crate::actions) fn new(max_time: Duration, elapsed: Duration) -> Self {
+    pub(crate) fn new(max_time: Duration, elapsed: Duration) -> Self {
         Self { at: Instant::now() + max_time.saturating_sub(elapsed), max_time }
     }
 
     /// Whether the work must end now so that all of it can be saved, if none of its checkpoints took longer than `transfer`
     /// to be brought. Not the newest one: it may have had little that was new, and the last one may have much.
-    pub(in crate::actions) fn is_last_call(&self, transfer: Duration) -> bool {
+    pub(crate) fn is_last_call(&self, transfer: Duration) -> bool {
         self.left() <= self.reserve(transfer)
     }
 
     /// How long work can go on whose checkpoints are small.
-    pub(in crate::actions) fn room(&self) -> Duration {
+    pub(crate) fn room(&self) -> Duration {
         self.left().saturating_sub(self.reserve(Duration::ZERO))
     }
 
     /// The time until whatever is not on this side must be given up, if the newest checkpoint took `transfer`
     /// to be brought: to be put into the clone it takes about as long.
-    pub(in crate::actions) fn until_last_moment(&self, transfer: Duration) -> Duration {
+    pub(crate) fn until_last_moment(&self, transfer: Duration) -> Duration {
         let reserve = self.last().saturating_add(transfer).min(self.max_time / 4);
         self.left().saturating_sub(reserve)
     }
 
     /// The time until nothing may be awaited any more.
-    pub(in crate::actions) fn until_exit(&self) -> Duration {
+    pub(crate) fn until_exit(&self) -> Duration {
         self.left().saturating_sub(self.last() / EXIT_PART)
     }
 
     /// Waits for the last part of the run, such as its report, until the process must end. None if it took
     /// longer.
-    pub(in crate::actions) async fn before_exit<T>(self, part: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn before_exit<T>(self, part: impl Future<Output = T>) -> Option<T> {
         tokio::time::timeout(self.until_exit(), part).await.ok()
     }
 
     /// Waits for one part of the run's ending, such as the machine's end, for half of the time that is left:
     /// the parts after it need time, too, however slow its servers are. None if it took longer.
-    pub(in crate::actions) async fn in_half_the_time<T>(self, part: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn in_half_the_time<T>(self, part: impl Future<Output = T>) -> Option<T> {
         tokio::time::timeout(self.until_exit() / 2, part).await.ok()
     }
 
     /// The end of a run at this deadline.
-    pub(in crate::actions) fn error(&self) -> Error {
+    pub(crate) fn error(&self) -> Error {
         let max_time = in_words(self.max_time);
         Error::new(format!("the run ended itself because Pipelines is about to kill the step: its max-time is {max_time}"))
             .kind(Kind::Training)

@@ -4,11 +4,11 @@
 //! is in no variable. The step is known by its pipe, whose values are those of the environment where the file has them
 //! as plain text. Of several such steps the one with the least time counts: whoever ends early loses less.
 
-use crate::transfer::read_beneath;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use trainspot_transfer::read_beneath;
 
 const FILE: &str = "bitbucket-pipelines.yml";
 /// A longer file is none that a person writes.
@@ -22,20 +22,20 @@ const LARGEST_SIZE: u32 = 32;
 
 /// What is declared of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::actions) struct Declared {
+pub(crate) struct Declared {
     /// Pipelines kills the step after this time.
-    pub(in crate::actions) max_time: Duration,
+    pub(crate) max_time: Duration,
     /// Whether the file sets that; else it is what Pipelines gives every step.
-    pub(in crate::actions) is_set: bool,
+    pub(crate) is_set: bool,
     /// How many build minutes a minute of the step counts.
-    pub(in crate::actions) size: u32,
+    pub(crate) size: u32,
     /// Whether the step runs on a runner of the workspace's own, whose minutes are not counted.
-    pub(in crate::actions) is_self_hosted: bool,
+    pub(crate) is_self_hosted: bool,
 }
 
 /// The step in the clone at `clone` whose pipe has these values, `given` as the environment has them. Of several the one
 /// called `name`, if that is known. None without such a file, or where the file has no such step.
-pub(in crate::actions) fn declared(
+pub(crate) fn declared(
     clone: &Path,
     given: &BTreeMap<String, String>,
     name: Option<&str>,

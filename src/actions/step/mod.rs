@@ -7,14 +7,14 @@ pub(super) use deadline::Deadline;
 pub(super) use declared::declared;
 
 use super::bitbucket;
-use crate::bitbucket::Patience;
 use crate::config::Config;
-use crate::error::{Error, Kind, Result, chain};
-use crate::log::progress::in_words;
 use declared::LONGEST_MAX_TIME_MINUTES;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tracing::{debug, info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::progress::in_words;
+use trainspot_bitbucket::Patience;
 
 /// The step's image and container come before its clone; a tenth of a short step. Bitbucket's own word for the start,
 /// where the token may ask for it, needs no such guess.

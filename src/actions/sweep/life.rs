@@ -3,12 +3,12 @@
 use super::Sweep;
 use super::runners::Registered;
 use crate::actions::runner::visit;
-use crate::bitbucket::RunnerStatus;
-use crate::compute::ec2::{Left, Leftover};
-use crate::error::{Result, chain};
-use crate::protocol::Wish;
-use crate::protocol::runner_log::Phase;
 use std::time::Duration;
+use trainspot_base::error::{Result, chain};
+use trainspot_bitbucket::RunnerStatus;
+use trainspot_ec2::{Left, Leftover};
+use trainspot_protocol::Wish;
+use trainspot_protocol::runner_log::Phase;
 
 /// A step may be on its way to a runner that was just told to take none.
 const SETTLING: Duration = Duration::from_secs(10);

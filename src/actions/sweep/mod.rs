@@ -5,14 +5,14 @@ mod runners;
 
 use super::bitbucket;
 use super::runner::run_of;
-use crate::bitbucket::Client;
-use crate::compute::ec2::{Cloud, Left, Leftover, Owner};
 use crate::config::Config;
-use crate::error::{Error, Kind, Result, chain};
 use life::Life;
 use runners::{Fate, Runners};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_bitbucket::Client;
+use trainspot_ec2::{Cloud, Left, Leftover, Owner};
 
 /// What there is, and who can be asked about it.
 struct Sweep<'a> {

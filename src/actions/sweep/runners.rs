@@ -1,11 +1,11 @@
 //! Runners in Bitbucket's lists whose machine is gone.
 
 use super::{Count, Sweep, run_of};
-use crate::bitbucket::{Client, Level, Runner, RunnerStatus};
-use crate::error::{Error, chain};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tracing::info;
+use trainspot_base::error::{Error, chain};
+use trainspot_bitbucket::{Client, Level, Runner, RunnerStatus};
 
 /// A runner that was registered this long ago, and never seen, has no machine that is still coming up.
 const NEVER_SEEN: Duration = Duration::from_hours(1);

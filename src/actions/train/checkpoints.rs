@@ -1,19 +1,19 @@
 //! The run's checkpoints on the pipe's side: a machine may be gone without a word.
 
-use crate::agent::own_folder;
-use crate::compute::RunId;
-use crate::error::{Context as _, Error, Kind, Result};
-use crate::link::{Agent, Link};
-use crate::transfer::{Asked, Held, Place, everything};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use trainspot_agent::own_folder;
+use trainspot_base::error::{Context as _, Error, Kind, Result};
+use trainspot_compute::RunId;
+use trainspot_compute::link::{Agent, Link};
+use trainspot_transfer::{Asked, Held, Place, everything};
 
 /// Where checkpoints are kept; removed when it is dropped.
-pub(in crate::actions) struct Checkpoints {
+pub(crate) struct Checkpoints {
     folder: PathBuf,
     /// Which files of the training are checkpoints: nothing else comes.
     patterns: Vec<String>,
@@ -42,7 +42,7 @@ impl Checkpoints {
     /// # Errors
     /// The folder cannot be made, or somebody else made it. Checkpoints are restored from it, and loading one may run
     /// code: nobody else must write to it.
-    pub(in crate::actions) fn new(parent: &Path, run: &RunId, patterns: &[String]) -> Result<Self> {
+    pub(crate) fn new(parent: &Path, run: &RunId, patterns: &[String]) -> Result<Self> {
         let folder = parent.join(format!("trainspot-pipe-{run}"));
         let hint = "set TMPDIR to a folder of your own that has room";
         let removed = remove(&folder);

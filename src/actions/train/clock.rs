@@ -5,16 +5,16 @@ use tokio::time::Instant;
 
 /// What the loss of machines cost a training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::actions) struct Losses {
+pub(crate) struct Losses {
     /// Training that was done again, since no checkpoint held it.
-    pub(in crate::actions) repeated: Duration,
+    pub(crate) repeated: Duration,
     /// Time in which no machine trained.
-    pub(in crate::actions) idle: Duration,
+    pub(crate) idle: Duration,
 }
 
 /// The times of a training over all its machines.
 #[derive(Default)]
-pub(in crate::actions) struct Clock {
+pub(crate) struct Clock {
     /// Time trained on machines that are lost.
     before: Duration,
     /// When the training began on the present machine.

@@ -14,26 +14,26 @@ use super::job::{self, Finished, Job, Work};
 use super::publish::{self, Made};
 use super::step::{self, Deadline};
 use super::{charges, dry_run, kept, precheck, run_id, unless_stopped};
-use crate::compute::aws::{AwsSettings, Purchase};
-use crate::compute::ec2::{Ec2, Owner};
-use crate::compute::local::Local;
-use crate::compute::{Compute, Order};
 use crate::config::{Cloud, Config, Train};
-use crate::dvc::{Keeper, Kept};
-use crate::error::{Error, Kind, Result};
-use crate::link::{Agent, Link};
-use crate::log::count;
-use crate::log::progress::{in_words, while_waiting};
-use crate::protocol::Wanted;
-use crate::protocol::{How, Spec};
-use crate::repo::{Branches, Checkout};
-use crate::transfer::{Entry, Header};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use trainspot_base::error::{Error, Kind, Result};
+use trainspot_base::log::count;
+use trainspot_base::log::progress::{in_words, while_waiting};
+use trainspot_compute::aws::{AwsSettings, Purchase};
+use trainspot_compute::link::{Agent, Link};
+use trainspot_compute::local::Local;
+use trainspot_compute::{Compute, Order};
+use trainspot_dvc::{Keeper, Kept};
+use trainspot_ec2::{Ec2, Owner};
+use trainspot_git::{Branches, Checkout};
+use trainspot_protocol::Wanted;
+use trainspot_protocol::{How, Spec};
+use trainspot_transfer::{Entry, Header};
 
 /// Signals by the names that people know; the others are shown by number.
 const SIGNALS: [(i32, &str); 8] = [
@@ -295,7 +295,7 @@ async fn harvest<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
 
 /// The files to commit: what `OUTPUTS` matched, without what came only for the report.
 fn outputs(header: &Header, config: &Config) -> Result<Vec<Entry>> {
-    let matched = crate::transfer::find(&config.clone_dir, &config.outputs)?;
+    let matched = trainspot_transfer::find(&config.clone_dir, &config.outputs)?;
     let arrived: BTreeSet<&Path> = header.entries.iter().map(|entry| entry.path.as_path()).collect();
     Ok(matched.files.into_iter().filter(|entry| arrived.contains(entry.path.as_path())).collect())
 }
@@ -329,7 +329,7 @@ fn last_words(tail: &[String]) {
         return info!("the training printed nothing");
     }
     info!("the training's last lines:");
-    tail.iter().skip(tail.len().saturating_sub(LINES)).for_each(|line| crate::log::training(line));
+    tail.iter().skip(tail.len().saturating_sub(LINES)).for_each(|line| trainspot_base::log::training(line));
 }
 
 fn spec(config: &Config, train: &Train, commit: &str) -> Spec {

@@ -1,12 +1,12 @@
 //! The checkpoint that an earlier step, or its artifacts, left in the clone.
 
 use crate::config::Train;
-use crate::error::{Context as _, Result};
-use crate::log::count;
-use crate::transfer::{Entry, Header, find_with_links};
 use indicatif::HumanBytes;
 use std::path::Path;
 use tracing::{info, warn};
+use trainspot_base::error::{Context as _, Result};
+use trainspot_base::log::count;
+use trainspot_transfer::{Entry, Header, find_with_links};
 
 /// The files of the clone from which the training is to go on, whether git ignores them or not; none if it is to begin
 /// from the start.

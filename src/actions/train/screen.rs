@@ -1,13 +1,13 @@
 //! The training's output on its way to the log.
 
-use crate::error::{Error, Kind, Result, chain};
-use crate::link::{Agent, AskError, Link};
-use crate::log::lines::Lines;
-use crate::log::progress::in_words;
-use crate::protocol::{Exit, State, Status, Wish};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tracing::{debug, info};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::lines::Lines;
+use trainspot_base::log::progress::in_words;
+use trainspot_compute::link::{Agent, AskError, Link};
+use trainspot_protocol::{Exit, State, Status, Wish};
 
 /// How long after `MAX_RUNTIME` the machine may take to end the training, and its log to arrive. Only a machine that does
 /// not keep its word takes longer.
@@ -86,13 +86,13 @@ impl Screen {
 
     fn feed(&mut self, bytes: &[u8]) {
         let now = Instant::now();
-        self.lines.feed(bytes, now, &mut crate::log::training);
+        self.lines.feed(bytes, now, &mut trainspot_base::log::training);
         (self.last, self.wait) = (now, Self::FIRST_WAIT);
     }
 
     fn tick(&mut self, max_runtime: Duration) {
         let now = Instant::now();
-        self.lines.tick(now, &mut crate::log::training);
+        self.lines.tick(now, &mut trainspot_base::log::training);
         if now.duration_since(self.last) >= self.wait {
             let (so_far, most) = (in_words(self.started.elapsed()), in_words(max_runtime));
             info!("still training ({so_far} of at most {most})");
@@ -101,7 +101,7 @@ impl Screen {
     }
 
     fn finish(&mut self) -> Vec<String> {
-        self.lines.finish(Instant::now(), &mut crate::log::training);
+        self.lines.finish(Instant::now(), &mut trainspot_base::log::training);
         self.lines.tail()
     }
 }
@@ -109,8 +109,8 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::{Finished, Session};
     use tokio::io::{AsyncWriteExt as _, duplex};
+    use trainspot_compute::link::{Finished, Session};
 
     /// A machine on which the training never ends, and whose log never does, either, if `is_followed`.
     struct Endless {

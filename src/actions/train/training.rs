@@ -4,47 +4,47 @@ use super::checkpoints::Checkpoints;
 use super::clock::{Clock, Losses};
 use super::screen;
 use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again};
-use crate::compute::{Compute, Machine};
-use crate::error::{Error, Result, chain};
-use crate::link::Agent;
-use crate::log::count;
-use crate::log::progress::in_words;
-use crate::protocol::{Exit, How, Spec, State, Status, Wish};
-use crate::repo::Snapshot;
-use crate::retry::retry;
-use crate::transfer::{Entry, everything};
 use std::cell::{Cell, RefCell, RefMut};
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
+use trainspot_base::error::{Error, Result, chain};
+use trainspot_base::log::count;
+use trainspot_base::log::progress::in_words;
+use trainspot_base::retry::retry;
+use trainspot_compute::link::Agent;
+use trainspot_compute::{Compute, Machine};
+use trainspot_git::Snapshot;
+use trainspot_protocol::{Exit, How, Spec, State, Status, Wish};
+use trainspot_transfer::{Entry, everything};
 
 /// A training, and what brings its outputs home from the machine where it ended: `harvest`.
-pub(in crate::actions) struct Training<'a, H> {
-    pub(in crate::actions) spec: Spec,
+pub(crate) struct Training<'a, H> {
+    pub(crate) spec: Spec,
     /// The clone, and what of it goes along.
-    pub(in crate::actions) clone_dir: &'a Path,
-    pub(in crate::actions) workspace: Vec<Entry>,
+    pub(crate) clone_dir: &'a Path,
+    pub(crate) workspace: Vec<Entry>,
     /// The commit of the clone: DVC and others want a git repository around the workspace.
-    pub(in crate::actions) commit: Snapshot,
-    pub(in crate::actions) checkpoints: Checkpoints,
+    pub(crate) commit: Snapshot,
+    pub(crate) checkpoints: Checkpoints,
     /// The checkpoint that an earlier step left in the clone: what there is to go on from until there is a newer one.
-    pub(in crate::actions) resumed: Vec<Entry>,
+    pub(crate) resumed: Vec<Entry>,
     /// How long the slowest checkpoint took to be brought.
-    pub(in crate::actions) transfer: Cell<Duration>,
-    pub(in crate::actions) harvest: H,
-    pub(in crate::actions) clock: RefCell<Clock>,
+    pub(crate) transfer: Cell<Duration>,
+    pub(crate) harvest: H,
+    pub(crate) clock: RefCell<Clock>,
 }
 
 /// A training that came to its end.
-pub(in crate::actions) struct Trained {
-    pub(in crate::actions) exit: Exit,
+pub(crate) struct Trained {
+    pub(crate) exit: Exit,
     /// The last lines of its output.
-    pub(in crate::actions) tail: Vec<String>,
+    pub(crate) tail: Vec<String>,
     /// How long it trained, on all machines.
-    pub(in crate::actions) took: Duration,
+    pub(crate) took: Duration,
     /// What the loss of machines cost it.
-    pub(in crate::actions) losses: Losses,
+    pub(crate) losses: Losses,
 }
 
 impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> for Training<'_, H> {
@@ -157,11 +157,11 @@ impl<H> Training<'_, H> {
     }
 
     /// Sends the workspace and the newest checkpoint, and starts the training, unless it was started before.
-    async fn start<L: crate::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
+    async fn start<L: trainspot_compute::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
         retry(TRANSFER, async |number| again(self.start_once(agent).await, number)).await
     }
 
-    async fn start_once<L: crate::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
+    async fn start_once<L: trainspot_compute::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
         if agent.ask(Wish::Beat).await?.state != State::Idle {
             self.clock().start();
             return Ok(());

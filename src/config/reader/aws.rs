@@ -2,11 +2,11 @@
 
 use super::super::Train;
 use super::{OIDC_TOKEN, Reader};
-use crate::compute::aws::{
+use std::time::Duration;
+use trainspot_base::log::Secret;
+use trainspot_compute::aws::{
     AccessKey, AwsAccount, AwsSettings, MachineNeeds, OidcRole, Purchase, SshAddress, SweepSettings,
 };
-use crate::log::Secret;
-use std::time::Duration;
 
 /// A training that may run for longer should not have to begin again.
 const LONG: Duration = Duration::from_hours(2);

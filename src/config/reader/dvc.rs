@@ -1,9 +1,9 @@
 //! What DVC keeps, and the credentials of its remotes.
 
 use super::Reader;
-use crate::dvc::{Keeping, is_of_remotes};
-use crate::log::{Secret, is_secret_name};
 use std::collections::BTreeMap;
+use trainspot_base::log::{Secret, is_secret_name};
+use trainspot_dvc::{Keeping, is_of_remotes};
 
 impl Reader {
     pub(super) fn dvc(&mut self) -> Keeping {
@@ -51,7 +51,7 @@ impl Reader {
 /// The patterns that match nothing but what is in an output of DVC's, each with that output.
 fn in_both<'a>(patterns: &'a [String], outputs: &'a [String]) -> impl Iterator<Item = (&'a str, &'a str)> {
     patterns.iter().filter_map(|pattern| {
-        let fixed = crate::transfer::fixed_part(pattern);
+        let fixed = trainspot_transfer::fixed_part(pattern);
         let output = outputs.iter().find(|output| fixed.starts_with(output))?;
         Some((pattern.as_str(), output.as_str()))
     })

@@ -13,12 +13,12 @@ use super::spelling;
 use super::values::{self, Value};
 use super::variables::{Action, Kind, Presence, Provider, VARIABLES, Variable, find};
 use super::{Config, Train};
-use crate::bitbucket::StepVariables;
-use crate::dvc::Keeping;
-use crate::log::{Secret, is_secret_name};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use trainspot_base::log::{Secret, is_secret_name};
+use trainspot_bitbucket::StepVariables;
+use trainspot_dvc::Keeping;
 
 /// Secrets that a step has without any doing of ours.
 const OF_THE_STEP: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];

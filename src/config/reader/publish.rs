@@ -2,8 +2,8 @@
 
 use super::super::{Bitbucket, Publish, PublishMode};
 use super::Reader;
-use crate::bitbucket::{Credential, StepVariables};
-use crate::web::is_loopback;
+use trainspot_bitbucket::{Credential, StepVariables};
+use trainspot_http::is_loopback;
 use url::{Host, Url};
 
 impl Reader {

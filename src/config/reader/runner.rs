@@ -3,8 +3,8 @@
 use super::super::Bitbucket;
 use super::super::runner::{Program, Reuse, RunPipeline, Runner};
 use super::Reader;
-use crate::bitbucket::{Credential, Level, NewRunner, Platform, StepVariables};
-use crate::log::{Secret, is_secret_name};
+use trainspot_base::log::{Secret, is_secret_name};
+use trainspot_bitbucket::{Credential, Level, NewRunner, Platform, StepVariables};
 
 impl Reader {
     pub(super) fn runner(&mut self, pipeline: &StepVariables, bitbucket: &Bitbucket) -> Runner {

@@ -6,7 +6,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::RsaKeyPair;
 use serde_json::json;
 use std::time::Duration;
-use trainspot::dvc::remote::{Remote as _, open};
+use trainspot_dvc::remote::{Remote as _, open};
 
 async fn works(scene: &Scene) {
     let sample = Sample::of(&[20]);
@@ -22,7 +22,7 @@ async fn refusal(scene: &Scene) -> String {
 /// Why a remote cannot be opened at all.
 async fn mistake(scene: &Scene) -> String {
     let error = open(&scene.settings).await.err().unwrap();
-    assert_eq!(error.exit_kind(), trainspot::error::Kind::Configuration);
+    assert_eq!(error.exit_kind(), trainspot_base::error::Kind::Configuration);
     error.render()
 }
 

@@ -6,8 +6,8 @@ use super::sample::{Place, Sample, Scene, md5, told};
 use crate::support::say;
 use std::path::Path;
 use std::process::{Command, Output};
-use trainspot::dvc::remote::Remote as _;
-use trainspot::dvc::{Content, Object, Oid};
+use trainspot_dvc::remote::Remote as _;
+use trainspot_dvc::{Content, Object, Oid};
 
 macro_rules! or_skip {
     ($made:expr) => {

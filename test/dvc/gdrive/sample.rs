@@ -7,9 +7,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use trainspot::dvc::remote::{Any, Remote as _, Settings, open};
-use trainspot::dvc::{Content, Object, Oid};
-use trainspot::error::Error;
+use trainspot_base::error::Error;
+use trainspot_dvc::remote::{Any, Remote as _, Settings, open};
+use trainspot_dvc::{Content, Object, Oid};
 
 pub(crate) fn md5(bytes: &[u8]) -> String {
     format!("{:032x}", u128::from_be_bytes(Md5::digest(bytes).into()))

@@ -2,8 +2,8 @@
 
 use super::contract;
 use super::sample::{Place, Sample, Scene, told};
-use trainspot::dvc::remote::Remote as _;
-use trainspot::dvc::{Content, Object};
+use trainspot_dvc::remote::Remote as _;
+use trainspot_dvc::{Content, Object};
 
 /// Nothing, little, the largest of one request, one more, and three pieces.
 const LENGTHS: [usize; 6] = [0, 20, 70_000, 2 << 20, (2 << 20) + 1, 17 << 20];

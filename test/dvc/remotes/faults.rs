@@ -10,8 +10,8 @@ use futures_util::stream::{self, StreamExt as _};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use trainspot::dvc::Content;
-use trainspot::dvc::remote::{Remote as _, Settings};
+use trainspot_dvc::Content;
+use trainspot_dvc::remote::{Remote as _, Settings};
 
 const FAULTS: [Fault; 9] = [
     Fault::Refused,
@@ -49,7 +49,7 @@ async fn send(ground: &Ground, sample: &Sample, fault: Fault, when: When) -> (Re
         remote.put_all(files).await?;
         remote.put(list).await?;
         assert_eq!(remote.missing(&sample.objects).await?, []);
-        Ok::<_, trainspot::error::Error>(())
+        Ok::<_, trainspot_base::error::Error>(())
     };
     let sent = sent.await;
     let case = format!("{} {fault:?}, {when:?}", ground.name);

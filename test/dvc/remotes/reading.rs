@@ -7,8 +7,8 @@ use super::stores::or_skip;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use trainspot::dvc::remote::Remote as _;
-use trainspot::dvc::{Content, Object};
+use trainspot_dvc::remote::Remote as _;
+use trainspot_dvc::{Content, Object};
 
 fn dvc(bin: &str, repository: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> String {
     let home = repository.parent().unwrap();

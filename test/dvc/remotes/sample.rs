@@ -4,8 +4,8 @@ use md5::{Digest as _, Md5};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use trainspot::dvc::remote::{Any, Remote, Settings, open};
-use trainspot::dvc::{Content, Object, Oid};
+use trainspot_dvc::remote::{Any, Remote, Settings, open};
+use trainspot_dvc::{Content, Object, Oid};
 
 /// Files and a directory's list, with what they hold.
 pub(crate) struct Sample {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use trainspot::dvc::remote::Settings;
+use trainspot_dvc::remote::Settings;
 
 /// Importing Python's packages takes seconds, more of them while others compile.
 const START: Duration = Duration::from_mins(2);

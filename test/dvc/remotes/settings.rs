@@ -1,7 +1,7 @@
 //! Which keys of `.dvc/config` each kind of remote takes.
 
 use super::sample::settings;
-use trainspot::dvc::remote::open;
+use trainspot_dvc::remote::open;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
-use trainspot::dvc::remote::{Remote as _, Settings};
-use trainspot::dvc::{Content, Object, Remotes, Stamp, Tracked, Tracking, push, track, write};
+use trainspot_dvc::remote::{Remote as _, Settings};
+use trainspot_dvc::{Content, Object, Remotes, Stamp, Tracked, Tracking, push, track, write};
 
 /// Nothing, little, and several parts.
 pub(crate) const LENGTHS: [usize; 4] = [0, 20, 70_000, 20 << 20];
@@ -229,7 +229,7 @@ async fn ssh_talks_to_no_server_that_is_not_known() {
     let object = &Sample::of(&[1]).objects[0];
     let key = std::fs::read_to_string(&server.key).unwrap();
     let unknown = settings(&url, &[], &[("SSH_PRIVATE_KEY", &key)]);
-    let why = trainspot::dvc::remote::open(&unknown).await.err().unwrap().render();
+    let why = trainspot_dvc::remote::open(&unknown).await.err().unwrap().render();
     assert!(why.contains("no known_hosts knows") && why.contains("ssh-keyscan"), "{why}");
     let known = format!("[127.0.0.1]:{} {}\n", server.port, other.host_key);
     let wrong = settings(&url, &[], &[("SSH_PRIVATE_KEY", &key), ("SSH_KNOWN_HOSTS", &known)]);

@@ -1,7 +1,8 @@
 //! What tests do to pipelines and runners, and see of them.
 
+use crate::FakeBitbucket;
+use crate::lock;
 use crate::state::{Pipeline, Runner, Step, StepDefinition};
-use crate::{FakeBitbucket, lock};
 
 impl FakeBitbucket {
     /// Lets Pipelines have a step in this state, by the ids of its pipeline and its own, in braces.

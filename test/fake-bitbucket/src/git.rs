@@ -1,8 +1,9 @@
 //! Git's smart HTTP: `git http-backend`, run as CGI and streamed both ways.
 
+use crate::Shared;
+use crate::auth;
 use crate::body::{self, Body, Error, Stream};
 use crate::server::Door;
-use crate::{Shared, auth};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, WWW_AUTHENTICATE};

@@ -4,9 +4,10 @@
 //! `test/fake-runner` can use: `/runner/<account>/<repository or ->/<runner>/{state,step,log,result}`, authorised by the
 //! runner's OAuth id and secret. Logs of steps that are over are here too, at addresses that are permissions themselves.
 
+use crate::Shared;
 use crate::body::{self, Body};
+use crate::lock;
 use crate::state::{State, Step};
-use crate::{Shared, lock};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;

@@ -1,9 +1,13 @@
 //! Connections: recording, faults, and which half of the fake answers.
 
+use crate::Shared;
 use crate::body::{self, Body, Error, Stream};
 use crate::fault::{End, Fault};
+use crate::git;
+use crate::lock;
+use crate::rest;
+use crate::runner_door;
 use crate::state::Recorded;
-use crate::{Shared, git, lock, rest, runner_door};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use hyper::body::Incoming;

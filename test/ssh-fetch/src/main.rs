@@ -12,10 +12,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot::link::Agent;
-use trainspot::link::ssh::{Door, KeyPair, Packed, SshLink};
-use trainspot::protocol::Wanted;
-use trainspot::protocol::{Spec, State, Wish};
+use trainspot_compute::link::Agent;
+use trainspot_compute::link::ssh::{Door, KeyPair, Packed, SshLink};
+use trainspot_protocol::Wanted;
+use trainspot_protocol::{Spec, State, Wish};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -76,7 +76,7 @@ async fn fetch(door: Door, program: &str, file: &str) -> Result<()> {
 }
 
 async fn ask(agent: &Agent<SshLink>, wish: Wish) -> Result<State> {
-    let status = agent.ask(wish).await.map_err(trainspot::error::Error::from)?;
+    let status = agent.ask(wish).await.map_err(trainspot_base::error::Error::from)?;
     Ok(status.state)
 }
 

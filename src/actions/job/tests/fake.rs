@@ -1,14 +1,14 @@
 //! Machines that are no more than their answers.
 
 use super::super::*;
-use crate::compute::{Pool, Rate, RunId, Sight};
-use crate::link::{Finished, Link, Session};
-use crate::protocol::{Exit, How, Notice, Reply, Request, State as Training, Status, Wish};
-use crate::transfer::{Files, Header, Sender, find};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
+use trainspot_compute::link::{Finished, Link, Session};
+use trainspot_compute::{Pool, Rate, RunId, Sight};
+use trainspot_protocol::{Exit, How, Notice, Reply, Request, State as Training, Status, Wish};
+use trainspot_transfer::{Files, Header, Sender, find};
 
 /// What a machine does when its training is started.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -207,7 +207,7 @@ impl Link for Fake {
 }
 
 /// The number in a machine's id.
-pub(in crate::actions::job) fn number(machine: &Machine) -> usize {
+pub(crate) fn number(machine: &Machine) -> usize {
     machine.id.trim_start_matches('m').parse().unwrap()
 }
 

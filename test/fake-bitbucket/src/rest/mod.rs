@@ -6,10 +6,13 @@ mod pull_requests;
 mod repository;
 mod runners;
 
+use crate::Shared;
+use crate::auth;
 use crate::body::{self, Body};
+use crate::lock;
+use crate::runner_door;
 use crate::server::Door;
 use crate::state::State;
-use crate::{Shared, auth, lock, runner_door};
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION};

@@ -1,8 +1,9 @@
 //! Pull requests and their comments.
 
 use super::{Call, Reply, bad_field, error, not_found};
+use crate::BareRepository;
+use crate::lock;
 use crate::state::{Comment, PullRequest};
-use crate::{BareRepository, lock};
 use serde_json::{Value, json};
 
 /// Longer comments are refused, and not in JSON.

@@ -1,7 +1,8 @@
 //! What there is to know of the repository: its size, its branches, and who reviews.
 
 use super::{Call, Reply, error};
-use crate::{BareRepository, lock};
+use crate::BareRepository;
+use crate::lock;
 use serde_json::{Value, json};
 
 impl Call<'_> {

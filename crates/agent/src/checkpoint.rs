@@ -1,0 +1,282 @@
+//! Checkpoints on the machine: a consistent copy of the training's files, complete or absent.
+//!
+//! A copy is made in a folder `N.partial`; its manifest, with the hashes, is written last; then the folder becomes `N`.
+
+use super::copying::{Copied, Copying};
+use super::home::{Home, write_whole};
+use super::stillness::{Choice, HABIT_DURATION, Item, Known, Seen, Taken, Waited, Watch};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use trainspot_base::error::{Context as _, Error, Result};
+use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
+use trainspot_transfer::{Entry, EntryKind, Pattern, find_with_links};
+
+/// How often to look for a moment in which the files may be copied.
+const MOST_LOOKS: u32 = 20;
+const BETWEEN: Duration = Duration::from_millis(500);
+/// The newest, and one in reserve while a reader may still be at it.
+const KEPT: u64 = 2;
+/// How many files are named of those that keep a checkpoint from being taken.
+const NAMES_TOLD: usize = 3;
+/// How many files are named of those that are left out of a checkpoint. An answer with all of them could be too long.
+const LEFT_OUT_TOLD: usize = 50;
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Its files and links, relative to the workspace.
+    pub entries: Vec<Entry>,
+    /// The BLAKE3 hash of each file, and of each link's target, in hexadecimal.
+    pub hashes: Vec<String>,
+}
+
+impl Manifest {
+    const FILE: &'static str = "manifest.json";
+
+    /// The manifest of a complete checkpoint.
+    pub(super) fn read(checkpoint: &Path) -> Result<Self> {
+        let bytes = fs::read(checkpoint.join(Self::FILE)).context("cannot read a checkpoint's manifest")?;
+        serde_json::from_slice(&bytes).context("cannot read a checkpoint's manifest")
+    }
+
+    /// Refuses a manifest that does not prove each of its entries.
+    pub(super) fn check(&self) -> Result<()> {
+        let (entries, hashes) = (self.entries.len(), self.hashes.len());
+        if entries != hashes {
+            return Err(Error::new(format!("its manifest has {entries} entries, but {hashes} hashes")));
+        }
+        let mut paths = BTreeSet::new();
+        match self.entries.iter().find(|entry| !paths.insert(entry.path.to_path())) {
+            Some(twice) => Err(Error::new(format!("its manifest names '{}' twice", twice.path))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The folder of a checkpoint's files.
+pub(super) fn files(checkpoint: &Path) -> std::path::PathBuf {
+    checkpoint.join("files")
+}
+
+/// The number of the newest complete checkpoint.
+pub(super) fn newest(home: &Home) -> Option<u64> {
+    numbers(home).max()
+}
+
+/// A training may make folders of its own here: a number that no other could follow is none.
+fn numbers(home: &Home) -> impl Iterator<Item = u64> {
+    let entries = fs::read_dir(home.checkpoints()).into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|number| *number < CHECKPOINT_NUMBER_LIMIT)
+}
+
+/// Takes checkpoints of one training.
+pub(super) struct Taker {
+    home: Home,
+    patterns: Vec<String>,
+    /// The folders that the patterns name before their first wildcard.
+    bases: Vec<PathBuf>,
+    /// The files at the look of the last checkpoint: unless they change, there is nothing to save.
+    last: Vec<Item>,
+    /// The files of the last checkpoint.
+    taken: Known,
+    /// Nothing changes the files any more.
+    settled: bool,
+    longest: Duration,
+    problem: Option<String>,
+    left_out: Option<String>,
+    /// Set when no checkpoint is of use any more, and none must be written.
+    over: Arc<AtomicBool>,
+}
+
+impl Taker {
+    pub(super) fn new(home: &Home, patterns: &[String], over: Arc<AtomicBool>) -> Self {
+        let parsed = patterns.iter().filter_map(|pattern| Pattern::new(pattern).ok());
+        Self {
+            home: home.clone(),
+            patterns: patterns.to_vec(),
+            bases: parsed.map(|pattern| pattern.start().to_owned()).collect(),
+            last: Vec::new(),
+            taken: Known::new(),
+            settled: false,
+            longest: Duration::ZERO,
+            problem: None,
+            left_out: None,
+            over,
+        }
+    }
+
+    /// Takes none of the files as they are now: they were restored from one.
+    pub(super) fn skip(&mut self) {
+        self.last = self.look().unwrap_or_default();
+        let known = |item: &Item| (item.path.clone(), Taken { seen: item.seen, hash: None });
+        self.taken = self.last.iter().map(known).collect();
+    }
+
+    /// Says that the training is over, and its files need no more time to rest.
+    pub(super) fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// How long the longest copy took, without the wait for files to rest.
+    pub(super) fn longest(&self) -> Duration {
+        self.longest
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Which files the last checkpoint lacks because they were not whole, if there are any.
+    pub(super) fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
+    }
+
+    /// Takes one, and remembers why it could not.
+    pub(super) fn attempt(&mut self) {
+        self.problem = self.take().err().map(|error| error.render());
+        if let Some(problem) = &self.problem {
+            tracing::warn!("no checkpoint: {problem}");
+        }
+    }
+
+    /// Takes one, unless there is nothing to save or nothing changed since the last.
+    ///
+    /// # Errors
+    /// A disk that is full; files that never rest. The training goes on, and so do later checkpoints.
+    pub(super) fn take(&mut self) -> Result<Option<u64>> {
+        let work = self.home.work();
+        let bases = self.bases.clone();
+        let mut watch = Watch::new(&work, &bases);
+        let (began, mut restless) = (Instant::now(), Vec::new());
+        for look in 1..=MOST_LOOKS {
+            let items = self.look()?;
+            if items.is_empty() || items == self.last || self.over.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let start = Instant::now();
+            watch.look(&items, start, SystemTime::now());
+            let waited = match look {
+                MOST_LOOKS => Waited::Out,
+                _ if began.elapsed() >= HABIT_DURATION => Waited::Long,
+                _ => Waited::Little,
+            };
+            let choice = if self.settled {
+                Ok(Choice::all(items.clone()))
+            } else {
+                watch.choose(items.clone(), &self.taken, start, waited)
+            };
+            match choice {
+                Ok(choice) => {
+                    if let Some(number) = self.copy(&choice)? {
+                        self.longest = self.longest.max(start.elapsed());
+                        self.last = items;
+                        return Ok(Some(number));
+                    }
+                }
+                Err(names) => restless = names,
+            }
+            std::thread::sleep(BETWEEN);
+        }
+        Err(never_rested(&restless))
+    }
+
+    /// Copies what was chosen, unless it changes meanwhile.
+    fn copy(&mut self, choice: &Choice) -> Result<Option<u64>> {
+        let number = newest(&self.home).map_or(1, |number| number + 1);
+        let partial = self.home.checkpoints().join(format!("{number}.partial"));
+        fs::remove_dir_all(&partial).ok();
+        let filled = self.fill(&partial, choice);
+        let Ok(Copied::Whole(hashes)) = filled else {
+            // The training may need the room.
+            fs::remove_dir_all(&partial).ok();
+            return match filled? {
+                // It only seemed to grow.
+                Copied::Rewritten(path) => {
+                    self.taken.entry(path).and_modify(|taken| taken.hash = None);
+                    Ok(None)
+                }
+                _ => Ok(None),
+            };
+        };
+        fs::rename(&partial, self.home.checkpoints().join(number.to_string()))
+            .context("cannot complete a checkpoint")?;
+        let taken =
+            |(item, hash): (&Item, _)| (item.path.clone(), Taken { seen: item.seen, hash: Some(hash) });
+        self.taken = choice.items.iter().zip(hashes).map(taken).collect();
+        self.left_out = (!choice.left_out.is_empty()).then(|| first_of(&choice.left_out, LEFT_OUT_TOLD));
+        self.prune(number);
+        Ok(Some(number))
+    }
+
+    /// Copies the files, then writes the manifest.
+    fn fill(&self, partial: &Path, choice: &Choice) -> Result<Copied> {
+        let copying = Copying {
+            from: &self.home.work(),
+            to: &files(partial),
+            choice,
+            taken: &self.taken,
+            over: &self.over,
+        };
+        let copied = copying.run()?;
+        if let Copied::Whole(hashes) = &copied {
+            let entries = choice.items.iter().map(|item| item.entry.clone()).collect();
+            let manifest = serde_json::to_vec(&Manifest { entries, hashes: hashes.clone() });
+            let manifest = manifest.context("cannot write a checkpoint's manifest")?;
+            write_whole(&partial.join(Manifest::FILE), &manifest)?;
+        }
+        Ok(copied)
+    }
+
+    fn prune(&self, newest: u64) {
+        for number in numbers(&self.home).filter(|number| number + KEPT <= newest) {
+            let old = self.home.checkpoints().join(number.to_string());
+            // It loses its name first: half of it must not count.
+            let partial = old.with_extension("partial");
+            fs::rename(&old, &partial).and_then(|()| fs::remove_dir_all(&partial)).ok();
+        }
+    }
+
+    /// The files as they are now. One that vanishes at this moment looks as no file does.
+    fn look(&self) -> Result<Vec<Item>> {
+        let work = self.home.work();
+        let item = |mut entry: Entry| {
+            let path = entry.path.to_path();
+            let seen = look(&work, &path, &entry).unwrap_or_default();
+            if let EntryKind::File { bytes, .. } = &mut entry.kind {
+                *bytes = seen.bytes;
+            }
+            Item { path, entry, seen }
+        };
+        Ok(find_with_links(&work, &self.patterns)?.into_iter().map(item).collect())
+    }
+}
+
+/// What the file or link of an entry is like now.
+pub(super) fn look(root: &Path, path: &Path, entry: &Entry) -> std::io::Result<Seen> {
+    let path = root.join(path);
+    let is_link = matches!(entry.kind, EntryKind::Link { .. });
+    let metadata = if is_link { path.symlink_metadata() } else { path.metadata() };
+    metadata.map(|metadata| Seen::from(&metadata))
+}
+
+/// The first names of a list that may be long, and whether there are more.
+fn first_of(files: &[String], most: usize) -> String {
+    let more = if files.len() > most { ", and more" } else { "" };
+    files[..files.len().min(most)].join(", ") + more
+}
+
+fn never_rested(files: &[String]) -> Error {
+    let names = first_of(files, NAMES_TOLD);
+    Error::new(format!("the files of the checkpoint never rested long enough to be copied: {names}"))
+        .hint("write a checkpoint under another name, then rename it; or leave out of CHECKPOINTS what is not needed to go on")
+}
+
+#[cfg(test)]
+mod tests;

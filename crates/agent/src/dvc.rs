@@ -1,0 +1,57 @@
+//! The verbs about what DVC keeps: one sends outputs to its remotes, from where they are, so that only their pointers come to
+//! the pipe; the other hands them to the pipe when that failed.
+
+use super::home::Home;
+use std::io::Write as _;
+use std::time::Duration;
+use trainspot_base::error::{Context as _, Result};
+use trainspot_base::log::Secret;
+use trainspot_dvc::{Order, lay_out, store};
+use trainspot_transfer::{Files, Header, Sender, everything_behind_links};
+
+/// The caller takes a verb that says nothing for a minute for dead, and an upload may take hours.
+const SIGN: Duration = Duration::from_secs(5);
+
+/// Does what standard input orders, and tells what came of it in the last line of standard output. The lines before it are
+/// empty: signs of life.
+pub(super) fn run(home: &Home) -> Result<()> {
+    let order = order()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let outcome = runtime.block_on(async {
+        let work = home.work();
+        let storing = store(&work, &order);
+        tokio::pin!(storing);
+        loop {
+            tokio::select! {
+                outcome = &mut storing => break outcome,
+                () = tokio::time::sleep(SIGN) => tell(b"\n")?,
+            }
+        }
+    })?;
+    let mut line = serde_json::to_vec(&outcome).context("cannot tell what was stored")?;
+    line.push(b'\n');
+    tell(&line)
+}
+
+/// Sends what standard input ordered to be kept, as a bundle of files.
+pub(super) fn rescue(home: &Home) -> Result<()> {
+    let order = order()?;
+    let folder = tempfile::tempdir_in(home.run()).context("cannot make a folder")?;
+    lay_out(&home.work(), &order, folder.path())?;
+    let header = Header { entries: everything_behind_links(folder.path())?, unmatched: Vec::new() };
+    let mut sender = Sender { root: folder.path(), files: Files::Final, progress: &mut |_| {} };
+    sender.send(&header, std::io::stdout().lock()).map(drop)
+}
+
+/// The order on standard input. What is secret in it is hidden before a word is said.
+fn order() -> Result<Order> {
+    let order: Order = serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
+    trainspot_base::log::hide(order.secrets().map(|(name, value)| Secret { name, value }));
+    Ok(order)
+}
+
+fn tell(line: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(line).and_then(|()| out.flush()).context("the pipe is gone")
+}

@@ -1,0 +1,137 @@
+//! When checkpoints are taken: beside the training at its interval and on demand, and a last one after its end.
+
+use super::checkpoint::Taker;
+use super::home::Home;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use trainspot_protocol::Spec;
+
+/// Takes the checkpoints of one training, on a thread of its own: gigabytes take longer than a tick.
+pub(super) struct Saver {
+    home: Home,
+    patterns: Vec<String>,
+    interval: Duration,
+    resting: Option<Taker>,
+    copying: Option<JoinHandle<Taker>>,
+    /// Since when it rests or copies.
+    since: Instant,
+    /// One is wanted before the interval is over.
+    wanted: bool,
+    /// The last one was started: the training is over.
+    last: bool,
+    longest: Duration,
+    problem: Option<String>,
+    left_out: Option<String>,
+    /// Set when no checkpoint is of use any more, for the thread that may be copying one.
+    over: Arc<AtomicBool>,
+}
+
+impl Saver {
+    /// To be made before the training starts: what it goes on from needs no checkpoint.
+    pub(super) fn new(home: &Home, spec: &Spec) -> Self {
+        let mut saver = Self {
+            home: home.clone(),
+            patterns: spec.checkpoints.clone(),
+            interval: spec.checkpoint_interval,
+            resting: None,
+            copying: None,
+            since: Instant::now(),
+            wanted: false,
+            last: false,
+            longest: Duration::ZERO,
+            problem: None,
+            left_out: None,
+            over: Arc::default(),
+        };
+        let mut taker = saver.taker();
+        if spec.resume {
+            taker.skip();
+        }
+        saver.resting = Some(taker);
+        saver
+    }
+
+    fn taker(&self) -> Taker {
+        Taker::new(&self.home, &self.patterns, Arc::clone(&self.over))
+    }
+
+    /// Has one taken as soon as may be.
+    pub(super) fn hurry(&mut self) {
+        self.wanted = true;
+    }
+
+    /// How long the longest copy took, one that is still being made included.
+    pub(super) fn longest(&self) -> Duration {
+        let copying = self.copying.as_ref().map(|_| self.since.elapsed());
+        self.longest.max(copying.unwrap_or_default())
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Which files the last checkpoint lacks because they were not whole, if there are any.
+    pub(super) fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
+    }
+
+    /// Takes one if it is time to.
+    pub(super) fn mind(&mut self) {
+        self.collect();
+        if self.wanted || self.since.elapsed() >= self.interval {
+            self.wanted &= !self.start();
+        }
+    }
+
+    /// Takes the last one, of files that nothing changes any more. Tells whether it is complete, or cannot be had.
+    pub(super) fn finish(&mut self) -> bool {
+        self.collect();
+        if self.copying.is_some() || self.last {
+            return self.copying.is_none();
+        }
+        if let Some(taker) = &mut self.resting {
+            taker.settle();
+        }
+        self.last = self.start();
+        false
+    }
+
+    /// Gives up what is being copied.
+    pub(super) fn abandon(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// The same, and hands back the thread that does it.
+    pub(super) fn end(self) -> Option<JoinHandle<Taker>> {
+        self.abandon();
+        self.copying
+    }
+
+    fn collect(&mut self) {
+        let Some(done) = self.copying.take_if(|thread| thread.is_finished()) else { return };
+        let taker = done.join().unwrap_or_else(|_| self.taker());
+        self.longest = self.longest.max(taker.longest());
+        self.problem = taker.problem().map(str::to_owned);
+        self.left_out = taker.left_out().map(str::to_owned);
+        (self.resting, self.since) = (Some(taker), Instant::now());
+    }
+
+    /// Tells whether a copy was started. Not while there is one, nor when the training has used up all the processes
+    /// that there can be.
+    fn start(&mut self) -> bool {
+        let Some(mut taker) = self.resting.take() else { return false };
+        let copy = move || {
+            taker.attempt();
+            taker
+        };
+        self.copying = thread::Builder::new().spawn(copy).ok();
+        self.since = Instant::now();
+        if self.copying.is_none() {
+            self.resting = Some(self.taker());
+        }
+        self.copying.is_some()
+    }
+}

@@ -1,0 +1,6 @@
+//! Errors, the log and its secrets, retries, clocks: what every crate of trainspot stands on.
+
+pub mod clock;
+pub mod error;
+pub mod log;
+pub mod retry;

@@ -1,0 +1,82 @@
+//! What is shown beside a commit: build statuses, and Code Insights reports.
+
+use super::http::Scope;
+use super::{Client, Level, cut, fitting};
+use reqwest::Method;
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use trainspot_base::error::{Kind, Result};
+
+const SCOPE: Scope = Scope {
+    access: "repository",
+    api: "read:repository:bitbucket",
+    level: Level::Repository,
+    kind: Kind::Publication,
+};
+
+/// Bitbucket refuses longer keys, in characters.
+const LONGEST_KEY: usize = 40;
+/// Bitbucket refuses longer descriptions of a status, and longer names, in characters.
+const LONGEST_TEXT: usize = 255;
+
+/// How a build goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum BuildState {
+    /// It is running.
+    InProgress,
+    /// It did what it had to.
+    Successful,
+    /// It did not.
+    Failed,
+    /// Somebody stopped it.
+    Stopped,
+}
+
+/// A build status: the mark that a commit and its pull request carry.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuildStatus {
+    /// What identifies it on its commit; a second one with the same key replaces the first. Of one that is longer
+    /// than 40 characters the end becomes a hash.
+    pub key: String,
+    /// How the build goes.
+    pub state: BuildState,
+    /// Its title; cut at 255 characters.
+    pub name: String,
+    /// One line; cut at 255 characters.
+    pub description: String,
+    /// Where it leads.
+    pub url: String,
+    /// The branch; a pull request shows the status only if it is its source branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refname: Option<String>,
+}
+
+impl Client {
+    /// Sets a build status on a commit.
+    pub async fn set_build_status(&self, commit: &str, status: &BuildStatus) -> Result<()> {
+        let what = format!("set the build status {} of commit {commit}", status.key);
+        let body = json!(BuildStatus {
+            key: fitting(&status.key, LONGEST_KEY),
+            name: cut(&status.name, LONGEST_TEXT),
+            description: cut(&status.description, LONGEST_TEXT),
+            ..status.clone()
+        });
+        let url = self.url(&["commit", commit, "statuses", "build"]);
+        self.call(&what, SCOPE, async || {
+            self.send::<IgnoredAny>(Method::POST, url.clone(), Some(&body)).await.map(drop)
+        })
+        .await
+    }
+
+    /// Sets the Code Insights report `report_id`, of the caller's choice, on a commit: `report` is the request's body.
+    pub async fn put_report(&self, commit: &str, report_id: &str, report: &Value) -> Result<()> {
+        let what = format!("set the report {report_id} of commit {commit}");
+        let url = self.url(&["commit", commit, "reports", report_id]);
+        self.call(&what, SCOPE, async || {
+            self.send::<IgnoredAny>(Method::PUT, url.clone(), Some(report)).await.map(drop)
+        })
+        .await
+    }
+}

@@ -1,0 +1,198 @@
+//! Why Bitbucket did not do it, in one sentence, from whatever it answered.
+
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use serde_json::Value;
+use std::fmt;
+use std::time::Duration;
+use trainspot_base::clock::retry_after;
+use trainspot_base::error::{Error, chain};
+
+/// The longest part of an unstructured answer that is worth quoting, in characters.
+const LONGEST_QUOTE: usize = 300;
+
+/// One failed exchange with Bitbucket.
+#[derive(Debug)]
+pub struct Failure {
+    status: Option<u16>,
+    message: String,
+    /// Whether trying again may help.
+    pub(super) passing: bool,
+    /// How long Bitbucket asks to stay away.
+    pub(super) wait: Option<Duration>,
+}
+
+impl Failure {
+    /// The HTTP status; none where there was no answer.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Whether too many calls were made in an hour.
+    pub(super) fn is_rate_limit(&self) -> bool {
+        self.status == Some(StatusCode::TOO_MANY_REQUESTS.as_u16())
+    }
+
+    /// One that trying again cannot mend.
+    pub(super) fn last(message: impl Into<String>) -> Self {
+        Self { status: None, message: message.into(), passing: false, wait: None }
+    }
+
+    /// No answer, or not the whole of one.
+    pub(super) fn of_transport(error: reqwest::Error) -> Self {
+        let passing = !(error.is_builder() || error.is_redirect());
+        // Without its URL: the caller names what was asked, in fewer words.
+        let why = chain(&error.without_url());
+        Self { status: None, message: format!("no answer from Bitbucket: {why}"), passing, wait: None }
+    }
+
+    /// An answer other than success.
+    pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let mut message = format!("Bitbucket answered {status}");
+        let said = match headers.get(LOCATION) {
+            Some(place) if status.is_redirection() => format!("it moved to {}", quote(place.as_bytes())),
+            _ => said(body),
+        };
+        if !said.is_empty() {
+            message.push_str(": ");
+            message.push_str(&said);
+        }
+        let passing = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+        let wait = wait(headers).filter(|_| passing);
+        if let Some(wait) = wait {
+            message = format!("{message}; it asks to wait for {} s", wait.as_secs());
+        }
+        Self { status: Some(status.as_u16()), message, passing, wait }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The HTTP status with which Bitbucket refused, where that is what `error` is about.
+#[must_use]
+pub fn status_of(error: &Error) -> Option<u16> {
+    let first = error as &(dyn std::error::Error + 'static);
+    std::iter::successors(Some(first), |error| error.source())
+        .find_map(|error| error.downcast_ref::<Failure>())
+        .and_then(Failure::status)
+}
+
+/// How long Bitbucket asks to stay away. Both headers hold seconds.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let stated = |name| retry_after(headers, name);
+    stated(RETRY_AFTER.as_str()).or_else(|| stated("x-ratelimit-reset"))
+}
+
+/// What an error's body says: of the three shapes in JSON, or of HTML or plain text.
+fn said(body: &[u8]) -> String {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return quote(body) };
+    let error = &value["error"];
+    if let Some(text) = error.as_str() {
+        return quote(text.as_bytes());
+    }
+    let mut parts: Vec<String> = Vec::new();
+    for text in [&error["message"], &error["detail"]].into_iter().filter_map(Value::as_str) {
+        parts.push(quote(text.as_bytes()));
+    }
+    // Where a token's scopes do not suffice, they and those that would.
+    for (name, scopes) in error["detail"].as_object().into_iter().flatten() {
+        parts.push(format!("{name}: {}", texts(scopes)));
+    }
+    for (field, complaints) in error["fields"].as_object().into_iter().flatten() {
+        parts.push(format!("{field}: {}", texts(complaints)));
+    }
+    let data = &error["data"];
+    if !data.is_null() && data != &Value::Object(serde_json::Map::new()) {
+        parts.push(quote(data.to_string().as_bytes()));
+    }
+    if parts.is_empty() { quote(body) } else { parts.join("; ") }
+}
+
+fn texts(complaints: &Value) -> String {
+    match complaints {
+        Value::String(text) => text.clone(),
+        Value::Array(all) => all.iter().map(texts).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+/// Text on one line, without markup, and not too long.
+fn quote(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let plain = if text.trim_start().starts_with('<') { without_tags(&text) } else { text.into_owned() };
+    let mut line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(LONGEST_QUOTE) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// The words between the tags. The page's head is left out with its styles and scripts: the body says it again.
+fn without_tags(page: &str) -> String {
+    let body = page.find("<body").map_or(page, |start| &page[start..]);
+    let mut text = String::new();
+    for piece in body.split('<') {
+        text.push_str(piece.split_once('>').map_or(piece, |(_, after)| after));
+        text.push(' ');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_of_error_becomes_a_sentence() {
+        let cases = [
+            (r#"{"type":"error","error":{"message":"Bad request","detail":"Look."}}"#, "Bad request; Look."),
+            (
+                r#"{"type":"error","error":{"message":"Bad","fields":{"key":["too long","odd"],"a":"b"}}}"#,
+                "Bad; key: too long odd; a: b",
+            ),
+            (
+                r#"{"type":"error","error":{"message":"Bad","detail":{"required":["a:b","c"],"granted":["d"]}}}"#,
+                "Bad; required: a:b c; granted: d",
+            ),
+            (r#"{"type":"error","error":{"message":"Bad","data":{"x":1}}}"#, r#"Bad; {"x":1}"#),
+            (r#"{"error":"text"}"#, "text"),
+            ("plain\n text ", "plain text"),
+            (
+                "<!DOCTYPE html><html><head><style>p{}</style></head><body><h1>Bad Request (400)</h1>\n</body></html>",
+                "Bad Request (400)",
+            ),
+            ("", ""),
+            (r#"{"other":1}"#, r#"{"other":1}"#),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(said(body.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_answer_is_cut_at_a_character() {
+        assert_eq!(quote("é".repeat(1000).as_bytes()).chars().count(), LONGEST_QUOTE + 1);
+    }
+
+    #[test]
+    fn the_wait_is_in_seconds_and_retry_after_goes_first() {
+        let headers = |pairs: &[(&'static str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).parse().unwrap(), value.parse().unwrap())).collect()
+        };
+        assert_eq!(
+            wait(&headers(&[("retry-after", "7"), ("x-ratelimit-reset", "90")])),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(wait(&headers(&[("x-ratelimit-reset", "90")])), Some(Duration::from_secs(90)));
+        assert_eq!(wait(&headers(&[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")])), None);
+        assert_eq!(wait(&headers(&[])), None);
+    }
+}

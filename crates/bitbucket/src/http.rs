@@ -1,0 +1,352 @@
+//! Requests: authorisation, deadlines, retries, pages, and what to advise where they are refused.
+
+use super::failure::Failure;
+use super::{Client, Credential, Level};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+use trainspot_base::error::{Error, Kind, Result};
+use trainspot_base::log::progress::in_words;
+use trainspot_base::retry::{Attempt, retry};
+use trainspot_http::BodyError;
+use url::Url;
+
+/// No list that is read here comes near; a `next` that leads in circles must end somewhere.
+const MOST_PAGES: usize = 100;
+/// Bitbucket's own pages have 100 values at most.
+const PAGE_LIMIT_VALUES: usize = 1000;
+/// A page of a hundred comments of the longest kind has 7 MB.
+const ANSWER_LIMIT_BYTES: usize = 8 << 20;
+/// All pages of one list.
+const LIST_LIMIT_BYTES: usize = 16 << 20;
+/// Of a refusal, which is quoted in one line.
+const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
+/// A host that does not take connections within this time is down; waiting longer only delays the next attempt.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The wait for the rate limit where Bitbucket does not say how long.
+const UNSTATED: Duration = Duration::from_mins(1);
+/// No wait for the rate limit is shorter, whatever Bitbucket says.
+const SHORTEST: Duration = Duration::from_secs(10);
+
+/// What a token must be allowed to do for a call, by the names that Bitbucket gives it, and on what.
+#[derive(Clone, Copy)]
+pub(super) struct Scope {
+    /// As an access token's settings name it.
+    pub(super) access: &'static str,
+    /// As an API token's settings name it.
+    pub(super) api: &'static str,
+    /// On the repository, or on its whole workspace.
+    pub(super) level: Level,
+    /// Which part of a run fails with the call.
+    pub(super) kind: Kind,
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct Page<T> {
+    #[serde(deserialize_with = "values")]
+    values: Vec<T>,
+    next: Option<String>,
+}
+
+/// The values of a page, [`PAGE_LIMIT_VALUES`] at most: many small ones take far more memory than their text.
+fn values<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Values<T>(PhantomData<T>);
+    impl<'de, T: DeserializeOwned> Visitor<'de> for Values<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = list.next_element()? {
+                if values.len() == PAGE_LIMIT_VALUES {
+                    return Err(A::Error::custom(format!("a page of more than {PAGE_LIMIT_VALUES} values")));
+                }
+                values.push(value);
+            }
+            Ok(values)
+        }
+    }
+    deserializer.deserialize_seq(Values(PhantomData))
+}
+
+fn unread(error: BodyError) -> Failure {
+    match error {
+        BodyError::Broken(error) => Failure::of_transport(error),
+        BodyError::TooLong(_) => Failure::last(format!("from Bitbucket: {error}")),
+    }
+}
+
+/// The HTTP client for a credential.
+///
+/// It follows no redirects: none is documented for the calls made here, a followed POST would become a GET, and the
+/// authorisation is for Bitbucket alone.
+pub(super) fn connector(credential: &Credential) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("trainspot/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT);
+    match credential {
+        Credential::PipelinesProxy { proxy_url } => builder.no_proxy().proxy(Proxy::all(proxy_url)?).build(),
+        Credential::AccessToken(_) | Credential::ApiToken { .. } => builder.build(),
+    }
+}
+
+impl Client {
+    /// Makes one call of one or more requests, and makes the whole of it again where it fails in passing.
+    ///
+    /// A failed request may have been acted upon. A call that is not idempotent therefore starts by looking for
+    /// what it would create.
+    pub(super) async fn call<T>(
+        &self,
+        what: &str,
+        scope: Scope,
+        mut call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T> {
+        let mut left = self.patience.rate_limit;
+        loop {
+            let failure = match self.attempts(what, &mut call).await {
+                Ok(done) => return Ok(done),
+                Err(failure) => failure,
+            };
+            if !failure.is_rate_limit() || left.is_zero() {
+                return Err(self.explain(what, scope, failure));
+            }
+            // A time beyond what is left is tried at its end all the same: the limit is one of the last hour.
+            let wait = failure.wait.unwrap_or(UNSTATED).max(SHORTEST).min(left);
+            tracing::info!("Bitbucket's rate limit is reached; waiting for {} to {what}", in_words(wait));
+            tokio::time::sleep(wait).await;
+            left -= wait;
+        }
+    }
+
+    /// The attempts at one call, within the time that an ordinary failure is given to pass.
+    async fn attempts<T>(
+        &self,
+        what: &str,
+        mut call: impl AsyncFnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let policy = self.patience.attempts;
+        let waits_outside =
+            |failure: &Failure| failure.is_rate_limit() && !self.patience.rate_limit.is_zero();
+        let attempts = retry(policy, async |number| match call().await {
+            Err(failure) if failure.passing && !waits_outside(&failure) => {
+                tracing::info!("Attempt {number} to {what} failed: {failure}");
+                let wait = failure.wait;
+                Attempt::Passing(failure, wait)
+            }
+            ended => Attempt::Final(ended),
+        });
+        let late =
+            || Failure::last(format!("Bitbucket did not do it within {} s", policy.total.as_secs_f32()));
+        tokio::time::timeout(policy.total, attempts).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// One request, and the JSON that it is answered with.
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        json: Option<&Value>,
+    ) -> Result<T, Failure> {
+        understood(&self.exchange(method, url, json).await?)
+    }
+
+    /// One request, and the body of its answer, which may be empty.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        json: Option<&Value>,
+    ) -> Result<Vec<u8>, Failure> {
+        self.answer(method, url, json).await.map(|(_, body)| body)
+    }
+
+    /// One request, and the headers and the body of its answer.
+    pub(super) async fn answer(
+        &self,
+        method: Method,
+        url: Url,
+        json: Option<&Value>,
+    ) -> Result<(HeaderMap, Vec<u8>), Failure> {
+        let request = self.authorised(self.request(method, url));
+        let request = match json {
+            Some(json) => request.json(json),
+            None => request,
+        };
+        let response = request.send().await.map_err(Failure::of_transport)?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await?);
+        }
+        let headers = response.headers().clone();
+        let body = trainspot_http::whole(response, ANSWER_LIMIT_BYTES).await.map_err(unread)?;
+        Ok((headers, body))
+    }
+
+    /// A request to anywhere, with its deadline and without authorisation.
+    pub(super) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.http.request(method, url).timeout(self.patience.request)
+    }
+
+    pub(super) fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.credential {
+            Credential::AccessToken(token) => request.bearer_auth(token),
+            Credential::ApiToken { email, token } => request.basic_auth(email, Some(token)),
+            Credential::PipelinesProxy { .. } => request,
+        }
+    }
+
+    /// Every value of a list, page by page.
+    pub(super) async fn list<T: DeserializeOwned>(&self, mut url: Url) -> Result<Vec<T>, Failure> {
+        let (mut values, mut bytes) = (Vec::new(), 0);
+        for _ in 0..MOST_PAGES {
+            let body = self.exchange(Method::GET, url, None).await?;
+            bytes += body.len();
+            if bytes > LIST_LIMIT_BYTES {
+                return Err(Failure::last(format!(
+                    "Bitbucket's list is longer than {LIST_LIMIT_BYTES} bytes"
+                )));
+            }
+            let page: Page<T> = understood(&body)?;
+            values.extend(page.values);
+            let Some(next) = page.next else { return Ok(values) };
+            // The token goes wherever the request goes.
+            url = Url::parse(&next)
+                .ok()
+                .filter(|next| next.origin() == self.base.origin())
+                .ok_or_else(|| Failure::last(format!("Bitbucket's next page is on another host: {next}")))?;
+        }
+        Err(Failure::last(format!("Bitbucket's list has more than {MOST_PAGES} pages")))
+    }
+
+    /// The values of a list's first page.
+    pub(super) async fn page<T: DeserializeOwned>(&self, url: Url) -> Result<Vec<T>, Failure> {
+        self.send::<Page<T>>(Method::GET, url, None).await.map(|page| page.values)
+    }
+
+    fn explain(&self, what: &str, scope: Scope, failure: Failure) -> Error {
+        let advice = self.advice(scope, &failure);
+        let error = Error::new(format!("cannot {what} in {}", self.place(scope.level))).kind(scope.kind);
+        match advice {
+            Some(advice) => error.source(failure).hint(advice),
+            None => error.source(failure),
+        }
+    }
+
+    fn advice(&self, scope: Scope, failure: &Failure) -> Option<String> {
+        let level = scope.level;
+        let (variable, scope) = match &self.credential {
+            Credential::AccessToken(_) => ("BITBUCKET_ACCESS_TOKEN", scope.access),
+            Credential::ApiToken { .. } => ("ATLASSIAN_ACCOUNT_EMAIL and ATLASSIAN_API_TOKEN", scope.api),
+            Credential::PipelinesProxy { .. } => {
+                let refused = matches!(failure.status(), Some(401 | 403));
+                let advice = "the step's own identity may not do this; set BITBUCKET_ACCESS_TOKEN to a repository \
+                              access token";
+                return refused.then(|| advice.to_owned());
+            }
+        };
+        Some(match failure.status()? {
+            401 => format!(
+                "check {variable}: Bitbucket does not accept it; it may be mistyped, revoked or expired"
+            ),
+            403 => format!("check {variable}: the token needs the scope {scope} on {}", self.place(level)),
+            404 => format!(
+                "check that {} exists under this name, and that the token in {variable} may read it",
+                self.place(level)
+            ),
+            429 => "run fewer pipelines at a time, or give this one a token of its own".to_owned(),
+            _ => return None,
+        })
+    }
+}
+
+/// The JSON of an answer.
+pub(super) fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    let unreadable = |error| Failure::last(format!("Bitbucket's answer cannot be understood: {error}"));
+    serde_json::from_slice(body).map_err(unreadable)
+}
+
+/// Why an answer is not one of success.
+pub(super) async fn refusal(response: Response) -> Result<Failure, Failure> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body =
+        trainspot_http::beginning(response, REFUSAL_LIMIT_BYTES).await.map_err(Failure::of_transport)?;
+    Ok(Failure::of_answer(status, &headers, &body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Patience;
+    use reqwest::StatusCode;
+    use tokio::time::Instant;
+
+    const SCOPE: Scope = Scope { access: "a", api: "b", level: Level::Repository, kind: Kind::Publication };
+
+    fn limited(headers: &[(&'static str, &str)]) -> Failure {
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        Failure::of_answer(StatusCode::TOO_MANY_REQUESTS, &headers, b"")
+    }
+
+    /// How often a call is tried that meets the rate limit for so long, how long that takes, and its end.
+    async fn tried(
+        patience: Patience,
+        limit: Duration,
+        headers: &[(&'static str, &str)],
+    ) -> (u32, Duration, Result<()>) {
+        let token = Credential::AccessToken("t".into());
+        let client = Client::new("https://api.example.org/2.0", "a", "b", token).unwrap();
+        let client = client.with_patience(patience);
+        let (start, mut tries) = (Instant::now(), 0);
+        let done = client
+            .call("tell", SCOPE, async || {
+                tries += 1;
+                if start.elapsed() < limit { Err(limited(headers)) } else { Ok(()) }
+            })
+            .await;
+        (tries, start.elapsed(), done)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_hours_of_training_the_rate_limit_is_waited_for() {
+        let minutes = Duration::from_mins;
+        let after = Patience::after_hours(Duration::MAX);
+        for name in ["x-ratelimit-reset", "retry-after"] {
+            let (tries, took, done) = tried(after, minutes(55), &[(name, "3300")]).await;
+            assert!(done.is_ok() && tries == 2 && took == minutes(55), "{name}: {tries} tries, {took:?}");
+        }
+        // A time that is none of waiting, such as one since 1970, is tried after the longest wait.
+        let (tries, took, done) = tried(after, minutes(60), &[("x-ratelimit-reset", "1795000000")]).await;
+        assert!(done.is_ok() && tries == 2 && took == minutes(70), "{tries} tries, {took:?}");
+        // No time, and one of zero seconds, lead to few calls.
+        for headers in [&[] as &[_], &[("retry-after", "0")]] {
+            let (tries, took, done) = tried(after, minutes(30), headers).await;
+            assert!(done.is_ok() && tries < 200 && took < minutes(33), "{tries} tries, {took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_limit_is_not_waited_for_longer_than_the_step_lives() {
+        let (hour, most) = (Duration::from_hours(1), Duration::from_mins(5));
+        let reset = [("x-ratelimit-reset", "3600")];
+        let (tries, took, done) = tried(Patience::after_hours(most), hour, &reset).await;
+        assert!(done.is_err() && tries == 2 && took == most, "{tries} tries, {took:?}");
+        // Before a machine is rented nobody waits for an hour.
+        let (tries, took, done) = tried(Patience::default(), hour, &reset).await;
+        let told = done.unwrap_err().render();
+        assert!(tries == 1 && took.is_zero() && told.contains("run fewer pipelines"), "{told}");
+        let (_, took, done) = tried(Patience::after_hours(Duration::MAX), 3 * hour, &reset).await;
+        assert!(done.is_err() && took == Duration::from_mins(70), "{took:?}");
+    }
+}

@@ -1,0 +1,169 @@
+//! Pipelines and their steps: started, looked at, stopped, and their logs followed.
+
+mod log;
+mod progress;
+mod run;
+
+use super::http::Scope;
+use super::{Client, Level, status_of};
+use progress::State;
+use reqwest::Method;
+use serde::Deserialize;
+use std::time::SystemTime;
+use trainspot_base::error::{Kind, Result};
+
+pub use log::Tail;
+pub use progress::{Outcome, Progress};
+pub use run::{Run, Variable};
+
+const READ: Scope = Scope {
+    access: "pipeline",
+    api: "read:pipeline:bitbucket",
+    level: Level::Repository,
+    kind: Kind::Unexpected,
+};
+const WRITE: Scope = Scope {
+    access: "pipeline:write",
+    api: "write:pipeline:bitbucket (with read:pipeline:bitbucket)",
+    level: Level::Repository,
+    kind: Kind::Unexpected,
+};
+
+/// A pipeline, as one run of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// Its id, in braces.
+    pub uuid: String,
+    /// Its number in the repository.
+    pub number: u64,
+    /// How it is.
+    pub progress: Progress,
+    /// Its page.
+    pub url: String,
+}
+
+/// A step of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its id, in braces.
+    pub uuid: String,
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// How it is.
+    pub progress: Progress,
+    /// When it began, if it did.
+    pub started: Option<SystemTime>,
+}
+
+#[derive(Deserialize)]
+struct SentPipeline {
+    uuid: String,
+    build_number: u64,
+    #[serde(default)]
+    state: State,
+    #[serde(default)]
+    variables: Vec<SentVariable>,
+}
+
+#[derive(Deserialize)]
+struct SentVariable {
+    key: String,
+    /// Bitbucket keeps a secured one's to itself.
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SentStep {
+    uuid: String,
+    name: Option<String>,
+    started_on: Option<String>,
+    #[serde(default)]
+    state: State,
+}
+
+impl Client {
+    /// A pipeline, by its id in braces.
+    pub async fn pipeline(&self, uuid: &str) -> Result<Pipeline> {
+        let what = format!("look up the pipeline {uuid}");
+        let url = self.url(&["pipelines", uuid]);
+        let sent = self.call(&what, READ, async || self.send(Method::GET, url.clone(), None).await);
+        sent.await.map(|sent| self.shown(&sent))
+    }
+
+    /// The steps of a pipeline in their order, by its id in braces.
+    pub async fn steps(&self, pipeline: &str) -> Result<Vec<Step>> {
+        let what = format!("list the steps of the pipeline {pipeline}");
+        let mut url = self.url(&["pipelines", pipeline, "steps"]);
+        url.query_pairs_mut().append_pair("pagelen", "100");
+        let sent: Vec<SentStep> = self.call(&what, READ, async || self.list(url.clone()).await).await?;
+        Ok(sent.into_iter().map(Step::from).collect())
+    }
+
+    /// Whether a step, by the ids of its pipeline and its own without braces, is over; none if Bitbucket has none such.
+    pub async fn step_is_over(&self, pipeline: &str, step: &str) -> Result<Option<bool>> {
+        Ok(self.step(pipeline, step).await?.map(|step| step.progress.is_over()))
+    }
+
+    /// A step, by the ids of its pipeline and its own without braces; none if Bitbucket has none such.
+    pub async fn step(&self, pipeline: &str, step: &str) -> Result<Option<Step>> {
+        let braced = |id: &str| format!("{{{id}}}");
+        let url = self.url(&["pipelines", &braced(pipeline), "steps", &braced(step)]);
+        let what = format!("look up the step {step}");
+        let answer =
+            self.call(&what, READ, async || self.send::<SentStep>(Method::GET, url.clone(), None).await);
+        match answer.await {
+            Ok(step) => Ok(Some(Step::from(step))),
+            Err(error) if status_of(&error) == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stops a pipeline and all its steps, by its id in braces. One that is over stays as it is.
+    pub async fn stop_pipeline(&self, uuid: &str) -> Result<()> {
+        let what = format!("stop the pipeline {uuid}");
+        let url = self.url(&["pipelines", uuid, "stopPipeline"]);
+        self.call(&what, WRITE, async || match self.exchange(Method::POST, url.clone(), None).await {
+            // It is over: there is no other reason.
+            Err(failure) if failure.status() == Some(400) => Ok(()),
+            done => done.map(drop),
+        })
+        .await
+    }
+
+    fn shown(&self, sent: &SentPipeline) -> Pipeline {
+        let url =
+            format!("https://bitbucket.org/{}/pipelines/results/{}", self.repository(), sent.build_number);
+        Pipeline { uuid: sent.uuid.clone(), number: sent.build_number, progress: (&sent.state).into(), url }
+    }
+}
+
+impl From<SentStep> for Step {
+    fn from(sent: SentStep) -> Self {
+        Self {
+            uuid: sent.uuid,
+            name: sent.name.unwrap_or_default(),
+            progress: (&sent.state).into(),
+            started: sent.started_on.as_deref().and_then(moment),
+        }
+    }
+}
+
+/// A moment as Bitbucket writes it, with either form of its zone.
+fn moment(text: &str) -> Option<SystemTime> {
+    let text = text.strip_suffix("+00:00").map_or_else(|| text.to_owned(), |time| format!("{time}Z"));
+    humantime::parse_rfc3339(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_its_zone_in_either_form() {
+        let expected = humantime::parse_rfc3339("2026-01-02T03:04:05.678Z").ok();
+        assert_eq!(moment("2026-01-02T03:04:05.678Z"), expected);
+        assert_eq!(moment("2026-01-02T03:04:05.678000+00:00"), expected);
+        assert!(expected.is_some());
+        assert_eq!([moment(""), moment("today"), moment("2026-01-02T03:04:05+02:00")], [None; 3]);
+    }
+}

@@ -1,0 +1,213 @@
+//! Answers of an agent, which is as trustworthy as the training beside it: read to a limit, and checked.
+
+use super::stall::Meter;
+use super::{Finished, Session};
+use indicatif::HumanBytes;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use trainspot_base::clock::LONGEST_STATED;
+use trainspot_base::error::{Error, Result};
+use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
+use trainspot_protocol::{Exit, How, Notice, Reply, State, Status};
+
+/// The longest answer of a supervisor: its state, and a few sentences.
+pub(super) const STATUS_LIMIT_BYTES: u64 = 1 << 20;
+/// The longest answer about what DVC keeps: some numbers and a path for each output, and warnings. What is made of an
+/// answer may take eight times as much memory.
+pub(super) const STORED_LIMIT_BYTES: u64 = 4 << 20;
+/// The longest text in a supervisor's state. What is longer is cut.
+const TEXT_LIMIT_BYTES: usize = 4 << 10;
+/// The exit codes that the kernel knows.
+const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=255;
+/// The signals that the kernel knows.
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+
+/// Puts a question to a verb, and reads its answer and its end.
+///
+/// # Errors
+/// The answer is longer than `limit_bytes`, or the link broke. That the streams broke is in the answer's own result: the
+/// verb's last words may say why.
+pub(super) async fn answer(
+    session: Session,
+    question: &[u8],
+    limit_bytes: u64,
+    meter: &Meter,
+) -> Result<(std::io::Result<Vec<u8>>, Finished)> {
+    let Session { input, output, finished } = session;
+    let talk = async {
+        let asked = async {
+            if let Some(mut input) = input {
+                input.write_all(question).await?;
+                input.shutdown().await?;
+            }
+            std::io::Result::Ok(())
+        };
+        let mut answer = Vec::new();
+        let read = async {
+            match output {
+                Some(output) => read_limited(meter.count(output), limit_bytes, &mut answer).await,
+                None => Ok(Ok(())),
+            }
+        };
+        let (asked, read) = tokio::join!(asked, read);
+        Ok(asked.and(read?).map(|()| answer))
+    };
+    // An answer that is too long ends all of it: the verb might go on for ever.
+    tokio::try_join!(talk, finished)
+}
+
+async fn read_limited(
+    stream: impl AsyncRead + Unpin,
+    limit_bytes: u64,
+    answer: &mut Vec<u8>,
+) -> Result<std::io::Result<()>> {
+    let read = stream.take(limit_bytes + 1).read_to_end(answer).await;
+    if answer.len() as u64 > limit_bytes {
+        let limit = HumanBytes(limit_bytes);
+        return Err(Error::new(format!("the machine's answer is longer than {limit}, and was not read on")));
+    }
+    Ok(read.map(drop))
+}
+
+/// The answer of a supervisor, if all that it says can be true. Texts are cut to what a log can show.
+///
+/// # Errors
+/// A number is out of its range.
+pub(super) fn checked(reply: Reply) -> Result<Reply> {
+    Ok(match reply {
+        Reply::Refused(why) => Reply::Refused(cut(why)),
+        Reply::Status(status) => Reply::Status(Box::new(checked_status(*status)?)),
+    })
+}
+
+fn checked_status(mut status: Status) -> Result<Status> {
+    if let State::Ended(exit) = &status.state {
+        check_exit(exit)?;
+    }
+    if let Some(number) = status.checkpoint.filter(|number| *number >= CHECKPOINT_NUMBER_LIMIT) {
+        return Err(senseless(&format!("checkpoint {number}")));
+    }
+    if let Some(at) = status.notice.as_ref().and_then(|notice| notice.at)
+        && at > LONGEST_STATED.as_secs()
+    {
+        return Err(senseless(&format!("an end {at} s after 1970")));
+    }
+    status.notice = status.notice.map(|notice| Notice { why: cut(notice.why), ..notice });
+    (status.unsaved, status.left_out) = (status.unsaved.map(cut), status.left_out.map(cut));
+    if let Some(runner) = &mut status.runner {
+        runner.complaint = runner.complaint.take().map(cut);
+    }
+    Ok(status)
+}
+
+fn check_exit(exit: &Exit) -> Result<()> {
+    match exit.how {
+        How::Exited(code) if !EXIT_CODES.contains(&code) => Err(senseless(&format!("exit code {code}"))),
+        How::Signalled(signal) if !SIGNALS.contains(&signal) => Err(senseless(&format!("signal {signal}"))),
+        _ if !(0.0..=LONGEST_STATED.as_secs_f64()).contains(&exit.seconds) => {
+            Err(senseless(&format!("a training of {} s", exit.seconds)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn senseless(what: &str) -> Error {
+    Error::new(format!("the machine's answer cannot be true: it tells of {what}"))
+}
+
+fn cut(mut text: String) -> String {
+    let end = text.floor_char_boundary(TEXT_LIMIT_BYTES);
+    if end < text.len() {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &str, more: &str) -> Result<Reply> {
+        let text = format!(
+            r#"{{"status":{{"state":{state},"fingerprint":null,"checkpoint":null,"unsaved":null,"notice":null,"runner":null{more}}}}}"#
+        );
+        checked(serde_json::from_str(&text).map_err(|error| Error::new("not JSON").source(error))?)
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_true_is_no_answer() {
+        let ended = |how: &str, seconds: &str| {
+            status(&format!(r#"{{"ended":{{"how":{how},"seconds":{seconds}}}}}"#), "").map(drop)
+        };
+        ended(r#"{"exited":255}"#, "0").unwrap();
+        ended(r#"{"signalled":64}"#, "3e9").unwrap();
+        for (how, seconds) in [
+            (r#"{"exited":-1}"#, "1"),
+            (r#"{"exited":256}"#, "1"),
+            (r#"{"exited":99999999999}"#, "1"),
+            (r#"{"signalled":0}"#, "1"),
+            (r#"{"signalled":65}"#, "1"),
+            (r#""timed_out""#, "-1"),
+            (r#""timed_out""#, "1e300"),
+            (r#""timed_out""#, "1e999"),
+            (r#""timed_out""#, "NaN"),
+            (r#""timed_out""#, "null"),
+            (r#""vanished""#, "1"),
+        ] {
+            assert!(ended(how, seconds).is_err(), "{how} {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_checked_and_its_texts_are_cut() {
+        let read = |text: &str| serde_json::from_str::<Status>(text).unwrap();
+        let good = r#"{"state":"running","fingerprint":null,"checkpoint":7,"unsaved":null,"notice":null,"runner":null}"#;
+        let good = read(good);
+        let at = |at| Some(Notice { why: "x".to_owned(), at: Some(at) });
+        checked_status(Status { notice: at(1_800_000_000), ..good.clone() }).unwrap();
+        for status in [
+            Status { checkpoint: Some(u64::MAX), ..good.clone() },
+            Status { notice: at(u64::MAX), ..good.clone() },
+        ] {
+            let error = checked_status(status).unwrap_err().render();
+            assert!(error.contains("cannot be true: it tells of "), "{error}");
+        }
+        let long = Some("ü".repeat(TEXT_LIMIT_BYTES));
+        let status = checked_status(Status { unsaved: long.clone(), left_out: long, ..good }).unwrap();
+        for text in [status.unsaved.unwrap(), status.left_out.unwrap()] {
+            assert_eq!(text.len(), TEXT_LIMIT_BYTES + "…".len());
+        }
+        let Reply::Refused(why) = checked(Reply::Refused("x".repeat(1 << 20))).unwrap() else { panic!() };
+        assert!(why.len() < 2 * TEXT_LIMIT_BYTES);
+    }
+
+    /// A verb that says `count` bytes, and does not end when nobody listens any more.
+    fn flood(count: usize) -> Session {
+        let (mut far, output) = tokio::io::duplex(1 << 16);
+        let finished = async move {
+            let piece = vec![b' '; 1 << 16];
+            let mut left = count;
+            while left > 0 && far.write_all(&piece[..left.min(piece.len())]).await.is_ok() {
+                left -= left.min(piece.len());
+            }
+            if left > 0 {
+                std::future::pending::<()>().await;
+            }
+            Ok(Finished { success: true, words: String::new() })
+        };
+        Session { input: None, output: Some(Box::pin(output)), finished: Box::pin(finished) }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_to_its_limit_whatever_the_verb_does_then() {
+        const LIMIT: usize = 1 << 20;
+        let limit = LIMIT as u64;
+        let ask = async |count| answer(flood(count), b"", limit, &Meter::default()).await;
+        let (whole, finished) = ask(LIMIT).await.unwrap();
+        assert!(whole.unwrap().len() == LIMIT && finished.success);
+        for count in [LIMIT + 1, 600 << 20] {
+            let error = ask(count).await.unwrap_err().render();
+            assert_eq!(error, "the machine's answer is longer than 1.00 MiB, and was not read on");
+        }
+    }
+}

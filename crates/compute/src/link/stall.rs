@@ -1,0 +1,227 @@
+//! A transfer's deadline: not on its whole, which takes as long as its bytes do, but on each pause in it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep};
+use trainspot_base::error::{Error, Result};
+use trainspot_base::log::progress::in_words;
+
+/// A transfer that pauses for so long is broken, whatever the link says of itself.
+const PAUSE: Duration = Duration::from_mins(1);
+/// What a machine may do before it begins: it reads a checkpoint whole, to prove it, at the speed of its disk.
+const BEGIN: Duration = Duration::from_mins(10);
+/// No transfer takes longer: a machine that sends a byte now and then would keep the pipe for ever.
+const LONGEST: Duration = Duration::from_hours(24);
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Counts the bytes of a transfer.
+#[derive(Clone, Default)]
+pub(super) struct Meter(Arc<AtomicU64>);
+
+/// A stream whose bytes are counted.
+pub(super) struct Metered<S> {
+    stream: S,
+    meter: Meter,
+}
+
+impl Meter {
+    pub(super) fn count<S>(&self, stream: S) -> Metered<S> {
+        Metered { stream, meter: self.clone() }
+    }
+
+    /// Does `work`, unless the transfer pauses for too long.
+    pub(super) async fn watch<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            stalled = self.stall() => Err(Error::new(format!("nothing moved for {}", in_words(stalled)))),
+            () = sleep(LONGEST) => Err(Error::new(format!("not done after {}", in_words(LONGEST)))),
+        }
+    }
+
+    async fn stall(&self) -> Duration {
+        let (mut seen, mut since) = (0, Instant::now());
+        loop {
+            sleep(LOOK).await;
+            let moved = self.0.load(Ordering::Relaxed);
+            if moved != seen {
+                (seen, since) = (moved, Instant::now());
+            }
+            let most = if moved == 0 { BEGIN } else { PAUSE };
+            if since.elapsed() >= most {
+                return most;
+            }
+        }
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        self.meter.add(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.meter.add(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::link::{Agent, Finished, Link, Session};
+    use std::future::pending;
+    use std::path::Path;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use trainspot_git::Snapshot;
+    use trainspot_protocol::Wanted;
+    use trainspot_protocol::Wish;
+    use trainspot_transfer::{Entry, Held};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_transfer_goes_on_and_one_that_pauses_ends() {
+        let (meter, start) = (Meter::default(), Instant::now());
+        let slow = PAUSE.saturating_sub(2 * LOOK);
+        let (mut from, to) = duplex(1);
+        let mut to = meter.count(to);
+        let sending = async {
+            for _ in 0..10 {
+                sleep(slow).await;
+                from.write_all(b"x").await.unwrap();
+            }
+            pending::<()>().await;
+        };
+        let reading = async {
+            let mut read = Vec::new();
+            tokio::join!(sending, to.read_to_end(&mut read)).1.unwrap();
+            Ok(())
+        };
+        let error = meter.watch(reading).await.unwrap_err();
+        assert_eq!(error.render(), "nothing moved for 1m");
+        let took = start.elapsed();
+        let least = 10 * slow + PAUSE;
+        assert!(least <= took && took <= least + 2 * LOOK, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_by_single_bytes_ends_too() {
+        let (meter, start) = (Meter::default(), Instant::now());
+        let dripping = async {
+            loop {
+                sleep(PAUSE.saturating_sub(2 * LOOK)).await;
+                meter.add(1);
+            }
+        };
+        let error = meter.watch::<()>(dripping).await.unwrap_err();
+        assert_eq!(error.render(), "not done after 1day");
+        assert!(start.elapsed() < LONGEST + PAUSE);
+    }
+
+    /// A machine that starts every verb, takes a little, and says nothing.
+    struct Silent;
+
+    impl Link for Silent {
+        async fn agent(&self, _: &str, _: &[(&str, String)]) -> Result<Session> {
+            let (ours, mut theirs) = duplex(1 << 10);
+            let (output, speaking) = duplex(1 << 10);
+            let finished = async move {
+                let _speaking = speaking;
+                theirs.read_exact(&mut [0; 100]).await.ok();
+                pending::<Result<Finished>>().await
+            };
+            Ok(Session {
+                input: Some(Box::pin(ours)),
+                output: Some(Box::pin(output)),
+                finished: Box::pin(finished),
+            })
+        }
+    }
+
+    /// Lets the clock run, which stands still as long as a thread is blocked.
+    async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+        let start = Instant::now();
+        let clock = async {
+            loop {
+                tokio::time::advance(LOOK / 2).await;
+                // The threads' steps take real time.
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        };
+        tokio::select! {
+            done = work => (done, start.elapsed()),
+            never = clock => never,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_a_silent_machine_keeps_waiting_fail() {
+        let folder = tempfile::tempdir().unwrap();
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(10 << 20).collect();
+        std::fs::write(folder.path().join("large"), noise).unwrap();
+        let large = Entry::look(folder.path(), Path::new("large")).unwrap();
+        let agent = Agent::new(Silent, "test");
+        let (sent, took) = timed(agent.send(folder.path(), vec![large], "")).await;
+        assert!(sent.unwrap_err().render().contains("nothing moved for 1m"));
+        assert!(took < PAUSE + Duration::from_secs(30), "{took:?}");
+        let (fetched, took) = timed(agent.fetch(&Wanted::default(), folder.path(), "")).await;
+        assert!(fetched.unwrap_err().render().contains("nothing moved for 10m"));
+        assert!(took < BEGIN + Duration::from_secs(30), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_machine_keeps_no_verb_waiting_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Agent::new(Silent, "test");
+        let order = trainspot_dvc::Order::default();
+        let failed = |error: Error| error.render();
+        let (asked, took) = timed(agent.ask(Wish::Beat)).await;
+        assert!(failed(asked.unwrap_err().into()).contains("no answer within 15s") && took < PAUSE);
+        for (verb, (done, took)) in [
+            ("commit", timed(agent.send_commit(&Snapshot::default())).await),
+            ("dvc", drop_value(timed(agent.store(&order)).await)),
+            ("rescue", drop_value(timed(agent.rescue(&order, folder.path())).await)),
+            (
+                "pack-checkpoint",
+                drop_value(timed(agent.fetch_checkpoint(1, &[], Held::default(), folder.path())).await),
+            ),
+        ] {
+            let error = failed(done.unwrap_err());
+            assert!(error.contains("nothing moved for "), "{verb}: {error}");
+            assert!(took < BEGIN + Duration::from_secs(30), "{verb}: {took:?}");
+        }
+    }
+
+    fn drop_value<T>((done, took): (Result<T>, Duration)) -> (Result<()>, Duration) {
+        (done.map(drop), took)
+    }
+}

@@ -1,0 +1,217 @@
+//! The ini dialect of configobj, in which DVC keeps its configuration: lists, quotes of one and of three, values over
+//! several lines, sections in sections, and values that refer to others.
+//!
+//! The expressions are those of configobj 5, since what they take for a quote or a list is its own.
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
+use trainspot_base::error::{Error, Result};
+
+/// A value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Value {
+    /// One text.
+    Text(String),
+    /// Texts with commas between them.
+    List(Vec<String>),
+}
+
+/// A section, or the whole file.
+#[derive(Debug, Default)]
+pub(super) struct Section {
+    name: String,
+    /// In the order of the file; no name is there twice, but for upper and lower case.
+    pub(super) items: Vec<(String, Item)>,
+}
+
+/// What a section holds under a name.
+#[derive(Debug)]
+pub(super) enum Item {
+    Value(Value),
+    Section(Section),
+}
+
+fn expression(text: &str) -> Regex {
+    #[allow(
+        clippy::expect_used,
+        reason = "the texts are constants of this file, and each is tried by a test"
+    )]
+    Regex::new(text).expect("an expression of this file")
+}
+
+static SECTION: LazyLock<Regex> = LazyLock::new(|| {
+    expression(r#"^\s*((?:\[\s*)+)("\s*\S.*?\s*"|'\s*\S.*?\s*'|[^'"\s].*?)((?:\s*\])+)\s*(?:#.*)?$"#)
+});
+static KEY: LazyLock<Regex> = LazyLock::new(|| expression(r#"^\s*(".*?"|'.*?'|[^'"=].*?)\s*=\s*(.*)$"#));
+static VALUE: LazyLock<Regex> = LazyLock::new(|| {
+    expression(
+        r#"^(?:((?:(?:".*?"|'.*?'|[^'",#][^,#]*?)\s*,\s*)*)(".*?"|'.*?'|[^'",#\s][^,]*?|)|(,))\s*(?:#.*)?$"#,
+    )
+});
+static LISTED: LazyLock<Regex> = LazyLock::new(|| expression(r#"(".*?"|'.*?'|[^'",#]?.*?)\s*,\s*"#));
+/// What follows the value that a triple quote ends.
+static AFTER: LazyLock<Regex> = LazyLock::new(|| expression(r"^\s*(?:#.*)?$"));
+static REFERENCE: LazyLock<Regex> = LazyLock::new(|| expression(r"%\(([^)]*)\)s"));
+
+/// Reads a file.
+///
+/// # Errors
+/// It is none that configobj reads.
+pub(super) fn read(text: &str) -> Result<Section> {
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+    let mut lines = text.split('\n').enumerate();
+    let mut open = vec![Section::default()];
+    while let Some((number, line)) = lines.next() {
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        let failed = |why: &str| Error::new(format!("line {}: {why}", number + 1));
+        if let Some(found) = SECTION.captures(line) {
+            let (depth, close) = (found[1].matches('[').count(), found[3].matches(']').count());
+            if depth != close || depth > open.len() {
+                return Err(failed("its brackets do not fit the sections above it"));
+            }
+            close_to(&mut open, depth);
+            let name = unquoted(&found[2]).to_owned();
+            if has(&open, &name) {
+                return Err(failed(&format!("the section '{name}' is there twice")));
+            }
+            open.push(Section { name, items: Vec::new() });
+            continue;
+        }
+        let found = KEY.captures(line).ok_or_else(|| failed("it is neither a section nor 'key = value'"))?;
+        let (key, rest) = (unquoted(found.get(1).map_or("", |key| key.as_str())).to_owned(), &found[2]);
+        let value = match ["\"\"\"", "'''"].into_iter().find(|quote| rest.starts_with(quote)) {
+            Some(quote) => Value::Text(
+                tripled(&rest[3..], quote, lines.by_ref().map(|(_, line)| line))
+                    .ok_or_else(|| failed("its triple quotes are not closed, or more follows them"))?,
+            ),
+            None => {
+                value(rest).ok_or_else(|| failed("it has a quote that is not closed, or a broken list"))?
+            }
+        };
+        if has(&open, &key) {
+            return Err(failed(&format!("'{key}' is there twice")));
+        }
+        if let Some(section) = open.last_mut() {
+            section.items.push((key, Item::Value(value)));
+        }
+    }
+    close_to(&mut open, 1);
+    let file = open.pop().unwrap_or_default();
+    filled_in(&file, &[&file])
+}
+
+/// Puts the sections that are open into those above them, until so many are left.
+fn close_to(open: &mut Vec<Section>, depth: usize) {
+    while open.len() > depth.max(1) {
+        if let (Some(section), Some(above)) = (open.pop(), open.last_mut()) {
+            above.items.push((section.name.clone(), Item::Section(section)));
+        }
+    }
+}
+
+fn has(open: &[Section], name: &str) -> bool {
+    open.last().is_some_and(|section| section.items.iter().any(|(other, _)| other == name))
+}
+
+fn value(text: &str) -> Option<Value> {
+    let found = VALUE.captures(text)?;
+    if found.get(3).is_some() {
+        return Some(Value::List(Vec::new()));
+    }
+    let part = |number: usize| found.get(number).map_or("", |part| part.as_str());
+    let (before, last) = (part(1), part(2));
+    if before.is_empty() {
+        return Some(Value::Text(unquoted(last).to_owned()));
+    }
+    let items = LISTED.captures_iter(before).map(|item| {
+        let item = item.get(1).map_or("", |item| item.as_str());
+        (!item.is_empty()).then(|| unquoted(item).to_owned())
+    });
+    let mut items: Vec<String> = items.collect::<Option<_>>()?;
+    items.extend((!last.is_empty()).then(|| unquoted(last).to_owned()));
+    Some(Value::List(items))
+}
+
+/// The value in triple quotes that begins with `first`, and takes more lines until the quotes are closed.
+fn tripled<'a>(first: &str, quote: &str, mut lines: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut text = String::new();
+    let mut line = first;
+    loop {
+        if line.contains(quote) {
+            // A quote more may stand before the three that end it.
+            let ends = line.char_indices().filter(|(at, _)| line[*at..].starts_with(quote));
+            let end = ends.map(|(at, _)| at).find(|at| AFTER.is_match(&line[at + quote.len()..]))?;
+            return Some(text + &line[..end]);
+        }
+        text.push_str(line);
+        text.push('\n');
+        line = lines.next()?;
+    }
+}
+
+fn unquoted(text: &str) -> &str {
+    let quote = text.chars().next().filter(|first| matches!(first, '"' | '\'') && text.ends_with(*first));
+    if quote.is_some() { text.get(1..text.len() - 1).unwrap_or_default() } else { text }
+}
+
+/// A section whose values have no `%(name)s` any more. `above` begins with the section itself.
+fn filled_in(section: &Section, above: &[&Section]) -> Result<Section> {
+    let fill = |name: &str, text: &str| fill(name, text, above, &mut Vec::new());
+    let items = section.items.iter().map(|(name, item)| {
+        let item = match item {
+            Item::Value(Value::Text(text)) => Item::Value(Value::Text(fill(name, text)?)),
+            Item::Value(Value::List(list)) => {
+                let filled: Result<_> = list.iter().map(|text| fill(name, text)).collect();
+                Item::Value(Value::List(filled?))
+            }
+            Item::Section(inner) => Item::Section(filled_in(inner, &[&[inner], above].concat())?),
+        };
+        Ok((name.clone(), item))
+    });
+    Ok(Section { name: section.name.clone(), items: items.collect::<Result<_>>()? })
+}
+
+/// A value with what its `%(name)s` stand for: a value of the section, of `DEFAULT` in it, or of one above.
+fn fill(name: &str, text: &str, above: &[&Section], seen: &mut Vec<String>) -> Result<String> {
+    let wrong = |why: &str| Error::new(format!("'{name}' refers to another value by %(name)s, {why}"));
+    let (mut filled, mut rest) = (String::new(), text);
+    while let Some(found) = REFERENCE.captures(rest) {
+        let (whole, key) = (found.get_match(), found.get(1).map_or("", |key| key.as_str()));
+        if seen.iter().any(|other| other == key) {
+            return Err(wrong("which refers back to itself"));
+        }
+        seen.push(key.to_owned());
+        let other =
+            above.iter().find_map(|section| section.text(key)).ok_or_else(|| wrong("which is not there"))?;
+        filled.push_str(&rest[..whole.start()]);
+        filled.push_str(&fill(key, other, above, seen)?);
+        rest = &rest[whole.end()..];
+        seen.pop();
+    }
+    Ok(filled + rest)
+}
+
+impl Section {
+    fn item(&self, name: &str) -> Option<&Item> {
+        self.items.iter().find(|(other, _)| other == name).map(|(_, item)| item)
+    }
+
+    fn own(&self, name: &str) -> Option<&str> {
+        match self.item(name) {
+            Some(Item::Value(Value::Text(text))) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text under a name, or the one that the section's own `DEFAULT` has for it.
+    fn text(&self, name: &str) -> Option<&str> {
+        self.own(name).or_else(|| match self.item("DEFAULT") {
+            Some(Item::Section(default)) => default.own(name),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,238 @@
+//! The keys that DVC knows. An unknown one makes each of its commands fail, so a clone's `dvc pull` would, too.
+
+use super::ini::Value;
+use super::sections::{Sections, Values};
+use super::wrong;
+use std::collections::BTreeMap;
+use trainspot_base::error::Result;
+
+/// The sections that have nothing to do with where outputs go. Their keys are DVC's to check.
+const OTHERS: [&str; 11] =
+    ["state", "index", "machine", "feature", "plots", "exp", "parsing", "hydra", "studio", "db", "remote"];
+
+const CORE: &[&str] = &[
+    "remote",
+    "checksum_jobs",
+    "interactive",
+    "analytics",
+    "hardlink_lock",
+    "no_scm",
+    "autostage",
+    "experiments",
+    "check_update",
+    "site_cache_dir",
+    "machine",
+];
+const CACHE: &[&str] = &[
+    "local",
+    "s3",
+    "gs",
+    "hdfs",
+    "webhdfs",
+    "ssh",
+    "azure",
+    "dir",
+    "type",
+    "protected",
+    "shared",
+    "slow_link_warning",
+    "verify",
+];
+const COMMON: &[&str] = &["url", "checksum_jobs", "jobs", "worktree", "no_traverse", "version_aware"];
+const LOCAL: &[&str] = &["type", "protected", "shared", "slow_link_warning", "verify"];
+const S3: &[&str] = &[
+    "region",
+    "profile",
+    "credentialpath",
+    "configpath",
+    "endpointurl",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "listobjects",
+    "use_ssl",
+    "allow_anonymous_login",
+    "ssl_verify",
+    "sse",
+    "sse_kms_key_id",
+    "sse_customer_algorithm",
+    "sse_customer_key",
+    "acl",
+    "grant_read",
+    "grant_read_acp",
+    "grant_write_acp",
+    "grant_full_control",
+    "cache_regions",
+    "read_timeout",
+    "connect_timeout",
+    "verify",
+];
+const GS: &[&str] = &["projectname", "credentialpath", "endpointurl", "verify", "allow_anonymous_login"];
+const SSH: &[&str] = &[
+    "type",
+    "port",
+    "user",
+    "password",
+    "ask_password",
+    "passphrase",
+    "ask_passphrase",
+    "keyfile",
+    "timeout",
+    "gss_auth",
+    "allow_agent",
+    "max_sessions",
+    "verify",
+];
+const AZURE: &[&str] = &[
+    "connection_string",
+    "sas_token",
+    "account_name",
+    "account_key",
+    "tenant_id",
+    "client_id",
+    "client_secret",
+    "allow_anonymous_login",
+    "exclude_environment_credential",
+    "exclude_visual_studio_code_credential",
+    "exclude_shared_token_cache_credential",
+    "exclude_managed_identity_credential",
+    "verify",
+    "timeout",
+    "read_timeout",
+    "connection_timeout",
+];
+const OSS: &[&str] = &["oss_key_id", "oss_key_secret", "oss_endpoint", "verify"];
+const GDRIVE: &[&str] = &[
+    "profile",
+    "gdrive_use_service_account",
+    "gdrive_client_id",
+    "gdrive_client_secret",
+    "gdrive_user_credentials_file",
+    "gdrive_service_account_user_email",
+    "gdrive_service_account_json_file_path",
+    "gdrive_trash_only",
+    "gdrive_acknowledge_abuse",
+    "verify",
+];
+const HTTP: &[&str] = &[
+    "auth",
+    "custom_auth_header",
+    "user",
+    "password",
+    "ask_password",
+    "ssl_verify",
+    "method",
+    "connect_timeout",
+    "read_timeout",
+    "verify",
+];
+const WEBDAV: &[&str] = &[
+    "user",
+    "password",
+    "ask_password",
+    "token",
+    "bearer_token_command",
+    "custom_auth_header",
+    "cert_path",
+    "key_path",
+    "timeout",
+    "ssl_verify",
+    "verify",
+];
+
+/// The kinds of remotes, by the beginning of their addresses, with the keys that each has beside the common ones.
+const KINDS: [(&[&str], &[&str]); 9] = [
+    (&[""], LOCAL),
+    (&["s3"], S3),
+    (&["gs"], GS),
+    (&["ssh"], SSH),
+    (&["azure"], AZURE),
+    (&["oss"], OSS),
+    (&["gdrive"], GDRIVE),
+    (&["http", "https"], HTTP),
+    (&["webdav", "webdavs"], WEBDAV),
+];
+
+/// Checks the names of all sections, and the keys of `core` and `cache`.
+pub(super) fn check_sections(sections: &Sections) -> Result<()> {
+    for ((name, _), values) in sections {
+        match name.as_str() {
+            "core" => drop(check("[core]", values, &[CORE])?),
+            "cache" => drop(check("[cache]", values, &[CACHE])?),
+            other if OTHERS.contains(&other) => {}
+            other => {
+                return Err(wrong(format!(
+                    "there is a section in .dvc/config that DVC does not know: [{other}]"
+                ))
+                .hint("DVC itself would fail, too; correct the section's name or remove it"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a key's value is a credential: it is shown to nobody.
+pub(super) fn is_secret(key: &str) -> bool {
+    let names_a_file = ["file", "path"].iter().any(|end| key.ends_with(end));
+    !names_a_file && (trainspot_base::log::is_secret_name(key) || key == "sas_token")
+}
+
+/// The text of a value that is one.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        Value::List(_) => None,
+    }
+}
+
+/// Checks the keys of a remote, and that it keeps objects under their names. The values come back as text.
+pub(super) fn check_remote(name: &str, values: &Values) -> Result<BTreeMap<String, String>> {
+    let what = if name.is_empty() { "the DVC remote".to_owned() } else { format!("the DVC remote '{name}'") };
+    let url = values.get("url").and_then(text).filter(|url| !url.is_empty());
+    let url = url.ok_or_else(|| wrong(format!("{what} has no url in .dvc/config")))?;
+    let url = super::path(url);
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if let Some((why, hint)) = unsupported(values) {
+        return Err(wrong(format!("{what} {why}")).hint(hint));
+    }
+    let own = KINDS.iter().find(|(kinds, _)| kinds.contains(&scheme)).map_or(LOCAL, |(_, own)| own);
+    check(&what, values, &[own, COMMON])
+}
+
+/// Why a remote is one that is not supported, and what to do instead.
+pub(super) fn unsupported(values: &Values) -> Option<(String, String)> {
+    let url = super::path(values.get("url").and_then(text)?);
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if !KINDS.iter().any(|(kinds, _)| kinds.contains(&scheme)) {
+        return Some((
+            format!("is of a kind that is not supported: '{scheme}://'"),
+            "s3, gs, azure, oss, ssh, http(s), webdav(s), gdrive and local paths are".to_owned(),
+        ));
+    }
+    let on =
+        |key: &&str| values.get(*key).and_then(text).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let key = ["version_aware", "worktree"].into_iter().find(on)?;
+    Some((
+        format!("has `{key} = true`, which is not supported"),
+        format!("take `{key}` off it, or choose another remote by DVC_REMOTE"),
+    ))
+}
+
+/// The values as text, if all of their keys are known. `type` is the only one that may be a list.
+fn check(what: &str, values: &Values, known: &[&[&str]]) -> Result<BTreeMap<String, String>> {
+    let texts = values.iter().map(|(key, value)| {
+        if !known.iter().any(|list| list.contains(&key.as_str())) {
+            return Err(wrong(format!("{what} has a key in .dvc/config that DVC does not know: '{key}'"))
+                .hint("DVC itself would fail, too; correct the key's name or remove it"));
+        }
+        match value {
+            Value::Text(text) => Ok((key.clone(), text.clone())),
+            Value::List(list) if key == "type" => Ok((key.clone(), list.join(","))),
+            Value::List(_) => {
+                Err(wrong(format!("'{key}' of {what} in .dvc/config is a list, and DVC takes one value"))
+                    .hint("put quotes around a value that has a comma"))
+            }
+        }
+    });
+    texts.collect()
+}

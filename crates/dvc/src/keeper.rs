@@ -1,0 +1,257 @@
+//! What the pipe decides of what DVC keeps, from the clone's files: the order for the machine, before anything is rented; and
+//! the files to commit, when the machine has answered.
+
+use super::order::{Order, Push, Share};
+use super::remote::{self, Place, Settings};
+use super::site::{self, Site};
+use super::store::named;
+use super::track::{Prospect, index, render};
+use super::trust::Trust;
+use super::{
+    Change, DvcConfig, Folders, Keeping, Outcome, Pointer, Remotes, Settled, Tracking, credentials, foresee,
+    pipelines, repositories,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use trainspot_base::error::{Error, Kind, Result};
+
+/// What DVC keeps of a run.
+pub struct Keeper {
+    root: PathBuf,
+    has_outputs: bool,
+    push: bool,
+    in_git: Vec<String>,
+    parts: Vec<Part>,
+    /// The remotes for a DVC repository that the clone does not have.
+    elsewhere: Settled,
+    secrets: Vec<(String, String)>,
+    has_wanted: bool,
+    folders: Folders,
+    order: Order,
+}
+
+/// A DVC repository of the clone, and the outputs that belong to it.
+struct Part {
+    /// Its folder, relative to the clone.
+    folder: PathBuf,
+    /// Relative to its folder.
+    outputs: Vec<String>,
+    remotes: Remotes,
+}
+
+/// What DVC has kept.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The files to write and commit.
+    pub changes: Vec<Change>,
+    /// What each output is, in the order of its repository.
+    pub pointers: Vec<(String, Pointer)>,
+    /// What was sent where.
+    pub sent: Vec<Delivered>,
+    /// What was left out, and why, in words.
+    pub warnings: Vec<String>,
+}
+
+/// What one remote got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The remote, in words.
+    pub remote: String,
+    /// How many objects were sent.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many were there already.
+    pub there: u64,
+}
+
+impl Keeper {
+    /// Reads the configuration of the clone's DVC repositories.
+    ///
+    /// # Errors
+    /// A configuration cannot be read, or an output is outside of the clone or in another one.
+    pub fn read(keeping: &Keeping, site: &Site<'_>) -> Result<Self> {
+        let root = site.root;
+        let trust = Trust::new(&keeping.trusted_hosts, site::target(keeping, site)?);
+        let of = |folder: &Path, config: DvcConfig| {
+            let base = root.join(folder);
+            let folders = match &site.folders {
+                Folders::OfClone(clone) => Folders::OfClone(clone.join(folder)),
+                other => other.clone(),
+            };
+            let remotes = Remotes::of(&base, config, keeping.remote.as_deref(), keeping.environment.clone());
+            remotes.with_folders(folders).with_trust(trust.clone())
+        };
+        let (mut parts, mut secrets) = (Vec::new(), Vec::new());
+        for (folder, outputs) in places(root, keeping)? {
+            let config = DvcConfig::read(&root.join(&folder))?;
+            secrets.extend(config.secrets());
+            let remotes = of(&folder, config);
+            parts.push(Part { folder, outputs, remotes });
+        }
+        let made = of(Path::new(""), DvcConfig::default());
+        let elsewhere = if made.address().is_some() { made.settle() } else { Settled::none(&no_remote()) };
+        Ok(Self {
+            root: root.to_owned(),
+            has_outputs: !keeping.outputs.is_empty(),
+            push: keeping.push,
+            in_git: site.in_git.clone(),
+            parts,
+            elsewhere,
+            secrets,
+            has_wanted: keeping.remote.is_some(),
+            folders: site.folders.clone(),
+            order: Order::default(),
+        })
+    }
+
+    /// The credentials in the configuration, each with a name to show in its place.
+    #[must_use]
+    pub fn secrets(&self) -> &[(String, String)] {
+        &self.secrets
+    }
+
+    /// Settles the order, and with it what can be known before there are outputs: whether there is a remote that the machine
+    /// reaches with what it gets, and whether the outputs can be DVC's. `is_sent` tells whether a file of the clone goes to
+    /// the machine.
+    ///
+    /// # Errors
+    /// `.dvc/config` names no remote, or one that is not supported, not of use on the machine or not to be trusted; DVC would
+    /// refuse an output, or git its pointer; a file of DVC's cannot be read.
+    pub fn settle(mut self, is_sent: &dyn Fn(&Path) -> Result<bool>) -> Result<Self> {
+        let usable = |settings: &Settings| {
+            remote::check(settings)?;
+            self.check_files(settings, is_sent)
+        };
+        let (mut shares, mut known) = (Vec::new(), BTreeSet::new());
+        for part in &self.parts {
+            let foreseen = part.with_tracking(&self, foresee)?;
+            foreseen.remotes.iter().try_for_each(usable)?;
+            if self.push {
+                let base = self.root.join(&part.folder);
+                named(&part.folder, || pipelines::check(&base, &part.remotes))?;
+                known.extend(pipelines::known(&base)?);
+            }
+            shares.push(self.share(part, foreseen));
+        }
+        if !self.has_outputs && self.has_wanted {
+            // Whether a repository has anything to push shows after the training.
+            let known = self.parts.iter().map(|part| usable(&part.remotes.choose(None)?));
+            known.reduce(Result::or).unwrap_or(Ok(()))?;
+        }
+        let push = self.push.then(|| {
+            let mut elsewhere = self.elsewhere.clone();
+            self.leave(&mut elsewhere);
+            Push { known, elsewhere }
+        });
+        self.order = Order { shares, push };
+        Ok(self)
+    }
+
+    /// What the machine is to do.
+    #[must_use]
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// What was kept, and the files to commit: made of the clone's files as they are now and of the numbers in the outcome.
+    ///
+    /// # Errors
+    /// What came into the clone since the order has DVC refuse an output, or cannot be read.
+    pub fn kept(&self, outcome: &Outcome) -> Result<Kept> {
+        let mut kept = Kept { warnings: outcome.warnings.clone(), ..Kept::default() };
+        let mut pointers = outcome.pointers.iter().cloned();
+        for (part, share) in self.parts.iter().zip(&self.order.shares) {
+            let own: Vec<_> = pointers.by_ref().take(share.outputs.len()).collect();
+            kept.changes.extend(part.with_tracking(self, |tracking| render(tracking, &own))?);
+            let path = |path: &str| part.folder.join(path).to_string_lossy().into_owned();
+            kept.pointers.extend(share.outputs.iter().map(|output| path(&output.path)).zip(own));
+        }
+        for sent in &outcome.sent {
+            let remote = self.order.remote(sent.share, &sent.remote);
+            let remote = remote.map_or_else(String::new, |settings| Place::of(settings).to_string());
+            let (objects, bytes, there) = (sent.objects, sent.bytes, sent.there);
+            kept.sent.push(Delivered { remote, objects, bytes, there });
+        }
+        Ok(kept)
+    }
+
+    fn share(&self, part: &Part, foreseen: Prospect) -> Share {
+        let mut remotes = part.remotes.settle();
+        if !self.push {
+            let used: Vec<_> = foreseen.outputs.iter().map(|output| output.remote.as_deref()).collect();
+            remotes = remotes.only(&used);
+        }
+        self.leave(&mut remotes);
+        let (folder, outputs, rules) = (part.folder.clone(), foreseen.outputs, foreseen.rules);
+        Share { folder, outputs, rules, remotes }
+    }
+
+    /// Paths of the clone are those of the machine's copy, unless they mean this clone itself.
+    fn leave(&self, remotes: &mut Settled) {
+        if !matches!(self.folders, Folders::OfClone(_)) {
+            remotes.leave(&self.root);
+        }
+    }
+
+    /// A credential that is a file of this machine is not on a rented one, unless git has it or `INCLUDE` names it.
+    fn check_files(&self, settings: &Settings, is_sent: &dyn Fn(&Path) -> Result<bool>) -> Result<()> {
+        if self.folders != Folders::Rented {
+            return Ok(());
+        }
+        for (what, file, instead) in credentials::files(settings) {
+            let file = index::plain(&file);
+            if file.starts_with(&self.root) && is_sent(file.strip_prefix(&self.root).unwrap_or(&file))? {
+                continue;
+            }
+            let place = Place::of(settings);
+            return Err(Error::new(format!(
+                "{what} of {place} is the file '{}', which the rented machine does not have",
+                file.display()
+            ))
+            .kind(Kind::Configuration)
+            .hint(instead));
+        }
+        Ok(())
+    }
+
+    /// What git tracks at, below or above a path.
+    fn in_git(&self, path: &Path) -> Option<String> {
+        let found = self
+            .in_git
+            .iter()
+            .find(|tracked| Path::new(tracked).starts_with(path) || path.starts_with(tracked));
+        found.cloned()
+    }
+}
+
+impl Part {
+    fn with_tracking<T>(&self, keeper: &Keeper, work: impl FnOnce(&Tracking<'_>) -> Result<T>) -> Result<T> {
+        let in_git = |path: &Path| keeper.in_git(path);
+        let Self { folder, outputs, remotes } = self;
+        work(&Tracking { root: &keeper.root, folder, outputs, in_git: &in_git, remotes })
+    }
+}
+
+fn no_remote() -> Error {
+    Error::new("the training made this DVC repository: no remote that its own files name gets anything")
+        .hint("set DVC_REMOTE to an address, or commit the repository's .dvc/config before the run")
+}
+
+/// The folders of the DVC repositories of the clone at `root` that hold outputs, with those; for a push, of all of its DVC
+/// repositories.
+fn places(root: &Path, keeping: &Keeping) -> Result<BTreeMap<PathBuf, Vec<String>>> {
+    let mut places = repositories::of_outputs(root, &keeping.outputs)?;
+    if keeping.push {
+        for folder in repositories::all(root)? {
+            places.entry(folder).or_default();
+        }
+    }
+    if places.is_empty() {
+        places.insert(PathBuf::new(), Vec::new());
+    }
+    Ok(places)
+}
+
+#[cfg(test)]
+mod tests;

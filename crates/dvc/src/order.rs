@@ -1,0 +1,104 @@
+//! What a machine is told to keep. All that it needs to know is in it, so nothing that its own files say decides where
+//! a credential goes or what is committed.
+
+use super::remote::Settings;
+use super::track::Ordered;
+use super::{Outcome, Settled};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use trainspot_base::error::{Error, Kind, Result};
+
+/// What a machine is to keep in DVC's remotes, as the pipe settled it from the clone's files.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Order {
+    /// Of each DVC repository of the clone, its share.
+    pub(super) shares: Vec<Share>,
+    /// What to send from DVC's own cache; none without `DVC_PUSH`.
+    pub(super) push: Option<Push>,
+}
+
+/// What a machine is to keep of one DVC repository.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Share {
+    /// The repository's folder, relative to the clone.
+    pub(super) folder: PathBuf,
+    /// The outputs to hash, relative to the repository's folder.
+    pub(super) outputs: Vec<Ordered>,
+    /// The `.dvcignore` files that may leave out files of the outputs: their texts by folder.
+    pub(super) rules: BTreeMap<PathBuf, String>,
+    /// The repository's remotes.
+    pub(super) remotes: Settled,
+}
+
+/// What `DVC_PUSH` needs to know of the clone.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Push {
+    /// The objects that `.dvc` files of the clone name: no training of this run made them.
+    pub(super) known: BTreeSet<String>,
+    /// The remotes for a DVC repository that the clone does not have: a training may make one.
+    pub(super) elsewhere: Settled,
+}
+
+impl Order {
+    /// The ordered outputs, relative to the clone.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = PathBuf> {
+        self.shares
+            .iter()
+            .flat_map(|share| share.outputs.iter().map(|output| share.folder.join(&output.path)))
+    }
+
+    /// The remotes that an output or the cache may go to, as far as they can be used.
+    pub(super) fn remotes(&self) -> impl Iterator<Item = &Settings> {
+        let shares = self.shares.iter().map(|share| &share.remotes);
+        shares.chain(self.push.iter().map(|push| &push.elsewhere)).flat_map(Settled::all)
+    }
+
+    /// The credentials of the order's remotes, each with a name to show in its place.
+    pub fn secrets(&self) -> impl Iterator<Item = (String, String)> {
+        self.remotes().flat_map(Settled::secrets_of)
+    }
+
+    /// The order with paths of remotes that start from the clone's root made to start from `root`.
+    pub(super) fn within(mut self, root: &Path) -> Self {
+        let shares = self.shares.iter_mut().map(|share| &mut share.remotes);
+        let all = shares.chain(self.push.as_mut().map(|push| &mut push.elsewhere));
+        all.for_each(|remotes| remotes.move_to(root));
+        self
+    }
+
+    /// The remote of this name in a share; in the repositories that the clone does not have, where `share` is none.
+    pub(super) fn remote(&self, share: Option<usize>, name: &str) -> Option<&Settings> {
+        let remotes = match share {
+            Some(share) => &self.shares.get(share)?.remotes,
+            None => &self.push.as_ref()?.elsewhere,
+        };
+        remotes.get(name)
+    }
+
+    /// Reads a machine's answer to this order.
+    ///
+    /// # Errors
+    /// The answer is none, or says something that cannot be true of this order.
+    pub fn read(&self, answer: &[u8]) -> Result<Outcome> {
+        // The parser's own words would quote the answer.
+        let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+        let outcome: Outcome = serde_json::from_slice(answer.trim_ascii())
+            .map_err(|error| refused("it is no such answer").source(place(error)))?;
+        outcome.check(self).map_err(|why| refused(&why))?;
+        Ok(outcome.told_by_machine())
+    }
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(format!("the machine's answer of what DVC keeps was refused: {why}"))
+        .kind(Kind::Publication)
+        .hint("run again; if it stays, look whether the training tampers with the agent of its machine")
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Order({:?}, push {})", self.outputs().collect::<Vec<_>>(), self.push.is_some())
+    }
+}

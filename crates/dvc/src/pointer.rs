@@ -1,0 +1,133 @@
+//! `.dvc` files: new ones as `dvc add` writes them, and old ones changed in place as it changes them.
+
+use super::outs::PointerFile;
+use super::yaml::{Document, Place, Value, scalar};
+use super::{Md5, Oid};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use trainspot_base::error::{Error, Result};
+
+/// What a `.dvc` file says of the content that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pointer {
+    /// The name of the file's object, or of the directory's list.
+    pub oid: Oid,
+    /// The bytes of the file, or of all files of the directory.
+    pub size: u64,
+    /// How many files the directory has; none for a file.
+    pub files: Option<u64>,
+    /// Whether anyone may execute the file. DVC does not keep this for the files of a directory.
+    pub executable: bool,
+}
+
+/// What DVC removes from an output that has content of its own again.
+const STALE: [&str; 4] = ["version_id", "etag", "checksum", "cloud"];
+
+impl Pointer {
+    /// The pointer to an empty file, where only the form of a `.dvc` file counts.
+    #[must_use]
+    pub(super) fn to_nothing() -> Self {
+        Self { oid: Md5::of(b""), size: 0, files: None, executable: false }
+    }
+
+    /// A new `.dvc` file for `name`, which is beside it.
+    #[must_use]
+    pub fn create(&self, name: &str) -> String {
+        let mut text = String::from("outs:\n- ");
+        for (key, value) in self.fields() {
+            text.push_str(&line(key, &value));
+        }
+        text + &line("hash", &Value::Text("md5".to_owned())) + &line("path", &Value::Text(name.to_owned()))
+    }
+
+    /// An old `.dvc` file with this content.
+    ///
+    /// Comments, the order of the keys and what was added by hand stay; indentation, quotes and line ends become those
+    /// of ruamel, as DVC has it. A file of DVC 2 gains `hash: md5`. DVC does that only if the content has changed,
+    /// but its objects are elsewhere if it does not.
+    ///
+    /// # Errors
+    /// The file has a form that cannot be changed in place.
+    pub fn update(&self, old: &str) -> Result<String> {
+        let refused = |why: String| {
+            Error::new(why).hint("write it anew with `dvc remove` and `dvc add`, and commit that")
+        };
+        let mut document = Document::parse(old)?;
+        let mut out = document.only_item("outs").map_err(refused)?;
+        for (key, value) in self.fields() {
+            document.set(&mut out, 2, key, value);
+        }
+        let mut dropped = STALE.to_vec();
+        dropped.extend(self.files.is_none().then_some("nfiles"));
+        dropped.extend((!self.executable).then_some("isexec"));
+        dropped.extend(defaults(&document, &out));
+        for key in dropped {
+            document.remove(&mut out, 2, key);
+        }
+        if document.value(out.clone(), 2, "hash").is_none() {
+            document.set(&mut out, 2, "hash", Value::Text("md5".to_owned()));
+        }
+        let mut all = document.all();
+        for key in top_defaults(&document) {
+            document.remove(&mut all, 0, key);
+        }
+        let text = document.render();
+        let says = PointerFile::read(&text)?;
+        if says.outs.iter().all(|out| out.md5.as_deref() != Some(&self.oid.to_string())) {
+            return Err(refused("it is written in a way that cannot be changed in place".to_owned()));
+        }
+        Ok(text)
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let number = |number: u64| Value::Raw(number.to_string());
+        let mut fields = vec![("md5", Value::Text(self.oid.to_string())), ("size", number(self.size))];
+        fields.extend(self.files.map(|files| ("nfiles", number(files))));
+        fields.extend(self.executable.then(|| ("isexec", Value::Raw("true".to_owned()))));
+        fields
+    }
+}
+
+fn line(key: &str, value: &Value) -> String {
+    let indent = if key == "md5" { "" } else { "  " };
+    let value = match value {
+        Value::Text(text) => scalar(text, Place { column: 3 + key.len(), indent: 4 }),
+        Value::Raw(text) | Value::Block(text, _) => format!(" {text}"),
+        Value::Empty => String::new(),
+    };
+    format!("{indent}{key}:{value}\n")
+}
+
+/// The keys whose value is the one that they have when they are not there: DVC does not write those.
+fn defaults(document: &Document, out: &Range<usize>) -> Vec<&'static str> {
+    let is =
+        |key: &str, value: &str| document.value(out.clone(), 2, key) == Some(&Value::Raw(value.to_owned()));
+    let mut keys: Vec<_> = ["cache", "push"].into_iter().filter(|key| is(key, "true")).collect();
+    keys.extend(["persist", "metric", "plot"].into_iter().filter(|key| is(key, "false")));
+    let blank = |key: &str| is_blank(document, out.clone(), 2, key);
+    keys.extend(
+        ["desc", "type", "labels", "meta", "remote", "fs_config"].into_iter().filter(|key| blank(key)),
+    );
+    keys
+}
+
+fn top_defaults(document: &Document) -> Vec<&'static str> {
+    let value = |key: &str| document.value(document.all(), 0, key);
+    let is = |key: &str, text: &str| value(key) == Some(&Value::Raw(text.to_owned()));
+    let mut keys: Vec<_> =
+        ["frozen", "locked", "always_changed"].into_iter().filter(|key| is(key, "false")).collect();
+    keys.extend((value("wdir") == Some(&Value::Text(".".to_owned()))).then_some("wdir"));
+    let blank = |key: &str| is_blank(document, document.all(), 0, key);
+    keys.extend(["desc", "md5", "meta", "deps", "wdir"].into_iter().filter(|key| blank(key)));
+    keys
+}
+
+fn is_blank(document: &Document, range: Range<usize>, column: usize, key: &str) -> bool {
+    match document.value(range.clone(), column, key) {
+        Some(Value::Empty) => !document.has_children(range, column, key),
+        Some(Value::Text(text)) => text.is_empty(),
+        Some(Value::Raw(text)) => matches!(text.as_str(), "[]" | "{}"),
+        _ => false,
+    }
+}

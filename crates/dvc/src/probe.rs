@@ -1,0 +1,66 @@
+//! Whether the remotes of an order take an object, tried before there is anything to keep.
+
+use super::remote::{self, Place, Remote as _, Settings};
+use super::{Content, Md5, Object, Order};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use trainspot_base::error::{Context as _, Result};
+
+/// What is sent: the same each time, so that a remote holds it once. It is left there, as a credential that may only add
+/// objects is enough for a run.
+const CONTENT: &[u8] =
+    b"Sent by a dry run of trainspot. No file names this object; `dvc gc --cloud` removes it.\n";
+
+/// Sends a small object to each remote of the order. Of each remote its name in words, and whether it took the object.
+pub async fn probe(order: &Order) -> Vec<(String, Result<()>)> {
+    let remotes: BTreeMap<String, &Settings> =
+        order.remotes().map(|settings| (Place::of(settings).to_string(), settings)).collect();
+    let mut tried = Vec::new();
+    for (place, settings) in remotes {
+        let sent = send(settings).await.with_context(|| format!("cannot send an object to {place}"));
+        tried.push((place, sent));
+    }
+    tried
+}
+
+async fn send(settings: &Settings) -> Result<()> {
+    let remote = remote::open(settings).await?;
+    let content = Content::Bytes(Bytes::from_static(CONTENT));
+    let object = Object { oid: Md5::of(CONTENT), size: CONTENT.len() as u64, content };
+    // A run asks before it sends. What is there already is sent again: that it is there does not prove that it may be.
+    remote.missing(std::slice::from_ref(&object)).await?;
+    remote.put(&object).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::Share;
+    use super::super::{DvcConfig, Remotes};
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    fn order(root: &Path, remote: &Path) -> Order {
+        let wanted = remote.to_str();
+        let remotes = Remotes::of(root, DvcConfig::default(), wanted, BTreeMap::new()).settle();
+        let share = Share { folder: PathBuf::new(), outputs: Vec::new(), rules: BTreeMap::new(), remotes };
+        Order { shares: vec![share], push: None }
+    }
+
+    #[tokio::test]
+    async fn each_remote_is_asked_to_take_an_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, store) = (folder.path().join("clone"), folder.path().join("store"));
+        std::fs::create_dir(&root).unwrap();
+        for _ in 0..2 {
+            let tried = probe(&order(&root, &store)).await;
+            assert_eq!(tried.len(), 1);
+            assert!(tried[0].1.is_ok() && tried[0].0.contains("store"), "{tried:?}");
+            assert_eq!(std::fs::read(store.join(Md5::of(CONTENT).key())).unwrap(), CONTENT);
+        }
+        let file = folder.path().join("file");
+        std::fs::write(&file, "no folder").unwrap();
+        let tried = probe(&order(&root, &file.join("store"))).await;
+        let shown = tried[0].1.as_ref().unwrap_err().render();
+        assert!(shown.starts_with("cannot send an object to the remote"), "{shown}");
+    }
+}

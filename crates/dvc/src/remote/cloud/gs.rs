@@ -1,0 +1,75 @@
+//! Google Cloud Storage.
+//!
+//! The credential is the first of: `credentialpath`; `GOOGLE_APPLICATION_CREDENTIALS`, the path of a key or, as a
+//! pipeline's variable is a text, the key's JSON itself; `~/.config/gcloud`; that of the machine, where it is Google's.
+//! `endpointurl` or `STORAGE_EMULATOR_HOST` lead elsewhere. `projectname` only matters where a bucket is made.
+
+use super::super::options::{Known, Options};
+use super::super::{NamedBy, Place, Settings};
+use super::transport::{Transport, context};
+use super::{Opened, bucket, operator};
+use opendal::services::Gcs;
+use reqsign_core::Signer;
+use reqsign_google::{
+    Credential, DefaultCredentialProvider, FileCredentialProvider, RequestSigner, StaticCredentialProvider,
+};
+use trainspot_base::error::Result;
+
+const KNOWN: Known = Known {
+    honoured: &["credentialpath", "endpointurl", "allow_anonymous_login"],
+    ignored: &["projectname"],
+    refused: &[],
+};
+
+const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
+
+pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
+    let options = Options::check(settings, place, &KNOWN)?;
+    let (bucket, folder) = bucket(settings, place)?;
+    let anonymous = options.flag("allow_anonymous_login", false)?;
+    let signer = if anonymous { None } else { Some(signer(&options)?) };
+    let transport = Transport::new(&options, signer.map(|signer| Box::new(signer) as _))?;
+    let mut service = Gcs::default()
+        .bucket(bucket)
+        .root(folder)
+        .skip_signature()
+        .disable_config_load()
+        .disable_vm_metadata();
+    let (endpoint, named_by) = goes_to(&options);
+    if named_by != NamedBy::Service {
+        service = service.endpoint(endpoint.trim_end_matches('/'));
+    }
+    Ok(Opened { operator: operator(service, place)?, transport, tagged: false })
+}
+
+/// Where requests go, and who says so.
+fn goes_to(options: &Options<'_>) -> (String, NamedBy) {
+    if let Some(url) = options.text("endpointurl") {
+        return (url.to_owned(), NamedBy::Configuration);
+    }
+    match options.environment("STORAGE_EMULATOR_HOST") {
+        Some(url) => (url.to_owned(), NamedBy::Step),
+        None => ("https://storage.googleapis.com".to_owned(), NamedBy::Service),
+    }
+}
+
+/// Who gets the credential.
+pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy)>> {
+    Ok((!options.flag("allow_anonymous_login", false)?).then(|| goes_to(options)))
+}
+
+fn signer(options: &Options<'_>) -> Result<Signer<Credential>> {
+    let context = context(options, &[("GOOGLE_SCOPE", SCOPE)], &["GOOGLE_APPLICATION_CREDENTIALS", "HOME"])?;
+    let request = RequestSigner::new("storage").with_scope(SCOPE);
+    // Another machine's path, where the credential came as a variable.
+    let given = options.environment("GOOGLE_APPLICATION_CREDENTIALS").is_some();
+    if let Some(path) = options.path("credentialpath").filter(|path| !given || path.exists()) {
+        let file = FileCredentialProvider::new(path.to_string_lossy()).with_scope(SCOPE);
+        return Ok(Signer::new(context, file, request));
+    }
+    let said = options.environment("GOOGLE_APPLICATION_CREDENTIALS");
+    if let Some(json) = said.filter(|text| text.trim_start().starts_with('{')) {
+        return Ok(Signer::new(context, StaticCredentialProvider::new(json).with_scope(SCOPE), request));
+    }
+    Ok(Signer::new(context, DefaultCredentialProvider::new(), request))
+}

@@ -1,0 +1,135 @@
+//! Folders by their path below the remote's own, found once, and made where they are missing.
+//!
+//! Several folders of one name count as one: all of them are looked into, and the one with the smallest id is written to,
+//! as DVC does it. Two runs that make the same folder at the same time thus do no harm.
+
+use super::api::{Again, Api, SILENCE};
+use super::file::{FIELDS, FOLDER, File, either, quoted};
+use super::lock;
+use reqwest::Method;
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use trainspot_base::error::Result;
+
+/// The ids of the folders of one path; none if that is not known. Held while they are looked for or made.
+type Slot = Arc<tokio::sync::Mutex<Option<Vec<String>>>>;
+
+/// The folders of a remote.
+pub(super) struct Folders {
+    /// The path of the remote below its folder, each name after a slash.
+    base: String,
+    known: Mutex<HashMap<String, Slot>>,
+}
+
+impl Folders {
+    pub(super) fn below(path: &str) -> Self {
+        let names = path.split('/').filter(|name| !name.is_empty());
+        let base = names.flat_map(|name| ["/", name]).collect();
+        Self { base, known: Mutex::default() }
+    }
+
+    /// The ids of the folders of this path, such as `files/md5/ab`. None if there are none.
+    pub(super) async fn find(&self, api: &Api, what: &str, path: &str) -> Result<Vec<String>> {
+        self.walk(api, what, path, false).await
+    }
+
+    /// The id of the folder of this path to write to. It is made if it is not there, and so are those above it.
+    pub(super) async fn make(&self, api: &Api, what: &str, path: &str) -> Result<String> {
+        let ids = self.walk(api, what, path, true).await?;
+        Ok(first(&ids))
+    }
+
+    /// The folders of many paths such as `files/md5/ab`, as their ids with the paths: one listing of what holds them all.
+    pub(super) async fn find_all(
+        &self,
+        api: &Api,
+        what: &str,
+        paths: HashSet<String>,
+    ) -> Result<HashMap<String, String>> {
+        let Some((above, _)) = paths.iter().next().and_then(|path| path.rsplit_once('/')) else {
+            return Ok(HashMap::new());
+        };
+        let parents = self.find(api, what, above).await?;
+        let mut found: HashMap<String, Vec<String>> = HashMap::new();
+        if !parents.is_empty() {
+            let query = format!("trashed = false and mimeType = '{FOLDER}' and {}", either(&parents));
+            let keep = |file: File| found.entry(format!("{above}/{}", file.name)).or_default().push(file.id);
+            api.list(what, &query, keep).await?;
+        }
+        let mut all = HashMap::new();
+        for path in &paths {
+            let ids = found.remove(path).unwrap_or_default();
+            all.extend(ids.iter().map(|id| (id.clone(), path.clone())));
+            // Those that are not there need not be looked for again, before they are made.
+            *self.slot(&format!("{}/{path}", self.base)).lock().await = Some(ids);
+        }
+        Ok(all)
+    }
+
+    async fn walk(&self, api: &Api, what: &str, path: &str, make: bool) -> Result<Vec<String>> {
+        let mut ids = vec![api.root(what).await?.id.clone()];
+        let path = format!("{}/{path}", self.base);
+        let ends = path.match_indices('/').skip(1).map(|(end, _)| end).chain([path.len()]);
+        for end in ends {
+            let (_, name) = path[..end].rsplit_once('/').unwrap_or_default();
+            let slot = self.slot(&path[..end]);
+            let mut slot = slot.lock().await;
+            let known = match slot.take() {
+                Some(ids) => ids,
+                None => named(api, what, &ids, name).await?,
+            };
+            ids = if known.is_empty() && make { vec![create(api, what, &ids, name).await?] } else { known };
+            *slot = Some(ids.clone());
+            if ids.is_empty() {
+                break;
+            }
+        }
+        Ok(ids)
+    }
+
+    fn slot(&self, path: &str) -> Slot {
+        Arc::clone(lock(&self.known).entry(path.to_owned()).or_default())
+    }
+}
+
+/// The folder of several that is written to.
+fn first(ids: &[String]) -> String {
+    ids.iter().min().cloned().unwrap_or_default()
+}
+
+/// The folders of this name in any of these.
+async fn named(api: &Api, what: &str, parents: &[String], name: &str) -> Result<Vec<String>> {
+    let query = format!(
+        "trashed = false and mimeType = '{FOLDER}' and name = {} and {}",
+        quoted(name),
+        either(parents)
+    );
+    let mut ids = Vec::new();
+    // Drive does not tell upper case from lower.
+    api.list(what, &query, |file| ids.extend(Some(file.id).filter(|_| file.name == name))).await?;
+    Ok(ids)
+}
+
+/// Makes a folder. Where it is not clear whether it was made, it is looked for before it is made again.
+async fn create(api: &Api, what: &str, parents: &[String], name: &str) -> Result<String> {
+    let folder = json!({ "name": name, "mimeType": FOLDER, "parents": [first(parents)] });
+    let request = || api.request(Method::POST, "/drive/v3/files").query(&[("fields", FIELDS)]).json(&folder);
+    let mut again = Again::new();
+    loop {
+        let failure = match api.once(SILENCE, &request).await {
+            Ok(answer) => match answer.json::<File>() {
+                Ok(file) => return Ok(file.id),
+                Err(failure) => failure,
+            },
+            Err(failure) => failure,
+        };
+        if !again.after(&failure).await {
+            return Err(api.explain(what, failure));
+        }
+        let made = if failure.uncertain { named(api, what, parents, name).await? } else { Vec::new() };
+        if !made.is_empty() {
+            return Ok(first(&made));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Access tokens: got for a credential, kept until shortly before they expire.
+
+use super::account::Account;
+use super::failure::Failure;
+use reqwest::Client;
+use serde::Deserialize;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use trainspot_base::clock::stated_seconds;
+use trainspot_base::log::Secret;
+
+/// All of Drive: DVC asks for the same, and a folder that somebody else made is beyond every narrower one.
+const DRIVE: &str = "https://www.googleapis.com/auth/drive";
+/// The folder of an OAuth client's own data.
+const OWN_DATA: &str = "https://www.googleapis.com/auth/drive.appdata";
+/// A token that is valid for less time is not begun with.
+const MARGIN: Duration = Duration::from_mins(2);
+
+/// A credential's tokens.
+pub(super) struct Tokens {
+    pub(super) account: Account,
+    scope: &'static str,
+    /// Held while a new one is got, so that only one is.
+    current: Mutex<Option<Token>>,
+}
+
+struct Token {
+    text: String,
+    until: Instant,
+}
+
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    /// Seconds.
+    #[serde(default)]
+    expires_in: u64,
+}
+
+impl Tokens {
+    pub(super) fn new(account: Account, own_data: bool) -> Self {
+        let scope = if own_data { OWN_DATA } else { DRIVE };
+        Self { account, scope, current: Mutex::default() }
+    }
+
+    /// A token that is valid for a while.
+    pub(super) async fn token(&self, client: &Client) -> Result<String, Failure> {
+        let mut current = self.current.lock().await;
+        if let Some(token) = current.as_ref().filter(|token| token.until > Instant::now()) {
+            return Ok(token.text.clone());
+        }
+        let asked = Instant::now();
+        let granted = self.ask(client).await?;
+        trainspot_base::log::hide([Secret {
+            name: "ACCESS_TOKEN".to_owned(),
+            value: granted.access_token.clone(),
+        }]);
+        let life = stated_seconds(granted.expires_in).saturating_sub(MARGIN);
+        *current = Some(Token { text: granted.access_token.clone(), until: asked + life });
+        Ok(granted.access_token)
+    }
+
+    /// Drops a token that was refused.
+    pub(super) async fn forget(&self, text: &str) {
+        self.current.lock().await.take_if(|token| token.text == text);
+    }
+
+    async fn ask(&self, client: &Client) -> Result<Granted, Failure> {
+        let form = self.account.form(self.scope).map_err(|error| Failure::own(&error))?;
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = client
+            .post(&self.account.token_uri)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body);
+        let answer = super::api::exchange(request, super::api::SILENCE).await?;
+        if !answer.status.is_success() {
+            return Err(Failure::no_token(&answer, &self.account));
+        }
+        serde_json::from_slice(&answer.body).map_err(|_| Failure::unclear("the token endpoint"))
+    }
+}

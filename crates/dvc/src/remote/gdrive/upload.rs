@@ -1,0 +1,258 @@
+//! How an object gets into Drive: a small one in one request, a larger one in a resumable upload.
+//!
+//! A resumable upload (Drive's guide, "Upload file data") is a session with an address of its own. Each piece but the last
+//! is a multiple of 256 KiB; after each, and after a cut, Drive says how much it has. A session that Drive does not know any
+//! more is begun again from the first byte. The file is there only after the last piece.
+
+use super::super::source::{Parts, whole};
+use super::api::{Again, Answer, SILENCE};
+use super::failure::Failure;
+use super::file::{FIELDS, File};
+use super::{Drive, Object};
+use bytes::{Buf as _, Bytes};
+use futures_util::stream;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use reqwest::{Body, Method, RequestBuilder, StatusCode};
+use serde_json::json;
+use std::convert::Infallible;
+use std::iter;
+use std::time::Duration;
+use trainspot_base::error::{Error, Result};
+
+/// Google asks to send no more than 5 MB in one request; several of them at a time have to fit into the memory.
+const SMALL: u64 = 2 << 20;
+/// A multiple of 256 KiB, as Drive demands.
+const PIECE: usize = 8 << 20;
+/// A piece that leaves, one that waits, and one that is read; and what the allocator keeps of those before.
+const HELD: u64 = 4 * PIECE as u64;
+/// What the connection gets at once: under TLS it copies that.
+const SLICE: usize = 256 << 10;
+/// The slowest link that is waited for, in bytes a second.
+const SLOWEST: u64 = 32 << 10;
+/// How often an upload is begun whose session Drive lost: each time all of it goes again.
+const SESSIONS: u32 = 4;
+
+const BYTES: &str = "application/octet-stream";
+const FILES: &str = "/upload/drive/v3/files";
+
+/// Where a session is after a request.
+enum Step {
+    /// Drive has so many bytes, and waits for more.
+    Has(u64),
+    /// The file is there.
+    Done(File),
+    /// Drive does not know the session any more.
+    Lost,
+}
+
+impl Drive {
+    /// Sends the object as a new file, and proves it by the MD5 that Drive then tells. A wrong one is put into the trash.
+    pub(super) async fn send(&self, what: &str, object: &Object) -> Result<()> {
+        let folder = self.folders.make(&self.api, what, &object.oid.folder()).await?;
+        let file = if object.size <= SMALL {
+            let _held = self.budget.take(2 * object.size).await?;
+            self.send_whole(what, object, &folder).await?
+        } else {
+            let _held = self.budget.take(HELD.min(4 * object.size)).await?;
+            self.send_pieces(what, object, &folder).await?
+        };
+        if file.holds(object) {
+            return Ok(());
+        }
+        // Wrong is worse than absent: DVC would believe it.
+        self.api.trash(&format!("{what}: cannot remove what arrived wrong"), &file.id).await?;
+        Err(Error::new(what)
+            .source(format!("what arrived is wrong: {}", file.content()))
+            .hint("run again; if it stays, something between here and Drive changes what is sent"))
+    }
+
+    async fn send_whole(&self, what: &str, object: &Object, folder: &str) -> Result<File> {
+        let body = Multipart::new(&metadata(object, folder), whole(object).await?);
+        let request = || body.apply(self.create("multipart"));
+        let mut again = Again::new();
+        loop {
+            let sent = self.api.once(patience(object.size), &request).await;
+            let failure = match sent.and_then(|answer| answer.json()) {
+                Ok(file) => return Ok(file),
+                Err(failure) => failure,
+            };
+            if !again.after(&failure).await {
+                return Err(self.api.explain(what, failure));
+            }
+            if failure.uncertain
+                && let Some(file) = self.arrived(what, object).await?
+            {
+                return Ok(file);
+            }
+        }
+    }
+
+    async fn send_pieces(&self, what: &str, object: &Object, folder: &str) -> Result<File> {
+        for _ in 0..SESSIONS {
+            let session = self.session(what, object, folder).await?;
+            let sent = self.feed(what, object, &session).await;
+            if sent.is_err() {
+                self.api.abandon(&session).await;
+            }
+            if let Some(file) = sent? {
+                return Ok(file);
+            }
+            // The answer to the last piece may have been lost, and then the session.
+            if let Some(file) = self.arrived(what, object).await? {
+                return Ok(file);
+            }
+        }
+        let error = Error::new(what).source(format!("Drive lost the upload {SESSIONS} times"));
+        Err(error.hint("Drive has a bad moment; run again later"))
+    }
+
+    /// The file, if it is there after an answer that was lost.
+    async fn arrived(&self, what: &str, object: &Object) -> Result<Option<File>> {
+        Ok(self.named(what, object).await?.into_iter().find(|file| file.holds(object)))
+    }
+
+    /// The address of a new session.
+    async fn session(&self, what: &str, object: &Object, folder: &str) -> Result<String> {
+        let metadata = metadata(object, folder);
+        let request = || {
+            let request = self.create("resumable").header("x-upload-content-type", BYTES);
+            let request = request.header("x-upload-content-length", object.size);
+            request.header(CONTENT_TYPE, "application/json; charset=UTF-8").body(metadata.clone())
+        };
+        let mut again = Again::new();
+        loop {
+            let begun = self.api.once(SILENCE, &request).await.and_then(|answer| {
+                let address = answer.headers.get(LOCATION).and_then(|address| address.to_str().ok());
+                address.map(str::to_owned).ok_or_else(|| Failure::unclear("Drive"))
+            });
+            match begun {
+                Ok(address) => return Ok(address),
+                Err(failure) if again.after(&failure).await => {}
+                Err(failure) => return Err(self.api.explain(what, failure)),
+            }
+        }
+    }
+
+    /// Sends all pieces to a session. None if Drive lost it.
+    async fn feed(&self, what: &str, object: &Object, session: &str) -> Result<Option<File>> {
+        let (mut parts, mut sent) = (Parts::of(object, PIECE), 0);
+        while let Some(mut piece) = parts.next().await? {
+            while !piece.is_empty() {
+                match self.advance(what, object, session, sent, &piece).await? {
+                    Step::Done(file) => return Ok(Some(file)),
+                    Step::Lost => return Ok(None),
+                    Step::Has(has) => match has.checked_sub(sent).and_then(|more| usize::try_from(more).ok())
+                    {
+                        Some(more) if more <= piece.len() => {
+                            piece.advance(more);
+                            sent = has;
+                        }
+                        // It has less than it had, or more than it can have.
+                        _ => return Ok(None),
+                    },
+                }
+            }
+        }
+        // All pieces arrived, and the file is not there.
+        Ok(None)
+    }
+
+    /// Sends a piece, and if that fails asks how much of it arrived.
+    async fn advance(
+        &self,
+        what: &str,
+        object: &Object,
+        session: &str,
+        sent: u64,
+        piece: &Bytes,
+    ) -> Result<Step> {
+        let last = sent + piece.len() as u64 - 1;
+        let here = (format!("bytes {sent}-{last}/{}", object.size), piece.clone());
+        let question = (format!("bytes */{}", object.size), Bytes::new());
+        let (mut again, mut asking) = (Again::new(), false);
+        loop {
+            let (range, body) = if asking { &question } else { &here };
+            let request = || with(self.api.put(session).header(CONTENT_RANGE, range), vec![body.clone()]);
+            let failure = match step(self.api.once(patience(body.len() as u64), &request).await) {
+                Ok(Step::Has(has)) if has == sent && asking => {
+                    asking = false;
+                    continue;
+                }
+                // It took the piece, and has nothing of it: that must not go on for ever.
+                Ok(Step::Has(has)) if has == sent => Failure::unclear("Drive"),
+                Ok(step) => return Ok(step),
+                Err(failure) => failure,
+            };
+            if !again.after(&failure).await {
+                return Err(self.api.explain(what, failure));
+            }
+            asking = true;
+        }
+    }
+
+    fn create(&self, kind: &str) -> RequestBuilder {
+        self.api.request(Method::POST, FILES).query(&[("uploadType", kind), ("fields", FIELDS)])
+    }
+}
+
+/// What an answer of a session means.
+fn step(answer: Result<Answer, Failure>) -> Result<Step, Failure> {
+    match answer {
+        Ok(answer) if answer.status == StatusCode::PERMANENT_REDIRECT => Ok(Step::Has(has(&answer)?)),
+        Ok(answer) => answer.json().map(Step::Done),
+        Err(failure) if matches!(failure.status, Some(StatusCode::NOT_FOUND | StatusCode::GONE)) => {
+            Ok(Step::Lost)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// How much Drive has: `bytes=0-42` is 43. Without the header it is nothing.
+fn has(answer: &Answer) -> Result<u64, Failure> {
+    let Some(range) = answer.headers.get(RANGE) else { return Ok(0) };
+    let last = range.to_str().ok().and_then(|range| range.strip_prefix("bytes=0-")?.parse::<u64>().ok());
+    last.map(|last| last + 1).ok_or_else(|| Failure::unclear("Drive"))
+}
+
+/// What is said of a new file. Its type, so that Drive does not guess one from the content, or make a document of it.
+fn metadata(object: &Object, folder: &str) -> String {
+    let key = object.oid.key();
+    let name = key.rsplit('/').next().unwrap_or(&key);
+    json!({ "name": name, "parents": [folder], "mimeType": BYTES }).to_string()
+}
+
+fn patience(bytes: u64) -> Duration {
+    SILENCE + Duration::from_secs(bytes / SLOWEST)
+}
+
+/// A body of two parts: what is said of the file, and its content, which is not copied.
+struct Multipart {
+    boundary: String,
+    parts: [Bytes; 3],
+}
+
+impl Multipart {
+    fn new(metadata: &str, content: Bytes) -> Self {
+        let boundary = format!("{:032x}", fastrand::u128(..));
+        let head = format!(
+            "--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\ncontent-type: {BYTES}\r\n\r\n"
+        );
+        let tail = format!("\r\n--{boundary}--\r\n");
+        Self { boundary, parts: [head.into(), content, tail.into()] }
+    }
+
+    fn apply(&self, request: RequestBuilder) -> RequestBuilder {
+        let kind = format!("multipart/related; boundary={}", self.boundary);
+        with(request.header(CONTENT_TYPE, kind), self.parts.to_vec())
+    }
+}
+
+/// The request with these bytes as its body.
+fn with(request: RequestBuilder, parts: Vec<Bytes>) -> RequestBuilder {
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    let slices = parts.into_iter().flat_map(|mut rest| {
+        iter::from_fn(move || (!rest.is_empty()).then(|| rest.split_to(SLICE.min(rest.len()))))
+    });
+    let body = Body::wrap_stream(stream::iter(slices.map(Ok::<_, Infallible>)));
+    request.header(CONTENT_LENGTH, length).body(body)
+}

@@ -1,0 +1,261 @@
+//! A DVC remote: a place that keeps objects under their names.
+//!
+//! | address | room | proof that an object is whole | tested against |
+//! | --- | --- | --- | --- |
+//! | a path | `local` | synced to disk, then renamed | ext4, a full tmpfs |
+//! | `s3://` | `cloud` | the store's own MD5 of it, or of each part and the size | moto |
+//! | `gs://` | `cloud` | the same | gcp-storage-emulator; by parts only moto, which speaks that part of it |
+//! | `azure://` | `cloud` | the store's own MD5 of it | azurite |
+//! | `oss://` | `cloud` | as for S3 | moto, which is near: there is no emulator |
+//! | `http(s)://` | `web` | the size that the server then tells | nginx |
+//! | `webdav(s)://` | `web` | the size of the temporary file, then moved | wsgidav |
+//! | `ssh://` | `ssh` | the size of the temporary file, synced, then renamed | OpenSSH |
+//! | `gdrive://` | `gdrive` | Drive's own MD5 of it | a fake of its API, which Google's client and DVC use too |
+
+mod budget;
+mod cloud;
+mod gdrive;
+mod local;
+mod options;
+mod recipient;
+mod source;
+mod ssh;
+mod web;
+
+use super::{Object, Oid};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+pub(super) use local::Drafts;
+pub(super) use recipient::{NamedBy, Recipient};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::path::PathBuf;
+use std::time::Duration;
+use trainspot_base::error::{self, Error, Result};
+use trainspot_base::retry::Policy;
+
+/// How a request is tried again: a service that is down for half a minute is waited for, as SDKs do.
+const AGAIN: Policy = Policy {
+    attempts: 6,
+    first_wait: Duration::from_millis(500),
+    longest_wait: Duration::from_secs(15),
+    total: Duration::from_mins(2),
+};
+
+/// How many objects go at a time. Each waits for the store's answer most of the time.
+const TOGETHER: usize = 24;
+
+/// What `.dvc/config` and the environment say of a remote.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// Its name in `.dvc/config`; empty for one given by its address alone.
+    pub name: String,
+    /// Its address, such as `s3://bucket/prefix`. `remote://` is resolved already.
+    pub url: String,
+    /// Its other keys in `.dvc/config`, as written there.
+    pub options: BTreeMap<String, String>,
+    /// What relative paths in `url` and `options` start from: the folder of the file that says them.
+    pub folder: PathBuf,
+    /// The credentials and settings that DVC and its SDKs take from the environment, by name. The process's own
+    /// environment is never read.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// A path of the configuration: `~` is the home, and other relative paths start from the folder of the file that
+    /// says them.
+    pub(super) fn path(&self, text: &str) -> PathBuf {
+        let home = self.environment.get("HOME").filter(|home| !home.is_empty());
+        match (text.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+            _ => self.folder.join(text),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Settings({})", Place::of(self))
+    }
+}
+
+/// A place that keeps objects.
+pub trait Remote: Send + Sync {
+    /// Those of `oids` that are not there. An object counts as there only if its size, where the store tells it, is right.
+    fn missing(&self, objects: &[Object]) -> impl Future<Output = Result<Vec<Oid>>> + Send;
+
+    /// Sends an object, and returns when the store has confirmed its checksum or, where it gives none, its size.
+    /// Nothing that a reader could take for the whole object is there before. One that is there is replaced.
+    fn put(&self, object: &Object) -> impl Future<Output = Result<()>> + Send;
+
+    /// Sends several objects, some at the same time. After one that failed no other is begun: what keeps one from being
+    /// sent mostly keeps all, and each would be tried for minutes.
+    fn put_all(&self, objects: &[Object]) -> impl Future<Output = Result<()>> + Send {
+        async move { each(objects, TOGETHER, |object| self.put(object)).await.map(drop) }
+    }
+}
+
+/// Does some work for each, so many at a time, in any order. After a failure none is begun; those under way are ended, so
+/// that they undo what they began.
+async fn each<'a, T, R, F>(items: &'a [T], together: usize, work: impl Fn(&'a T) -> F) -> Result<Vec<R>>
+where
+    F: Future<Output = Result<R>>,
+{
+    let (mut under_way, mut done) = (FuturesUnordered::new(), Vec::with_capacity(items.len()));
+    for item in items {
+        if under_way.len() >= together
+            && let Some(ended) = under_way.next().await
+        {
+            match ended {
+                Ok(result) => done.push(result),
+                Err(error) => {
+                    while under_way.next().await.is_some() {}
+                    return Err(error);
+                }
+            }
+        }
+        under_way.push(work(item));
+    }
+    let mut failed = None;
+    while let Some(ended) = under_way.next().await {
+        match ended {
+            Ok(result) => done.push(result),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(done), Err)
+}
+
+/// Where an object is while it arrives, in its own folder: under a name that no reader looks for.
+fn temporary(oid: &Oid) -> String {
+    format!("{}/.{:016x}.tmp", oid.folder(), fastrand::u64(..))
+}
+
+/// A remote of any kind.
+pub struct Any(Kind);
+
+enum Kind {
+    Local(local::Local),
+    Cloud(cloud::Cloud),
+    Http(web::Http),
+    WebDav(web::WebDav),
+    Ssh(ssh::Ssh),
+    Drive(Box<gdrive::Drive>),
+}
+
+/// Every kind, by the beginning of its address; a path has none.
+const SCHEMES: [&str; 11] =
+    ["", "s3", "gs", "azure", "oss", "ssh", "http", "https", "webdav", "webdavs", "gdrive"];
+
+/// Whether there is a kind of remote for this address. Nothing is asked of the remote.
+///
+/// # Errors
+/// There is none.
+pub fn check(settings: &Settings) -> Result<()> {
+    let scheme = scheme(settings);
+    if SCHEMES.contains(&scheme) { Ok(()) } else { Err(unsupported(&Place::of(settings), scheme)) }
+}
+
+fn scheme(settings: &Settings) -> &str {
+    settings.url.split_once("://").map_or("", |(scheme, _)| scheme)
+}
+
+fn unsupported(place: &Place, scheme: &str) -> Error {
+    let error = Error::new(format!("{place} is of a kind that is not supported: {scheme}://"));
+    error
+        .kind(error::Kind::Configuration)
+        .hint("use a path, s3://, gs://, azure://, oss://, ssh://, http(s)://, webdav(s):// or gdrive://")
+}
+
+/// The remote that these settings describe. What can be checked without the network is checked; some kinds connect.
+///
+/// # Errors
+/// The address or a key of `.dvc/config` is wrong or cannot be honoured, or a file that it names cannot be read.
+pub async fn open(settings: &Settings) -> Result<Any> {
+    let place = Place::of(settings);
+    let scheme = scheme(settings);
+    let cloud = cloud::SCHEMES.into_iter().find(|known| *known == scheme);
+    if let Some(scheme) = cloud {
+        return Ok(Any(Kind::Cloud(cloud::Cloud::open(settings, place, scheme).await?)));
+    }
+    Ok(Any(match scheme {
+        "" => Kind::Local(local::Local::open(settings, place)?),
+        "http" | "https" => Kind::Http(web::Http::open(settings, &place)?),
+        "webdav" | "webdavs" => Kind::WebDav(web::WebDav::open(settings, &place)?),
+        "ssh" => Kind::Ssh(ssh::Ssh::open(settings, place)?),
+        "gdrive" => Kind::Drive(Box::new(gdrive::Drive::open(settings, place)?)),
+        _ => return Err(unsupported(&place, scheme)),
+    }))
+}
+
+/// Where copies of files can be made before it is known under which name they belong into this remote: if it is a folder.
+pub(super) fn drafts(settings: &Settings) -> Option<Drafts> {
+    if !scheme(settings).is_empty() {
+        return None;
+    }
+    // What is wrong with it is told when it is opened to be sent to.
+    local::Local::open(settings, Place::of(settings)).ok().map(local::Local::drafts)
+}
+
+impl Remote for Any {
+    async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
+        match &self.0 {
+            Kind::Local(remote) => remote.missing(objects).await,
+            Kind::Cloud(remote) => remote.missing(objects).await,
+            Kind::Http(remote) => remote.missing(objects).await,
+            Kind::WebDav(remote) => remote.missing(objects).await,
+            Kind::Ssh(remote) => remote.missing(objects).await,
+            Kind::Drive(remote) => remote.missing(objects).await,
+        }
+    }
+
+    async fn put(&self, object: &Object) -> Result<()> {
+        match &self.0 {
+            Kind::Local(remote) => remote.put(object).await,
+            Kind::Cloud(remote) => remote.put(object).await,
+            Kind::Http(remote) => remote.put(object).await,
+            Kind::WebDav(remote) => remote.put(object).await,
+            Kind::Ssh(remote) => remote.put(object).await,
+            Kind::Drive(remote) => remote.put(object).await,
+        }
+    }
+
+    async fn put_all(&self, objects: &[Object]) -> Result<()> {
+        match &self.0 {
+            Kind::Local(remote) => remote.put_all(objects).await,
+            Kind::Cloud(remote) => remote.put_all(objects).await,
+            Kind::Http(remote) => remote.put_all(objects).await,
+            Kind::WebDav(remote) => remote.put_all(objects).await,
+            Kind::Ssh(remote) => remote.put_all(objects).await,
+            Kind::Drive(remote) => remote.put_all(objects).await,
+        }
+    }
+}
+
+/// A remote's name and address, for messages: without a password that the address holds.
+#[derive(Clone, Debug)]
+pub(super) struct Place(String);
+
+impl Place {
+    pub(super) fn of(settings: &Settings) -> Self {
+        let url = match settings.url.split_once("://") {
+            Some((scheme, rest)) => {
+                let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                // The last @: a password may hold one too.
+                let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+                format!("{scheme}://{host}{}", path.split('?').next().unwrap_or_default())
+            }
+            None => settings.url.clone(),
+        };
+        Self(match settings.name.as_str() {
+            "" => format!("the remote {url}"),
+            name => format!("the remote '{name}' ({url})"),
+        })
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}

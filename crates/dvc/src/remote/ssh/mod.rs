@@ -1,0 +1,154 @@
+//! A folder behind an SSH server, by SFTP.
+//!
+//! Unlike DVC, which checks no host keys, we talk only to a server that `known_hosts` knows. An object is written under a
+//! temporary name, synced, measured, and renamed, which the server does at once (`posix-rename@openssh.com`).
+
+mod door;
+mod login;
+mod session;
+
+use super::budget::Budget;
+use super::options::{Known, Options};
+use super::source::{Parts, cannot_send};
+use super::{AGAIN, Object, Oid, Place, Remote, Settings, each, temporary};
+use door::Door;
+use session::{Session, Trouble};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use trainspot_base::error::{Error, Result};
+use trainspot_base::retry::Tries;
+
+const KNOWN: Known = Known {
+    honoured: &["port", "user", "password", "passphrase", "keyfile", "timeout"],
+    ignored: &["type", "allow_agent", "max_sessions"],
+    refused: &[
+        ("ask_password", "nobody is there to be asked: set 'password' in .dvc/config.local, or use a key"),
+        ("ask_passphrase", "nobody is there to be asked: set 'passphrase' in .dvc/config.local"),
+        ("gss_auth", "use a key: 'keyfile'"),
+    ],
+};
+
+/// What is read at once.
+const PIECE: usize = 1 << 20;
+/// What an upload holds: pieces read ahead, and what is under way.
+const HELD: u64 = 8 << 20;
+/// Questions under way at a time: a round trip each, and no work for the server.
+const ASKED: usize = 128;
+
+/// The server's address, where its credential goes.
+pub(super) fn address(settings: &Settings, options: &Options<'_>) -> String {
+    door::address(settings, options)
+}
+
+/// A folder behind an SSH server.
+pub(super) struct Ssh {
+    door: Door,
+    root: String,
+    place: Place,
+    budget: Budget,
+    /// The connection, once it is needed. One that broke is opened again.
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+impl Ssh {
+    pub(super) fn open(settings: &Settings, place: Place) -> Result<Self> {
+        let options = Options::check(settings, &place, &KNOWN)?;
+        let (door, root) = Door::of(settings, &options)?;
+        Ok(Self { door, root, place, budget: Budget::new(), session: Mutex::new(None) })
+    }
+
+    fn path(&self, key: &str) -> String {
+        format!("{}/{key}", self.root)
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, Trouble> {
+        let mut place = self.session.lock().await;
+        if let Some(session) = place.as_ref().filter(|session| session.alive()) {
+            return Ok(Arc::clone(session));
+        }
+        *place = None;
+        Ok(Arc::clone(place.insert(Arc::new(Session::open(&self.door).await?))))
+    }
+
+    /// Forgets a connection on which something went wrong, unless another one is there already.
+    async fn forget(&self, broken: &Arc<Session>) {
+        let mut place = self.session.lock().await;
+        place.take_if(|session| Arc::ptr_eq(session, broken));
+    }
+
+    /// Does it on a connection, and does it again on another one where that broke.
+    async fn with<T, F: Future<Output = Result<T, Trouble>>>(
+        &self,
+        what: &str,
+        work: impl Fn(Arc<Session>) -> F,
+    ) -> Result<T> {
+        let mut tries = Tries::new(AGAIN);
+        loop {
+            let trouble = match self.session().await {
+                Ok(session) => match session.during(work(Arc::clone(&session))).await {
+                    Ok(done) => return Ok(done),
+                    Err(trouble) => {
+                        if trouble.passing() {
+                            self.forget(&session).await;
+                        }
+                        trouble
+                    }
+                },
+                Err(trouble) => trouble,
+            };
+            if !(trouble.passing() && tries.again(None).await) {
+                return Err(trouble.explain(what));
+            }
+        }
+    }
+
+    async fn send(&self, session: Arc<Session>, object: &Object, temporary: &str) -> Result<(), Trouble> {
+        let target = self.path(&object.oid.key());
+        let (folder, _) = temporary.rsplit_once('/').unwrap_or_default();
+        let placed = async {
+            let file = session.create(folder, temporary).await?;
+            let mut parts = Parts::of(object, PIECE);
+            let written = async {
+                let mut writer = session.writer(&file);
+                while let Some(part) = parts.next().await.map_err(Trouble::Final)? {
+                    writer.write(&part).await?;
+                }
+                writer.end().await
+            };
+            let written = written.await;
+            let closed = session.close(&file).await;
+            written.and(closed)?;
+            match session.length(temporary).await? {
+                Some(length) if length != object.size => {
+                    let why = format!("{length} bytes arrived, not {}", object.size);
+                    Err(Trouble::Final(Error::new(why).hint("look whether the server's disk is full")))
+                }
+                _ => session.rename(temporary, &target).await,
+            }
+        };
+        let placed = placed.await;
+        if placed.is_err() && session.alive() {
+            session.remove(temporary).await;
+        }
+        placed
+    }
+}
+
+impl Remote for Ssh {
+    async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
+        let what = format!("cannot look into {}", self.place);
+        let look = async |object: &Object| {
+            let path = self.path(&object.oid.key());
+            let length = self.with(&what, async |session: Arc<Session>| session.length(&path).await).await?;
+            Ok((!length.is_some_and(|length| object.fits(length))).then(|| object.oid.clone()))
+        };
+        Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())
+    }
+
+    async fn put(&self, object: &Object) -> Result<()> {
+        let _held = self.budget.take(HELD.min(object.size)).await?;
+        // One name for all tries: what a broken one left is overwritten, and moved away, by the next.
+        let temporary = self.path(&temporary(&object.oid));
+        self.with(&cannot_send(object, &self.place), |session| self.send(session, object, &temporary)).await
+    }
+}

@@ -1,0 +1,266 @@
+//! A connection with its SFTP session.
+
+use super::door::Door;
+use super::login::{self, Known};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use russh::AlgorithmKind;
+use russh::client::Handle;
+use russh_sftp::client::RawSftpSession;
+use russh_sftp::client::error::Error as SftpError;
+use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use trainspot_base::error::{Error, Result};
+
+/// How long an answer may take; a sync of a large file is the slowest. In seconds.
+const ANSWER: u64 = 120;
+/// What is written at once, if the server sets no other limit: all take that much.
+const WRITE: u64 = 32 << 10;
+/// OpenSSH takes 255 KiB; more at once gains nothing.
+const LONGEST_WRITE: u64 = 255 << 10;
+/// What is under way of a file: enough for 80 MB/s at 50 ms.
+const UNDER_WAY: usize = 4 << 20;
+
+/// What goes wrong.
+pub(super) enum Trouble {
+    /// The connection is not there, or broke.
+    Broken(String),
+    /// Trying again would not help.
+    Final(Error),
+}
+
+impl Trouble {
+    pub(super) fn passing(&self) -> bool {
+        matches!(self, Self::Broken(_))
+    }
+
+    pub(super) fn explain(self, what: &str) -> Error {
+        match self {
+            Self::Broken(why) => Error::new(what)
+                .source(why)
+                .hint("look whether the network lets this machine reach the server, and run again"),
+            Self::Final(error) => Error::new(what).source(error),
+        }
+    }
+
+    pub(super) fn refused(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Final(Error::new(why).hint(hint))
+    }
+}
+
+impl From<SftpError> for Trouble {
+    fn from(error: SftpError) -> Self {
+        let SftpError::Status(status) = &error else { return Self::Broken(error.to_string()) };
+        let hint = match status.status_code {
+            StatusCode::ConnectionLost | StatusCode::NoConnection => return Self::Broken(error.to_string()),
+            StatusCode::PermissionDenied => "let this user write there",
+            StatusCode::NoSuchFile => "check the remote's url",
+            _ => "look whether the server's disk is full, and whether this user may write there",
+        };
+        Self::refused(error.to_string(), hint)
+    }
+}
+
+impl From<russh::Error> for Trouble {
+    fn from(error: russh::Error) -> Self {
+        match error {
+            russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
+                Self::refused(
+                    "its host key is not the one in known_hosts",
+                    "somebody else may answer there; if the server's key was changed, put the new one into known_hosts",
+                )
+            }
+            error => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+/// A login with an SFTP session.
+pub(super) struct Session {
+    sftp: RawSftpSession,
+    /// The connection ends with it.
+    _handle: Handle<Known>,
+    ended: CancellationToken,
+    /// Whether the server renames over a file that is there, at once.
+    replaces: bool,
+    syncs: bool,
+    /// What is written at once.
+    piece: usize,
+    /// The folders that are known to be there.
+    made: Mutex<HashSet<String>>,
+}
+
+impl Session {
+    /// Connects and logs in.
+    pub(super) async fn open(door: &Door) -> Result<Self, Trouble> {
+        let late = |_| {
+            Trouble::Broken(format!(
+                "no login at {}:{} within {} s",
+                door.host,
+                door.port,
+                door.patience.as_secs()
+            ))
+        };
+        timeout(door.patience, Self::connect(door)).await.map_err(late)?
+    }
+
+    async fn connect(door: &Door) -> Result<Self, Trouble> {
+        let (handle, ended) = login::connect(door).await?;
+        let channel = handle.channel_open_session().await?;
+        channel.request_subsystem(true, "sftp").await?;
+        let mut sftp = RawSftpSession::new(channel.into_stream());
+        sftp.set_timeout(ANSWER);
+        let extensions = sftp.init().await?.extensions;
+        let has = |name: &str| extensions.contains_key(name);
+        let mut piece = WRITE;
+        if has("limits@openssh.com") {
+            let limits = sftp.limits().await?;
+            piece =
+                Some(limits.max_write_len).filter(|length| *length > 0).unwrap_or(WRITE).min(LONGEST_WRITE);
+            sftp.set_limits(limits.into());
+        }
+        Ok(Self {
+            replaces: has("posix-rename@openssh.com"),
+            syncs: has("fsync@openssh.com"),
+            piece: usize::try_from(piece).unwrap_or(UNDER_WAY),
+            made: Mutex::default(),
+            sftp,
+            _handle: handle,
+            ended,
+        })
+    }
+
+    pub(super) fn alive(&self) -> bool {
+        !self.ended.is_cancelled()
+    }
+
+    /// Does the work while there is a connection: what waits for an answer is not told that none can come any more.
+    pub(super) async fn during<T>(
+        &self,
+        work: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        let broken = || Trouble::Broken("the connection broke".to_owned());
+        self.ended.run_until_cancelled(work).await.unwrap_or_else(|| Err(broken()))
+    }
+
+    /// The length of a file; none if it is not there.
+    pub(super) async fn length(&self, path: &str) -> Result<Option<u64>, Trouble> {
+        match self.sftp.stat(path).await {
+            Ok(found) => Ok(found.attrs.size),
+            Err(SftpError::Status(status)) if status.status_code == StatusCode::NoSuchFile => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a file for writing, empty, and makes its folder where that is not there.
+    pub(super) async fn create(&self, folder: &str, path: &str) -> Result<String, Trouble> {
+        self.make(folder).await?;
+        let flags = OpenFlags::CREATE | OpenFlags::WRITE | OpenFlags::TRUNCATE;
+        Ok(self.sftp.open(path, flags, FileAttributes::empty()).await?.handle)
+    }
+
+    /// Makes a folder and those above it. That of one that is there fails, which another question tells from the rest.
+    async fn make(&self, folder: &str) -> Result<(), Trouble> {
+        if self.made.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+            return Ok(());
+        }
+        let ends = folder.match_indices('/').map(|(end, _)| end).skip(1).chain([folder.len()]);
+        let mut missing = Vec::new();
+        for end in ends.collect::<Vec<_>>().into_iter().rev() {
+            if self.length_of_folder(&folder[..end]).await? {
+                break;
+            }
+            missing.push(&folder[..end]);
+        }
+        for path in missing.into_iter().rev() {
+            if let Err(error) = self.sftp.mkdir(path, FileAttributes::empty()).await
+                && !self.length_of_folder(path).await?
+            {
+                return Err(error.into());
+            }
+        }
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+        Ok(())
+    }
+
+    async fn length_of_folder(&self, path: &str) -> Result<bool, Trouble> {
+        match self.sftp.stat(path).await {
+            Ok(_) => Ok(true),
+            Err(SftpError::Status(status)) if status.status_code == StatusCode::NoSuchFile => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What writes an open file from its start.
+    pub(super) fn writer<'a>(&'a self, file: &'a str) -> Writer<'a> {
+        Writer { session: self, file, offset: 0, under_way: FuturesUnordered::new() }
+    }
+
+    pub(super) async fn close(&self, file: &str) -> Result<(), Trouble> {
+        self.sftp.close(file).await?;
+        Ok(())
+    }
+
+    /// Gives a file its name. The protocol's own rename fails where there is one, which then is removed first.
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), Trouble> {
+        if self.replaces {
+            let names = [from, to].map(|name| {
+                [&u32::try_from(name.len()).unwrap_or_default().to_be_bytes(), name.as_bytes()].concat()
+            });
+            let answer = self.sftp.extended("posix-rename@openssh.com", names.concat()).await?;
+            return match answer {
+                russh_sftp::protocol::Packet::Status(status) if status.status_code != StatusCode::Ok => {
+                    Err(SftpError::Status(status).into())
+                }
+                _ => Ok(()),
+            };
+        }
+        self.remove(to).await;
+        self.sftp.rename(from, to).await?;
+        Ok(())
+    }
+
+    /// Removes a file, if it can.
+    pub(super) async fn remove(&self, path: &str) {
+        self.sftp.remove(path).await.ok();
+    }
+}
+
+type Write<'a> = Pin<Box<dyn Future<Output = Result<(), SftpError>> + Send + 'a>>;
+
+/// Writes a file; the server's answers are awaited while more is sent.
+pub(super) struct Writer<'a> {
+    session: &'a Session,
+    file: &'a str,
+    offset: u64,
+    under_way: FuturesUnordered<Write<'a>>,
+}
+
+impl Writer<'_> {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        for piece in bytes.chunks(self.session.piece) {
+            if self.under_way.len() >= (UNDER_WAY / self.session.piece).max(1) {
+                self.under_way.next().await.unwrap_or(Ok(()))?;
+            }
+            let (session, file, offset, piece_bytes) = (self.session, self.file, self.offset, piece.to_vec());
+            self.under_way
+                .push(Box::pin(async move { session.sftp.write(file, offset, piece_bytes).await.map(drop) }));
+            self.offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Waits for all that is under way, and for the disk.
+    pub(super) async fn end(mut self) -> Result<(), Trouble> {
+        while let Some(written) = self.under_way.next().await {
+            written?;
+        }
+        if self.session.syncs {
+            self.session.sftp.fsync(self.file).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! A web server that takes uploads, such as nginx with `dav_methods PUT` or an artifact store.
+//!
+//! DVC knows `POST` (its default) and `PUT`, cannot list, and neither can we. Whether an upload in progress can be seen is
+//! the server's matter: the size that it tells afterwards has to be right.
+
+use super::super::options::{Known, Options};
+use super::super::source::cannot_send;
+use super::super::{Object, Oid, Place, Remote, Settings, each};
+use super::answer::{Answer, Failure};
+use super::{ASKED, Server, client};
+use crate::remote::budget::Budget;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
+use trainspot_base::error::{Error, Kind, Result};
+
+const KNOWN: Known = Known {
+    honoured: &[
+        "auth",
+        "custom_auth_header",
+        "user",
+        "password",
+        "ssl_verify",
+        "method",
+        "connect_timeout",
+        "read_timeout",
+    ],
+    ignored: &[],
+    refused: &[("ask_password", "nobody is there to be asked: set 'password' in .dvc/config.local")],
+};
+
+/// A web server that keeps objects.
+pub(crate) struct Http {
+    server: Server,
+    method: Method,
+}
+
+impl Http {
+    pub(crate) fn open(settings: &Settings, place: &Place) -> Result<Self> {
+        let options = Options::check(settings, place, &KNOWN)?;
+        let method = match options.text("method").unwrap_or("POST") {
+            text if text.eq_ignore_ascii_case("POST") => Method::POST,
+            text if text.eq_ignore_ascii_case("PUT") => Method::PUT,
+            _ => return Err(options.wrong("method", "is neither POST nor PUT")),
+        };
+        let server = Server {
+            client: client::build(&options, authorization(&options)?)?,
+            root: root(&settings.url, place)?,
+            silence: options.seconds("read_timeout", client::SILENCE)?,
+            budget: Budget::new(),
+            place: place.clone(),
+            advice: "check 'auth', 'user' and 'password' of the remote: the server does not let this user upload",
+        };
+        Ok(Self { server, method })
+    }
+
+    /// Whether the object is there, and its size if that is told.
+    async fn look(&self, what: &str, object: &Object) -> Result<Option<Option<u64>>> {
+        let url = self.server.url(&object.oid.key());
+        let mut answer = self.server.ask(what, || self.server.client.head(url.clone())).await?;
+        if matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
+            let asked = Answer::head_of(self.server.client.get(url));
+            let asked = tokio::time::timeout(self.server.silence, asked).await;
+            let asked = asked.unwrap_or_else(|_| Err(Failure::silent(self.server.silence)));
+            answer = asked.map_err(|failure| failure.explain(what))?;
+        }
+        match answer.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
+            _ if answer.success() => Ok(Some(answer.length())),
+            _ => Err(Failure::refused(&answer, self.server.advice).explain(what)),
+        }
+    }
+}
+
+impl Remote for Http {
+    async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
+        let what = format!("cannot look into {}", self.server.place);
+        let look = async |object: &Object| {
+            let found = self.look(&what, object).await?;
+            let there = found.is_some_and(|size| size.is_none_or(|size| object.fits(size)));
+            Ok((!there).then(|| object.oid.clone()))
+        };
+        Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())
+    }
+
+    async fn put(&self, object: &Object) -> Result<()> {
+        let what = cannot_send(object, &self.server.place);
+        let url = self.server.url(&object.oid.key());
+        self.server.upload(&what, &self.method, &url, object).await?;
+        let why = match self.look(&what, object).await? {
+            Some(None) => return Ok(()),
+            Some(Some(size)) if size == object.size => return Ok(()),
+            Some(Some(size)) => format!("{size} bytes are there, not {}", object.size),
+            None => "the server took it, but does not have it".to_owned(),
+        };
+        // Where the server can: wrong is worse than absent.
+        self.server.ask(&what, || self.server.client.delete(url.clone())).await.ok();
+        Err(Error::new(what)
+            .source(why)
+            .hint("check that the server keeps an upload under the path that it was sent to"))
+    }
+}
+
+/// Who we are.
+fn authorization(options: &Options<'_>) -> Result<HeaderMap> {
+    let Some(kind) = options.text("auth") else { return Ok(HeaderMap::new()) };
+    match kind.to_ascii_lowercase().as_str() {
+        "basic" => match (options.text("user"), options.text("password")) {
+            (Some(user), Some(password)) => basic(user, password),
+            _ => Err(options.wrong("auth", "is basic, and needs 'user' and 'password' beside it")),
+        },
+        "custom" => {
+            match (options.text("custom_auth_header"), options.text("password")) {
+                (Some(name), Some(value)) => custom(options, name, value),
+                _ => Err(options
+                    .wrong("auth", "is custom, and needs 'custom_auth_header' and 'password' beside it")),
+            }
+        }
+        // DVC's configuration takes the word, but `dvc pull` stops with an error: the objects could not be had back.
+        "digest" => Err(options
+            .wrong("auth", "is digest, which DVC itself no longer supports")
+            .hint("use basic over https")),
+        _ => Err(options.wrong("auth", "is neither basic nor custom")),
+    }
+}
+
+/// A user and a password, as a header.
+pub(super) fn basic(user: &str, password: &str) -> Result<HeaderMap> {
+    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, secret(&text)?)]))
+}
+
+/// A header of the user's own.
+pub(super) fn custom(options: &Options<'_>, name: &str, value: &str) -> Result<HeaderMap> {
+    let name: HeaderName =
+        name.parse().map_err(|_| options.wrong("custom_auth_header", "is no header's name"))?;
+    Ok(HeaderMap::from_iter([(name, secret(value)?)]))
+}
+
+/// A header's value that is never shown.
+pub(super) fn secret(text: &str) -> Result<HeaderValue> {
+    let value = HeaderValue::from_str(text);
+    let mut value = value.map_err(|_| {
+        Error::new("the password has characters that no header takes").kind(Kind::Configuration)
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The remote's root.
+pub(super) fn root(url: &str, place: &Place) -> Result<Url> {
+    let mut root = Url::parse(url).map_err(|error| {
+        Error::new(format!("{place} is no address")).source(error).kind(Kind::Configuration)
+    })?;
+    let path = format!("{}/", root.path().trim_end_matches('/'));
+    root.set_path(&path);
+    Ok(root)
+}

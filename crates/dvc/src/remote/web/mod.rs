@@ -1,0 +1,150 @@
+//! Remotes behind HTTP: a server that takes uploads, and `WebDAV`.
+//!
+//! A body is streamed with its length, and its last piece is sent only when all of it has been proven: a server that
+//! goes by the length never has a whole object that is a wrong one.
+
+mod answer;
+pub(super) mod client;
+mod http;
+mod listing;
+mod webdav;
+
+pub(super) use http::Http;
+pub(super) use webdav::WebDav;
+
+use super::budget::Budget;
+use super::options::Options;
+use super::source::Parts;
+use super::{AGAIN, NamedBy, Object, Place, Settings};
+use answer::{Answer, Failure};
+use bytes::Bytes;
+use client::Client;
+use futures_util::stream::{self, Stream, StreamExt as _};
+use reqwest::{Body, Method, RequestBuilder, Url};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+use trainspot_base::error::{Error, Result};
+use trainspot_base::retry::Tries;
+
+/// What is sent at once.
+const PIECE: usize = 1 << 20;
+/// What an upload holds: a piece that leaves, one that waits, one that is read; and what the connection buffers.
+const HELD: u64 = 4 << 20;
+/// Questions under way at a time.
+const ASKED: usize = 32;
+
+/// Where requests go, and who says so; none without a credential.
+pub(super) fn recipient(settings: &Settings, options: &Options<'_>) -> Option<(String, NamedBy)> {
+    const KEYS: [&str; 5] = ["auth", "password", "token", "custom_auth_header", "bearer_token_command"];
+    // The HTTP client takes a user and a password out of the address, too.
+    let in_address = || {
+        let (_, rest) = settings.url.split_once("://").unwrap_or_default();
+        rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+    };
+    let credential = KEYS.iter().any(|key| options.text(key).is_some()) || in_address();
+    credential.then(|| (settings.url.replacen("webdav", "http", 1), NamedBy::Configuration))
+}
+
+/// A server, and how to talk to it.
+struct Server {
+    client: Client,
+    /// The remote's root; its path ends with a slash.
+    root: Url,
+    place: Place,
+    budget: Budget,
+    /// How long it may be silent.
+    silence: Duration,
+    /// What to look at when it does not let us in.
+    advice: &'static str,
+}
+
+impl Server {
+    fn url(&self, key: &str) -> Url {
+        let mut url = self.root.clone();
+        url.set_path(&format!("{}{key}", self.root.path()));
+        url
+    }
+
+    /// Asks until there is an answer that trying again would not change.
+    async fn ask(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Result<Answer> {
+        let mut tries = Tries::new(AGAIN);
+        loop {
+            let failure = match timeout(self.silence, Answer::to(request())).await {
+                Ok(Ok(answer)) if !answer.passing() => return Ok(answer),
+                Ok(Ok(answer)) => Failure::refused(&answer, self.advice),
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::silent(self.silence),
+            };
+            if !(failure.passing && tries.again(failure.wait).await) {
+                return Err(failure.explain(what));
+            }
+        }
+    }
+
+    /// Sends an object by this method to this place.
+    async fn upload(&self, what: &str, method: &Method, url: &Url, object: &Object) -> Result<()> {
+        let _held = self.budget.take(HELD.min(object.size)).await?;
+        let mut tries = Tries::new(AGAIN);
+        loop {
+            let failure = match self.stream(method, url, object).await? {
+                Ok(answer) if answer.success() => return Ok(()),
+                Ok(answer) => Failure::refused(&answer, self.advice),
+                Err(failure) => failure,
+            };
+            if !(failure.passing && tries.again(failure.wait).await) {
+                return Err(failure.explain(what));
+            }
+        }
+    }
+
+    /// One try. The outer error is about the content, and final.
+    async fn stream(&self, method: &Method, url: &Url, object: &Object) -> Result<Result<Answer, Failure>> {
+        let (moved, broken) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
+        let mut parts = Parts::of(object, PIECE);
+        // Before the request, so that the server hears nothing of a small object that is not what it was.
+        let first = parts.next().await?;
+        let rest = rest(parts, Arc::clone(&moved), Arc::clone(&broken));
+        let body = Body::wrap_stream(stream::iter(first.map(Ok)).chain(rest));
+        let request = self.client.request(method.clone(), url.clone()).body(body);
+        let request =
+            request.header("content-length", object.size).header("content-type", "application/octet-stream");
+        let sent = tokio::select! {
+            sent = Answer::to(request) => sent,
+            () = stalled(&moved, self.silence) => Err(Failure::silent(self.silence)),
+        };
+        let broken = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        broken.map_or(Ok(sent), Err)
+    }
+}
+
+type Broken = Arc<Mutex<Option<Error>>>;
+
+/// The other parts, counted when they leave. What is wrong with them goes into `broken`, and breaks the request off.
+fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: Broken) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold((parts, moved, broken), async |(mut parts, moved, broken)| {
+        let part = match parts.next().await {
+            Ok(part) => Ok(part?),
+            Err(error) => {
+                *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Err(io::Error::other("the content cannot be sent"))
+            }
+        };
+        moved.fetch_add(1, Ordering::Relaxed);
+        Some((part, (parts, moved, broken)))
+    })
+}
+
+/// Ends when nothing has moved for so long.
+async fn stalled(moved: &AtomicU64, silence: Duration) {
+    let (mut before, mut since) = (moved.load(Ordering::Relaxed), Instant::now());
+    while since.elapsed() < silence {
+        sleep(Duration::from_millis(500)).await;
+        let now = moved.load(Ordering::Relaxed);
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+    }
+}

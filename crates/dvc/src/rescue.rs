@@ -1,0 +1,146 @@
+//! What is to be saved from a machine whose outputs could not be sent: it is about to end, and its cache with it.
+
+use super::outs::{Lock, Out, Pipeline, PointerFile};
+use super::pipelines::Cache;
+use super::rules::{Kind, Rules};
+use super::{Order, track::index};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path, PathBuf};
+use trainspot_base::error::{Context as _, Result};
+use trainspot_transfer::{Asked, find, text_beneath};
+
+/// Lays out in `folder`, which is empty, what of the repository at `root` the order was to keep: the outputs to track, and
+/// from DVC's cache what `dvc.lock` and new or changed `.dvc` files name, each under the path where a checkout would put it.
+/// The files are links to where their content is. The files of DVC's that name them are there, too.
+///
+/// A file of DVC's that cannot be read is passed over: it may be what kept the outputs from being sent.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
+    let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
+    for file in find(root, &outputs)?.files {
+        let path = file.path.to_path();
+        link(&root.join(&path), folder, &path)?;
+    }
+    let Some(push) = &order.push else { return Ok(()) };
+    for file in files(root) {
+        let Some(outs) = outs(root, &file, &push.known) else { continue };
+        let Ok(cache) = Cache::of(&repository(root, &file)) else { continue };
+        let mut found = false;
+        for (out, path) in outs {
+            found |= lay_out_one(&cache, &out, &path, folder)?;
+        }
+        if found {
+            link(&root.join(&file), folder, &file)?;
+        }
+    }
+    Ok(())
+}
+
+/// What may come into the clone at `root` when what the order was to keep is saved: the outputs to track and, where DVC's
+/// cache is sent, the files of the clone's that name objects, what they name, and new files. A new file of DVC's may
+/// name anything, so whatever it brings replaces nothing.
+///
+/// # Errors
+/// An output leads out of the clone.
+pub fn salvage(root: &Path, order: &Order) -> Result<Asked> {
+    let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
+    let asked = Asked::matching(&outputs)?;
+    if order.push.is_none() {
+        return Ok(asked);
+    }
+    let mut named = files(root);
+    let all = BTreeSet::new();
+    let outs = named.iter().filter_map(|file| outs(root, file, &all)).flatten();
+    let outs: Vec<PathBuf> = outs.map(|(_, path)| path).collect();
+    // An output of the whole repository would be everything.
+    named.extend(outs.into_iter().filter(|path| path.file_name().is_some()));
+    Ok(asked.as_far_as_named(named).or_new())
+}
+
+/// Whether there was anything of the output in the cache.
+fn lay_out_one(cache: &Cache, out: &Out, path: &Path, folder: &Path) -> Result<bool> {
+    let Ok(Some(oid)) = out.oid() else { return Ok(false) };
+    let Some(name) = path.to_str() else { return Ok(false) };
+    let files =
+        if oid.is_dir() { cache.files(&oid, name).unwrap_or_default() } else { vec![(oid, name.to_owned())] };
+    let mut found = false;
+    for (oid, path) in files {
+        let object = cache.path(&oid);
+        if object.is_file() {
+            link(&object, folder, Path::new(&path))?;
+            found = true;
+        }
+    }
+    Ok(found)
+}
+
+/// What is named there first stays, and nothing leads out of the folder.
+fn link(target: &Path, folder: &Path, path: &Path) -> Result<()> {
+    let place = folder.join(path);
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) || place.symlink_metadata().is_ok()
+    {
+        return Ok(());
+    }
+    let target = std::path::absolute(target);
+    let above = place.parent().map_or(Ok(()), fs::create_dir_all);
+    let linked = above.and_then(|()| symlink(target?, &place));
+    linked.with_context(|| format!("cannot lay out '{}'", path.display()))
+}
+
+/// The files of DVC's that name objects. Where git ignores a folder, DVC looks at none of its files.
+fn files(root: &Path) -> BTreeSet<PathBuf> {
+    let mut git = Rules::new(root, Kind::Git);
+    let (mut files, mut left) = (BTreeSet::new(), vec![PathBuf::new()]);
+    while let Some(folder) = left.pop() {
+        for entry in root.join(&folder).read_dir().into_iter().flatten().flatten() {
+            let (name, path) = (entry.file_name(), folder.join(entry.file_name()));
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if name == ".git" || name == ".dvc" || git.take_one(&path, is_folder).unwrap_or(false) {
+                continue;
+            }
+            if is_folder {
+                left.push(path);
+            } else if name == "dvc.lock" || name.as_encoded_bytes().ends_with(b".dvc") {
+                files.insert(path);
+            }
+        }
+    }
+    files
+}
+
+/// The outputs of a file, with their paths. Those of a `.dvc` file only if their objects are not `known` from the clone:
+/// what a training pulled need not be saved.
+fn outs(root: &Path, file: &Path, known: &BTreeSet<String>) -> Option<Vec<(Out, PathBuf)>> {
+    let text = text_beneath(root, file).ok()?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let at = |out: Out, wdir: Option<&str>| {
+        let path = index::plain(&folder.join(wdir.unwrap_or_default()).join(&out.path));
+        (out, path)
+    };
+    if file.file_name().is_some_and(|name| name != "dvc.lock") {
+        let pointer = PointerFile::read(&text).ok()?;
+        let new =
+            pointer.outs.into_iter().filter(|out| !out.md5.as_ref().is_some_and(|md5| known.contains(md5)));
+        return Some(new.map(|out| at(out, pointer.wdir.as_deref())).collect());
+    }
+    let pipeline = text_beneath(root, &file.with_file_name("dvc.yaml")).ok();
+    let pipeline = pipeline.and_then(|text| Pipeline::read(&text).ok()).unwrap_or_default();
+    let mut all = Vec::new();
+    for (name, stage) in Lock::read(&text).ok()?.stages {
+        let wdir = pipeline.stage(&name, &root.join(folder)).and_then(|(stage, variables)| {
+            stage.wdir.as_deref().map(|wdir| variables.fill(wdir).unwrap_or_else(|| wdir.to_owned()))
+        });
+        all.extend(stage.outs.into_iter().map(|out| at(out, wdir.as_deref())));
+    }
+    Some(all)
+}
+
+/// The repository of a file: the nearest folder above it that has `.dvc`.
+fn repository(root: &Path, file: &Path) -> PathBuf {
+    let above = file.ancestors().skip(1).map(|folder| root.join(folder));
+    above.into_iter().find(|folder| folder.join(".dvc").is_dir()).unwrap_or_else(|| root.to_owned())
+}

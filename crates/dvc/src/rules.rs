@@ -1,0 +1,299 @@
+//! Rules of `.gitignore` and `.dvcignore`, as git and DVC apply them to a path.
+
+use globset::{GlobBuilder, GlobMatcher};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use trainspot_base::error::{Context as _, Result};
+use trainspot_transfer::{TEXT_LIMIT_BYTES, read_beneath};
+
+/// Whose rules they are. The syntax is the same, what a rule reaches is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A rule decides what it names.
+    Git,
+    /// A rule decides what it names and all below it, so `!dir` brings back files that an earlier rule took.
+    Dvc,
+}
+
+impl Kind {
+    /// The name of the files that hold the rules.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Git => ".gitignore",
+            Self::Dvc => ".dvcignore",
+        }
+    }
+}
+
+/// A path that rules take.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// The path that is named: the one asked about, or a folder above it.
+    pub(super) path: PathBuf,
+    /// The folder of the file with the rule, and its line; none for what is never part of a repository's data.
+    pub(super) by: Option<(PathBuf, String)>,
+}
+
+/// The rules of a repository, read as they are asked for.
+#[derive(Debug)]
+pub(super) struct Rules {
+    root: PathBuf,
+    kind: Kind,
+    /// By folder, relative to the root.
+    files: HashMap<PathBuf, Vec<Rule>>,
+    /// Whether the rules are those that were given, whatever files there are.
+    sealed: bool,
+}
+
+#[derive(Debug)]
+struct Rule {
+    /// The line as it is written.
+    line: String,
+    glob: GlobMatcher,
+    /// The rule brings back what an earlier one took.
+    negated: bool,
+    /// Only directories match.
+    folders: bool,
+    /// What is below the named directory matches, and for DVC itself.
+    inside: bool,
+}
+
+impl Rules {
+    /// The rules of the repository in `root`.
+    pub(super) fn new(root: &Path, kind: Kind) -> Self {
+        Self { root: root.to_owned(), kind, files: HashMap::new(), sealed: false }
+    }
+
+    /// Rules that are known already, by folder. No file of the repository in `root` is read for more of them.
+    pub(super) fn sealed(root: &Path, kind: Kind, texts: &BTreeMap<PathBuf, String>) -> Self {
+        let mut rules = Self { sealed: true, ..Self::new(root, kind) };
+        for (folder, text) in texts {
+            rules.set(folder, text);
+        }
+        rules
+    }
+
+    /// Whether the rules take a path, relative to the root, or a folder above it.
+    pub(super) fn take(&mut self, path: &Path, folder: bool) -> Result<bool> {
+        Ok(self.taken(path, folder)?.is_some())
+    }
+
+    /// Whether the rules take a path whose folders are not taken.
+    pub(super) fn take_one(&mut self, path: &Path, folder: bool) -> Result<bool> {
+        Ok(self.always(path, folder) || self.name(path, folder)?)
+    }
+
+    /// Whether a line of a file takes a path whose folders are not taken.
+    pub(super) fn name(&mut self, path: &Path, folder: bool) -> Result<bool> {
+        Ok(self.deciding(path, folder)?.is_some_and(|(rule, _)| !rule.negated))
+    }
+
+    /// What takes a path, relative to the root: a rule for it, or for the topmost folder above it that one takes.
+    pub(super) fn taken(&mut self, path: &Path, folder: bool) -> Result<Option<Taken>> {
+        let above: Vec<_> = path.ancestors().skip(1).filter(|above| *above != Path::new("")).collect();
+        let folders = above.into_iter().rev().map(|above| (above, true));
+        for (path, folder) in folders.chain([(path, folder)]) {
+            let taken = |by| Ok(Some(Taken { path: path.to_owned(), by }));
+            if self.always(path, folder) {
+                return taken(None);
+            }
+            if let Some((rule, of)) = self.deciding(path, folder)?
+                && !rule.negated
+            {
+                let by = (of.to_owned(), rule.line.clone());
+                return taken(Some(by));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The rule that decides on a path whose folders are not taken, and the folder of its file.
+    fn deciding<'a>(&mut self, path: &'a Path, folder: bool) -> Result<Option<(&Rule, &'a Path)>> {
+        let parents: Vec<&Path> = path.ancestors().skip(1).collect();
+        for parent in &parents {
+            self.load(parent)?;
+        }
+        for parent in parents {
+            // DVC writes its rules as seen from the root.
+            let below = if self.kind == Kind::Git { path.strip_prefix(parent).unwrap_or(path) } else { path };
+            let rules = self.files.get(parent).map_or(&[][..], Vec::as_slice);
+            if let Some(rule) = rules.iter().rev().find(|rule| rule.matches(below, folder, self.kind)) {
+                return Ok(Some((rule, parent)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The text of a folder's file.
+    pub(super) fn text(&self, folder: &Path) -> Result<String> {
+        let path = folder.join(self.kind.file());
+        match read_beneath(&self.root, &path, TEXT_LIMIT_BYTES) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if is_absent(&error) => Ok(String::new()),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read '{}'", self.root.join(&path).display()))
+            }
+        }
+    }
+
+    /// Replaces the rules of a folder.
+    pub(super) fn set(&mut self, folder: &Path, text: &str) {
+        let rules = match self.kind {
+            Kind::Git => text.lines().filter_map(Rule::of_git).collect(),
+            Kind::Dvc => text.lines().filter_map(|line| Rule::of_dvc(line, folder)).collect(),
+        };
+        self.files.insert(folder.to_owned(), rules);
+    }
+
+    fn load(&mut self, folder: &Path) -> Result<()> {
+        if !self.files.contains_key(folder) {
+            let text = if self.sealed { String::new() } else { self.text(folder)? };
+            self.set(folder, &text);
+        }
+        Ok(())
+    }
+
+    /// What is never part of a repository's data: git's folder, DVC's, and a folder that is a DVC repository itself.
+    fn always(&self, path: &Path, folder: bool) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        match self.kind {
+            Kind::Git => name == ".git",
+            Kind::Dvc => {
+                name == ".git"
+                    || (folder && (name == ".hg" || name == ".dvc"))
+                    || (folder && self.root.join(path).join(".dvc").exists())
+            }
+        }
+    }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+impl Rule {
+    /// A line of `.gitignore`, if it is a rule. As in git, one that cannot be understood is none.
+    fn of_git(line: &str) -> Option<Self> {
+        let (negated, folders, pattern) = parts(trim_end(line))?;
+        let pattern = if pattern.contains('/') { root(pattern).to_owned() } else { format!("**/{pattern}") };
+        Some(Self { line: line.to_owned(), glob: glob(&pattern)?, negated, folders, inside: false })
+    }
+
+    /// A line of the `.dvcignore` in `folder`, as a rule for paths from the root.
+    ///
+    /// DVC strips lines on both sides, and with them a last space that is escaped. It puts the folder in front of the
+    /// pattern as it is, so letters like `[` in its name are part of the pattern, and takes off a first backslash.
+    fn of_dvc(line: &str, folder: &Path) -> Option<Self> {
+        let (negated, folders, pattern) = parts(line.trim())?;
+        let folder = folder.to_str()?;
+        // pathspec makes of `*/` and `**/` an expression that no path of DVC's matches.
+        if folder.is_empty() && folders && matches!(pattern, "*" | "**") {
+            return None;
+        }
+        let everywhere = !pattern.contains('/') || (!folder.is_empty() && pattern.starts_with("**/"));
+        let pattern = if everywhere { pattern.trim_start_matches("**/") } else { root(pattern) };
+        let pattern = if folder.is_empty() { pattern } else { pattern.strip_prefix('\\').unwrap_or(pattern) };
+        let (inside, pattern) =
+            pattern.strip_suffix("/**").map_or((false, pattern), |pattern| (true, pattern));
+        let front = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let pattern = format!("{front}{}{pattern}", if everywhere { "**/" } else { "" });
+        Some(Self { line: line.to_owned(), glob: glob(&pattern)?, negated, folders, inside })
+    }
+
+    fn matches(&self, path: &Path, folder: bool, kind: Kind) -> bool {
+        if self.folders && !folder {
+            return false;
+        }
+        match kind {
+            Kind::Git => self.glob.is_match(path),
+            Kind::Dvc => {
+                let own = (!self.inside || folder) && self.glob.is_match(path);
+                own || path
+                    .ancestors()
+                    .skip(1)
+                    .any(|above| above != Path::new("") && self.glob.is_match(above))
+            }
+        }
+    }
+}
+
+/// Whether a line is a rule that brings back, and one for folders only, and its pattern.
+fn parts(line: &str) -> Option<(bool, bool, &str)> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let (negated, pattern) = line.strip_prefix('!').map_or((false, line), |pattern| (true, pattern));
+    let (folders, pattern) = pattern.strip_suffix('/').map_or((false, pattern), |pattern| (true, pattern));
+    (!pattern.is_empty()).then_some((negated, folders, pattern))
+}
+
+/// A pattern without the slash that ties it to its folder.
+fn root(pattern: &str) -> &str {
+    pattern.strip_prefix('/').unwrap_or(pattern)
+}
+
+/// Braces are letters to git. `?` and brackets take a byte, as for git; DVC's take a letter, which differs outside of ASCII.
+fn glob(pattern: &str) -> Option<GlobMatcher> {
+    let pattern = pattern.replace('{', "\\{").replace('}', "\\}");
+    let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build().ok()?;
+    Some(glob.compile_matcher())
+}
+
+/// Without the spaces at the end that are not escaped.
+fn trim_end(line: &str) -> &str {
+    let line = line.trim_end_matches('\r');
+    let trimmed = line.trim_end_matches(' ');
+    let escaped = trimmed.ends_with('\\') && !trimmed.ends_with("\\\\") && trimmed.len() < line.len();
+    if escaped { &line[..=trimmed.len()] } else { trimmed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(kind: Kind, text: &str, path: &str) -> bool {
+        let root = tempfile::tempdir().unwrap();
+        let mut rules = Rules::new(root.path(), kind);
+        rules.set(Path::new(""), text);
+        let folder = path.ends_with('/');
+        rules.take(Path::new(path.trim_end_matches('/')), folder).unwrap()
+    }
+
+    #[test]
+    fn git_and_dvc_agree_on_what_a_rule_names() {
+        for kind in [Kind::Git, Kind::Dvc] {
+            for (text, path, wanted) in [
+                ("*.bin", "a/b.bin", true),
+                ("/a", "b/a", false),
+                ("a/b", "a/b/c", true),
+                ("a/b", "x/a/b", false),
+                ("a/**/b", "a/x/y/b", true),
+                ("out/", "out", false),
+                ("out/", "out/", true),
+                ("*.bin\n!keep.bin", "keep.bin", false),
+                ("{a}", "{a}", true),
+                ("{a,b}", "a", false),
+                ("\\!a", "!a", true),
+                ("[ab]c", "bc", true),
+                ("[", "[", false),
+                ("#a", "#a", false),
+                ("a ", "a", true),
+            ] {
+                assert_eq!(taken(kind, text, path), wanted, "{kind:?} {text:?} {path:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn dvc_applies_a_rule_to_all_below_what_it_names() {
+        for (text, path, git, dvc) in [
+            ("*.txt\n!keep", "keep/a.txt", true, false),
+            ("a/**\n!a/b", "a/b", false, true),
+            ("*/", "a/", true, false),
+            ("a\\ ", "a ", true, false),
+        ] {
+            assert_eq!(taken(Kind::Git, text, path), git, "{text:?} {path:?}");
+            assert_eq!(taken(Kind::Dvc, text, path), dvc, "{text:?} {path:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Does what was ordered, where the outputs are: hashes them and sends their objects.
+
+use super::order::{Order, Share};
+use super::remote::{self, Place};
+use super::rules::{Kind, Rules};
+use super::track::{Hashes, hash};
+use super::{Cached, Content, Outcome, Pushed, Shipment, cached, push, repositories};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use trainspot_base::error::{Context as _, Result};
+
+/// What there is to send of one DVC repository.
+#[derive(Default)]
+struct Load {
+    /// The number of its share; none if the clone does not have the repository.
+    share: Option<usize>,
+    hashes: Hashes,
+    cached: Cached,
+    folder: PathBuf,
+}
+
+/// Hashes and sends what is ordered of the repository at `root`. When it returns, every object is in its remote.
+///
+/// Nothing is written into the repository. Done again, it sends only what is missing. Of the files at `root` it reads the
+/// ordered outputs and, for `DVC_PUSH`, what DVC recorded there: no file there says where anything goes.
+///
+/// # Errors
+/// An output is missing or cannot be DVC's, or an object could not be sent. Nothing must be committed then.
+pub async fn store(root: &Path, order: &Order) -> Result<Outcome> {
+    let (root, order) = (root.to_owned(), order.clone().within(root));
+    let read = tokio::task::spawn_blocking(move || order.read_outputs(&root));
+    let loads = read.await.context("hashing ended unexpectedly")??;
+    let (mut outcome, mut warnings) = (Outcome::default(), Vec::new());
+    for load in loads {
+        for shipment in load.hashes.shipments.iter().chain(&load.cached.shipments) {
+            let pushed = send(shipment).await?;
+            let absent = pushed.absent.iter().map(|path| {
+                format!("'{path}' was not made here, and is neither on this machine nor in its remote")
+            });
+            warnings.extend(absent);
+            outcome.add_sent(load.share, &shipment.remote.name, &pushed);
+        }
+        let skipped = load.hashes.skipped.iter().map(|path| load.folder.join(path));
+        let skipped =
+            skipped.map(|path| format!("'{}' is a link to a folder, which DVC leaves out", path.display()));
+        warnings.extend(skipped);
+        warnings.extend(load.cached.left_out);
+        outcome.pointers.extend(load.hashes.pointers);
+    }
+    outcome.warn(warnings);
+    Ok(outcome)
+}
+
+async fn send(shipment: &Shipment) -> Result<Pushed> {
+    let remote = remote::open(&shipment.remote).await?;
+    let place = Place::of(&shipment.remote);
+    push(&remote, &shipment.objects).await.with_context(|| format!("cannot push to {place}"))
+}
+
+impl Order {
+    /// Reads what there is to send. Blocks its thread.
+    fn read_outputs(&self, root: &Path) -> Result<Vec<Load>> {
+        let mut loads = Vec::new();
+        for (number, share) in self.shares.iter().enumerate() {
+            let hashes = share.named(|| share.hash(root))?;
+            loads.push(Load { share: Some(number), hashes, folder: share.folder.clone(), ..Load::default() });
+        }
+        let Some(push) = &self.push else { return Ok(loads) };
+        let shares: BTreeMap<_, _> =
+            self.shares.iter().enumerate().map(|(number, share)| (share.folder.clone(), number)).collect();
+        let mut folders = repositories::all(root)?;
+        folders.extend(shares.keys().cloned());
+        for folder in folders {
+            let share = shares.get(&folder).copied();
+            let remotes = share.map_or(&push.elsewhere, |number| &self.shares[number].remotes);
+            let mut cached = named(&folder, || cached(&root.join(&folder), remotes, &push.known))?;
+            in_clone(&folder, &mut cached);
+            match share {
+                Some(number) => loads[number].cached = cached,
+                None => loads.push(Load { cached, folder, ..Load::default() }),
+            }
+        }
+        Ok(loads)
+    }
+}
+
+/// Makes the names of outputs relative to the clone.
+fn in_clone(folder: &Path, cached: &mut Cached) {
+    for object in cached.shipments.iter_mut().flat_map(|shipment| &mut shipment.objects) {
+        if let Content::Elsewhere { output, .. } = &mut object.content {
+            *output = folder.join(&*output).to_string_lossy().into_owned();
+        }
+    }
+}
+
+impl Share {
+    fn hash(&self, root: &Path) -> Result<Hashes> {
+        let base = root.join(&self.folder);
+        hash(&base, &self.outputs, &mut Rules::sealed(&base, Kind::Dvc, &self.rules), &self.remotes)
+    }
+
+    fn named<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        named(&self.folder, work)
+    }
+}
+
+/// Errors tell which repository it is, unless it is the clone.
+pub(super) fn named<T>(folder: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let done = work();
+    if folder == Path::new("") {
+        return done;
+    }
+    done.with_context(|| format!("in the DVC repository '{}'", folder.display()))
+}

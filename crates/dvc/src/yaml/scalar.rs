@@ -1,0 +1,216 @@
+//! How ruamel writes a string: plain, 'quoted' or "quoted", and folded at 80 columns.
+
+use super::resolve::is_string;
+
+/// The column that lines are folded at.
+const WIDTH: usize = 80;
+const BREAKS: [char; 4] = ['\n', '\u{85}', '\u{2028}', '\u{2029}'];
+
+/// Where a scalar is written.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// The column after the key's colon.
+    pub(crate) column: usize,
+    /// The columns that further lines are indented by.
+    pub(crate) indent: usize,
+}
+
+/// A string as a value, with the space before it.
+pub(crate) fn scalar(text: &str, place: Place) -> String {
+    let mut out = Out { text: String::new(), column: place.column, indent: place.indent };
+    match style(text) {
+        Style::Plain => out.plain(text),
+        Style::Single => out.single(text),
+        Style::Double => out.double(text),
+    }
+    out.text
+}
+
+/// A string as a key, which is never folded.
+pub(super) fn key(text: &str) -> String {
+    match style(text) {
+        Style::Plain => text.to_owned(),
+        Style::Single => format!("'{text}'"),
+        Style::Double => format!("\"{}\"", text.chars().map(escaped).collect::<String>()),
+    }
+}
+
+enum Style {
+    Plain,
+    Single,
+    Double,
+}
+
+fn style(text: &str) -> Style {
+    if text.is_empty() {
+        return Style::Single;
+    }
+    let special = text.chars().any(|c| c != '\n' && !is_printable(c));
+    let broken = text.contains(BREAKS);
+    if !special && !broken && !is_guarded(text) && is_string(text) {
+        return Style::Plain;
+    }
+    if special || text.contains(['\'', '\n']) || has_space_at_break(text) {
+        Style::Double
+    } else {
+        Style::Single
+    }
+}
+
+fn is_printable(c: char) -> bool {
+    (' '..='~').contains(&c)
+        || c == '\u{85}'
+        || (c >= '\u{a0}' && !('\u{fffe}'..='\u{ffff}').contains(&c) && c != '\u{feff}')
+}
+
+fn has_space_at_break(text: &str) -> bool {
+    BREAKS.iter().any(|c| text.contains(&format!(" {c}")) || text.contains(&format!("{c} ")))
+}
+
+/// Whether a printable text without line breaks means something else where it stands plain.
+fn is_guarded(text: &str) -> bool {
+    let first = text.chars().next().unwrap_or(' ');
+    let alone = text.chars().nth(1).is_none_or(|next| next == ' ');
+    text.starts_with("---")
+        || text.starts_with("...")
+        || text.starts_with(' ')
+        || text.ends_with(' ')
+        || "#,[]{}&*!|>'\"%@`".contains(first)
+        || ("?:-".contains(first) && alone)
+        || text.contains(": ")
+        || text.contains(" #")
+        || text[first.len_utf8()..].ends_with(':')
+}
+
+fn escaped(c: char) -> String {
+    let short = match c {
+        '\0' => '0',
+        '\u{7}' => 'a',
+        '\u{8}' => 'b',
+        '\t' => 't',
+        '\n' => 'n',
+        '\u{b}' => 'v',
+        '\u{c}' => 'f',
+        '\r' => 'r',
+        '\u{1b}' => 'e',
+        '"' => '"',
+        '\\' => '\\',
+        '\u{85}' => 'N',
+        '\u{2028}' => 'L',
+        '\u{2029}' => 'P',
+        _ if is_printable(c) => return c.to_string(),
+        _ => {
+            return match u32::from(c) {
+                code @ ..=0xff => format!("\\x{code:02X}"),
+                code @ ..=0xffff => format!("\\u{code:04X}"),
+                code => format!("\\U{code:08X}"),
+            };
+        }
+    };
+    format!("\\{short}")
+}
+
+struct Out {
+    text: String,
+    column: usize,
+    indent: usize,
+}
+
+impl Out {
+    fn put(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.column += text.chars().count();
+    }
+
+    fn fold(&mut self) {
+        self.text.push('\n');
+        self.text.push_str(&" ".repeat(self.indent));
+        self.column = self.indent;
+    }
+
+    /// A word that is too long for its line goes to the next one; the space before it stays where it was.
+    fn plain(&mut self, text: &str) {
+        self.put(" ");
+        for piece in pieces(text) {
+            let blank = piece.starts_with(' ');
+            if piece == " " && self.column >= WIDTH {
+                self.fold();
+                continue;
+            }
+            if !blank && piece.chars().count() + self.column > WIDTH && self.column > self.indent {
+                self.fold();
+            }
+            self.put(piece);
+        }
+    }
+
+    /// A text with an apostrophe is never written so.
+    fn single(&mut self, text: &str) {
+        self.put(" '");
+        let mut at = 0;
+        for piece in pieces(text) {
+            let inside = at > 0 && at + piece.len() < text.len();
+            at += piece.len();
+            if piece == " " && self.column > WIDTH && inside {
+                self.fold();
+            } else {
+                self.put(piece);
+            }
+        }
+        self.put("'");
+    }
+
+    /// Folding happens where a space or an escape ends a run, with a backslash where the space would be lost.
+    fn double(&mut self, text: &str) {
+        self.put(" \"");
+        let chars: Vec<char> = text.chars().collect();
+        let (mut start, mut end) = (0, 0);
+        while end <= chars.len() {
+            let here = chars.get(end).copied();
+            if here.is_none_or(|c| escaped(c).starts_with('\\')) {
+                self.put(&chars[start..end].iter().collect::<String>());
+                start = end;
+                if let Some(c) = here {
+                    self.put(&escaped(c));
+                    start += 1;
+                }
+            }
+            let pause = end > 0 && end + 1 < chars.len() && (here == Some(' ') || start >= end);
+            if pause && self.column + end.saturating_sub(start) > WIDTH {
+                let slash = needs_backslash(&chars, start, end);
+                if start < end {
+                    self.put(&chars[start..end].iter().collect::<String>());
+                    start = end;
+                }
+                self.put(if slash { "\\" } else { "" });
+                self.fold();
+                if chars.get(start) == Some(&' ') {
+                    start += usize::from(!slash);
+                    self.put(if slash { "\\" } else { "" });
+                }
+            }
+            end += 1;
+        }
+        self.put("\"");
+    }
+}
+
+fn needs_backslash(chars: &[char], start: usize, end: usize) -> bool {
+    let Some(space) = chars[end..].iter().position(|c| *c == ' ').map(|at| end + at) else { return true };
+    let quoted = chars[end..space].iter().any(|c| matches!(c, '"' | '\''));
+    let next_is_blank = chars.get(space + 1).is_none_or(|c| matches!(c, ' ' | '\n'));
+    let two_spaces = end > 0 && chars[end - 1] == ' ' && chars[end] == ' ';
+    quoted || next_is_blank || two_spaces || start == end
+}
+
+/// The runs of spaces and of anything else, in turn.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let blank = rest.starts_with(' ');
+        let end = rest.find(|c| (c == ' ') != blank).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}

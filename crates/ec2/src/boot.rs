@@ -1,0 +1,387 @@
+//! From a machine that was launched to its agent: each step shown with its seconds, all of them within one deadline.
+
+use super::Ec2;
+use super::failure::{Class, Failure, call};
+use super::group::PORT;
+use super::machines::{Seen, State, UNKNOWN_AFTER_LAUNCH, describe};
+use super::plan::public_address;
+use super::tags::HOST_KEY;
+use super::takeover::admit;
+use super::user_data::GUARD_FOLDER;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::lines::Lines;
+use trainspot_base::log::progress::{in_words, while_waiting};
+use trainspot_compute::aws::SshAddress;
+use trainspot_compute::link::ssh::{Door, SshLink};
+use trainspot_compute::{Machine, Order};
+use trainspot_protocol::Ending;
+
+/// Between two looks at a machine that is coming up.
+const LOOK: Duration = Duration::from_secs(1);
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+/// Between two looks at a machine that is up, but may end meanwhile.
+const WATCH: Duration = Duration::from_secs(5);
+/// How long a machine may give no answer by SSH before the pipe looks its own address up again: a part of the boot's time.
+const LONGEST_SSH_SILENCE: Duration = Duration::from_mins(1);
+const SSH_SILENCES_A_BOOT: u32 = 6;
+/// The SSH client knows best what it met, so its time is over a little earlier than that of the whole boot.
+const LAST_WORD: Duration = Duration::from_secs(2);
+/// Of the console, which may be that of an image that prints a lot.
+const CONSOLE: usize = 20;
+const CONSOLE_DEADLINE: Duration = Duration::from_secs(10);
+/// Where every machine of EC2 finds what AWS says of it.
+const METADATA: &str = "http://169.254.169.254";
+
+/// What to do about a machine that dies before it boots, with a code that only says that something is wrong with its disk.
+const KEY_HINT: &str = "if the account encrypts its disks with a key of its own, grant that key to the role of spot machines: \
+    see docs/aws.md";
+
+/// How long each step took.
+struct Steps {
+    start: Instant,
+    entered: Mutex<Vec<(&'static str, Instant)>>,
+}
+
+impl Steps {
+    fn new() -> Self {
+        Self { start: Instant::now(), entered: Mutex::default() }
+    }
+
+    fn enter(&self, step: &'static str) {
+        let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        if entered.last().is_none_or(|(last, _)| *last != step) {
+            entered.push((step, Instant::now()));
+        }
+    }
+
+    /// As in `pending 3.1, running 0.0, ssh 24.0, agent 6.1`.
+    fn told(&self, now: Instant) -> String {
+        let entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = entered.iter().skip(1).map(|(_, next)| *next).chain([now]);
+        let steps = entered.iter().zip(ends);
+        let told = steps.map(|((step, from), to)| format!("{step} {:.1}", (to - *from).as_secs_f64()));
+        told.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Ec2 {
+    /// See [`trainspot_compute::Compute::connect`].
+    pub(super) async fn boot(&self, machine: &Machine, order: &Order) -> Result<SshLink> {
+        let (steps, patience) = (Steps::new(), self.aws.boot_timeout);
+        let reaching = while_waiting("waiting for the machine", self.reach(machine, order, &steps));
+        let reached = timeout(patience, reaching).await.unwrap_or_else(|_| {
+            Err(Error::new(format!("it was not ready within {}", in_words(patience)))
+                .hint("raise BOOT_TIMEOUT if the image or the startup script needs longer"))
+        });
+        let now = Instant::now();
+        match reached {
+            Ok(link) => {
+                info!("booted in {:.1} s ({})", (now - steps.start).as_secs_f64(), steps.told(now));
+                Ok(link)
+            }
+            Err(error) => {
+                let steps = steps.told(now);
+                Err(unreached(machine, &steps, error, &self.console(machine).await))
+            }
+        }
+    }
+
+    async fn reach(&self, machine: &Machine, order: &Order, steps: &Steps) -> Result<SshLink> {
+        steps.enter("pending");
+        let reaching = async {
+            let seen = self.running(machine, steps).await?;
+            tokio::select! {
+                link = self.enter(&seen, steps) => link,
+                gone = self.until_gone(&seen) => Err(gone),
+            }
+        };
+        let (link, packed) = tokio::try_join!(reaching, self.packed())?;
+        steps.enter("agent");
+        link.install(packed, &supervise(order)).await?;
+        Ok(link)
+    }
+
+    /// Logs in, and has the machine prepared: first, as the pipe's silence counts from its agent's start on, and nobody
+    /// knows how long a script takes.
+    async fn enter(&self, seen: &Seen, steps: &Steps) -> Result<SshLink> {
+        steps.enter("ssh");
+        let link = if seen.tag(HOST_KEY) == Some(&self.host_key) {
+            let left = self.aws.boot_timeout.saturating_sub(steps.start.elapsed() + LAST_WORD);
+            let door = self.door(seen, &self.host_key)?;
+            tokio::select! {
+                link = SshLink::open(door, left) => link?,
+                never = self.follow_own_address(seen) => match never {},
+            }
+        } else {
+            self.take_over(seen).await?
+        };
+        if let Some(script) = &self.aws.startup_script {
+            steps.enter("startup script");
+            run_once(&link, script).await?;
+        }
+        Ok(link)
+    }
+
+    /// Lets in each address that the pipe turns out to have, as long as the machine does not answer: behind a NAT or a proxy
+    /// with several addresses, the one that was asked for may not be the one from which SSH comes. Never returns.
+    async fn follow_own_address(&self, seen: &Seen) -> Infallible {
+        let interval = LONGEST_SSH_SILENCE.min(self.aws.boot_timeout / SSH_SILENCES_A_BOOT);
+        let planned = self.planned(&seen.region).map(|plan| &plan.network);
+        let mut inbound = planned.map_or_else(Vec::new, |network| network.inbound.clone());
+        // Where the user says who may come in, or the address is one of the VPC, the public one says nothing.
+        let is_own = self.aws.ssh_cidrs.is_empty() && planned.is_some_and(|network| !network.by_private);
+        if !is_own || self.aws.security_group.is_some() {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(interval).await;
+            let Ok(address) = public_address(&self.aws.public_ip_url).await else { continue };
+            let range = ipnet::IpNet::from(address).to_string();
+            if inbound.contains(&range) {
+                continue;
+            }
+            warn!(
+                "the machine does not answer, and this pipe's address is {address} now: it is let in as well"
+            );
+            match admit(&self.cloud, seen, std::slice::from_ref(&range)).await {
+                Ok(()) => inbound.push(range),
+                Err(error) => warn!("{}", chain(&error)),
+            }
+        }
+    }
+
+    /// Waits until the machine runs and has its addresses.
+    async fn running(&self, machine: &Machine, steps: &Steps) -> Result<Seen> {
+        let region = self.region_of(machine);
+        let mut look = LOOK;
+        loop {
+            let young = steps.start.elapsed() < UNKNOWN_AFTER_LAUNCH;
+            match describe(&self.cloud, region, &machine.id).await {
+                // The machine boots all the same, and BOOT_TIMEOUT holds.
+                Err(failure) if failure.class() == Class::Passing => {
+                    debug!("cannot look at the machine: {failure}");
+                }
+                Err(failure) => return Err(failure.into()),
+                Ok(None) if young => {}
+                Ok(None) => return Err(Error::new("EC2 does not know it")),
+                Ok(Some(seen)) => match seen.state {
+                    State::Pending => {}
+                    State::Running => {
+                        steps.enter("running");
+                        if !(self.addresses(&seen).is_empty() || young && self.lacks_public(&seen)) {
+                            return Ok(seen);
+                        }
+                    }
+                    _ => return Err(ended(&seen)),
+                },
+            }
+            sleep(look).await;
+            look = look.mul_f64(1.3).min(LONGEST_LOOK);
+        }
+    }
+
+    /// Returns when the machine is gone, and why: SSH would only fall silent.
+    async fn until_gone(&self, seen: &Seen) -> Error {
+        loop {
+            sleep(WATCH).await;
+            match describe(&self.cloud, &seen.region, &seen.id).await {
+                Ok(Some(seen)) if !seen.is_alive() => return ended(&seen),
+                Ok(_) => {}
+                Err(failure) => debug!("cannot look at the machine: {failure}"),
+            }
+        }
+    }
+
+    pub(super) fn door(&self, seen: &Seen, host_key: &str) -> Result<Door> {
+        let image = || self.planned(&seen.region).map(|plan| plan.image.user.as_str());
+        let user = seen.tag(super::tags::USER).or_else(image);
+        let user = user.ok_or_else(|| Error::new("nobody knows who logs in there: it lacks its tag"))?;
+        Ok(Door {
+            addresses: self.addresses(seen),
+            port: PORT,
+            user: user.to_owned(),
+            host_key: host_key.to_owned(),
+            client: self.client.clone(),
+        })
+    }
+
+    /// Where to try. Who answers must show the machine's key, so one address too many does no harm.
+    fn addresses(&self, seen: &Seen) -> Vec<IpAddr> {
+        let outside = self.planned(&seen.region).is_some_and(|plan| !plan.network.by_private);
+        let (public, private) = (seen.public, seen.private);
+        let wanted = match self.aws.ssh_address {
+            SshAddress::Public => [public, None],
+            SshAddress::Private => [private, None],
+            SshAddress::Auto if outside && public.is_some() => [public, None],
+            SshAddress::Auto => [private, public],
+        };
+        wanted.into_iter().flatten().collect()
+    }
+
+    /// Whether a public address is still to come.
+    fn lacks_public(&self, seen: &Seen) -> bool {
+        seen.public.is_none() && self.planned(&seen.region).is_some_and(|plan| plan.network.public)
+    }
+
+    /// The end of what the machine printed while it booted, if EC2 has it already.
+    async fn console(&self, machine: &Machine) -> Vec<String> {
+        let client = self.cloud.ec2(self.region_of(machine));
+        let ask = async |latest: bool| {
+            call("ec2:GetConsoleOutput", "cannot read the console", || async {
+                let request = client.get_console_output().instance_id(&machine.id).latest(latest);
+                Ok::<_, Failure>(request.send().await?)
+            })
+            .await
+        };
+        // What is on the console now, which only Nitro tells; otherwise what EC2 kept when the machine began or ended.
+        let asked = async {
+            match ask(true).await {
+                Err(failure) if failure.class() == Class::Fatal => ask(false).await,
+                asked => asked,
+            }
+        };
+        match timeout(CONSOLE_DEADLINE, asked).await {
+            Ok(Ok(answer)) => {
+                let text = answer.output().and_then(|text| STANDARD.decode(text.trim()).ok());
+                last_lines(&text.unwrap_or_default())
+            }
+            Ok(Err(failure)) => {
+                debug!("{}", Error::from(failure).render());
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+fn supervise(order: &Order) -> [(&'static str, String); 4] {
+    [
+        ("--grace", order.orphan_grace.as_secs().to_string()),
+        ("--ending", Ending::PowerOff.word().to_owned()),
+        ("--guard", GUARD_FOLDER.to_owned()),
+        ("--metadata", METADATA.to_owned()),
+    ]
+}
+
+/// Runs the user's script as root, unless an earlier try of the step has done so.
+async fn run_once(link: &SshLink, script: &str) -> Result<()> {
+    info!("running the startup script");
+    let mut screen = Lines::new(Instant::now());
+    let mut show = |line: &str| info!("startup: {line}");
+    let script = once(&after_cloud_init(script));
+    let ran = link.run_as_root(&script, |line| {
+        screen.feed(format!("{line}\n").as_bytes(), Instant::now(), &mut show);
+    });
+    ran.await.map_err(|error| {
+        Error::new("the startup script failed").source(error).hint("mend STARTUP_SCRIPT; it runs as root")
+    })
+}
+
+/// The script of a pipe that was killed may still be running: it is waited for, and not run again. What the script
+/// starts and leaves running must not hold the lock.
+fn once(script: &str) -> String {
+    format!(
+        "mkdir -p {GUARD_FOLDER}; exec 9>{GUARD_FOLDER}/starting; flock 9\n[ ! -e {GUARD_FOLDER}/started ] || exit 0\n\
+         (\n{script}\n) 9>&-\nstatus=$?; [ $status != 0 ] || touch {GUARD_FOLDER}/started; exit $status\n"
+    )
+}
+
+/// The image's own set-up goes first: both may want to install packages, and only one can at a time.
+fn after_cloud_init(script: &str) -> String {
+    format!("cloud-init status --wait >/dev/null 2>&1 || true\n{script}")
+}
+
+fn ended(seen: &Seen) -> Error {
+    let reason = seen.reason.clone().unwrap_or_else(|| format!("it is {:?}", seen.state));
+    let by_key = ["Client.InternalError", "Client.InvalidKMSKey"].iter().any(|code| reason.starts_with(code));
+    let error = Error::new(reason);
+    if by_key { error.hint(KEY_HINT) } else { error }
+}
+
+fn last_lines(console: &[u8]) -> Vec<String> {
+    let now = Instant::now();
+    let mut lines = Lines::new(now);
+    lines.feed(console, now, &mut |_: &str| ());
+    lines.finish(now, &mut |_: &str| ());
+    let mut last = lines.tail();
+    last.drain(..last.len().saturating_sub(CONSOLE));
+    last
+}
+
+fn unreached(machine: &Machine, steps: &str, error: Error, console: &[String]) -> Error {
+    let mut message = format!("cannot use the machine {} ({steps} s): {}", machine.id, chain(&error));
+    if !console.is_empty() {
+        message.push_str("\nThe end of its console:\n");
+        message.push_str(&console.join("\n"));
+    }
+    Error::new(message).source(error).kind(Kind::Machine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_startup_script_runs_once_and_fails_with_its_own_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        let run = |script: &str| {
+            let text = once(script).replace(GUARD_FOLDER, &path);
+            std::process::Command::new("sh").args(["-c", &text]).status().unwrap().code()
+        };
+        assert_eq!(run("set -e\nfalse\necho not reached"), Some(1));
+        assert_eq!(run("exit 7"), Some(7));
+        let count = format!("echo >>{path}/count\nsleep 0.3 &\nexit 0");
+        let both = std::thread::scope(|scope| {
+            [scope.spawn(|| run(&count)), scope.spawn(|| run(&count))].map(|run| run.join().unwrap())
+        });
+        assert_eq!((both, run(&count)), ([Some(0); 2], Some(0)));
+        assert_eq!(std::fs::read(folder.path().join("count")).unwrap(), b"\n");
+    }
+
+    #[test]
+    fn steps_add_up_to_the_whole() {
+        let steps = Steps::new();
+        for step in ["pending", "pending", "ssh"] {
+            steps.enter(step);
+        }
+        let from = steps.entered.lock().unwrap()[1].1;
+        let told = steps.told(from + Duration::from_millis(2340));
+        assert!(told.starts_with("pending 0.0, ssh 2.3"), "{told}");
+    }
+
+    #[test]
+    fn a_console_is_shown_plain_and_by_its_end() {
+        let lines = (0..50).map(|line| format!("[  {line}.0] \x1b]0;t\x07\x00line {line}\r\n"));
+        let text = lines.collect::<Vec<_>>().concat();
+        let lines = last_lines(text.as_bytes());
+        assert_eq!(lines.len(), CONSOLE);
+        assert_eq!(lines[CONSOLE - 1], "[  49.0] line 49");
+    }
+
+    #[test]
+    fn a_boot_that_failed_tells_why_once_then_the_console() {
+        let machine = Machine {
+            id: "i-1".to_owned(),
+            description: String::new(),
+            pool: None,
+            spot: true,
+            rate: None,
+            age: Duration::ZERO,
+        };
+        let why = Error::new("cannot log in").source("refused").hint("check the group");
+        let shown = unreached(&machine, "ssh 3.0", why, &["panic".to_owned()]).render();
+        assert_eq!(
+            shown,
+            "cannot use the machine i-1 (ssh 3.0 s): cannot log in: refused\n  The end of its console:\n  panic\nNext: check the group"
+        );
+    }
+}

@@ -1,0 +1,396 @@
+//! Why AWS did not do it: classified for the one who may try something else, and told to the one who must act.
+
+use super::client::ATTEMPT_DEADLINE;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+use trainspot_base::error::{Error, Kind, chain};
+use trainspot_base::retry::{Policy, Tries};
+
+/// Waits of about 0.5, 1, 2 and 4 s: EC2 refills its buckets of requests within seconds.
+const POLICY: Policy = Policy {
+    attempts: 5,
+    first_wait: Duration::from_millis(500),
+    longest_wait: Duration::from_secs(8),
+    total: Duration::from_mins(1),
+};
+
+/// How much longer a call may take than the SDK's own deadline of an attempt, whose better message so wins.
+const DEADLINE_SLACK: Duration = Duration::from_secs(5);
+
+/// What a failure means for the one who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Another zone or another type may do.
+    Elsewhere,
+    /// A quota, counted over a whole family of types: only another family may do.
+    OtherFamily,
+    /// Throttled, a fault of the service, or no answer: the same call may work in a moment.
+    Passing,
+    /// What was asked for does not exist, or not any more.
+    Gone,
+    /// Nothing that the program can do.
+    Fatal,
+}
+
+/// EC2's code for a used-up quota of spot machines. Its message, unlike that of the quota on demand, has no number.
+pub(super) const SPOT_QUOTA: &str = "MaxSpotInstanceCountExceeded";
+
+/// The codes that say more than their HTTP status, from EC2's list of error codes and from what Karpenter and
+/// `ParallelCluster` take for a lack of capacity.
+const CLASSES: &[(Class, &[&str])] = &[
+    (
+        Class::Elsewhere,
+        &[
+            "InsufficientInstanceCapacity",
+            "InsufficientCapacity",
+            "UnfulfillableCapacity",
+            "InsufficientHostCapacity",
+            "InsufficientReservedInstanceCapacity",
+            "ReservationCapacityExceeded",
+            "InsufficientFreeAddressesInSubnet",
+            "Unsupported",
+            "SpotMaxPriceTooLow",
+            "InvalidFleetConfiguration",
+        ],
+    ),
+    (Class::OtherFamily, &[SPOT_QUOTA, "VcpuLimitExceeded", "InstanceLimitExceeded"]),
+    (
+        Class::Passing,
+        &[
+            "RequestLimitExceeded",
+            "Throttling",
+            "ThrottlingException",
+            "ThrottledException",
+            "RequestThrottled",
+            "RequestThrottledException",
+            "TooManyRequestsException",
+            "EC2ThrottledException",
+            "PriorRequestNotComplete",
+            "SlowDown",
+            "BandwidthLimitExceeded",
+            "InternalError",
+            "InternalFailure",
+            "InternalErrorException",
+            "InternalServerError",
+            "Unavailable",
+            "ServiceUnavailable",
+            "IncorrectState",
+            "IDPCommunicationError",
+            "RequestTimeout",
+        ],
+    ),
+    // These end like what is gone, but name what the user chose: it will not come into being by waiting.
+    (Class::Fatal, &["InvalidAMIID.NotFound", "InvalidKeyPair.NotFound"]),
+];
+
+const DENIED: &[&str] =
+    &["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "UnauthorizedAccess"];
+const EXPIRED: &[&str] = &["ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"];
+const UNKNOWN: &[&str] = &[
+    "AuthFailure",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+    "IncompleteSignature",
+    "InvalidSignatureException",
+];
+
+/// One failed call to AWS.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The service's own code; none where there was no answer.
+    code: Option<String>,
+    message: String,
+    class: Class,
+    /// What could not be done, as "cannot …".
+    what: String,
+    /// The IAM action that was asked for.
+    action: String,
+    /// The SDK's error, where there was no answer.
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Failure {
+    /// A failure that AWS tells inside of an answer, such as one of a fleet's `Errors`.
+    pub(super) fn told(code: &str, message: &str) -> Self {
+        Self::of(Some(code), message.to_owned(), classify(code).unwrap_or(Class::Fatal))
+    }
+
+    /// An answer that lacks what it must have.
+    pub(super) fn incomplete(what: &str) -> Self {
+        Self::of(None, format!("AWS's answer names no {what}"), Class::Passing)
+    }
+
+    fn of(code: Option<&str>, message: String, class: Class) -> Self {
+        let code = code.map(str::to_owned);
+        Self { code, message, class, what: String::new(), action: String::new(), source: None }
+    }
+
+    /// What it means.
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The service's own code; none where there was no answer.
+    pub(super) fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// Whether it is one of these codes.
+    pub(super) fn is(&self, codes: &[&str]) -> bool {
+        self.code().is_some_and(|code| codes.contains(&code))
+    }
+
+    /// Whether the account has no way into the region: it is not enabled, or a policy shuts it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_denied() || self.is(UNKNOWN) || self.is(&["OptInRequired"])
+    }
+
+    /// Whether a quota is used up that allows nothing at all, so that waiting is of no use.
+    pub(super) fn is_quota_of_none(&self) -> bool {
+        self.class == Class::OtherFamily && self.message.contains("limit of 0 ")
+    }
+
+    /// Whether an action is missing from the caller's permissions.
+    pub(super) fn is_denied(&self) -> bool {
+        self.is(DENIED)
+    }
+
+    /// Says what failed, and which action it needed.
+    #[must_use]
+    pub(super) fn during(mut self, action: &str, what: &str) -> Self {
+        action.clone_into(&mut self.action);
+        what.clone_into(&mut self.what);
+        self
+    }
+
+    /// The same, unless it says so already.
+    #[must_use]
+    pub(super) fn or_during(self, action: &str, what: &str) -> Self {
+        if self.what.is_empty() && self.source.is_none() { self.during(action, what) } else { self }
+    }
+
+    /// The error of our own that it is made of, where no call failed.
+    fn alone(mut self) -> Result<Error, Self> {
+        if !self.what.is_empty() {
+            return Err(self);
+        }
+        match self.source.take().map(<dyn StdError + Send + Sync>::downcast) {
+            Some(Ok(own)) => Ok(*own),
+            Some(Err(source)) => Err(Self { source: Some(source), ..self }),
+            None => Err(self),
+        }
+    }
+
+    /// The missing action: AWS's own word goes first, as one call may need several.
+    pub(super) fn missing_action(&self) -> &str {
+        named_action(&self.message).unwrap_or(&self.action)
+    }
+
+    /// What the user can do about it.
+    pub(super) fn hint(&self) -> Option<String> {
+        let code = self.code()?;
+        Some(match code {
+            _ if self.is_denied() => format!(
+                "allow {} to the role or user whose credentials the pipe has; docs/iam-policy.json is a policy with all that it needs",
+                self.missing_action()
+            ),
+            _ if self.is(EXPIRED) => EXPIRED_HINT.to_owned(),
+            "AuthFailure.ServiceLinkedRoleCreationNotPermitted" => "the account's first spot machine needs a role: run \
+                `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com` once, as an administrator"
+                .to_owned(),
+            _ if self.is(UNKNOWN) => "AWS does not know these credentials: check AWS_ACCESS_KEY_ID, \
+                AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and that the account has enabled the region"
+                .to_owned(),
+            "OptInRequired" => "accept the image's terms in AWS Marketplace, or enable the service for the account".to_owned(),
+            "PendingVerification" => "AWS is still checking the account for this region: run the step again in some hours".to_owned(),
+            "InvalidParameterCombination" if self.message.contains("Free Tier") => "the account is on AWS's free plan, which \
+                allows few instance types: upgrade it to the paid plan, or name types that the free plan has"
+                .to_owned(),
+            "MaxFleetCountExceeded" => "AWS allows this account no fleets, as it does at first for some new accounts: ask AWS \
+                Support to raise the region's quota of EC2 Fleet requests"
+                .to_owned(),
+            "Blocked" => "AWS has blocked the account: see its e-mails, or AWS Support".to_owned(),
+            _ if self.class == Class::OtherFamily => {
+                "ask for a higher quota in Service Quotas (Amazon EC2), or name types of other families".to_owned()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// What to do about credentials that ran out.
+pub(super) const EXPIRED_HINT: &str = "run the step again with fresh credentials; with AWS_OIDC_ROLE_ARN, raise the role's \
+    maximum session duration above MAX_RUNTIME. A machine that is still there ends itself after ORPHAN_GRACE without a word from the pipe";
+
+/// The class of a code; none where the HTTP status decides.
+fn classify(code: &str) -> Option<Class> {
+    let named = CLASSES.iter().find(|(_, codes)| codes.contains(&code)).map(|(class, _)| *class);
+    let gone =
+        code.contains(".NotFound") || code.ends_with("NotFound") || code.ends_with("NotFoundException");
+    named.or_else(|| gone.then_some(Class::Gone))
+}
+
+impl<E> From<SdkError<E>> for Failure
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    fn from(error: SdkError<E>) -> Self {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        if let Some(service) = error.as_service_error() {
+            return of_answer(service.code(), service.message(), status);
+        }
+        if let Some(own) = own(&error) {
+            let message = own.to_string();
+            return Self { source: Some(error.into()), ..Self::of(None, message, Class::Fatal) };
+        }
+        let class = match &error {
+            SdkError::ConstructionFailure(_) => Class::Fatal,
+            SdkError::DispatchFailure(failure) if failure.is_user() => Class::Fatal,
+            _ => Class::Passing,
+        };
+        let message = match status {
+            Some(status) => {
+                format!("AWS answered HTTP status {status}, not in the way of its API: {}", chain(&error))
+            }
+            None => format!("no answer from AWS: {}", chain(&error)),
+        };
+        Self::of(None, message, class)
+    }
+}
+
+fn of_answer(code: Option<&str>, message: Option<&str>, status: Option<u16>) -> Failure {
+    let by_status = || match status {
+        Some(429 | 500..=599) => Class::Passing,
+        _ => Class::Fatal,
+    };
+    let class = code.and_then(classify).unwrap_or_else(by_status);
+    let message = message.map_or_else(
+        || status.map_or_else(|| "no reason was given".to_owned(), |status| format!("HTTP status {status}")),
+        without_encoded,
+    );
+    Failure::of(code, message, class)
+}
+
+/// The error of our own provider of credentials, if that is why no request was sent.
+fn own<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// The message without the secret that only `sts:DecodeAuthorizationMessage` can read: it is longer than a screen.
+fn without_encoded(message: &str) -> String {
+    let start = message.find("Encoded authorization failure message:").unwrap_or(message.len());
+    message[..start].trim().to_owned()
+}
+
+/// The action that AWS names: "… is not authorized to perform: ec2:RunInstances on resource …".
+fn named_action(message: &str) -> Option<&str> {
+    message.split("to perform").skip(1).find_map(|after| {
+        let word = after.trim_start_matches([':', ' ']).split_whitespace().next()?;
+        let action = word.trim_end_matches(['.', ',', ';']);
+        action.contains(':').then_some(action)
+    })
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code() {
+            Some(code) if self.is(EXPIRED) => {
+                write!(formatter, "the AWS credentials have expired ({code}: {})", self.message)
+            }
+            Some(code) => write!(formatter, "{code}: {}", self.message),
+            None => formatter.write_str(&self.message),
+        }
+    }
+}
+
+impl StdError for Failure {
+    /// Our own error below the SDK's, so that its hint is found.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        own(self.source.as_deref()?).map(|own| own as &(dyn StdError + 'static))
+    }
+}
+
+impl From<Error> for Failure {
+    /// An error of our own on the way to a call.
+    fn from(error: Error) -> Self {
+        Self { source: Some(error.into()), ..Self::of(None, String::new(), Class::Fatal) }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let failure = match failure.alone() {
+            Ok(own) => return own,
+            Err(failure) => failure,
+        };
+        let error = Self::new(failure.what.clone()).kind(Kind::Machine);
+        let error = match failure.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        error.source(failure)
+    }
+}
+
+/// One call with a deadline, tried again as long as its failure may pass.
+///
+/// `action` is the IAM action that it needs, `what` says what fails without it, as "cannot …". A call that makes
+/// something must carry its client token: an answer that was lost is asked for again.
+pub(super) async fn call<T, F: Future<Output = Result<T, Failure>>>(
+    action: &str,
+    what: &str,
+    operation: impl FnMut() -> F,
+) -> Result<T, Failure> {
+    call_within(ATTEMPT_DEADLINE, action, what, operation).await
+}
+
+/// The same for a call whose answer may take longer. The SDK's own deadline of the attempt must be that one, too.
+pub(super) async fn call_within<T, F: Future<Output = Result<T, Failure>>>(
+    attempt_deadline: Duration,
+    action: &str,
+    what: &str,
+    mut operation: impl FnMut() -> F,
+) -> Result<T, Failure> {
+    let mut tries = Tries::new(POLICY);
+    // The SDK's futures are large, and so deeply nested that the compiler gives up where many meet in one.
+    loop {
+        match within(attempt_deadline + DEADLINE_SLACK, Box::pin(operation())).await {
+            Err(failure) if failure.class == Class::Passing && tries.again(None).await => {}
+            done => return done.map_err(|failure| failure.during(action, what)),
+        }
+    }
+}
+
+/// Whether the caller may make a call, which `operation` makes with EC2's `DryRun`: EC2 answers it with an error in any case.
+///
+/// # Errors
+/// The permission is missing, or EC2 refuses a parameter.
+pub(super) async fn allowed<F: Future<Output = Result<(), Failure>>>(
+    action: &str,
+    what: &str,
+    operation: impl FnMut() -> F,
+) -> Result<(), Failure> {
+    match call(action, what, operation).await {
+        Err(failure) if failure.is(&["DryRunOperation"]) => Ok(()),
+        Err(failure) => Err(failure),
+        Ok(()) => {
+            Err(Failure::of(None, "EC2 did not heed DryRun".to_owned(), Class::Fatal).during(action, what))
+        }
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    operation: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| {
+        Err(Failure::of(None, format!("no answer from AWS within {} s", deadline.as_secs()), Class::Passing))
+    };
+    tokio::time::timeout(deadline, operation).await.unwrap_or_else(late)
+}
+
+#[cfg(test)]
+mod tests;

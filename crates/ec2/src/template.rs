@@ -1,0 +1,253 @@
+//! The launch template of a run in one region: what every machine of it is made of, wherever it is found.
+
+use super::client::Cloud;
+use super::failure::{Class, Failure, call};
+use super::plan::RegionPlan;
+use super::pools::Mode;
+use super::tags::{REPOSITORY, Tags, filter, tagged};
+use super::user_data::{Lease, user_data};
+use super::{Ec2, group};
+use aws_sdk_ec2::types::{
+    Filter, LaunchTemplate, LaunchTemplateBlockDeviceMappingRequest, LaunchTemplateEbsBlockDeviceRequest,
+    LaunchTemplateHttpTokensState, LaunchTemplateIamInstanceProfileSpecificationRequest,
+    LaunchTemplateInstanceMetadataEndpointState, LaunchTemplateInstanceMetadataOptionsRequest,
+    LaunchTemplateInstanceNetworkInterfaceSpecificationRequest, RequestLaunchTemplateData, ResourceType,
+    ShutdownBehavior, VolumeType,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use trainspot_base::error::{Error, Kind};
+use trainspot_compute::aws::AwsSettings;
+use trainspot_compute::{Order, RunId};
+
+/// What the files of a run take on their way, at most: the machine must not end while its outputs are being fetched.
+/// The supervisor's grace ends it much earlier when nobody fetches them.
+const TRANSFERS: Duration = Duration::from_hours(1);
+
+/// A container on the machine is one hop further from the metadata.
+const METADATA_HOPS: i32 = 2;
+
+/// The name of the template for one way to pay.
+pub(super) fn name(run: &RunId, mode: Mode) -> String {
+    let way = match mode {
+        Mode::Spot => "spot",
+        Mode::OnDemand => "on-demand",
+    };
+    format!("{}-{way}", group::name(run))
+}
+
+impl Ec2 {
+    /// The run's template in a region for one way to pay, and the group that it names; made once by a process, as they hold its keys.
+    pub(super) async fn template(
+        &self,
+        plan: &RegionPlan,
+        mode: Mode,
+        order: &Order,
+    ) -> Result<String, Failure> {
+        let mut templates = self.templates.lock().await;
+        let place = (plan.region.clone(), mode);
+        if let Some((_, template)) = templates.get(&place).filter(|(run, _)| *run == order.run) {
+            return Ok(template.clone());
+        }
+        let (cloud, tags) = (&self.cloud, self.tags(&order.run));
+        let (group, from) = match &plan.network.security_group {
+            Some(group) => (group.clone(), &[][..]),
+            None => (group::group(cloud, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
+        };
+        let ((), id) = tokio::try_join!(
+            group::let_in(cloud, &plan.region, &group, from),
+            self.make_template(plan, mode, order, &group)
+        )?;
+        templates.insert(place, (order.run.clone(), id.clone()));
+        Ok(id)
+    }
+
+    /// Makes the run's template, whose machines are in the security group `group`.
+    pub(super) async fn make_template(
+        &self,
+        plan: &RegionPlan,
+        mode: Mode,
+        order: &Order,
+        group: &str,
+    ) -> Result<String, Failure> {
+        let tags = self.tags(&order.run);
+        let lease = Lease {
+            boot: self.aws.boot_timeout,
+            grace: order.orphan_grace,
+            life: order.max_runtime + self.aws.boot_timeout + order.orphan_grace + TRANSFERS,
+        };
+        let text = user_data(&self.host, &self.client, lease)?;
+        let data = data(&self.aws, plan, mode, group, &text, &tags);
+        template(&self.cloud, &plan.region, &name(&order.run, mode), data, &tags).await
+    }
+
+    /// Has it made anew when it is next asked for.
+    pub(super) async fn forget_template(&self, region: &str, mode: Mode) {
+        self.templates.lock().await.remove(&(region.to_owned(), mode));
+    }
+}
+
+/// Makes the template, in the place of one that an earlier try of the step left: that one holds its keys.
+async fn template(
+    cloud: &Cloud,
+    region: &str,
+    name: &str,
+    data: RequestLaunchTemplateData,
+    tags: &Tags,
+) -> Result<String, Failure> {
+    let mut made = create(cloud, region, name, &data, tags).await;
+    // Also what a call made whose answer was lost: it cannot be told from one of an earlier try.
+    if made.as_ref().is_err_and(|failure| failure.is(&["InvalidLaunchTemplateName.AlreadyExistsException"])) {
+        remove_namesake(cloud, region, name).await?;
+        made = create(cloud, region, name, &data, tags).await;
+    }
+    made
+}
+
+async fn create(
+    cloud: &Cloud,
+    region: &str,
+    name: &str,
+    data: &RequestLaunchTemplateData,
+    tags: &Tags,
+) -> Result<String, Failure> {
+    let client = cloud.ec2(region);
+    let token = super::fleet::token();
+    call("ec2:CreateLaunchTemplate", &format!("cannot make a launch template in {region}"), async || {
+        let request = client.create_launch_template().launch_template_name(name).client_token(&token);
+        let request = request.launch_template_data(data.clone());
+        let made = request.tag_specifications(tags.on(ResourceType::LaunchTemplate)).send().await?;
+        let id = made.launch_template.and_then(|template| template.launch_template_id);
+        id.ok_or_else(|| Failure::incomplete("launch template"))
+    })
+    .await
+}
+
+/// Removes the repository's template of a name, which may not be listed yet. Another's of that name is left alone.
+async fn remove_namesake(cloud: &Cloud, region: &str, name: &str) -> Result<(), Failure> {
+    let start = Instant::now();
+    loop {
+        let found = tagged_with(cloud, region, filter("launch-template-name", [name])).await?;
+        match found.first().and_then(LaunchTemplate::launch_template_id) {
+            Some(id) => return remove(cloud, region, id).await,
+            None if start.elapsed() < group::UNKNOWN => sleep(group::LOOK).await,
+            None => {
+                let what =
+                    format!("a launch template in {region} has the name of this run's, but not its tags");
+                let hint = format!("remove it: it is called {name}");
+                return Err(Error::new(what).kind(Kind::Machine).hint(hint).into());
+            }
+        }
+    }
+}
+
+/// Removes a template. One that is gone already is no error.
+pub(super) async fn remove(cloud: &Cloud, region: &str, id: &str) -> Result<(), Failure> {
+    let client = cloud.ec2(region);
+    let what = format!("cannot remove the launch template {id} in {region}");
+    let removed = call("ec2:DeleteLaunchTemplate", &what, async || {
+        client.delete_launch_template().launch_template_id(id).send().await?;
+        Ok(())
+    });
+    match removed.await {
+        Err(failure) if failure.class() == Class::Gone => Ok(()),
+        removed => removed,
+    }
+}
+
+/// The repository's templates with a tag.
+pub(super) async fn tagged_with(
+    cloud: &Cloud,
+    region: &str,
+    tag: Filter,
+) -> Result<Vec<LaunchTemplate>, Failure> {
+    let client = cloud.ec2(region);
+    let what = format!("cannot look for launch templates in {region}");
+    call("ec2:DescribeLaunchTemplates", &what, async || {
+        let request = client.describe_launch_templates().filters(tag.clone());
+        let request = request.filters(tagged(REPOSITORY, cloud.repository()));
+        Ok(request.into_paginator().items().send().try_collect().await?)
+    })
+    .await
+}
+
+/// What a machine is made of, but for its type, zone and price, which the fleet chooses.
+fn data(
+    aws: &AwsSettings,
+    plan: &RegionPlan,
+    mode: Mode,
+    group: &str,
+    user_data: &str,
+    tags: &Tags,
+) -> RequestLaunchTemplateData {
+    // The fleet's own call tags the instance and its volumes, but not these. A launch on demand has no request, and is
+    // refused where tags for one are given.
+    let tagged = match mode {
+        Mode::Spot => vec![ResourceType::NetworkInterface, ResourceType::SpotInstancesRequest],
+        Mode::OnDemand => vec![ResourceType::NetworkInterface],
+    };
+    let interface = LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
+        .device_index(0)
+        .associate_public_ip_address(plan.network.public)
+        .groups(group)
+        .delete_on_termination(true)
+        .build();
+    let metadata = LaunchTemplateInstanceMetadataOptionsRequest::builder()
+        // An account may have it off by default, and without it there is no user data, and so no guard.
+        .http_endpoint(LaunchTemplateInstanceMetadataEndpointState::Enabled)
+        .http_tokens(LaunchTemplateHttpTokensState::Required)
+        .http_put_response_hop_limit(METADATA_HOPS)
+        .build();
+    RequestLaunchTemplateData::builder()
+        .image_id(&plan.image.id)
+        .set_block_device_mappings(Some(disks(aws, plan)))
+        .network_interfaces(interface)
+        .metadata_options(metadata)
+        // A machine that powers itself off is gone for good.
+        .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
+        .user_data(STANDARD.encode(user_data))
+        .set_iam_instance_profile(aws.instance_profile.as_deref().map(profile))
+        .set_tag_specifications(Some(tagged.into_iter().map(|kind| tags.by_template(kind)).collect()))
+        .build()
+}
+
+/// The root volume as ordered, and the image's further ones: all of them go with the machine, whatever the image says.
+fn disks(aws: &AwsSettings, plan: &RegionPlan) -> Vec<LaunchTemplateBlockDeviceMappingRequest> {
+    let size = aws.disk_size.unwrap_or(0).max(plan.image.least_disk);
+    let size = i32::try_from(size).unwrap_or(i32::MAX);
+    let disk = || LaunchTemplateEbsBlockDeviceRequest::builder().encrypted(true).delete_on_termination(true);
+    let at = |device: &str, disk: LaunchTemplateEbsBlockDeviceRequest| {
+        LaunchTemplateBlockDeviceMappingRequest::builder().device_name(device).ebs(disk).build()
+    };
+    let root = disk().volume_size(size).volume_type(VolumeType::from(aws.disk_type.as_str())).build();
+    let further = plan.image.further_devices.iter().map(|device| at(device, disk().build()));
+    std::iter::once(at(&plan.image.root_device, root)).chain(further).collect()
+}
+
+fn profile(profile: &str) -> LaunchTemplateIamInstanceProfileSpecificationRequest {
+    let request = LaunchTemplateIamInstanceProfileSpecificationRequest::builder();
+    if profile.starts_with("arn:") { request.arn(profile) } else { request.name(profile) }.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::sample;
+    use super::*;
+
+    #[test]
+    fn every_disk_of_the_image_ends_with_the_machine() {
+        let mut plan = sample::region();
+        plan.image.least_disk = 75;
+        plan.image.further_devices = vec!["/dev/sdb".to_owned()];
+        let disks = disks(&sample::aws(), &plan);
+        let disk = |number: usize| (disks[number].device_name().unwrap(), disks[number].ebs().unwrap());
+        assert_eq!((disk(0).0, disk(0).1.volume_size()), ("/dev/sda1", Some(75)));
+        // The size is the snapshot's, which the image names.
+        assert_eq!((disk(1).0, disk(1).1.volume_size()), ("/dev/sdb", None));
+        for (_, ebs) in [disk(0), disk(1)] {
+            assert_eq!((ebs.encrypted(), ebs.delete_on_termination()), (Some(true), Some(true)));
+        }
+    }
+}

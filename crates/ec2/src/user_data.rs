@@ -1,0 +1,58 @@
+//! What a machine does before anybody reaches it: its keys, and the switch that ends it when nobody comes.
+
+use serde_json::json;
+use std::time::Duration;
+use trainspot_base::error::{Context as _, Result};
+use trainspot_compute::link::ssh::KeyPair;
+
+/// See the script's own first lines.
+const GUARD: &str = include_str!("guard.sh");
+/// Where the agent and the guard meet.
+pub(super) const GUARD_FOLDER: &str = "/run/trainspot";
+/// Starts the guard apart from cloud-init.
+const DETACH: &str = include_str!("detach.sh");
+/// Stops the system's own upgrades.
+const NO_UPGRADES: &str = include_str!("upgrades.sh");
+
+/// How long a machine may live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// Until its agent runs.
+    pub(super) boot: Duration,
+    /// Without a sign of its agent.
+    pub(super) grace: Duration,
+    /// In any case.
+    pub(super) life: Duration,
+}
+
+/// The user data as cloud-init takes it, not encoded yet. It holds no secret but the host key, which dies with the host.
+///
+/// The guard comes first: `bootcmd` runs before users, SSH, disks and packages, any of which may fail or hang.
+pub(super) fn user_data(host: &KeyPair, client: &KeyPair, lease: Lease) -> Result<String> {
+    let seconds = |duration: Duration| duration.as_secs().to_string();
+    let guard = json!([
+        "sh",
+        "-c",
+        DETACH,
+        GUARD,
+        seconds(lease.boot),
+        seconds(lease.grace),
+        seconds(lease.life),
+        GUARD_FOLDER
+    ]);
+    let config = json!({
+        "bootcmd": [guard, ["sh", "-c", NO_UPGRADES]],
+        "ssh_keys": {
+            "ed25519_private": host.private_openssh()?,
+            // Without its newline it would be glued to what cloud-init writes next.
+            "ed25519_public": host.public_openssh()? + "\n",
+        },
+        "ssh_authorized_keys": [client.public_openssh()?],
+    });
+    // JSON is YAML without rules for quoting.
+    let text = serde_json::to_string_pretty(&config).context("cannot write the user data")?;
+    Ok(format!("#cloud-config\n{text}\n"))
+}
+
+#[cfg(test)]
+mod tests;
