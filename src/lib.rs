@@ -4,6 +4,8 @@
 
 // A run is one future of many rooms; its layout nests deeper than the default allows.
 #![recursion_limit = "256"]
+// What only runners and the sweep need.
+#![cfg_attr(not(feature = "aws"), allow(dead_code, unused_imports))]
 
 mod actions;
 pub mod config;
@@ -101,7 +103,8 @@ fn pipe(environment: impl Iterator<Item = (String, String)>) -> Result<String> {
     done
 }
 
-/// SIGTERM and SIGINT end the run in good order, which a slow Bitbucket may delay; the same again ends it at once.
+/// SIGTERM and SIGINT end the run in good order, which a slow Bitbucket may delay; the same again ends it at
+/// once.
 fn watch_signals(shutdown: &CancellationToken, at_once: &CancellationToken) -> Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).context("cannot listen for signals")?;

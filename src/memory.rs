@@ -1,16 +1,19 @@
-//! The memory of this process, closed to what runs beside it as the same user, as a training on this machine does.
+//! The memory of this process, closed to what runs beside it as the same user, as a training on this machine
+//! does.
 //!
-//! Of a process that is not dumpable the kernel gives nobody `/proc/PID/environ`, `mem` or `fd`, lets nobody trace it, and writes
-//! no core file, unless the reader has `CAP_SYS_PTRACE`. A limit for core files would add nothing, and trainings would
-//! inherit it. What a process starts is dumpable again, so for a training nothing changes.
+//! Of a process that is not dumpable the kernel gives nobody `/proc/PID/environ`, `mem` or `fd`, lets nobody
+//! trace it, and writes no core file, unless the reader has `CAP_SYS_PTRACE`. A limit for core files would
+//! add nothing, and trainings would inherit it. What a process starts is dumpable again, so for a training
+//! nothing changes.
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use trainspot_base::error::{Context as _, Result};
 
 /// Closes that of an agent, if the pipe finds the agent nevertheless.
 ///
-/// Where `/proc` shows a user no processes but those that he may trace (`hidepid`), it hides a closed agent from the pipe, which
-/// could neither watch nor end it. An agent's environment has no secrets there either; what it is told in confidence has.
+/// Where `/proc` shows a user no processes but those that he may trace (`hidepid`), it hides a closed agent
+/// from the pipe, which could neither watch nor end it. An agent's environment has no secrets there either;
+/// what it is told in confidence has.
 pub(crate) fn close_agent() -> Result<()> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     if hides_processes(&mounts) { Ok(()) } else { close() }

@@ -1,4 +1,5 @@
-//! The machine's own processes killed with SIGKILL at random: what is there stays whole, and all of it can be ended.
+//! The machine's own processes killed with SIGKILL at random: what is there stays whole, and all of it can be
+//! ended.
 
 use crate::local_machine::{Rig, spec};
 use rustix::process::{Signal, kill_process};

@@ -149,7 +149,8 @@ async fn a_lost_answer_does_not_leave_two_comments() {
     assert_eq!(fake.comments().len(), 1);
 }
 
-/// A contributor may write our marker as often as he likes, before and after us; our report stays one comment, and his stay his.
+/// A contributor may write our marker as often as he likes, before and after us; our report stays one
+/// comment, and his stay his.
 #[tokio::test]
 async fn a_marker_in_somebody_elses_comment_is_not_ours() {
     let fake = FakeBitbucket::start();

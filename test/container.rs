@@ -1,4 +1,5 @@
-//! The image, run as Pipelines runs a pipe. Skipped, with the reason, where there is neither Docker nor podman.
+//! The image, run as Pipelines runs a pipe. Skipped, with the reason, where there is neither Docker nor
+//! podman.
 
 use crate::support::{Access, Run, Scene};
 use std::path::Path;

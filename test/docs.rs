@@ -244,7 +244,8 @@ fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     assert!(defaults.len() > 10);
-    // No such variable in the repository: the shell makes nothing of it. Should Pipelines not ask a shell, it stays.
+    // No such variable in the repository: the shell makes nothing of it. Should Pipelines not ask a shell, it
+    // stays.
     let empty = |value: &String| if value.starts_with('$') { String::new() } else { value.clone() };
     let expanded: Vec<_> = defaults.iter().map(|(name, value)| (name.clone(), empty(value))).collect();
     assert_ne!(defaults, expanded);

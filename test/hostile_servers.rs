@@ -1,7 +1,7 @@
 //! Git's and Bitbucket's answers, spoiled field by field and as a whole, during whole runs.
 //!
-//! Whatever they say: the pipe ends with one of its exit codes, takes little memory, calls nobody else, and says that it has
-//! published only what is there.
+//! Whatever they say: the pipe ends with one of its exit codes, takes little memory, calls nobody else, and
+//! says that it has published only what is there.
 
 mod proxy;
 mod spoil;
@@ -45,7 +45,8 @@ impl World {
         Self { scene, proxy, calls, main, number: 0 }
     }
 
-    /// Runs the pipe with an output that was never there before. How it ended, the most memory in KiB, and what was asked.
+    /// Runs the pipe with an output that was never there before. How it ended, the most memory in KiB, and
+    /// what was asked.
     fn run(&mut self, plan: Plan, trains: bool) -> (Run, u64, Plan) {
         self.number += 1;
         let model = format!("model {}", self.number);

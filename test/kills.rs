@@ -1,4 +1,5 @@
-//! The pipe killed with SIGKILL, which nothing can prepare for: at every stage of a run, and at random instants.
+//! The pipe killed with SIGKILL, which nothing can prepare for: at every stage of a run, and at random
+//! instants.
 
 use crate::support::{Access, Scene, exists, is_late, patience, processes_with};
 use rustix::process::{Pid, Signal, kill_process};

@@ -44,8 +44,8 @@ impl Rig {
 
     /// A machine that powers itself off, as a rented one does, with these flags beside the usual ones.
     ///
-    /// Whatever could power off the machine that runs the tests is out of its reach: its `PATH` leads to scripts that
-    /// write down how they were called (see [`Rig::calls`]).
+    /// Whatever could power off the machine that runs the tests is out of its reach: its `PATH` leads to
+    /// scripts that write down how they were called (see [`Rig::calls`]).
     pub(crate) async fn rented(grace: u64, flags: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let programs = folder.path().join("bin");

@@ -1,4 +1,5 @@
-//! Publications from clones as Pipelines makes them to a real git behind HTTP; what arrived is judged by git itself.
+//! Publications from clones as Pipelines makes them to a real git behind HTTP; what arrived is judged by git
+//! itself.
 #![allow(clippy::unwrap_used, reason = "the lint's exception covers test functions, not what they share")]
 
 mod attributes;

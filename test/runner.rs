@@ -1,5 +1,5 @@
-//! A runner's whole life against the fake Bitbucket: registered, started in either form, a step, its end; and what the
-//! agent's watch makes of the log.
+//! A runner's whole life against the fake Bitbucket: registered, started in either form, a step, its end; and
+//! what the agent's watch makes of the log.
 
 use crate::bitbucket::client;
 use fake_bitbucket::{ACCOUNT_UUID, FakeBitbucket, Options, REPOSITORY_UUID, StepDefinition};

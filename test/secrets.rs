@@ -1,5 +1,5 @@
-//! Secrets of the pipe and of a training: searched for wherever a training, a reader of the log, or a reader of the repository
-//! could find them.
+//! Secrets of the pipe and of a training: searched for wherever a training, a reader of the log, or a reader
+//! of the repository could find them.
 
 use crate::forms::{assert_without, forms};
 use crate::support::{Access, Run, Scene, say};
@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use trainspot::config::variables::VARIABLES;
 
-/// What a training can try: it reads what the kernel shows of each process of its user's, and each file of the machine's folder.
+/// What a training can try: it reads what the kernel shows of each process of its user's, and each file of
+/// the machine's folder.
 const LOOK: &str = r#"cd "$WHERE"
     look() { cat "$1" >> "$2" 2>> refused; }
     for process in /proc/[0-9]*; do
@@ -102,7 +103,8 @@ fn a_pipe_that_crashes_leaves_no_core() {
     }
 }
 
-/// Where `/proc` hides what a user may not trace, as on the hosts of many universities, a closed agent would be hidden from its pipe.
+/// Where `/proc` hides what a user may not trace, as on the hosts of many universities, a closed agent would
+/// be hidden from its pipe.
 #[test]
 fn a_machine_is_found_where_the_system_hides_processes() {
     let mut scene = Scene::new(Access::Token, &[("train.sh", "echo\n")]);

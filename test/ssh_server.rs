@@ -129,8 +129,8 @@ impl Server {
         std::iter::once(server).chain(children).collect()
     }
 
-    /// Stops the server and each process that serves a connection. A list of children that come or go may lack one: they are
-    /// stopped until a list has none that is new.
+    /// Stops the server and each process that serves a connection. A list of children that come or go may
+    /// lack one: they are stopped until a list has none that is new.
     pub(crate) fn freeze(&self) {
         let mut stopped = Vec::new();
         loop {

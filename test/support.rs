@@ -87,7 +87,8 @@ impl Scene {
         self.variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
         if access == Access::Token {
             self.set("BITBUCKET_ACCESS_TOKEN", ACCESS_TOKEN);
-            // The real one is plain HTTP without a port; with a token it is upgraded to HTTPS, which a test has not.
+            // The real one is plain HTTP without a port; with a token it is upgraded to HTTPS, which a test
+            // has not.
             self.git(&["remote", "set-url", "origin", &self.bitbucket.git_url()]);
             self.set("BITBUCKET_GIT_HTTP_ORIGIN", &self.bitbucket.git_url());
         } else {
@@ -127,7 +128,8 @@ impl Scene {
         Run::from(self.command().output().unwrap())
     }
 
-    /// The pipe, ready to be started by a user that is nobody special, where this one may do that; else by this one.
+    /// The pipe, ready to be started by a user that is nobody special, where this one may do that; else by
+    /// this one.
     pub(crate) fn as_somebody(&self) -> Command {
         let command = self.command();
         if !rustix::process::geteuid().is_root() {
@@ -224,7 +226,8 @@ impl From<Output> for Run {
     }
 }
 
-/// Fails unless a run was refused with code 2, in these words, and before its training, which would have said `marker`.
+/// Fails unless a run was refused with code 2, in these words, and before its training, which would have said
+/// `marker`.
 pub(crate) fn assert_refused(marker: &str, run: Run, words: &[&str]) {
     let run = run.expect(2);
     assert!(!run.out.contains(marker), "it trained: {}", run.out);
@@ -253,7 +256,8 @@ impl Run {
     }
 }
 
-/// Makes sure of a program of Debian's, installing its package where it is missing; the reason where it cannot be had.
+/// Makes sure of a program of Debian's, installing its package where it is missing; the reason where it
+/// cannot be had.
 pub(crate) fn installed(program: &str, package: &str) -> Result<(), String> {
     // One test at a time asks, and the others find what it has installed.
     static ONE: Mutex<()> = Mutex::new(());

@@ -1,4 +1,5 @@
-//! Words of a training, of files and of people, in the log, the commit and the report: text, whatever they are made of.
+//! Words of a training, of files and of people, in the log, the commit and the report: text, whatever they
+//! are made of.
 
 use crate::support::{Access, Run, Scene};
 

@@ -44,7 +44,8 @@ impl Bitbucket {
         }
     }
 
-    /// The same for a run that may have trained for hours: it waits for the rate limit, but not until Pipelines kills the step.
+    /// The same for a run that may have trained for hours: it waits for the rate limit, but not until
+    /// Pipelines kills the step.
     fn after_hours(self, deadline: Option<Deadline>) -> Self {
         let most = deadline.map_or(Duration::MAX, |deadline| deadline.until_exit());
         Self { client: self.client.with_patience(Patience::after_hours(most)), full: self.full }
@@ -68,7 +69,8 @@ pub(super) fn show(report: &Report) {
 /// Announces a commit that was pushed. The answer is the run's last line.
 ///
 /// # Errors
-/// The pull request could not be opened. A comment or status that fails is a warning: the work is safe and visible.
+/// The pull request could not be opened. A comment or status that fails is a warning: the work is safe and
+/// visible.
 pub(super) async fn success(
     config: &Config,
     report: &Report,

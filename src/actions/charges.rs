@@ -1,20 +1,23 @@
-//! What a run costs beside its machines: minutes of Pipelines while the pipe waits, and what is sent out of AWS.
+//! What a run costs beside its machines: minutes of Pipelines while the pipe waits, and what is sent out of
+//! AWS.
 
 use super::step;
 use crate::config::Config;
 use std::time::Duration;
 use trainspot_base::log::count;
+#[cfg(feature = "aws")]
 use trainspot_ec2::plan::Beside;
 
 /// What a minute costs once those of the plan are used up: $10 for 1,000, on every plan. Source:
 /// bitbucket.org/product/pricing.
 const DOLLARS_A_MINUTE: f64 = 0.01;
-/// What a gigabyte from EC2 to the internet costs, in most regions. Source: aws.amazon.com/ec2/pricing/on-demand, "Data
-/// Transfer OUT From Amazon EC2 To Internet".
+/// What a gigabyte from EC2 to the internet costs, in most regions. Source:
+/// aws.amazon.com/ec2/pricing/on-demand, "Data Transfer OUT From Amazon EC2 To Internet".
 const DOLLARS_A_GIGABYTE: f64 = 0.09;
 const BYTES_A_GIGABYTE: f64 = 1e9;
 
 /// What both cost, for the plan.
+#[cfg(feature = "aws")]
 pub(super) fn beside(config: &Config) -> Beside {
     Beside { waiting_hour: dollars_an_hour(config), gigabyte: DOLLARS_A_GIGABYTE }
 }

@@ -23,8 +23,8 @@ pub(super) enum Where {
     Rented,
 }
 
-/// What DVC is to keep, settled as far as that can be done before there are outputs; none if it keeps nothing. The
-/// credentials of DVC's remotes are hidden in the log from now on.
+/// What DVC is to keep, settled as far as that can be done before there are outputs; none if it keeps
+/// nothing. The credentials of DVC's remotes are hidden in the log from now on.
 pub(super) fn keeper(config: &Config, clone: &Checkout, place: Where) -> Result<Option<Keeper>> {
     if config.dvc.is_empty() {
         return Ok(None);

@@ -2,6 +2,7 @@
 
 mod announce;
 mod charges;
+#[cfg(feature = "aws")]
 mod dry_run;
 mod job;
 mod kept;
@@ -10,8 +11,10 @@ mod preflight;
 mod publish;
 mod push_remote;
 mod reporting;
+#[cfg(feature = "aws")]
 mod runner;
 mod step;
+#[cfg(feature = "aws")]
 mod sweep;
 mod train;
 
@@ -22,14 +25,27 @@ use trainspot_base::error::{Error, Kind, Result};
 use trainspot_bitbucket::{Client, Credential, StepVariables};
 use trainspot_compute::RunId;
 
-/// Does what `config` asks for, and returns the words for the last line. `shutdown` ends it early, in good order.
+/// Does what `config` asks for, and returns the words for the last line. `shutdown` ends it early, in good
+/// order.
 pub(crate) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     match config.action {
         Action::Train => train::run(config, shutdown).await,
+        #[cfg(feature = "aws")]
         Action::Runner => runner::run(config, shutdown).await,
+        #[cfg(feature = "aws")]
         Action::Sweep => unless_stopped(shutdown, "sweeping", sweep::run(config)).await,
+        #[cfg(not(feature = "aws"))]
+        Action::Runner | Action::Sweep => Err(built_without_aws()),
         Action::Publish => unless_stopped(shutdown, "publishing", publish::run(config)).await,
     }
+}
+
+/// The refusal of whatever needs AWS, by a build that has nothing of AWS in it.
+#[cfg(not(feature = "aws"))]
+fn built_without_aws() -> Error {
+    Error::new("this build of trainspot cannot rent from AWS: its feature 'aws' was left out")
+        .kind(Kind::Configuration)
+        .hint("use the published image, or build with Cargo's default features")
 }
 
 /// Lets the order to stop end work that leaves nothing behind when it is dropped.

@@ -1,4 +1,5 @@
-//! What Bitbucket's API tells before the training: whether the credential holds, and what the repository still takes.
+//! What Bitbucket's API tells before the training: whether the credential holds, and what the repository
+//! still takes.
 
 use super::announce::Bitbucket;
 use crate::config::{Config, PublishMode};
@@ -14,8 +15,8 @@ const FULL_REPOSITORY_BYTES: u64 = 4 << 30;
 /// The ways to merge after which a commit of the branch, with its message, is the target's newest.
 const KEEPS_THE_MESSAGE: [&str; 2] = ["fast_forward", "rebase_fast_forward"];
 
-/// Asks Bitbucket, where there is a credential for its API. `target` is the branch that the outputs are for, if it is
-/// known. Bitbucket's own trouble is no reason to refuse: it may pass while the training runs.
+/// Asks Bitbucket, where there is a credential for its API. `target` is the branch that the outputs are for,
+/// if it is known. Bitbucket's own trouble is no reason to refuse: it may pass while the training runs.
 ///
 /// # Errors
 /// What Bitbucket would refuse after the training.
@@ -83,7 +84,8 @@ fn closed(config: &Config, repository: &Repository) -> Error {
         .hint(format!("make a token that has the scope {scope} as well, or set PUBLISH to 'push' or 'none'"))
 }
 
-/// A commit that must start no pipeline keeps the target's own from running where it becomes the target's newest.
+/// A commit that must start no pipeline keeps the target's own from running where it becomes the target's
+/// newest.
 async fn warn_of_the_merge(config: &Config, client: &Client, target: Option<&str>) {
     let Some(target) = target.filter(|_| config.publish.skip_ci) else { return };
     match client.merge_strategy(target).await {

@@ -108,8 +108,8 @@ pub(super) fn checkout(config: &Config) -> Result<Checkout> {
     })
 }
 
-/// Commits and announces what was made, or announces that this failed. The answer is the run's last line. `seen` is what
-/// the remote had when the run began.
+/// Commits and announces what was made, or announces that this failed. The answer is the run's last line.
+/// `seen` is what the remote had when the run began.
 pub(super) async fn publish(config: &Config, clone: &Checkout, seen: Branches, made: Made) -> Result<String> {
     let (total, deadline) = (made.total, made.deadline);
     let done = commit_and_announce(config, clone, seen, made).await;
@@ -184,7 +184,8 @@ fn earlier(
     }
 }
 
-/// Tells of a run that failed, as far as that can be done. What goes wrong here does not hide the failure itself.
+/// Tells of a run that failed, as far as that can be done. What goes wrong here does not hide the failure
+/// itself.
 pub(super) async fn report_failure(
     config: &Config,
     clone: &Checkout,
@@ -201,7 +202,8 @@ pub(super) async fn report_failure(
     }
 }
 
-/// Refuses a remote that will not take the push, before anything is rented. The answer is what branches it has.
+/// Refuses a remote that will not take the push, before anything is rented. The answer is what branches it
+/// has.
 pub(super) async fn check_access(config: &Config, clone: &Checkout) -> Result<Branches> {
     if config.publish.mode == PublishMode::None {
         return Ok(Branches::default());

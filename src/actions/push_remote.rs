@@ -49,8 +49,8 @@ fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Crede
     }
 }
 
-/// Whether a token for Bitbucket may go to this scheme, host and port. What `origin` says is no reason: whatever ran in the
-/// step before, and git's configuration (`url.*.insteadOf`), may have changed it.
+/// Whether a token for Bitbucket may go to this scheme, host and port. What `origin` says is no reason:
+/// whatever ran in the step before, and git's configuration (`url.*.insteadOf`), may have changed it.
 fn may_see_the_token(address: &Origin, access: &Access, pipeline: &StepVariables) -> bool {
     let named = pipeline.git_http_origin.clone().map(|url| Remote { url, access: access.clone() });
     let named = named.and_then(|remote| remote.address());
@@ -70,7 +70,8 @@ fn elsewhere(variable: &str, address: &Origin, pipeline: &StepVariables) -> Erro
         ))
 }
 
-/// Where to push over HTTP to the remote that the clone calls `origin`, which may be known there by an address of SSH.
+/// Where to push over HTTP to the remote that the clone calls `origin`, which may be known there by an
+/// address of SSH.
 fn push_url(origin: String, pipeline: &StepVariables, by_proxy: bool) -> String {
     let over_ssh = origin.starts_with("ssh://")
         || (origin.contains('@') && origin.contains(':') && !origin.contains("://"));

@@ -1,4 +1,5 @@
-//! The environment as Pipelines passes it: scalars, lists as `NAME_COUNT` and `NAME_0…`, empty meaning missing.
+//! The environment as Pipelines passes it: scalars, lists as `NAME_COUNT` and `NAME_0…`, empty meaning
+//! missing.
 
 use super::variables::{Kind, Variable};
 use std::collections::BTreeMap;
@@ -14,8 +15,9 @@ impl Environment {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Takes a variable whose value is its own name in shell's writing, `$NAME`, for missing: that is the default in
-    /// `pipe.yml` of a variable that the repository does not define, where nothing has expanded it.
+    /// Takes a variable whose value is its own name in shell's writing, `$NAME`, for missing: that is the
+    /// default in `pipe.yml` of a variable that the repository does not define, where nothing has expanded
+    /// it.
     pub(super) fn forget_unexpanded(&mut self, name: &str) {
         let is_default = self.get(name).is_some_and(|value| {
             let inside = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));

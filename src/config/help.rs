@@ -24,8 +24,8 @@ pub fn usage() -> String {
     text
 }
 
-/// The tables of the variables that are `shown`: one for each group that has such variables, under a heading of
-/// these `marks`.
+/// The tables of the variables that are `shown`: one for each group that has such variables, under a heading
+/// of these `marks`.
 #[must_use]
 pub fn tables(marks: &str, shown: impl Fn(&Variable) -> bool) -> String {
     let table = |(heading, variables): &(&str, &[Variable])| {

@@ -33,8 +33,8 @@ pub struct Config {
     pub debug: bool,
     /// What Pipelines says of the step.
     pub pipeline: StepVariables,
-    /// The variables of the table as they were given, but for those that may hold secrets. By them the step is found in
-    /// `bitbucket-pipelines.yml`.
+    /// The variables of the table as they were given, but for those that may hold secrets. By them the step
+    /// is found in `bitbucket-pipelines.yml`.
     pub given: BTreeMap<String, String>,
     /// The repository's clone: `BITBUCKET_CLONE_DIR`, or the working directory.
     pub clone_dir: PathBuf,

@@ -7,9 +7,9 @@ const INNOCENT: &str = "TAG";
 
 /// The known name that `unknown` was most likely meant to be.
 ///
-/// Close means one slip in a short name and two in a longer one; case and `-` for `_` do not count, nor does the
-/// tail that Pipelines gives to lists (`_COUNT`, `_0`). Of names that are equally close, one more or less letter at the
-/// end is the likelier slip.
+/// Close means one slip in a short name and two in a longer one; case and `-` for `_` do not count, nor does
+/// the tail that Pipelines gives to lists (`_COUNT`, `_0`). Of names that are equally close, one more or less
+/// letter at the end is the likelier slip.
 pub(super) fn nearest(unknown: &str) -> Option<&'static str> {
     let plain = list_base(unknown).to_ascii_uppercase().replace('-', "_");
     if plain == INNOCENT {

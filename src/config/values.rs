@@ -45,7 +45,8 @@ fn shown(kind: Kind, text: &str) -> String {
     if text.len() <= LONGEST { text } else { format!("{}…", &text[..text.floor_char_boundary(LONGEST)]) }
 }
 
-/// Whether what stands for a variable's name can be shown. Who writes `$API_KEY` for `API_KEY` gives us the key itself.
+/// Whether what stands for a variable's name can be shown. Who writes `$API_KEY` for `API_KEY` gives us the
+/// key itself.
 pub(super) fn is_no_secret(name: &str) -> bool {
     let all = |fits: fn(char) -> bool| name.chars().all(|letter| fits(letter) || "_-".contains(letter));
     let upper = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit();
@@ -212,7 +213,8 @@ fn branch(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What git can write in front of `<e-mail>`. It leaves out marks at a name's ends, so a name of marks alone is none.
+/// What git can write in front of `<e-mail>`. It leaves out marks at a name's ends, so a name of marks alone
+/// is none.
 fn author(text: &str) -> Result<(), String> {
     if text.contains(['<', '>']) {
         return Err("has '<' or '>' in it; give the name alone, and the e-mail in GIT_USER_EMAIL".into());

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use trainspot_protocol::{Spec, Wish};
 use trainspot_transfer::Held;
 
-/// Writes a counter into three files, in place and by renaming, then rests as a training does between its epochs.
+/// Writes a counter into three files, in place and by renaming, then rests as a training does between its
+/// epochs.
 const WRITER: &str = "mkdir state; for i in $(seq 1 1000); do
   yes $i | head -c 2000000 > state/a; sleep 0.3
   yes $i | head -c 3000000 > state/b.tmp; mv state/b.tmp state/b; sleep 0.3

@@ -1,4 +1,5 @@
-//! Checkpoints in the layouts that well-known trainers write, while they write them, and beside logs that never rest.
+//! Checkpoints in the layouts that well-known trainers write, while they write them, and beside logs that
+//! never rest.
 
 use crate::local_machine::{Rig, beating, spec, until};
 use std::collections::BTreeSet;
@@ -70,7 +71,8 @@ fn named(folder: &Path, start: &str) -> Vec<(PathBuf, String)> {
     named.collect()
 }
 
-/// A folder a checkpoint, of several files; old ones are removed. Beside it a file that is written again and again.
+/// A folder a checkpoint, of several files; old ones are removed. Beside it a file that is written again and
+/// again.
 #[tokio::test]
 async fn hugging_face_trainer() {
     let script = "(while :; do echo '{\"busy\": true}' > out/status.json; sleep 0.1; done) &

@@ -1,4 +1,5 @@
-//! A runner on a machine: how long the machine lives is the runner's matter, once the pipe has left it to itself.
+//! A runner on a machine: how long the machine lives is the runner's matter, once the pipe has left it to
+//! itself.
 
 use crate::bitbucket::client;
 use crate::local_machine::{Rig, exists, spec, until};
@@ -90,7 +91,8 @@ async fn bitbucket_may_know_better_than_the_log() {
     rig.end().await;
 }
 
-/// With a token the runner is off the list before its machine is gone: when it is idle, and when its program dies.
+/// With a token the runner is off the list before its machine is gone: when it is idle, and when its program
+/// dies.
 #[tokio::test]
 async fn a_machine_with_a_token_takes_its_runner_off_the_list() {
     for script in [&[ONLINE, STAYS][..], &[ONLINE, "exit 3"]] {

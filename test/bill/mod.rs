@@ -1,5 +1,5 @@
-//! What a trained model costs on spot machines as they were to be had in 2023: trainspot's own job, on a paused clock,
-//! beside models of other tools. `make bill` prints the table; docs/bill.md explains it.
+//! What a trained model costs on spot machines as they were to be had in 2023: trainspot's own job, on a
+//! paused clock, beside models of other tools. `make bill` prints the table; docs/bill.md explains it.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -135,7 +135,8 @@ fn policies() -> Vec<Policy> {
 struct Line {
     policy: &'static str,
     ended: f64,
-    /// Percent of the same work on demand, for each model that came of the runs; then of the single runs that ended.
+    /// Percent of the same work on demand, for each model that came of the runs; then of the single runs that
+    /// ended.
     share: f64,
     shares: Vec<f64>,
     minutes: f64,
@@ -220,7 +221,8 @@ fn named<'a>(lines: &'a [Line], name: &str) -> &'a Line {
 /// The part of docs/bill.md that `make bill` writes, with these around it.
 const RECORDED: [&str; 2] = ["<!-- Printed by `make bill`. -->\n\n", "\n<!-- End. -->"];
 
-/// Puts the table into the document, or compares it with a recorded one of as many starts, and of the same work.
+/// Puts the table into the document, or compares it with a recorded one of as many starts, and of the same
+/// work.
 fn record(text: &str) {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bill.md");
     let document = std::fs::read_to_string(&file).unwrap();

@@ -1,5 +1,6 @@
-//! Models of other ways to train on the same machines. None of their code runs: each is the arithmetic of what its
-//! documentation and source say it does, simplified in its favour where that was open. docs/bill.md says what each assumes.
+//! Models of other ways to train on the same machines. None of their code runs: each is the arithmetic of
+//! what its documentation and source say it does, simplified in its favour where that was open. docs/bill.md
+//! says what each assumes.
 
 use super::traces::Zone;
 use super::{Case, Outcome, SET_UP, boot};
@@ -18,7 +19,8 @@ pub(super) struct Model {
     recovery: f64,
     /// Between two looks for capacity, and the most that it grows to.
     pause: (f64, f64),
-    /// A managed service: its prices are higher, and neither the boot nor disk and address are billed apart; no hour is free.
+    /// A managed service: its prices are higher, and neither the boot nor disk and address are billed apart;
+    /// no hour is free.
     is_managed: bool,
 }
 

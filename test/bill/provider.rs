@@ -21,7 +21,8 @@ use trainspot_protocol::{Notice, Reply, Request, State, Status, Wish};
 const NOTICE: f64 = 120.0;
 /// How long the training takes to save and end once it is told to.
 pub(super) const SAVING: f64 = 5.0;
-/// A supervisor answers at once. This one waits until there is news, or for so long, which saves most of the beats.
+/// A supervisor answers at once. This one waits until there is news, or for so long, which saves most of the
+/// beats.
 const LONGEST_ANSWER: f64 = 12.0;
 /// What the pipe's beats add until it has heard of news.
 const HEARING: f64 = 1.0;

@@ -22,8 +22,8 @@ pub(super) struct Trace {
 const GIB_HOUR: f64 = 0.08 / 730.0;
 const ADDRESS: f64 = 0.005;
 
-/// Spot prices are of one moment of early 2023 (SkyPilot's catalogue): the cheapest of the nine zones for p3.2xlarge, the
-/// middle of the three for r5.16xlarge.
+/// Spot prices are of one moment of early 2023 (SkyPilot's catalogue): the cheapest of the nine zones for
+/// p3.2xlarge, the middle of the three for r5.16xlarge.
 pub(super) const TRACES: [Trace; 3] = [
     Trace {
         name: "r5.16xlarge, 3 zones",
@@ -64,7 +64,8 @@ pub(super) struct Zone {
     span: f64,
 }
 
-/// The file of measurements, which has no licence to be copied here; none where it is not beside the checkout.
+/// The file of measurements, which has no licence to be copied here; none where it is not beside the
+/// checkout.
 pub(super) fn measured() -> Option<Vec<Value>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traces/runs.json");
     let text = std::fs::read_to_string(file).ok()?;
@@ -110,7 +111,8 @@ impl Zone {
         Self { name, up, span: now }
     }
 
-    /// A zone whose capacity comes and goes by chance, within these hours: for tests, which cannot have the measured ones.
+    /// A zone whose capacity comes and goes by chance, within these hours: for tests, which cannot have the
+    /// measured ones.
     pub(super) fn invented(name: &str, seed: u64, longest_up: f64, longest_down: f64) -> Self {
         let (mut random, span) = (fastrand::Rng::with_seed(seed), 5.0 * 86400.0);
         let (mut up, mut now) = (Vec::new(), 0.0);

@@ -101,7 +101,8 @@ async fn what_was_never_answered_is_taken_back_or_else_named() {
 #[tokio::test]
 async fn a_runner_that_is_made_late_is_taken_back() {
     let fake = FakeBitbucket::start();
-    // Bitbucket goes on with what its front end gave up on: the runner appears after the second attempt looked.
+    // Bitbucket goes on with what its front end gave up on: the runner appears after the second attempt
+    // looked.
     fake.next(Fault::on("POST", RUNNERS).answer(504, "Gateway Time-out"));
     fake.next(Fault::on("POST", RUNNERS).delay(std::time::Duration::from_millis(300)));
     let client = client(&fake);

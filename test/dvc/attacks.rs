@@ -83,7 +83,8 @@ fn a_training_s_own_files_of_dvc_are_not_committed() {
     scene.assert_nothing_left();
 }
 
-/// A `.gitignore` that is a link out of the clone would have what it leads to committed, the pipe's environment included.
+/// A `.gitignore` that is a link out of the clone would have what it leads to committed, the pipe's
+/// environment included.
 #[test]
 fn a_link_in_the_clone_does_not_lead_a_secret_into_a_commit() {
     let store = tempfile::tempdir().unwrap();
@@ -104,8 +105,8 @@ fn a_link_in_the_clone_does_not_lead_a_secret_into_a_commit() {
     }
 }
 
-/// A kind of remote: its configuration at a server, its credentials, and whether the test's server is good enough for it to
-/// take an object.
+/// A kind of remote: its configuration at a server, its credentials, and whether the test's server is good
+/// enough for it to take an object.
 struct Case {
     kind: &'static str,
     config: fn(&str) -> String,
@@ -205,7 +206,8 @@ pub(super) fn config(remote: &str) -> String {
     format!("[core]\n    remote = st\n['remote \"st\"']\n    {remote}\n")
 }
 
-/// Every configuration on the machine is the training's to write, and none of them leads a credential elsewhere.
+/// Every configuration on the machine is the training's to write, and none of them leads a credential
+/// elsewhere.
 #[test]
 fn a_training_leads_no_credential_to_its_own_server() {
     for Case { kind, config: of, local, variables, attack, takes } in CASES {
@@ -247,7 +249,8 @@ fn a_training_leads_no_credential_to_its_own_server() {
             let bodies: Vec<_> = server.requests().into_iter().map(|request| request.body).collect();
             assert!(bodies.contains(&b"weights".to_vec()), "{kind}");
         }
-        // For what DVC itself recorded there, too; nothing tells the pipe of a repository that a training makes.
+        // For what DVC itself recorded there, too; nothing tells the pipe of a repository that a training
+        // makes.
         scene
             .set("DVC_PUSH", "true")
             .set("DVC_OUTPUTS", "")

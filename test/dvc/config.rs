@@ -77,7 +77,8 @@ fn remotes_are_read_as_dvc_reads_them() {
     let mut compared = 0;
     for name in names {
         let folder = tempfile::tempdir().unwrap();
-        // DVC refuses all of a file for one remote; so each has a file without those that are wrong, but for itself.
+        // DVC refuses all of a file for one remote; so each has a file without those that are wrong, but for
+        // itself.
         let wrong = ["unknown", "elsewhere", "nothing", "lost"];
         let kept: String = CONFIG
             .split("['remote")

@@ -1,9 +1,10 @@
-//! Generated repositories as people have them, pushed by the real DVC and by us: the same bytes in the remotes; and where DVC
-//! refuses, we do before a training.
+//! Generated repositories as people have them, pushed by the real DVC and by us: the same bytes in the
+//! remotes; and where DVC refuses, we do before a training.
 //!
-//! Each has some of: stages of every form of which some ran, outputs whose objects only the remote has, entries of DVC 2,
-//! imports, templates, a configuration in `config.local`, a cache of links or in another place, and broken files that git
-//! ignores. Some are in a folder of git's repository. Beside them new outputs are tracked, as `DVC_OUTPUTS` does it.
+//! Each has some of: stages of every form of which some ran, outputs whose objects only the remote has,
+//! entries of DVC 2, imports, templates, a configuration in `config.local`, a cache of links or in another
+//! place, and broken files that git ignores. Some are in a folder of git's repository. Beside them new
+//! outputs are tracked, as `DVC_OUTPUTS` does it.
 
 use super::oracle::Oracle;
 use crate::support::say;
@@ -264,7 +265,8 @@ impl Grown {
         if elsewhere.exists() { elsewhere } else { self.root().join(".dvc/cache") }
     }
 
-    /// Pushes what there is, and takes some of it from the cache: stages that ran elsewhere. Or from both: then it is lost.
+    /// Pushes what there is, and takes some of it from the cache: stages that ran elsewhere. Or from both:
+    /// then it is lost.
     fn scatter(&mut self, oracle: &mut Oracle) {
         let (pushed, lost) = (self.random.bool(), self.random.bool());
         if pushed {

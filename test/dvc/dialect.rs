@@ -87,7 +87,8 @@ fn odd_config(random: &mut fastrand::Rng, oracle: &mut Oracle) -> Option<String>
     Some("[core]".to_owned() + end + &(0..random.usize(1..9)).map(|_| line(random) + end).collect::<String>())
 }
 
-/// What configobj writes is read as DVC reads it, and so is what people write; what it cannot read is refused.
+/// What configobj writes is read as DVC reads it, and so is what people write; what it cannot read is
+/// refused.
 #[test]
 fn configurations_are_read_as_configobj_reads_them() {
     let mut oracle = match Oracle::start() {

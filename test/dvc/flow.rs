@@ -104,7 +104,8 @@ fn outputs_that_were_left_in_the_clone_are_kept_too() {
     assert!(file(&scene, "data.dvc").contains(".dir"));
 }
 
-/// A remote that takes nothing ends the run before anything is committed, and the outputs are not lost with the machine.
+/// A remote that takes nothing ends the run before anything is committed, and the outputs are not lost with
+/// the machine.
 #[test]
 fn what_could_not_be_sent_is_brought_home_and_nothing_is_committed() {
     let folder = tempfile::tempdir().unwrap();

@@ -72,7 +72,8 @@ fn an_address_that_is_a_file_s_is_its_path() {
     assert!(String::from_utf8(config).unwrap().contains(&format!("url = {}\n", store.display())));
 }
 
-/// What a developer keeps in `.dvc/config.local` counts in the clone, and so on a machine that is a copy of it.
+/// What a developer keeps in `.dvc/config.local` counts in the clone, and so on a machine that is a copy of
+/// it.
 #[test]
 fn config_local_of_the_clone_counts_on_the_machine() {
     let config = "[core]\n    remote = store\n['remote \"store\"']\n    url = ../../nobody\n";

@@ -1,8 +1,9 @@
 //! Google Drive, against a fake of its API.
 //!
-//! The fake is held to what Google publishes: every request is checked against the discovery document of Drive v3, and
-//! Google's own Python client drives it as it drives Drive. DVC itself pulls from it what was sent, and sends what is then
-//! found. All of that needs packages of Python; where they cannot be had, those tests are skipped.
+//! The fake is held to what Google publishes: every request is checked against the discovery document of
+//! Drive v3, and Google's own Python client drives it as it drives Drive. DVC itself pulls from it what was
+//! sent, and sends what is then found. All of that needs packages of Python; where they cannot be had, those
+//! tests are skipped.
 
 mod auth;
 mod contract;

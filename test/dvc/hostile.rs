@@ -16,8 +16,9 @@ use trainspot_dvc::Keeping;
 
 /// The longest that an agent may take beside a hostile server. Requests are tried again for two minutes each.
 const HANGS_AFTER: Duration = Duration::from_mins(20);
-/// What an agent may take of memory beside its program's own pages, of which a build for debugging has 40 MiB and a release
-/// 14: what parts on their way hold, and one long answer. Many long answers that were read at once took 24 MiB.
+/// What an agent may take of memory beside its program's own pages, of which a build for debugging has 40 MiB
+/// and a release 14: what parts on their way hold, and one long answer. Many long answers that were read at
+/// once took 24 MiB.
 const MEMORY_LIMIT_KIB: u64 = 20 << 10;
 
 /// A hostile server: what it answers is drawn anew each time.
@@ -151,7 +152,8 @@ fn kinds(at: &str) -> Vec<RemoteOfKind> {
     ]
 }
 
-/// Every answer of a server is drawn by lot: the agent ends with words of its own, in little memory, and asks nobody else.
+/// Every answer of a server is drawn by lot: the agent ends with words of its own, in little memory, and asks
+/// nobody else.
 #[test]
 fn no_answer_of_a_server_hangs_an_agent_or_fills_its_memory() {
     let seed = seed();

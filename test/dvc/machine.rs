@@ -39,7 +39,8 @@ fn scene(store: &Path) -> Option<Scene> {
     Some(scene)
 }
 
-/// The commands that the documents recommend, in a clone whose data was pulled before and in one where it was not.
+/// The commands that the documents recommend, in a clone whose data was pulled before and in one where it was
+/// not.
 #[test]
 fn the_machine_runs_repro_and_pull() {
     let store = tempfile::tempdir().unwrap();

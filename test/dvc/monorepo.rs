@@ -122,7 +122,8 @@ fn pulls(scene: &Scene, wanted: &[(&str, &str, &str)]) {
     }
 }
 
-/// What `dvc add` writes in a repository that is a folder of the clone, whose `.gitignore` files are those of the clone.
+/// What `dvc add` writes in a repository that is a folder of the clone, whose `.gitignore` files are those of
+/// the clone.
 #[test]
 fn the_files_are_those_of_dvc_add() {
     let mut oracle = match Oracle::start() {

@@ -1,4 +1,5 @@
-//! A pull request, and a configuration, that would send a credential where it must not go without a word of the step.
+//! A pull request, and a configuration, that would send a credential where it must not go without a word of
+//! the step.
 
 use super::attacks::{Trap, config};
 use super::web::Server;

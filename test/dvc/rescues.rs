@@ -1,5 +1,5 @@
-//! A run that pushes what DVC itself recorded on the machine: what is sent, what need not be, and what comes home when that
-//! fails.
+//! A run that pushes what DVC itself recorded on the machine: what is sent, what need not be, and what comes
+//! home when that fails.
 
 use crate::support::{Access, Scene};
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::path::Path;
 const CONFIG: &str = "[core]\n    remote = store\n['remote \"store\"']\n    url = ../../store\n";
 const PIPELINE: &str = "stages:\n  train:\n    cmd: x\n    outs:\n    - model/m.bin\n";
 
-/// Shell commands that leave what `dvc repro` leaves of a stage `train` that writes this text to this path: a lock and an
-/// object in the cache. The workspace's file is gone, so that only the cache has it.
+/// Shell commands that leave what `dvc repro` leaves of a stage `train` that writes this text to this path: a
+/// lock and an object in the cache. The workspace's file is gone, so that only the cache has it.
 pub(super) fn record(path: &str, text: &str) -> String {
     let oid = trainspot_dvc::Md5::of(text.as_bytes());
     let key = oid.key();
@@ -149,7 +149,8 @@ fn what_dvc_keeps_is_rescued_when_another_output_is_missing() {
     assert_eq!(text(&scene, "model/m.bin") + &text(&scene, "tracked.bin"), "weightstracked");
 }
 
-/// `dvc repro --allow-missing`: a stage that did not run, whose object the remote has; an untouched file of DVC 2; an import.
+/// `dvc repro --allow-missing`: a stage that did not run, whose object the remote has; an untouched file of
+/// DVC 2; an import.
 #[test]
 fn what_the_remote_has_need_not_be_on_the_machine() {
     let scene_of = |with_objects: bool| {

@@ -1,4 +1,5 @@
-//! A small HTTP server that remembers what it was asked, and what a remote behind HTTP does with a credential.
+//! A small HTTP server that remembers what it was asked, and what a remote behind HTTP does with a
+//! credential.
 
 use super::remotes::sample::{Sample, remote, settings};
 use crate::support::{Access, Scene};
@@ -163,7 +164,8 @@ async fn a_redirect_within_the_origin_is_followed_with_the_credential() {
     assert!(server.requests().iter().any(|request| request.what.contains("/moved/store/files/md5/")));
 }
 
-/// `dvc remote modify --local` keeps credentials in a file that git ignores. They reach the machine's agent, in memory.
+/// `dvc remote modify --local` keeps credentials in a file that git ignores. They reach the machine's agent,
+/// in memory.
 #[test]
 fn credentials_of_config_local_go_along_in_memory() {
     let server = Server::store(|request| {

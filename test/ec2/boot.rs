@@ -110,7 +110,8 @@ fn a_startup_script_finds_the_locks_of_apt_free() {
     });
 }
 
-/// EC2's parts agree with each other only in the end: a machine is ended, also if it is unknown for long at first.
+/// EC2's parts agree with each other only in the end: a machine is ended, also if it is unknown for long at
+/// first.
 #[test]
 fn a_machine_that_is_not_known_yet_is_ended_all_the_same() {
     in_lab(async |lab: &Lab| {

@@ -1,4 +1,5 @@
-//! What is tried many times, at random instants: a short form by default, a long one where the environment says so.
+//! What is tried many times, at random instants: a short form by default, a long one where the environment
+//! says so.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -27,7 +28,8 @@ impl Campaign {
         Self { trials, seed: seed() }
     }
 
-    /// Runs them all, and gives what each of them gave. A trial gets its name, with all it takes to try it again, and its chance.
+    /// Runs them all, and gives what each of them gave. A trial gets its name, with all it takes to try it
+    /// again, and its chance.
     pub(crate) async fn run<T>(&self, trial: impl AsyncFn(&str, &mut fastrand::Rng) -> T) -> Vec<T> {
         let each = |number: u32| {
             let trial = &trial;

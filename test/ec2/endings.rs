@@ -116,7 +116,8 @@ fn a_network_that_is_cut_at_random_leaves_no_machine() {
     });
 }
 
-/// The machine that ends itself is all the help there is; what could not be ended is named, with how to do that.
+/// The machine that ends itself is all the help there is; what could not be ended is named, with how to do
+/// that.
 #[test]
 fn an_api_that_fails_for_good_leaves_no_machine() {
     in_lab(async |lab: &Lab| {

@@ -9,7 +9,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Runs at the same time, each in a region of its own, which the faults are for; and where its prices are listed.
+/// Runs at the same time, each in a region of its own, which the faults are for; and where its prices are
+/// listed.
 const LANES: [(&str, &str); 3] =
     [("us-east-1", "us-east-1"), ("eu-west-1", "eu-central-1"), ("ap-southeast-1", "ap-south-1")];
 
@@ -127,8 +128,8 @@ async fn outcome(lab: &Lab, call: &Call, fault: Fault, lane: (&str, &str)) -> Ou
     Outcome::Refused
 }
 
-/// A machine that cannot be ended ends itself, and takes its disk and request along. Anything else is named by its id,
-/// or by its name where it could not be looked for.
+/// A machine that cannot be ended ends itself, and takes its disk and request along. Anything else is named
+/// by its id, or by its name where it could not be looked for.
 fn assert_named(left: &[Value], said: &str, when: &str) {
     let name = |thing: &Value| format!("trainspot-{}", thing["tags"]["trainspot:run"].as_str().unwrap());
     let named = |thing: &Value| said.contains(thing["id"].as_str().unwrap()) || said.contains(&name(thing));

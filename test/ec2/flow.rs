@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The seconds that an API call takes where each of them is made to take long. Calls that are made at the same time
-/// overlap then, however busy the host is, and others do not.
+/// The seconds that an API call takes where each of them is made to take long. Calls that are made at the
+/// same time overlap then, however busy the host is, and others do not.
 const SLOW: f64 = 1.5;
 
 /// Written over two lines to a machine's disk by a training, for a search of the disk to find.

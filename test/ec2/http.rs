@@ -3,7 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
-/// Serves until the process ends, and returns its address. `answer` gets head and body, and gives status and body.
+/// Serves until the process ends, and returns its address. `answer` gets head and body, and gives status and
+/// body.
 pub(crate) fn serve(answer: impl Fn(&str, &str) -> (u16, String) + Send + Clone + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

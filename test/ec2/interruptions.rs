@@ -7,7 +7,8 @@ use crate::support::say;
 use serde_json::json;
 use std::time::Duration;
 
-/// A tenth of two minutes of training, and of half a minute's notice: with EC2's two it would come to its end before.
+/// A tenth of two minutes of training, and of half a minute's notice: with EC2's two it would come to its end
+/// before.
 const STEPS: u32 = 240;
 const SECONDS: f64 = 0.05;
 const NOTICE: f64 = 3.0;
@@ -30,7 +31,8 @@ fn interrupted_at_random_times_the_model_is_the_same() {
             pipe.expect(0, &when).await;
             step.assert_published(&when);
             let lost = pipe.times("the machine was interrupted");
-            // The next machine may take longer to boot than the old one has left: that is not the pipe's time.
+            // The next machine may take longer to boot than the old one has left: that is not the pipe's
+            // time.
             lost.first().map(|lost| {
                 let ready = pipe.times("machine ready");
                 let resumed = pipe.times("at step")[1].duration_since((*lost).max(ready[1]));

@@ -1,4 +1,5 @@
-//! The rig: an EC2 whose instances boot, in a network of its own. A test of it runs in a process inside of that network.
+//! The rig: an EC2 whose instances boot, in a network of its own. A test of it runs in a process inside of
+//! that network.
 
 use crate::support::say;
 use aws_config::{BehaviorVersion, Region};
@@ -23,8 +24,8 @@ pub(crate) struct Lab {
     short_run: tokio::sync::OnceCell<Duration>,
 }
 
-/// The length of a short run for which a test's limits hold as they are written. On two idle cores one takes 9 s, so the
-/// limits have half as much again there.
+/// The length of a short run for which a test's limits hold as they are written. On two idle cores one takes
+/// 9 s, so the limits have half as much again there.
 const REFERENCE_RUN: Duration = Duration::from_secs(6);
 
 /// Runs a test in a lab of its own, or says why it is skipped.

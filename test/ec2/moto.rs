@@ -1,7 +1,7 @@
 //! `moto`, an EC2 that we did not write: a server for all tests of the process, an account for each of them.
 //!
-//! The AWS SDK reads where to go from the environment, which a process has one of. So a test with an account runs in
-//! a process of its own: the test binary is started again, for this test alone.
+//! The AWS SDK reads where to go from the environment, which a process has one of. So a test with an account
+//! runs in a process of its own: the test binary is started again, for this test alone.
 
 use crate::support::say;
 use aws_config::{BehaviorVersion, Region};

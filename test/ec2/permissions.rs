@@ -1,4 +1,5 @@
-//! The policy of the documentation: with it a plan can be made, and without any action of it the action is named.
+//! The policy of the documentation: with it a plan can be made, and without any action of it the action is
+//! named.
 
 use super::moto::{Moto, plain, with_environment};
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ const PLANNING: [&str; 6] = [
     "ec2:DescribeImages",
 ];
 
-/// Makes a role for each action or statement that is left out of the policy, and one with all of it; then turns permissions on.
+/// Makes a role for each action or statement that is left out of the policy, and one with all of it; then
+/// turns permissions on.
 const ROLES: &str = r#"
 import json, sys, urllib.request, boto3
 url, path, *actions = sys.argv[1:]

@@ -1,5 +1,5 @@
-//! The policy of the documentation, evaluated with its conditions over the calls of a run: enough for its own repository,
-//! and of no use against another's.
+//! The policy of the documentation, evaluated with its conditions over the calls of a run: enough for its own
+//! repository, and of no use against another's.
 
 use super::evaluator::{Question, Tags, policy, questions};
 use super::lab::{Lab, SHOWN, in_lab};
@@ -59,7 +59,8 @@ fn the_documented_policy_is_enough_for_its_repository_and_of_no_use_against_anot
         let (ours, theirs) = (policy(OURS, None), policy(THEIRS, None));
         let denied: Vec<_> = asked.iter().filter(|question| !question.is_allowed_by(&ours)).collect();
         assert!(denied.is_empty(), "denied to its own repository: {denied:#?}");
-        // Every call that makes, opens, enters or ends something of this repository's is denied to the other one.
+        // Every call that makes, opens, enters or ends something of this repository's is denied to the other
+        // one.
         let denied = actions(asked.iter().filter(|question| !question.is_allowed_by(&theirs)));
         let expected = [
             "AuthorizeSecurityGroupIngress",

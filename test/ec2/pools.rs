@@ -74,7 +74,8 @@ fn a_pool_with_room_is_preferred_to_a_cheaper_one_that_is_nearly_used_up() {
         let fleets = calls.as_array().unwrap().iter().filter(|call| call["action"] == "CreateFleet");
         for fleet in fleets {
             let parameters = fleet["parameters"].to_string();
-            // The name of the strategy is what the rig's choice above went by; that of the end is told to nobody else.
+            // The name of the strategy is what the rig's choice above went by; that of the end is told to
+            // nobody else.
             assert!(parameters.contains("price-capacity-optimized"), "{parameters}");
             let ending = "InstanceInterruptionBehavior\":\"terminate";
             assert!(parameters.replace(' ', "").contains(ending), "{parameters}");
@@ -145,7 +146,8 @@ fn a_region_that_is_closed_leaves_the_others_open() {
     });
 }
 
-/// The quota of spot machines, whose refusal tells no number: it is waited for where a machine runs that may end.
+/// The quota of spot machines, whose refusal tells no number: it is waited for where a machine runs that may
+/// end.
 #[test]
 fn a_spot_quota_is_waited_for_only_while_somebody_uses_it_up() {
     in_lab(async |lab: &Lab| {
@@ -185,7 +187,8 @@ fn a_spot_quota_is_waited_for_only_while_somebody_uses_it_up() {
     });
 }
 
-/// EC2 takes no more than four sets of requirements at once, and the default network of us-east-1 has six subnets.
+/// EC2 takes no more than four sets of requirements at once, and the default network of us-east-1 has six
+/// subnets.
 #[test]
 fn a_choice_by_attributes_asks_in_every_zone() {
     in_lab(async |lab: &Lab| {

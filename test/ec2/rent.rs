@@ -153,7 +153,8 @@ fn a_run_is_found_and_cleaned_up_at_a_server_that_only_answers_calls() {
         let (first, order) = (ec2(aws.clone()).await, order("moto"));
         let machine = told(first.launch(&order).await);
         assert!(zone(&machine).starts_with("eu-west-1"), "{machine:?}");
-        // A second pipe of the same step: its template takes the place of the first one's, and so does its group.
+        // A second pipe of the same step: its template takes the place of the first one's, and so does its
+        // group.
         let second = ec2(aws.clone()).await;
         let other = told(second.launch(&order).await);
         let found = told(second.find(&order.run).await);
@@ -303,7 +304,8 @@ fn a_machine_whose_launch_is_never_answered_is_adopted() {
     });
 }
 
-/// The order to stop comes while AWS is launching: the machine is found although nobody waited for the answer.
+/// The order to stop comes while AWS is launching: the machine is found although nobody waited for the
+/// answer.
 #[test]
 fn a_launch_that_is_dropped_is_found() {
     in_lab(async |lab: &Lab| {

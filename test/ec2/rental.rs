@@ -17,7 +17,8 @@ const RUNNER: &str = include_str!("../fake-runner/runner.py");
 const START: &str = include_str!("../fake-runner/start.sh");
 const DOCKER: &str = include_str!("../fake-runner/docker");
 
-/// What a machine lacks for Atlassian's runner: Docker, Java, git and curl, and the runner itself. Its behaviour as there.
+/// What a machine lacks for Atlassian's runner: Docker, Java, git and curl, and the runner itself. Its
+/// behaviour as there.
 fn stand_in(step: &Step, behaviour: &Value) -> String {
     let address = step.scene.bitbucket.api_url().replace("/2.0", "");
     let file = |name: &str, text: &str| {

@@ -234,7 +234,8 @@ fn bitbucket_may_fail_once_at_every_call() {
     });
 }
 
-/// What a pipe was killed over: its machine and its pipeline are found by the next run of the step, or by a sweep.
+/// What a pipe was killed over: its machine and its pipeline are found by the next run of the step, or by a
+/// sweep.
 #[test]
 fn killed_it_leaves_nothing_that_the_next_run_or_a_sweep_does_not_find() {
     in_lab(async |lab: &Lab| {

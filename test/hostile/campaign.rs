@@ -1,4 +1,5 @@
-//! Answers of every verb changed at random, field by field, in their bytes and in their ends, over whole runs.
+//! Answers of every verb changed at random, field by field, in their bytes and in their ends, over whole
+//! runs.
 
 use crate::plan::{Attack, Plan};
 use crate::run::{Hostile, Outcome};

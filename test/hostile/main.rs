@@ -1,8 +1,9 @@
-//! Whole local runs whose machine is hostile: its agent's answers are changed on their way, or are an attacker's own.
+//! Whole local runs whose machine is hostile: its agent's answers are changed on their way, or are an
+//! attacker's own.
 //!
-//! The pipe starts itself as the agent. Here it is this program, which is the pipe if it is started like one, the agent
-//! with what a test has planned for it if it is started like that, and else the tests: so no part of the product is
-//! changed. Cargo's own harness could not be all of them.
+//! The pipe starts itself as the agent. Here it is this program, which is the pipe if it is started like one,
+//! the agent with what a test has planned for it if it is started like that, and else the tests: so no part
+//! of the product is changed. Cargo's own harness could not be all of them.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,5 @@
-//! Answers of an agent, changed: field by field where they are JSON, in their bytes, and in the way in which they end.
+//! Answers of an agent, changed: field by field where they are JSON, in their bytes, and in the way in which
+//! they end.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The variable that leads to the plan's folder: one of those that a machine gets, and that nothing here needs.
+/// The variable that leads to the plan's folder: one of those that a machine gets, and that nothing here
+/// needs.
 pub(crate) const VARIABLE: &str = "PYENV_ROOT";
 const FILE: &str = "hostile.json";
 

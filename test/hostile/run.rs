@@ -11,8 +11,9 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use trainspot_transfer::Pattern;
 
-/// The most memory that a pipe may take, whatever a machine says: 64 MiB with its program's own pages, of which a release
-/// build has up to 14 MiB. They are not counted here, as this program has three times as many.
+/// The most memory that a pipe may take, whatever a machine says: 64 MiB with its program's own pages, of
+/// which a release build has up to 14 MiB. They are not counted here, as this program has three times as
+/// many.
 const PEAK_LIMIT_KIB: u64 = 50 << 10;
 /// No run of these takes longer on a machine that has nothing else to do.
 const LONGEST_RUN: Duration = Duration::from_mins(1);

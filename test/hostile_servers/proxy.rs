@@ -45,7 +45,8 @@ impl Proxy {
                 // A client that is gone, or refuses what it gets, ends its connection and no test.
                 std::thread::spawn(move || {
                     serve(&client, &plan, &upstream, address, &elsewhere).ok();
-                    // Another thread may still read from it, and the client would wait for the rest of what was cut.
+                    // Another thread may still read from it, and the client would wait for the rest of what
+                    // was cut.
                     client.shutdown(Shutdown::Both).ok();
                 });
             }

@@ -105,8 +105,8 @@ impl Spoil {
         }
     }
 
-    /// Whether it says that there were too many requests. A pipe that has trained waits for up to 70 minutes where all
-    /// answers do, as it should.
+    /// Whether it says that there were too many requests. A pipe that has trained waits for up to 70 minutes
+    /// where all answers do, as it should.
     pub(crate) fn is_rate_limit(&self) -> bool {
         matches!(self, Self::Status(number) if STATUSES[number % STATUSES.len()].0.starts_with("429"))
     }

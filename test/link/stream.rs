@@ -70,7 +70,8 @@ fn whatever_arrives_is_refused_or_was_sent() {
         let place = Place::open(&clone).unwrap().without_links();
         let done = receive(&stream[..], &place, &everything(), Files::Final, |_| {}, |_| {});
         refused += usize::from(done.is_err());
-        // A list of files that was changed may give them other names, but never other bytes, and never a place outside.
+        // A list of files that was changed may give them other names, but never other bytes, and never a
+        // place outside.
         let arrived = tree(outside.path());
         for (path, what) in arrived {
             assert!(path.starts_with("clone"), "{}", path.display());

@@ -1,4 +1,5 @@
-//! What is committed beside what `git add` would commit, over generated attributes and contents; and what is refused.
+//! What is committed beside what `git add` would commit, over generated attributes and contents; and what is
+//! refused.
 
 use super::*;
 use crate::support::say;

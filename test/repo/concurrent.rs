@@ -1,4 +1,5 @@
-//! Pairs of publications at the same time, from clones of one commit: nothing of either is lost, whatever comes first.
+//! Pairs of publications at the same time, from clones of one commit: nothing of either is lost, whatever
+//! comes first.
 
 use super::*;
 use crate::support::say;

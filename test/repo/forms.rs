@@ -13,7 +13,8 @@ fn git(arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A repository with folders, a line to ignore, and a shallow clone that another step may have made in its own way.
+/// A repository with folders, a line to ignore, and a shallow clone that another step may have made in its
+/// own way.
 fn world() -> World {
     World::with_files(&[("src/train.py", b"train\n"), ("data/x.csv", b"1\n"), (".gitignore", b"*.log\n")])
 }

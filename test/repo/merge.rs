@@ -1,4 +1,5 @@
-//! Results of several steps on one branch: nobody's is taken back, and a step that is run again replaces its own.
+//! Results of several steps on one branch: nobody's is taken back, and a step that is run again replaces its
+//! own.
 
 use super::*;
 use trainspot_base::error::Kind;

@@ -93,8 +93,8 @@ fn pipe_folder(scene: &Scene) -> std::path::PathBuf {
     found
 }
 
-/// Where anybody may make a folder, somebody may have made the machine's, with a socket that answers, and have started what looks
-/// like its supervisor.
+/// Where anybody may make a folder, somebody may have made the machine's, with a socket that answers, and
+/// have started what looks like its supervisor.
 #[test]
 fn a_machine_of_somebody_else_is_not_trusted() {
     use std::os::unix::process::CommandExt as _;

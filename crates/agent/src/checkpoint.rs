@@ -1,6 +1,7 @@
 //! Checkpoints on the machine: a consistent copy of the training's files, complete or absent.
 //!
-//! A copy is made in a folder `N.partial`; its manifest, with the hashes, is written last; then the folder becomes `N`.
+//! A copy is made in a folder `N.partial`; its manifest, with the hashes, is written last; then the folder
+//! becomes `N`.
 
 use super::copying::{Copied, Copying};
 use super::home::{Home, write_whole};
@@ -23,7 +24,8 @@ const BETWEEN: Duration = Duration::from_millis(500);
 const KEPT: u64 = 2;
 /// How many files are named of those that keep a checkpoint from being taken.
 const NAMES_TOLD: usize = 3;
-/// How many files are named of those that are left out of a checkpoint. An answer with all of them could be too long.
+/// How many files are named of those that are left out of a checkpoint. An answer with all of them could be
+/// too long.
 const LEFT_OUT_TOLD: usize = 50;
 
 /// What a checkpoint holds.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_protocol::{How, Spec};
 
-/// Marks every process of a training in its environment, so that they are found even when they left the group.
+/// Marks every process of a training in its environment, so that they are found even when they left the
+/// group.
 const MARK: &str = "TRAINSPOT_HOME";
 
 /// How long processes that the training left may go on after it.
@@ -119,7 +120,8 @@ pub(super) fn end_descendants() {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                // No child is left, and so nothing below. A look at /proc may miss a process whose parent just died.
+                // No child is left, and so nothing below. A look at /proc may miss a process whose parent
+                // just died.
                 Err(_) => return,
             }
         }
@@ -155,12 +157,14 @@ fn parent(pid: Pid) -> Option<Pid> {
     // The name, in parentheses, may hold anything; what follows it does not.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
-    // A dead process that its parent has not waited for, perhaps because that is stopped, is not below anything.
+    // A dead process that its parent has not waited for, perhaps because that is stopped, is not below
+    // anything.
     let alive = fields.next()? != "Z";
     Pid::from_raw(fields.next()?.parse().ok()?).filter(|_| alive)
 }
 
-/// Kills all of a machine's processes but the caller: agents, what is below them, and what a dead supervisor left.
+/// Kills all of a machine's processes but the caller: agents, what is below them, and what a dead supervisor
+/// left.
 ///
 /// Tells whether there were any: they are gone once there are none.
 #[must_use]
@@ -196,8 +200,8 @@ fn is_supervisor(pid: Pid, home: &Home) -> bool {
     is_agent(pid, home) && words(pid, "cmdline").any(|word| word == b"supervise")
 }
 
-/// A process that is dead but not yet waited for has no words, and so does not count. One that may not be told to end is somebody
-/// else's, who can call it whatever he likes.
+/// A process that is dead but not yet waited for has no words, and so does not count. One that may not be
+/// told to end is somebody else's, who can call it whatever he likes.
 fn is_agent(pid: Pid, home: &Home) -> bool {
     if test_kill_process(pid).is_err() {
         return false;

@@ -1,7 +1,9 @@
-//! A copy of files as they were at one moment, though the training may go on to rename, remove and extend them.
+//! A copy of files as they were at one moment, though the training may go on to rename, remove and extend
+//! them.
 //!
-//! All files are opened first. If each is then still what it was at the look, they were there together, and what is
-//! renamed or removed later does not matter to those that are open. Only what is written in place does, and is seen.
+//! All files are opened first. If each is then still what it was at the look, they were there together, and
+//! what is renamed or removed later does not matter to those that are open. Only what is written in place
+//! does, and is seen.
 
 use super::checkpoint::look;
 use super::stillness::{Choice, Item, Known, Seen, Taken};

@@ -1,5 +1,5 @@
-//! The verbs about what DVC keeps: one sends outputs to its remotes, from where they are, so that only their pointers come to
-//! the pipe; the other hands them to the pipe when that failed.
+//! The verbs about what DVC keeps: one sends outputs to its remotes, from where they are, so that only their
+//! pointers come to the pipe; the other hands them to the pipe when that failed.
 
 use super::home::Home;
 use std::io::Write as _;
@@ -12,8 +12,8 @@ use trainspot_transfer::{Files, Header, Sender, everything_behind_links};
 /// The caller takes a verb that says nothing for a minute for dead, and an upload may take hours.
 const SIGN: Duration = Duration::from_secs(5);
 
-/// Does what standard input orders, and tells what came of it in the last line of standard output. The lines before it are
-/// empty: signs of life.
+/// Does what standard input orders, and tells what came of it in the last line of standard output. The lines
+/// before it are empty: signs of life.
 pub(super) fn run(home: &Home) -> Result<()> {
     let order = order()?;
     let runtime =

@@ -1,5 +1,5 @@
-//! The supervisor's side of the guard: a loop of root's that was on the machine before anything else, and ends it when
-//! the supervisor falls silent.
+//! The supervisor's side of the guard: a loop of root's that was on the machine before anything else, and
+//! ends it when the supervisor falls silent.
 
 use super::command::end_descendants;
 use std::fs;
@@ -39,8 +39,8 @@ impl Guard {
             .kind(Kind::Machine))
     }
 
-    /// A sign of life, unless there was one a moment ago. It comes from the watch itself, never from a thread beside it:
-    /// a supervisor that is stuck counts as dead.
+    /// A sign of life, unless there was one a moment ago. It comes from the watch itself, never from a thread
+    /// beside it: a supervisor that is stuck counts as dead.
     pub(super) fn mind(&mut self) {
         if self.last.is_some_and(|last| last.elapsed() < BEAT) {
             return;

@@ -33,8 +33,8 @@ impl Home {
         [self.work(), self.run(), self.checkpoints()].iter().try_for_each(|folder| make(folder))
     }
 
-    /// Refuses a home that is not the caller's alone: whoever may write to it says what comes from there, its socket included.
-    /// One that is not there is nobody's.
+    /// Refuses a home that is not the caller's alone: whoever may write to it says what comes from there, its
+    /// socket included. One that is not there is nobody's.
     ///
     /// # Errors
     /// Somebody else made the home, or may write to it.
@@ -49,8 +49,8 @@ impl Home {
             if self.0.symlink_metadata().is_err() {
                 return Ok(());
             }
-            // A process that is only just gone may still have written; and some tools (Go's, for one) take the right
-            // to write away from their folders.
+            // A process that is only just gone may still have written; and some tools (Go's, for one) take
+            // the right to write away from their folders.
             for folder in WalkDir::new(&self.0).into_iter().flatten().filter(|item| item.file_type().is_dir())
             {
                 fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).ok();
@@ -112,8 +112,9 @@ impl Home {
     pub(super) const SOCKET: &'static str = "socket";
 }
 
-/// Makes a folder that is open to its owner only, or takes one that is there if it is the caller's own and closed to
-/// others: whoever can guess its name may have made it first. What another user made is never entered or changed.
+/// Makes a folder that is open to its owner only, or takes one that is there if it is the caller's own and
+/// closed to others: whoever can guess its name may have made it first. What another user made is never
+/// entered or changed.
 ///
 /// # Errors
 /// The folder cannot be made, or is not the caller's alone.

@@ -1,6 +1,7 @@
 //! How the time between the notice of a machine's end and that end is spent.
 //!
-//! The training goes on until the last safe moment. What is then left is for it to end, and for its last checkpoint.
+//! The training goes on until the last safe moment. What is then left is for it to end, and for its last
+//! checkpoint.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trainspot_protocol::Notice;
@@ -68,7 +69,8 @@ impl Leaving {
         self.at.is_none_or(|at| now + reserve >= at)
     }
 
-    /// How long the training may take to end, if it may take `most`: the other half of the time is its checkpoint's.
+    /// How long the training may take to end, if it may take `most`: the other half of the time is its
+    /// checkpoint's.
     pub(super) fn patience(&self, now: Instant, most: Duration) -> Duration {
         self.gone.map_or(most, |gone| most.min(gone.saturating_duration_since(now) / 2))
     }

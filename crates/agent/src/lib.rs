@@ -1,8 +1,9 @@
 //! What runs on the machine: the same binary, started as `trainspot agent VERB --home DIR`.
 //!
-//! `supervise` is the machine's watch: it runs the training, takes checkpoints, and ends the machine when the pipe falls
-//! silent, or when a runner of Bitbucket's that it runs is not needed any more. The other verbs are short-lived; the pipe starts one for each thing that it wants, and its streams are its
-//! standard input and output. Nothing secret is in an argument or a file.
+//! `supervise` is the machine's watch: it runs the training, takes checkpoints, and ends the machine when the
+//! pipe falls silent, or when a runner of Bitbucket's that it runs is not needed any more. The other verbs
+//! are short-lived; the pipe starts one for each thing that it wants, and its streams are its standard input
+//! and output. Nothing secret is in an argument or a file.
 
 mod checkpoint;
 mod command;
@@ -75,8 +76,8 @@ fn flags_of(verb: &str) -> &'static [&'static str] {
 struct Flags<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Flags<'a> {
-    /// Reads pairs of a flag and its value. What is not known is refused: a flag that is passed over, such as a guard's,
-    /// could leave a machine without its end.
+    /// Reads pairs of a flag and its value. What is not known is refused: a flag that is passed over, such as
+    /// a guard's, could leave a machine without its end.
     fn parse(arguments: &'a [String], known: &[&str]) -> Result<Self> {
         let mut flags = BTreeMap::new();
         for pair in arguments.chunks(2) {

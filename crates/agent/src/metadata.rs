@@ -127,7 +127,8 @@ async fn send(request: RequestBuilder) -> Result<(StatusCode, String)> {
     Ok((status, String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// The notice that this item is, at `now`. Whatever the action is called, the training's time on this machine is over.
+/// The notice that this item is, at `now`. Whatever the action is called, the training's time on this machine
+/// is over.
 fn notice(item: &str, now: SystemTime) -> Result<Notice> {
     let InstanceAction { action, time } =
         serde_json::from_str(item).context("cannot understand spot/instance-action")?;

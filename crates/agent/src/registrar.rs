@@ -1,4 +1,5 @@
-//! Bitbucket's list of runners, as the machine may change it: on threads of their own, since the watch must not wait.
+//! Bitbucket's list of runners, as the machine may change it: on threads of their own, since the watch must
+//! not wait.
 
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;

@@ -1,9 +1,11 @@
-//! A runner of Bitbucket's on this machine: watched through its log, and the reason why the machine stays or goes.
+//! A runner of Bitbucket's on this machine: watched through its log, and the reason why the machine stays or
+//! goes.
 //!
-//! While a pipe holds the machine, that pipe decides. Once it has released the machine, or has fallen silent for the grace,
-//! the runner's own limits hold. Where the pipe left a token, Bitbucket is asked and told too: the runner gets no step
-//! that it has no time for, and is off the list when the machine is gone. Without one it stays there as `OFFLINE` until a
-//! pipe removes it, and a step that it is given in its very last second is lost.
+//! While a pipe holds the machine, that pipe decides. Once it has released the machine, or has fallen silent
+//! for the grace, the runner's own limits hold. Where the pipe left a token, Bitbucket is asked and told too:
+//! the runner gets no step that it has no time for, and is off the list when the machine is gone. Without one
+//! it stays there as `OFFLINE` until a pipe removes it, and a step that it is given in its very last second
+//! is lost.
 
 use super::home::Home;
 use super::registrar::{Registrar, Task};
@@ -12,10 +14,12 @@ use std::time::{Duration, Instant};
 use trainspot_protocol::RunnerStatus;
 use trainspot_protocol::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
 
-/// How often Bitbucket is asked about a step that runs. Its answers are for one whose end the log did not tell.
+/// How often Bitbucket is asked about a step that runs. Its answers are for one whose end the log did not
+/// tell.
 const ASK: Duration = Duration::from_mins(1);
-/// Between the word that a runner is to get no step any more, and its end: one may be on its way, as runners of old versions
-/// ask for steps every 30 s only. Never longer than its idle timeout, but for [`LEAST_SETTLING`].
+/// Between the word that a runner is to get no step any more, and its end: one may be on its way, as runners
+/// of old versions ask for steps every 30 s only. Never longer than its idle timeout, but for
+/// [`LEAST_SETTLING`].
 const SETTLING: Duration = Duration::from_secs(35);
 const LEAST_SETTLING: Duration = Duration::from_secs(5);
 

@@ -1,4 +1,5 @@
-//! When checkpoints are taken: beside the training at its interval and on demand, and a last one after its end.
+//! When checkpoints are taken: beside the training at its interval and on demand, and a last one after its
+//! end.
 
 use super::checkpoint::Taker;
 use super::home::Home;
@@ -86,7 +87,8 @@ impl Saver {
         }
     }
 
-    /// Takes the last one, of files that nothing changes any more. Tells whether it is complete, or cannot be had.
+    /// Takes the last one, of files that nothing changes any more. Tells whether it is complete, or cannot be
+    /// had.
     pub(super) fn finish(&mut self) -> bool {
         self.collect();
         if self.copying.is_some() || self.last {
@@ -119,8 +121,8 @@ impl Saver {
         (self.resting, self.since) = (Some(taker), Instant::now());
     }
 
-    /// Tells whether a copy was started. Not while there is one, nor when the training has used up all the processes
-    /// that there can be.
+    /// Tells whether a copy was started. Not while there is one, nor when the training has used up all the
+    /// processes that there can be.
     fn start(&mut self) -> bool {
         let Some(mut taker) = self.resting.take() else { return false };
         let copy = move || {

@@ -1,9 +1,9 @@
 //! Which files of a training may be copied at a moment, though the training goes on.
 //!
-//! A file that rests is whole, and so is one that was renamed after it was last written. A log, which only grows, is
-//! taken as far as it came. Whatever else changes may be half written. A moment without such a file is waited for; when
-//! none comes, the files that are surely not needed to go on are left out, and any other one keeps the checkpoint from
-//! being taken: half of a state is worse than an older one.
+//! A file that rests is whole, and so is one that was renamed after it was last written. A log, which only
+//! grows, is taken as far as it came. Whatever else changes may be half written. A moment without such a file
+//! is waited for; when none comes, the files that are surely not needed to go on are left out, and any other
+//! one keeps the checkpoint from being taken: half of a state is worse than an older one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -16,7 +16,8 @@ use trainspot_transfer::{Entry, EntryKind};
 
 /// A file that was written more recently may be half written.
 pub(super) const REST_DURATION: Duration = Duration::from_secs(1);
-/// How long a file must be seen to grow, or to be written again and again, before that counts as what it always does.
+/// How long a file must be seen to grow, or to be written again and again, before that counts as what it
+/// always does.
 pub(super) const HABIT_DURATION: Duration = Duration::from_secs(5);
 /// A file that grows faster is no log, but may be a large checkpoint that is being written.
 const LOG_RATE_LIMIT_BYTES_PER_SECOND: u64 = 1 << 20;
@@ -188,7 +189,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What of the files at the last look makes a checkpoint; or the files that keep it from being taken, in words.
+    /// What of the files at the last look makes a checkpoint; or the files that keep it from being taken, in
+    /// words.
     pub(super) fn choose(
         &self,
         items: Vec<Item>,
@@ -217,7 +219,8 @@ impl<'a> Watch<'a> {
         if !out.is_empty() {
             let is_spare = |item: &Item| item.is_link() || logs.contains(&item.path);
             let points_out = |item: &Item| out.iter().any(|(out, lack)| self.points_to(item, out, *lack));
-            // Logs alone are nothing to go on from; what points to an unfinished checkpoint is worse than an older one.
+            // Logs alone are nothing to go on from; what points to an unfinished checkpoint is worse than an
+            // older one.
             if items.iter().all(is_spare) || items.iter().any(points_out) {
                 return Err(left_out);
             }
@@ -245,8 +248,8 @@ impl<'a> Watch<'a> {
         self.tracks.get(path)
     }
 
-    /// Whether a file only grows. Either it begins with what the last checkpoint holds of it, which is proved when it is
-    /// copied, or it was seen to grow for long, and slowly.
+    /// Whether a file only grows. Either it begins with what the last checkpoint holds of it, which is proved
+    /// when it is copied, or it was seen to grow for long, and slowly.
     fn is_log(&self, item: &Item, known: &Known, now: Instant) -> bool {
         let Some(track) = self.track(&item.path) else { return false };
         let begins = |taken: &Taken| taken.hash.is_some() && taken.seen.is_continued_by(&item.seen);
@@ -258,7 +261,8 @@ impl<'a> Watch<'a> {
         time >= HABIT_DURATION && grown > 0 && grown / LOG_RATE_LIMIT_BYTES_PER_SECOND <= time.as_secs()
     }
 
-    /// The part of the checkpoint that can do without a file that is not whole, and why; none if the file may be needed.
+    /// The part of the checkpoint that can do without a file that is not whole, and why; none if the file may
+    /// be needed.
     fn dispensable(
         &self,
         item: &Item,
@@ -282,8 +286,8 @@ impl<'a> Watch<'a> {
         new.then(|| (item.path.clone(), Lack::Unfinished))
     }
 
-    /// The topmost folder above a file that came since the last checkpoint, below a folder that the user named. Its files
-    /// belong together, as those of `checkpoint-500` do.
+    /// The topmost folder above a file that came since the last checkpoint, below a folder that the user
+    /// named. Its files belong together, as those of `checkpoint-500` do.
     fn new_folder<'p>(&self, path: &'p Path, known: &Known) -> Option<&'p Path> {
         let base =
             self.bases.iter().filter(|base| path.starts_with(base)).max_by_key(|base| base.iter().count())?;

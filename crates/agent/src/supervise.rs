@@ -22,7 +22,8 @@ use trainspot_protocol::{Exit, How, Notice, Reply, Request, Spec, State, Status,
 const TICK: Duration = Duration::from_millis(50);
 /// The agent that asked for the end passes the answer on meanwhile, before it is ended as all others.
 const LAST_WORD: Duration = Duration::from_millis(500);
-/// A pipe beats every few seconds. After this silence, but while the machine is there, another one may take it over.
+/// A pipe beats every few seconds. After this silence, but while the machine is there, another one may take
+/// it over.
 const HOLD: Duration = Duration::from_secs(20);
 /// What a training may do between SIGTERM and SIGKILL, but no longer than the machine lives without a pipe.
 const TERM_GRACE: Duration = Duration::from_secs(15);
@@ -326,8 +327,8 @@ impl Supervisor {
         self.record();
     }
 
-    /// Writes the training's end beside its log. Whoever follows the log waits for it, so a disk that is full is
-    /// asked again at every tick.
+    /// Writes the training's end beside its log. Whoever follows the log waits for it, so a disk that is full
+    /// is asked again at every tick.
     fn record(&self) {
         let Some(exit) = &self.exit else { return };
         if !self.home.exit().exists() {

@@ -24,7 +24,8 @@ impl Tail {
         Self { path, file: None, line: Vec::new(), buffer: vec![0; PIECE] }
     }
 
-    /// Hands over the whole lines that came since the last call, a piece of the log at most. Tells whether there was any.
+    /// Hands over the whole lines that came since the last call, a piece of the log at most. Tells whether
+    /// there was any.
     pub(super) fn lines(&mut self, mut each: impl FnMut(&str)) -> bool {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();

@@ -52,8 +52,8 @@ pub(super) fn pack(home: &Home) -> Result<()> {
     sender.send(&header, std::io::stdout().lock()).map(drop)
 }
 
-/// Sends a complete checkpoint, each of whose files must have its hash. Standard input lists hashes of files, in
-/// hexadecimal: whoever asks holds those files already.
+/// Sends a complete checkpoint, each of whose files must have its hash. Standard input lists hashes of files,
+/// in hexadecimal: whoever asks holds those files already.
 pub(super) fn pack_checkpoint(home: &Home, number: u64) -> Result<()> {
     let folder = home.checkpoints().join(number.to_string());
     let manifest = Manifest::read(&folder)?;

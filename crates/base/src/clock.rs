@@ -1,12 +1,14 @@
-//! Times that a server, a machine or a file states. Each may be any number, and Rust's clocks panic where a sum
-//! overflows: such a time becomes a value of the program's only here, where it is bounded.
+//! Times that a server, a machine or a file states. Each may be any number, and Rust's clocks panic where a
+//! sum overflows: such a time becomes a value of the program's only here, where it is bounded.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest time from outside that is believed: some hundred years. Whoever waits has a deadline of its own.
+/// The longest time from outside that is believed: some hundred years. Whoever waits has a deadline of its
+/// own.
 pub const LONGEST_STATED: Duration = Duration::from_hours(1_000_000);
 
-/// The duration that somebody outside states, in seconds. One that is longer than any that makes sense is cut.
+/// The duration that somebody outside states, in seconds. One that is longer than any that makes sense is
+/// cut.
 #[must_use]
 pub fn stated_seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(LONGEST_STATED)
@@ -24,8 +26,8 @@ pub fn stated_instant(seconds_since_epoch: u64) -> SystemTime {
     UNIX_EPOCH + stated_seconds(seconds_since_epoch)
 }
 
-/// The seconds for which the header `Retry-After`, or another of its form, asks to stay away. A date in its place is
-/// not understood: the usual backoff applies.
+/// The seconds for which the header `Retry-After`, or another of its form, asks to stay away. A date in its
+/// place is not understood: the usual backoff applies.
 #[must_use]
 pub fn retry_after(headers: &http::HeaderMap, name: &str) -> Option<Duration> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok().map(stated_seconds)

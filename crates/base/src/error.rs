@@ -1,6 +1,7 @@
 //! The one error of the program: what failed, on what, why, what may still exist, and what to do next.
 //!
-//! Rooms return a typed error of their own only where a caller branches on it; everything else is an [`Error`].
+//! Rooms return a typed error of their own only where a caller branches on it; everything else is an
+//! [`Error`].
 
 use crate::log::indented;
 use std::error::Error as StdError;
@@ -111,7 +112,8 @@ impl Error {
         self
     }
 
-    /// Several failures as one: the only one itself; else what they come to, why each, and all that they leave.
+    /// Several failures as one: the only one itself; else what they come to, why each, and all that they
+    /// leave.
     ///
     /// # Errors
     /// There are any.
@@ -164,8 +166,9 @@ impl Error {
         text
     }
 
-    /// The error that another process of this program rendered, such as an agent: in one voice with its own, so that what is
-    /// left and what to do next come last and once. The log has indented all lines but the first.
+    /// The error that another process of this program rendered, such as an agent: in one voice with its own,
+    /// so that what is left and what to do next come last and once. The log has indented all lines but the
+    /// first.
     #[must_use]
     pub fn rendered(text: &str) -> Self {
         let (mut error, mut lines) = (Self::new(""), Vec::new());
@@ -212,8 +215,9 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// The longest text of an error that is not the program's own: a parser repeats what it cannot read, and that is as long as
-/// whoever sent it likes. What looks for secrets in a text takes many times its length of memory.
+/// The longest text of an error that is not the program's own: a parser repeats what it cannot read, and that
+/// is as long as whoever sent it likes. What looks for secrets in a text takes many times its length of
+/// memory.
 const FOREIGN_TEXT_LIMIT_BYTES: usize = 16 << 10;
 
 /// A text that takes no more than it may hold.

@@ -43,7 +43,8 @@ pub async fn retry<T, E>(
     }
 }
 
-/// The attempts of a policy, for a loop whose future must be `Send`: the compiler cannot see that of [`retry`]'s.
+/// The attempts of a policy, for a loop whose future must be `Send`: the compiler cannot see that of
+/// [`retry`]'s.
 pub struct Tries {
     policy: Policy,
     attempt: u32,
@@ -57,7 +58,8 @@ impl Tries {
         Self { policy, attempt: 1, give_up: Instant::now() + policy.total }
     }
 
-    /// Waits for the next attempt, as long as the service asked for if it did; false when the policy is used up.
+    /// Waits for the next attempt, as long as the service asked for if it did; false when the policy is used
+    /// up.
     pub async fn again(&mut self, asked: Option<Duration>) -> bool {
         let wait = asked.unwrap_or_else(|| backoff(self.policy, self.attempt));
         // Compared as durations: a wait that a server asks for may be too long to be added to any clock.

@@ -17,7 +17,8 @@ const SCOPE: Scope = Scope {
     kind: Kind::Publication,
 };
 
-/// How many people's comments are tried. Only somebody who writes under more names than that gets a new report each time.
+/// How many people's comments are tried. Only somebody who writes under more names than that gets a new
+/// report each time.
 const MOST_AUTHORS: usize = 20;
 
 /// A comment as Bitbucket sends it, as far as it is of use here.
@@ -46,11 +47,13 @@ impl Sent {
 }
 
 impl Client {
-    /// Sets our comment on a pull request, which begins with `marker`, to `body`, or writes it, and returns its URL.
+    /// Sets our comment on a pull request, which begins with `marker`, to `body`, or writes it, and returns
+    /// its URL.
     ///
-    /// `body` must begin with `marker`, by which the next call finds the comment. Everybody can write the same, and who we are
-    /// to Bitbucket nothing tells: an access token of a repository may not ask, and its successor is somebody else. So Bitbucket
-    /// is asked to edit the newest such comment of each author, and refuses that for all but our own.
+    /// `body` must begin with `marker`, by which the next call finds the comment. Everybody can write the
+    /// same, and who we are to Bitbucket nothing tells: an access token of a repository may not ask, and its
+    /// successor is somebody else. So Bitbucket is asked to edit the newest such comment of each author, and
+    /// refuses that for all but our own.
     pub async fn upsert_comment(&self, pull_request_id: u64, marker: &str, body: &str) -> Result<String> {
         debug_assert!(body.starts_with(marker), "a comment without its marker is written anew each time");
         let id = pull_request_id.to_string();
@@ -72,8 +75,8 @@ impl Client {
         .await
     }
 
-    /// The number of each author's newest comment that begins with the marker, the newest first. Who only quotes it, further
-    /// down, wrote a comment of another kind.
+    /// The number of each author's newest comment that begins with the marker, the newest first. Who only
+    /// quotes it, further down, wrote a comment of another kind.
     async fn comments_with(&self, pull_request: &str, marker: &str) -> Result<Vec<u64>, Failure> {
         let mut url = self.url(&["pullrequests", pull_request, "comments"]);
         url.query_pairs_mut().append_pair("q", "deleted=false").append_pair("pagelen", "100");

@@ -37,8 +37,8 @@ pub enum BuildState {
 /// A build status: the mark that a commit and its pull request carry.
 #[derive(Clone, Debug, Serialize)]
 pub struct BuildStatus {
-    /// What identifies it on its commit; a second one with the same key replaces the first. Of one that is longer
-    /// than 40 characters the end becomes a hash.
+    /// What identifies it on its commit; a second one with the same key replaces the first. Of one that is
+    /// longer than 40 characters the end becomes a hash.
     pub key: String,
     /// How the build goes.
     pub state: BuildState,
@@ -70,7 +70,8 @@ impl Client {
         .await
     }
 
-    /// Sets the Code Insights report `report_id`, of the caller's choice, on a commit: `report` is the request's body.
+    /// Sets the Code Insights report `report_id`, of the caller's choice, on a commit: `report` is the
+    /// request's body.
     pub async fn put_report(&self, commit: &str, report_id: &str, report: &Value) -> Result<()> {
         let what = format!("set the report {report_id} of commit {commit}");
         let url = self.url(&["commit", commit, "reports", report_id]);

@@ -135,7 +135,8 @@ fn quote(body: &[u8]) -> String {
     line
 }
 
-/// The words between the tags. The page's head is left out with its styles and scripts: the body says it again.
+/// The words between the tags. The page's head is left out with its styles and scripts: the body says it
+/// again.
 fn without_tags(page: &str) -> String {
     let body = page.find("<body").map_or(page, |start| &page[start..]);
     let mut text = String::new();

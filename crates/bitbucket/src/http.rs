@@ -26,7 +26,8 @@ const ANSWER_LIMIT_BYTES: usize = 8 << 20;
 const LIST_LIMIT_BYTES: usize = 16 << 20;
 /// Of a refusal, which is quoted in one line.
 const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
-/// A host that does not take connections within this time is down; waiting longer only delays the next attempt.
+/// A host that does not take connections within this time is down; waiting longer only delays the next
+/// attempt.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// The wait for the rate limit where Bitbucket does not say how long.
@@ -89,8 +90,8 @@ fn unread(error: BodyError) -> Failure {
 
 /// The HTTP client for a credential.
 ///
-/// It follows no redirects: none is documented for the calls made here, a followed POST would become a GET, and the
-/// authorisation is for Bitbucket alone.
+/// It follows no redirects: none is documented for the calls made here, a followed POST would become a GET,
+/// and the authorisation is for Bitbucket alone.
 pub(super) fn connector(credential: &Credential) -> reqwest::Result<reqwest::Client> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("trainspot/", env!("CARGO_PKG_VERSION")))
@@ -105,8 +106,8 @@ pub(super) fn connector(credential: &Credential) -> reqwest::Result<reqwest::Cli
 impl Client {
     /// Makes one call of one or more requests, and makes the whole of it again where it fails in passing.
     ///
-    /// A failed request may have been acted upon. A call that is not idempotent therefore starts by looking for
-    /// what it would create.
+    /// A failed request may have been acted upon. A call that is not idempotent therefore starts by looking
+    /// for what it would create.
     pub(super) async fn call<T>(
         &self,
         what: &str,

@@ -1,8 +1,8 @@
 //! Bitbucket Cloud's REST API 2.0: pull requests and their comments, build statuses, Code Insights reports,
 //! pipelines with their steps and logs, self-hosted runners.
 //!
-//! Every call may be made again: what it creates it first looks for, so that a lost answer, a repeated step or two
-//! runs at once do not leave two of it.
+//! Every call may be made again: what it creates it first looks for, so that a lost answer, a repeated step
+//! or two runs at once do not leave two of it.
 
 mod comments;
 mod commits;
@@ -90,15 +90,16 @@ const RATE_LIMIT_WAIT: Duration = Duration::from_mins(70);
 pub struct Patience {
     /// The longest wait for one answer.
     pub request: Duration,
-    /// The attempts at one call. Its `total` also bounds the call as a whole, but for waits for the rate limit.
+    /// The attempts at one call. Its `total` also bounds the call as a whole, but for waits for the rate
+    /// limit.
     pub attempts: Policy,
     /// The longest wait for the rate limit, all waits of one call together.
     pub rate_limit: Duration,
 }
 
 impl Default for Patience {
-    /// 30 s an answer: Bitbucket's own front end gives up at about that. Two minutes in all: long enough for a
-    /// deployment on their side to pass, short beside the training whose report is at stake.
+    /// 30 s an answer: Bitbucket's own front end gives up at about that. Two minutes in all: long enough for
+    /// a deployment on their side to pass, short beside the training whose report is at stake.
     fn default() -> Self {
         Self {
             request: Duration::from_secs(30),
@@ -121,8 +122,8 @@ impl Patience {
         Self { attempts, ..Self::default() }
     }
 
-    /// The patience of a run whose hours of work are to be told: it waits for the rate limit, but no longer than
-    /// `most`.
+    /// The patience of a run whose hours of work are to be told: it waits for the rate limit, but no longer
+    /// than `most`.
     #[must_use]
     pub fn after_hours(most: Duration) -> Self {
         Self { rate_limit: most.min(RATE_LIMIT_WAIT), ..Self::default() }
@@ -211,8 +212,8 @@ impl Client {
     }
 }
 
-/// The text itself if it fits, else as much of it as leaves room for a hash of the whole: two long ones that start
-/// alike must stay apart. Lengths are in characters.
+/// The text itself if it fits, else as much of it as leaves room for a hash of the whole: two long ones that
+/// start alike must stay apart. Lengths are in characters.
 fn fitting(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();

@@ -16,7 +16,8 @@ pub(super) const SCOPE: Scope = Scope {
     kind: Kind::Publication,
 };
 
-/// The longest title, in characters: what Bitbucket takes in a status's texts. It documents no limit for a title.
+/// The longest title, in characters: what Bitbucket takes in a status's texts. It documents no limit for a
+/// title.
 const LONGEST_TITLE: usize = 255;
 
 /// What to open.
@@ -87,8 +88,8 @@ impl Sent {
 impl Client {
     /// The open pull request between these branches, opened if there is none.
     ///
-    /// One that is open keeps its title and description: somebody may have written them. It must be looked for
-    /// first, because Bitbucket answers a second one by overwriting the first one's title.
+    /// One that is open keeps its title and description: somebody may have written them. It must be looked
+    /// for first, because Bitbucket answers a second one by overwriting the first one's title.
     pub async fn find_or_open_pull_request(&self, new: &NewPullRequest) -> Result<PullRequest> {
         let what = format!("open a pull request from {} to {}", new.source, new.destination);
         // An earlier attempt that got no answer may be what opened the one that is found.
@@ -104,10 +105,11 @@ impl Client {
         .await
     }
 
-    /// Opens a pull request, which asks the default reviewers: Bitbucket does that only for requests from its website.
+    /// Opens a pull request, which asks the default reviewers: Bitbucket does that only for requests from its
+    /// website.
     ///
-    /// One reviewer who may not be one, such as the author, has Bitbucket refuse the whole. It names the reviewer in
-    /// words, by the name for people.
+    /// One reviewer who may not be one, such as the author, has Bitbucket refuse the whole. It names the
+    /// reviewer in words, by the name for people.
     async fn open(&self, new: &NewPullRequest, mut reviewers: Vec<Reviewer>) -> Result<PullRequest, Failure> {
         loop {
             let body = new.body(&reviewers);

@@ -51,7 +51,8 @@ pub struct AwsSettings {
     pub image: Option<String>,
     /// The least size of the root volume, in GiB; the image's own where that is larger.
     pub disk_size: Option<u32>,
-    /// The root volume's type: `gp3` or `gp2`. Those with provisioned operations would need their number as well.
+    /// The root volume's type: `gp3` or `gp2`. Those with provisioned operations would need their number as
+    /// well.
     pub disk_type: String,
     /// The name or the ARN of an instance profile, for trainings that call AWS themselves.
     pub instance_profile: Option<String>,
@@ -63,7 +64,8 @@ pub struct AwsSettings {
     pub tags: Vec<(String, String)>,
     /// Shell commands that run as root on the machine, before the training.
     pub startup_script: Option<String>,
-    /// From where port 22 may be reached, in CIDR's canonical form; the pipe's own address where there are none.
+    /// From where port 22 may be reached, in CIDR's canonical form; the pipe's own address where there are
+    /// none.
     pub ssh_cidrs: Vec<String>,
     /// By which address to reach the machine.
     pub ssh_address: SshAddress,

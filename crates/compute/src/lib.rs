@@ -120,7 +120,8 @@ pub trait Compute: Send + Sync {
     /// What is wished for cannot be had; nothing was made.
     fn prepare(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Gets a machine. It carries the run's name from its first moment, and ends itself when the pipe falls silent.
+    /// Gets a machine. It carries the run's name from its first moment, and ends itself when the pipe falls
+    /// silent.
     ///
     /// # Errors
     /// None could be had. What may have been made all the same is named in the error.
@@ -129,8 +130,8 @@ pub trait Compute: Send + Sync {
     /// The machines of a run that was killed, if they are still there.
     fn find(&self, run: &RunId) -> impl Future<Output = Result<Vec<Machine>>> + Send;
 
-    /// The machines of a run that this process launched, known or not, and did not end. Waits for a launch whose caller is
-    /// gone. What another process has launched for the run since is not among them.
+    /// The machines of a run that this process launched, known or not, and did not end. Waits for a launch
+    /// whose caller is gone. What another process has launched for the run since is not among them.
     fn made(&self, run: &RunId) -> impl Future<Output = Result<Vec<Machine>>> + Send;
 
     /// Opens the way to a machine, and waits until its supervisor runs.
@@ -144,15 +145,15 @@ pub trait Compute: Send + Sync {
     /// Ends a machine, and returns when it is gone. A machine that is gone already is no error.
     fn terminate(&self, machine: &Machine) -> impl Future<Output = Result<()>> + Send;
 
-    /// Leaves a machine to itself: it lives until it ends itself, and [`Self::made`] does not tell of it any more. What it does
-    /// not need of what was made for the run is removed; what it needs is left.
+    /// Leaves a machine to itself: it lives until it ends itself, and [`Self::made`] does not tell of it any
+    /// more. What it does not need of what was made for the run is removed; what it needs is left.
     ///
     /// # Errors
     /// Names each thing that could not be removed, with the command that removes it.
     fn hand_over(&self, machine: &Machine, run: &RunId) -> impl Future<Output = Result<()>> + Send;
 
-    /// Removes what was made for a run as a whole, once its machines are gone. Where another process has launched one for the
-    /// run since, it is that one's now.
+    /// Removes what was made for a run as a whole, once its machines are gone. Where another process has
+    /// launched one for the run since, it is that one's now.
     ///
     /// # Errors
     /// Names each thing that is still there, with the command that removes it.

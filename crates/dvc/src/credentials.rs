@@ -1,5 +1,5 @@
-//! The variables from which DVC's remotes and their SDKs take credentials and settings: one table for who reads them and
-//! who gets them. A variable that is not in it reaches no remote.
+//! The variables from which DVC's remotes and their SDKs take credentials and settings: one table for who
+//! reads them and who gets them. A variable that is not in it reaches no remote.
 
 use super::remote::Settings;
 use std::path::PathBuf;
@@ -50,8 +50,8 @@ pub(super) fn is_for<'a>(name: &str, kinds: impl IntoIterator<Item = &'a str>) -
     family(name).is_some_and(takes)
 }
 
-/// The keys of `.dvc/config` that name a file with a credential, by the beginning of the addresses of their remotes, and
-/// the variable that takes the file's place.
+/// The keys of `.dvc/config` that name a file with a credential, by the beginning of the addresses of their
+/// remotes, and the variable that takes the file's place.
 const FILES: [(&str, &str, Option<&str>); 10] = [
     ("s3", "credentialpath", Some("AWS_ACCESS_KEY_ID")),
     ("s3", "configpath", Some("AWS_ACCESS_KEY_ID")),
@@ -65,8 +65,8 @@ const FILES: [(&str, &str, Option<&str>); 10] = [
     ("webdavs", "key_path", None),
 ];
 
-/// The files of this machine that a remote takes credentials from, each with what names it and what to do instead. Those
-/// in whose place there is a variable are not among them.
+/// The files of this machine that a remote takes credentials from, each with what names it and what to do
+/// instead. Those in whose place there is a variable are not among them.
 pub(super) fn files(settings: &Settings) -> Vec<(String, PathBuf, String)> {
     let scheme = settings.url.split_once("://").map_or("", |(scheme, _)| scheme);
     let keys = FILES.iter().filter(|(kind, ..)| *kind == scheme);

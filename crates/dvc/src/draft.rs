@@ -1,5 +1,5 @@
-//! A copy of a file in the folder of a remote, made while the file is being hashed: its name there is known only then, but
-//! a large file's way to the disk takes as long as its hash.
+//! A copy of a file in the folder of a remote, made while the file is being hashed: its name there is known
+//! only then, but a large file's way to the disk takes as long as its hash.
 
 use std::fs::File;
 use std::io;
@@ -28,8 +28,9 @@ impl Draft {
     }
 }
 
-/// Copies a file, and returns its length. By the kernel: shared with the original where the file system can, and never
-/// through our memory. A large one goes to the disk meanwhile: the sync at the end would else wait for all of it.
+/// Copies a file, and returns its length. By the kernel: shared with the original where the file system can,
+/// and never through our memory. A large one goes to the disk meanwhile: the sync at the end would else wait
+/// for all of it.
 pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<u64> {
     if from.metadata()?.len() < LARGE {
         return io::copy(&mut from, &mut to);

@@ -4,8 +4,9 @@ use std::path::Path;
 
 /// The text of a `.gitignore` with a line for `name`, which is beside it and not ignored yet.
 ///
-/// DVC escapes what is special anywhere in a pattern, and leaves spaces as they are. It means not to write a line that
-/// is there, but looks for it after the file's end: one that a later line takes back is written once more.
+/// DVC escapes what is special anywhere in a pattern, and leaves spaces as they are. It means not to write a
+/// line that is there, but looks for it after the file's end: one that a later line takes back is written
+/// once more.
 pub(super) fn with_entry(old: &str, name: &str) -> String {
     let separator = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };
     format!("{old}{separator}{}\n", pattern(Path::new(name)))

@@ -1,5 +1,5 @@
-//! What the pipe decides of what DVC keeps, from the clone's files: the order for the machine, before anything is rented; and
-//! the files to commit, when the machine has answered.
+//! What the pipe decides of what DVC keeps, from the clone's files: the order for the machine, before
+//! anything is rented; and the files to commit, when the machine has answered.
 
 use super::order::{Order, Push, Share};
 use super::remote::{self, Place, Settings};
@@ -111,13 +111,13 @@ impl Keeper {
         &self.secrets
     }
 
-    /// Settles the order, and with it what can be known before there are outputs: whether there is a remote that the machine
-    /// reaches with what it gets, and whether the outputs can be DVC's. `is_sent` tells whether a file of the clone goes to
-    /// the machine.
+    /// Settles the order, and with it what can be known before there are outputs: whether there is a remote
+    /// that the machine reaches with what it gets, and whether the outputs can be DVC's. `is_sent` tells
+    /// whether a file of the clone goes to the machine.
     ///
     /// # Errors
-    /// `.dvc/config` names no remote, or one that is not supported, not of use on the machine or not to be trusted; DVC would
-    /// refuse an output, or git its pointer; a file of DVC's cannot be read.
+    /// `.dvc/config` names no remote, or one that is not supported, not of use on the machine or not to be
+    /// trusted; DVC would refuse an output, or git its pointer; a file of DVC's cannot be read.
     pub fn settle(mut self, is_sent: &dyn Fn(&Path) -> Result<bool>) -> Result<Self> {
         let usable = |settings: &Settings| {
             remote::check(settings)?;
@@ -154,7 +154,8 @@ impl Keeper {
         &self.order
     }
 
-    /// What was kept, and the files to commit: made of the clone's files as they are now and of the numbers in the outcome.
+    /// What was kept, and the files to commit: made of the clone's files as they are now and of the numbers
+    /// in the outcome.
     ///
     /// # Errors
     /// What came into the clone since the order has DVC refuse an output, or cannot be read.
@@ -194,7 +195,8 @@ impl Keeper {
         }
     }
 
-    /// A credential that is a file of this machine is not on a rented one, unless git has it or `INCLUDE` names it.
+    /// A credential that is a file of this machine is not on a rented one, unless git has it or `INCLUDE`
+    /// names it.
     fn check_files(&self, settings: &Settings, is_sent: &dyn Fn(&Path) -> Result<bool>) -> Result<()> {
         if self.folders != Folders::Rented {
             return Ok(());
@@ -238,8 +240,8 @@ fn no_remote() -> Error {
         .hint("set DVC_REMOTE to an address, or commit the repository's .dvc/config before the run")
 }
 
-/// The folders of the DVC repositories of the clone at `root` that hold outputs, with those; for a push, of all of its DVC
-/// repositories.
+/// The folders of the DVC repositories of the clone at `root` that hold outputs, with those; for a push, of
+/// all of its DVC repositories.
 fn places(root: &Path, keeping: &Keeping) -> Result<BTreeMap<PathBuf, Vec<String>>> {
     let mut places = repositories::of_outputs(root, &keeping.outputs)?;
     if keeping.push {

@@ -14,7 +14,8 @@ pub struct Keeping {
     pub remote: Option<String>,
     /// The remotes' credentials, by the names that DVC and its SDKs use.
     pub environment: BTreeMap<String, String>,
-    /// Hosts, each as `host` or `host:port`, to which credentials may go whatever the clone's configuration says of them.
+    /// Hosts, each as `host` or `host:port`, to which credentials may go whatever the clone's configuration
+    /// says of them.
     pub trusted_hosts: Vec<String>,
 }
 

@@ -1,4 +1,5 @@
-//! What DVC does for a run's outputs, without DVC: pointers byte for byte, and objects in every kind of remote.
+//! What DVC does for a run's outputs, without DVC: pointers byte for byte, and objects in every kind of
+//! remote.
 
 mod config;
 mod credentials;

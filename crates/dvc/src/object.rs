@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// The name of an object: the MD5 of its content in lower-case hexadecimal, and `.dir` if it lists a directory.
+/// The name of an object: the MD5 of its content in lower-case hexadecimal, and `.dir` if it lists a
+/// directory.
 ///
 /// As JSON it is that name alone, which says nothing of DVC 2.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,7 +76,8 @@ impl Oid {
         self.name.len() > 32
     }
 
-    /// The folder of the object, below a remote's root: `files/md5/ab`, or `ab` for DVC 2; with `/` as separator.
+    /// The folder of the object, below a remote's root: `files/md5/ab`, or `ab` for DVC 2; with `/` as
+    /// separator.
     #[must_use]
     pub fn folder(&self) -> String {
         match self.layout {
@@ -176,8 +178,8 @@ impl Content {
     }
 }
 
-/// A file as it was when it was hashed. As long as that holds, hashing it again would say the same: sending a gigabyte costs
-/// its MD5 once and not twice, which is most of the time that it takes.
+/// A file as it was when it was hashed. As long as that holds, hashing it again would say the same: sending a
+/// gigabyte costs its MD5 once and not twice, which is most of the time that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     device: u64,
@@ -191,8 +193,8 @@ impl Stamp {
     /// A file's clock ticks this seldom, with room to spare: two writes in one tick leave the same times.
     const TICK: Duration = Duration::from_millis(50);
 
-    /// The stamp of a file that is going to be hashed: it counts if it still holds after that. None for a file that was
-    /// changed so shortly before that another change could not be told from it.
+    /// The stamp of a file that is going to be hashed: it counts if it still holds after that. None for a
+    /// file that was changed so shortly before that another change could not be told from it.
     #[must_use]
     pub fn before_hashing(file: &File) -> Option<Self> {
         let stamp = Self::of(&file.metadata().ok()?);
@@ -202,7 +204,8 @@ impl Stamp {
         (age > Self::TICK).then_some(stamp)
     }
 
-    /// The same for a file that may have been changed just now: waits until another change could be told from that.
+    /// The same for a file that may have been changed just now: waits until another change could be told from
+    /// that.
     ///
     /// # Errors
     /// The file does not tell.

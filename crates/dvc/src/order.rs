@@ -1,5 +1,5 @@
-//! What a machine is told to keep. All that it needs to know is in it, so nothing that its own files say decides where
-//! a credential goes or what is committed.
+//! What a machine is told to keep. All that it needs to know is in it, so nothing that its own files say
+//! decides where a credential goes or what is committed.
 
 use super::remote::Settings;
 use super::track::Ordered;
@@ -68,7 +68,8 @@ impl Order {
         self
     }
 
-    /// The remote of this name in a share; in the repositories that the clone does not have, where `share` is none.
+    /// The remote of this name in a share; in the repositories that the clone does not have, where `share` is
+    /// none.
     pub(super) fn remote(&self, share: Option<usize>, name: &str) -> Option<&Settings> {
         let remotes = match share {
             Some(share) => &self.shares.get(share)?.remotes,

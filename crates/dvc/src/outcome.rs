@@ -1,5 +1,5 @@
-//! What a machine answers to an [`Order`]: hashes and numbers. It names no path and holds no content of a file, so that no
-//! machine can choose what the pipe writes or commits.
+//! What a machine answers to an [`Order`]: hashes and numbers. It names no path and holds no content of a
+//! file, so that no machine can choose what the pipe writes or commits.
 
 use super::push::Pushed;
 use super::{Md5, Order, Pointer};

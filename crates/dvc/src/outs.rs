@@ -206,8 +206,8 @@ impl Pipeline {
         }
     }
 
-    /// The stage of this name in the lock, or the one that stands for it and others as `name@member`; and the values that
-    /// its templates name. `folder` is where the `dvc.yaml` is.
+    /// The stage of this name in the lock, or the one that stands for it and others as `name@member`; and the
+    /// values that its templates name. `folder` is where the `dvc.yaml` is.
     pub(super) fn stage(&self, name: &str, folder: &Path) -> Option<(&Stage, Variables)> {
         let variables = Variables::read(folder, &self.vars);
         if let Some(stage) = self.stages.get(name).filter(|stage| !stage.is_many()) {

@@ -1,4 +1,5 @@
-//! What a training that used DVC itself leaves to be sent: the cached outputs of `dvc.lock` and of `.dvc` files.
+//! What a training that used DVC itself leaves to be sent: the cached outputs of `dvc.lock` and of `.dvc`
+//! files.
 
 use super::outs::{Flag, Flags, Lock, Out, Pipeline, PointerFile, Stage};
 use super::rules::{Kind, Rules};
@@ -30,12 +31,13 @@ struct Named {
     made: bool,
 }
 
-/// The objects of all outputs that the repository's files of DVC's name: those that are in the cache of this machine, and
-/// for the others the question whether the remote has them.
+/// The objects of all outputs that the repository's files of DVC's name: those that are in the cache of this
+/// machine, and for the others the question whether the remote has them.
 ///
-/// Outputs with `cache: false` are git's and those with `push: false` are nobody's, as in `dvc push`. A stage that was
-/// never run has none. What `dvc.lock` names must be here or in the remote: `dvc push` would pass over it with a warning.
-/// So must what a `.dvc` file names, unless its object is one of `known`: the clone named it before, so it was not made here.
+/// Outputs with `cache: false` are git's and those with `push: false` are nobody's, as in `dvc push`. A stage
+/// that was never run has none. What `dvc.lock` names must be here or in the remote: `dvc push` would pass
+/// over it with a warning. So must what a `.dvc` file names, unless its object is one of `known`: the clone
+/// named it before, so it was not made here.
 ///
 /// # Errors
 /// A file of DVC's cannot be read, a template in it cannot be matched, or a remote cannot be used.
@@ -70,7 +72,8 @@ pub fn cached(root: &Path, remotes: &Settled, known: &BTreeSet<String>) -> Resul
     Ok(Cached { shipments: shipments.finish(), left_out })
 }
 
-/// Whether an output is in the remote that it names itself, which cannot be used from here: nothing of this run made it anew.
+/// Whether an output is in the remote that it names itself, which cannot be used from here: nothing of this
+/// run made it anew.
 fn stays(remotes: &Settled, own: &str, named: &Named, here: bool, needed: bool) -> bool {
     !needed || (remotes.is_unsupported(own) && (named.out.is_versioned() || !here))
 }
@@ -78,7 +81,8 @@ fn stays(remotes: &Settled, own: &str, named: &Named, here: bool, needed: bool) 
 /// Finds out before a training what would keep its outputs from being sent after it.
 ///
 /// # Errors
-/// A file of DVC's cannot be read, or a remote that outputs name does not exist, or cannot be used on the machine.
+/// A file of DVC's cannot be read, or a remote that outputs name does not exist, or cannot be used on the
+/// machine.
 pub(super) fn check(root: &Path, remotes: &Remotes) -> Result<()> {
     let mut chosen = BTreeSet::new();
     for file in index::read(root, &mut Rules::new(root, Kind::Dvc))?.files {

@@ -43,9 +43,9 @@ impl Pointer {
 
     /// An old `.dvc` file with this content.
     ///
-    /// Comments, the order of the keys and what was added by hand stay; indentation, quotes and line ends become those
-    /// of ruamel, as DVC has it. A file of DVC 2 gains `hash: md5`. DVC does that only if the content has changed,
-    /// but its objects are elsewhere if it does not.
+    /// Comments, the order of the keys and what was added by hand stay; indentation, quotes and line ends
+    /// become those of ruamel, as DVC has it. A file of DVC 2 gains `hash: md5`. DVC does that only if the
+    /// content has changed, but its objects are elsewhere if it does not.
     ///
     /// # Errors
     /// The file has a form that cannot be changed in place.

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use trainspot_base::error::{Context as _, Result};
 
-/// What is sent: the same each time, so that a remote holds it once. It is left there, as a credential that may only add
-/// objects is enough for a run.
+/// What is sent: the same each time, so that a remote holds it once. It is left there, as a credential that
+/// may only add objects is enough for a run.
 const CONTENT: &[u8] =
     b"Sent by a dry run of trainspot. No file names this object; `dvc gc --cloud` removes it.\n";
 
-/// Sends a small object to each remote of the order. Of each remote its name in words, and whether it took the object.
+/// Sends a small object to each remote of the order. Of each remote its name in words, and whether it took
+/// the object.
 pub async fn probe(order: &Order) -> Vec<(String, Result<()>)> {
     let remotes: BTreeMap<String, &Settings> =
         order.remotes().map(|settings| (Place::of(settings).to_string(), settings)).collect();
@@ -27,7 +28,8 @@ async fn send(settings: &Settings) -> Result<()> {
     let remote = remote::open(settings).await?;
     let content = Content::Bytes(Bytes::from_static(CONTENT));
     let object = Object { oid: Md5::of(CONTENT), size: CONTENT.len() as u64, content };
-    // A run asks before it sends. What is there already is sent again: that it is there does not prove that it may be.
+    // A run asks before it sends. What is there already is sent again: that it is there does not prove that
+    // it may be.
     remote.missing(std::slice::from_ref(&object)).await?;
     remote.put(&object).await
 }

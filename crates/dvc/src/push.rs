@@ -23,13 +23,13 @@ pub struct Pushed {
 
 /// Sends those of `objects` that `remote` lacks; the lists of directories when all files are there.
 ///
-/// DVC takes the list of a directory for proof that its files are there, so its order is one of correctness. An object
-/// that is not on this machine need not be sent if the remote has it. `dvc push` passes over one that nobody has with a
-/// warning; here that is an error, as it may be the model.
+/// DVC takes the list of a directory for proof that its files are there, so its order is one of correctness.
+/// An object that is not on this machine need not be sent if the remote has it. `dvc push` passes over one
+/// that nobody has with a warning; here that is an error, as it may be the model.
 ///
 /// # Errors
-/// An object that is needed is neither here nor there, and nothing is sent; or one could not be sent, and no list is sent
-/// then, unless it was one of the lists.
+/// An object that is needed is neither here nor there, and nothing is sent; or one could not be sent, and no
+/// list is sent then, unless it was one of the lists.
 pub async fn push(remote: &impl Remote, objects: &[Object]) -> Result<Pushed> {
     let missing: HashSet<_> = remote.missing(objects).await?.into_iter().collect();
     let wanted = objects.iter().filter(|object| missing.contains(&object.oid)).cloned();
@@ -68,7 +68,8 @@ fn nowhere(objects: &[Object]) -> Result<Vec<String>> {
     ))
 }
 
-/// Whether an object's file still looks as it did, before anything is sent. That its bytes are right is the remote's to see.
+/// Whether an object's file still looks as it did, before anything is sent. That its bytes are right is the
+/// remote's to see.
 fn check(object: &Object) -> Result<()> {
     let Some(path) = object.content.path() else { return Ok(()) };
     let changed = |why: &str| {

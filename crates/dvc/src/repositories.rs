@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use trainspot_base::error::Result;
 
-/// The outputs of each DVC repository, relative to its folder, in the order given. A repository's folder is relative to the
-/// clone.
+/// The outputs of each DVC repository, relative to its folder, in the order given. A repository's folder is
+/// relative to the clone.
 ///
-/// An output's repository is the nearest folder above it that has a `.dvc` folder, as for a DVC that is started beside
-/// the output; else the clone itself, which then gets the files of `dvc init`.
+/// An output's repository is the nearest folder above it that has a `.dvc` folder, as for a DVC that is
+/// started beside the output; else the clone itself, which then gets the files of `dvc init`.
 ///
 /// # Errors
 /// An output is outside of the clone, or in another.

@@ -1,4 +1,5 @@
-//! What is to be saved from a machine whose outputs could not be sent: it is about to end, and its cache with it.
+//! What is to be saved from a machine whose outputs could not be sent: it is about to end, and its cache with
+//! it.
 
 use super::outs::{Lock, Out, Pipeline, PointerFile};
 use super::pipelines::Cache;
@@ -11,9 +12,10 @@ use std::path::{Component, Path, PathBuf};
 use trainspot_base::error::{Context as _, Result};
 use trainspot_transfer::{Asked, find, text_beneath};
 
-/// Lays out in `folder`, which is empty, what of the repository at `root` the order was to keep: the outputs to track, and
-/// from DVC's cache what `dvc.lock` and new or changed `.dvc` files name, each under the path where a checkout would put it.
-/// The files are links to where their content is. The files of DVC's that name them are there, too.
+/// Lays out in `folder`, which is empty, what of the repository at `root` the order was to keep: the outputs
+/// to track, and from DVC's cache what `dvc.lock` and new or changed `.dvc` files name, each under the path
+/// where a checkout would put it. The files are links to where their content is. The files of DVC's that name
+/// them are there, too.
 ///
 /// A file of DVC's that cannot be read is passed over: it may be what kept the outputs from being sent.
 ///
@@ -40,9 +42,9 @@ pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What may come into the clone at `root` when what the order was to keep is saved: the outputs to track and, where DVC's
-/// cache is sent, the files of the clone's that name objects, what they name, and new files. A new file of DVC's may
-/// name anything, so whatever it brings replaces nothing.
+/// What may come into the clone at `root` when what the order was to keep is saved: the outputs to track and,
+/// where DVC's cache is sent, the files of the clone's that name objects, what they name, and new files. A
+/// new file of DVC's may name anything, so whatever it brings replaces nothing.
 ///
 /// # Errors
 /// An output leads out of the clone.
@@ -112,8 +114,8 @@ fn files(root: &Path) -> BTreeSet<PathBuf> {
     files
 }
 
-/// The outputs of a file, with their paths. Those of a `.dvc` file only if their objects are not `known` from the clone:
-/// what a training pulled need not be saved.
+/// The outputs of a file, with their paths. Those of a `.dvc` file only if their objects are not `known` from
+/// the clone: what a training pulled need not be saved.
 fn outs(root: &Path, file: &Path, known: &BTreeSet<String>) -> Option<Vec<(Out, PathBuf)>> {
     let text = text_beneath(root, file).ok()?;
     let folder = file.parent().unwrap_or(Path::new(""));

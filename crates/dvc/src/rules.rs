@@ -30,7 +30,8 @@ impl Kind {
 pub(super) struct Taken {
     /// The path that is named: the one asked about, or a folder above it.
     pub(super) path: PathBuf,
-    /// The folder of the file with the rule, and its line; none for what is never part of a repository's data.
+    /// The folder of the file with the rule, and its line; none for what is never part of a repository's
+    /// data.
     pub(super) by: Option<(PathBuf, String)>,
 }
 
@@ -88,7 +89,8 @@ impl Rules {
         Ok(self.deciding(path, folder)?.is_some_and(|(rule, _)| !rule.negated))
     }
 
-    /// What takes a path, relative to the root: a rule for it, or for the topmost folder above it that one takes.
+    /// What takes a path, relative to the root: a rule for it, or for the topmost folder above it that one
+    /// takes.
     pub(super) fn taken(&mut self, path: &Path, folder: bool) -> Result<Option<Taken>> {
         let above: Vec<_> = path.ancestors().skip(1).filter(|above| *above != Path::new("")).collect();
         let folders = above.into_iter().rev().map(|above| (above, true));
@@ -153,7 +155,8 @@ impl Rules {
         Ok(())
     }
 
-    /// What is never part of a repository's data: git's folder, DVC's, and a folder that is a DVC repository itself.
+    /// What is never part of a repository's data: git's folder, DVC's, and a folder that is a DVC repository
+    /// itself.
     fn always(&self, path: &Path, folder: bool) -> bool {
         let name = path.file_name().unwrap_or_default();
         match self.kind {
@@ -181,8 +184,9 @@ impl Rule {
 
     /// A line of the `.dvcignore` in `folder`, as a rule for paths from the root.
     ///
-    /// DVC strips lines on both sides, and with them a last space that is escaped. It puts the folder in front of the
-    /// pattern as it is, so letters like `[` in its name are part of the pattern, and takes off a first backslash.
+    /// DVC strips lines on both sides, and with them a last space that is escaped. It puts the folder in
+    /// front of the pattern as it is, so letters like `[` in its name are part of the pattern, and takes off
+    /// a first backslash.
     fn of_dvc(line: &str, folder: &Path) -> Option<Self> {
         let (negated, folders, pattern) = parts(line.trim())?;
         let folder = folder.to_str()?;
@@ -232,7 +236,8 @@ fn root(pattern: &str) -> &str {
     pattern.strip_prefix('/').unwrap_or(pattern)
 }
 
-/// Braces are letters to git. `?` and brackets take a byte, as for git; DVC's take a letter, which differs outside of ASCII.
+/// Braces are letters to git. `?` and brackets take a byte, as for git; DVC's take a letter, which differs
+/// outside of ASCII.
 fn glob(pattern: &str) -> Option<GlobMatcher> {
     let pattern = pattern.replace('{', "\\{").replace('}', "\\}");
     let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build().ok()?;

@@ -23,7 +23,8 @@ pub struct Site<'a> {
 pub struct TargetBranch<'a> {
     /// Its name.
     pub name: String,
-    /// The text of a file there, or nothing where there is no such file; none if its commit is not in the clone.
+    /// The text of a file there, or nothing where there is no such file; none if its commit is not in the
+    /// clone.
     pub read: Option<FileReader<'a>>,
     /// Whether git tracks a path of the clone.
     pub is_tracked: &'a dyn Fn(&Path) -> Result<bool>,
@@ -51,8 +52,8 @@ pub(super) fn target(keeping: &Keeping, site: &Site<'_>) -> Result<Option<Target
     Ok(Some(Target { branch: target.name.clone(), recipients }))
 }
 
-/// The configuration of a DVC repository on that branch: its files there, and what of the clone's is no file of git's, which
-/// the step made.
+/// The configuration of a DVC repository on that branch: its files there, and what of the clone's is no file
+/// of git's, which the step made.
 fn config_of_target(
     root: &Path,
     folder: &Path,

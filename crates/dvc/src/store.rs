@@ -19,10 +19,12 @@ struct Load {
     folder: PathBuf,
 }
 
-/// Hashes and sends what is ordered of the repository at `root`. When it returns, every object is in its remote.
+/// Hashes and sends what is ordered of the repository at `root`. When it returns, every object is in its
+/// remote.
 ///
-/// Nothing is written into the repository. Done again, it sends only what is missing. Of the files at `root` it reads the
-/// ordered outputs and, for `DVC_PUSH`, what DVC recorded there: no file there says where anything goes.
+/// Nothing is written into the repository. Done again, it sends only what is missing. Of the files at `root`
+/// it reads the ordered outputs and, for `DVC_PUSH`, what DVC recorded there: no file there says where
+/// anything goes.
 ///
 /// # Errors
 /// An output is missing or cannot be DVC's, or an object could not be sent. Nothing must be committed then.

@@ -1,7 +1,8 @@
-//! `${…}` in `dvc.yaml`, filled in as DVC does: from `params.yaml`, `vars`, and the items of `foreach` and `matrix`.
+//! `${…}` in `dvc.yaml`, filled in as DVC does: from `params.yaml`, `vars`, and the items of `foreach` and
+//! `matrix`.
 //!
-//! Where a value cannot be had, such as from parameters that are Python, the template stays one: who asks for its paths
-//! matches it to those in `dvc.lock`.
+//! Where a value cannot be had, such as from parameters that are Python, the template stays one: who asks for
+//! its paths matches it to those in `dvc.lock`.
 
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -37,7 +38,8 @@ impl Variables {
         self
     }
 
-    /// Adds `file` or `file:key,key`. What cannot be read is left out: the templates that need it stay templates.
+    /// Adds `file` or `file:key,key`. What cannot be read is left out: the templates that need it stay
+    /// templates.
     fn load(&mut self, folder: &Path, item: &str) {
         let (file, keys) = item.split_once(':').unwrap_or((item, ""));
         let Ok(Value::Object(mut values)) = read(folder, Path::new(file)) else { return };
@@ -86,7 +88,8 @@ impl Variables {
                     let composite = value.is_array() || value.is_object();
                     let part = if composite { format!("{key}{number}") } else { text(value)? };
                     let name = if chosen.is_empty() { part } else { format!("{name}-{part}") };
-                    // What does not begin the member's name never becomes it: a matrix may have many thousands.
+                    // What does not begin the member's name never becomes it: a matrix may have many
+                    // thousands.
                     if member.starts_with(&name) {
                         let mut chosen = chosen.clone();
                         chosen.insert(key.clone(), value.clone());

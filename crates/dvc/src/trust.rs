@@ -1,5 +1,5 @@
-//! Where credentials may go. The clone's configuration names servers, and in a pull request's pipeline that is a
-//! contributor's word.
+//! Where credentials may go. The clone's configuration names servers, and in a pull request's pipeline that
+//! is a contributor's word.
 
 use super::remote::{NamedBy, Place, Recipient, Settings};
 use trainspot_base::error::{Error, Kind, Result};

@@ -1,4 +1,5 @@
-//! From a machine that was launched to its agent: each step shown with its seconds, all of them within one deadline.
+//! From a machine that was launched to its agent: each step shown with its seconds, all of them within one
+//! deadline.
 
 use super::Ec2;
 use super::failure::{Class, Failure, call};
@@ -29,7 +30,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// Between two looks at a machine that is up, but may end meanwhile.
 const WATCH: Duration = Duration::from_secs(5);
-/// How long a machine may give no answer by SSH before the pipe looks its own address up again: a part of the boot's time.
+/// How long a machine may give no answer by SSH before the pipe looks its own address up again: a part of the
+/// boot's time.
 const LONGEST_SSH_SILENCE: Duration = Duration::from_mins(1);
 const SSH_SILENCES_A_BOOT: u32 = 6;
 /// The SSH client knows best what it met, so its time is over a little earlier than that of the whole boot.
@@ -40,7 +42,8 @@ const CONSOLE_DEADLINE: Duration = Duration::from_secs(10);
 /// Where every machine of EC2 finds what AWS says of it.
 const METADATA: &str = "http://169.254.169.254";
 
-/// What to do about a machine that dies before it boots, with a code that only says that something is wrong with its disk.
+/// What to do about a machine that dies before it boots, with a code that only says that something is wrong
+/// with its disk.
 const KEY_HINT: &str = "if the account encrypts its disks with a key of its own, grant that key to the role of spot machines: \
     see docs/aws.md";
 
@@ -109,8 +112,8 @@ impl Ec2 {
         Ok(link)
     }
 
-    /// Logs in, and has the machine prepared: first, as the pipe's silence counts from its agent's start on, and nobody
-    /// knows how long a script takes.
+    /// Logs in, and has the machine prepared: first, as the pipe's silence counts from its agent's start on,
+    /// and nobody knows how long a script takes.
     async fn enter(&self, seen: &Seen, steps: &Steps) -> Result<SshLink> {
         steps.enter("ssh");
         let link = if seen.tag(HOST_KEY) == Some(&self.host_key) {
@@ -130,8 +133,9 @@ impl Ec2 {
         Ok(link)
     }
 
-    /// Lets in each address that the pipe turns out to have, as long as the machine does not answer: behind a NAT or a proxy
-    /// with several addresses, the one that was asked for may not be the one from which SSH comes. Never returns.
+    /// Lets in each address that the pipe turns out to have, as long as the machine does not answer: behind a
+    /// NAT or a proxy with several addresses, the one that was asked for may not be the one from which SSH
+    /// comes. Never returns.
     async fn follow_own_address(&self, seen: &Seen) -> Infallible {
         let interval = LONGEST_SSH_SILENCE.min(self.aws.boot_timeout / SSH_SILENCES_A_BOOT);
         let planned = self.planned(&seen.region).map(|plan| &plan.network);
@@ -241,7 +245,8 @@ impl Ec2 {
             })
             .await
         };
-        // What is on the console now, which only Nitro tells; otherwise what EC2 kept when the machine began or ended.
+        // What is on the console now, which only Nitro tells; otherwise what EC2 kept when the machine began
+        // or ended.
         let asked = async {
             match ask(true).await {
                 Err(failure) if failure.class() == Class::Fatal => ask(false).await,
@@ -285,8 +290,8 @@ async fn run_once(link: &SshLink, script: &str) -> Result<()> {
     })
 }
 
-/// The script of a pipe that was killed may still be running: it is waited for, and not run again. What the script
-/// starts and leaves running must not hold the lock.
+/// The script of a pipe that was killed may still be running: it is waited for, and not run again. What the
+/// script starts and leaves running must not hold the lock.
 fn once(script: &str) -> String {
     format!(
         "mkdir -p {GUARD_FOLDER}; exec 9>{GUARD_FOLDER}/starting; flock 9\n[ ! -e {GUARD_FOLDER}/started ] || exit 0\n\

@@ -27,7 +27,8 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// Finds credentials, and makes the clients. `repository` (`workspace/slug`) is the one that this pipe runs for.
+    /// Finds credentials, and makes the clients. `repository` (`workspace/slug`) is the one that this pipe
+    /// runs for.
     ///
     /// # Errors
     /// There are no credentials, or AWS does not give the role.
@@ -61,8 +62,8 @@ impl Cloud {
         self.first == region
     }
 
-    /// What was found in a region. In a fallback that the account has no way into there is nothing: it cannot have launched
-    /// anything there.
+    /// What was found in a region. In a fallback that the account has no way into there is nothing: it cannot
+    /// have launched anything there.
     pub(super) fn found<T>(&self, region: &str, found: Result<Vec<T>, Failure>) -> Result<Vec<T>, Failure> {
         match found {
             Err(failure) if failure.is_closed() && !self.is_first(region) => {
@@ -145,7 +146,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    /// A service that answers everything with an error that passes. Its URL, and how many requests it has had.
+    /// A service that answers everything with an error that passes. Its URL, and how many requests it has
+    /// had.
     async fn broken_service() -> (String, Arc<AtomicU32>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -223,8 +223,8 @@ impl Role {
 
     /// A session as long as the role allows.
     ///
-    /// STS does not say how long that is, and most roles have the default of one hour: the lengths are asked for at
-    /// once, as one after the other would cost a start two more round trips.
+    /// STS does not say how long that is, and most roles have the default of one hour: the lengths are asked
+    /// for at once, as one after the other would cost a start two more round trips.
     async fn assume(&self) -> Result<Credentials> {
         let [longest, middle, shortest] = SESSIONS.map(|length| self.session(length));
         let (longest, middle, shortest) = tokio::join!(longest, middle, shortest);

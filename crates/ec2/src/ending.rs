@@ -13,7 +13,8 @@ use tracing::debug;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_compute::RunId;
 
-/// How long to go on until a machine is gone: it ends itself, too, and its outputs wait to be published meanwhile.
+/// How long to go on until a machine is gone: it ends itself, too, and its outputs wait to be published
+/// meanwhile.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,8 +30,8 @@ const NO_SUCH_PARAMETER: &[&str] = &[
 /// A group is in use until the interface of the last machine is gone.
 const IN_USE: &[&str] = &["DependencyViolation", "InvalidGroup.InUse"];
 
-/// Ends a machine, and returns when it is gone, or surely going: what shuts down does not come back and is not paid for
-/// any more, but large machines take minutes until they are gone.
+/// Ends a machine, and returns when it is gone, or surely going: what shuts down does not come back and is
+/// not paid for any more, but large machines take minutes until they are gone.
 pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<()> {
     let start = Instant::now();
     let (mut told, mut known) = (false, false);
@@ -76,7 +77,8 @@ pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<(
     }
 }
 
-/// Orders a machine's end. Whether EC2 knows the machine: whether it is gone or too new otherwise, its description tells.
+/// Orders a machine's end. Whether EC2 knows the machine: whether it is gone or too new otherwise, its
+/// description tells.
 async fn tell(cloud: &Cloud, region: &str, id: &str) -> Result<bool, Failure> {
     let client = cloud.ec2(region);
     let what = format!("cannot end the machine {id}");
@@ -90,8 +92,8 @@ async fn tell(cloud: &Cloud, region: &str, id: &str) -> Result<bool, Failure> {
         })
         .await
     };
-    // Nothing on the machine is to be kept any more. Its shutdown would take seconds at best, and EC2 waits minutes for
-    // one that hangs, with the security group in use all that time.
+    // Nothing on the machine is to be kept any more. Its shutdown would take seconds at best, and EC2 waits
+    // minutes for one that hangs, with the security group in use all that time.
     let told = match tell(true).await {
         Err(failure) if failure.is(NO_SUCH_PARAMETER) => tell(false).await,
         told => told,
@@ -117,8 +119,8 @@ pub(super) enum Whose<'a> {
     Ours(&'a str),
 }
 
-/// Removes what was made for a run, once its machines are gone. A machine that is still there was launched by a call
-/// whose answer was lost: it is ended too.
+/// Removes what was made for a run, once its machines are gone. A machine that is still there was launched by
+/// a call whose answer was lost: it is ended too.
 pub(super) async fn clean(cloud: &Cloud, run: &RunId, whose: Whose<'_>) -> Result<()> {
     let cleaned = join_all(cloud.regions().map(|region| clean_region(cloud, region, run, whose))).await;
     let errors: Vec<Error> = cleaned.into_iter().flatten().collect();

@@ -1,4 +1,5 @@
-//! Why AWS did not do it: classified for the one who may try something else, and told to the one who must act.
+//! Why AWS did not do it: classified for the one who may try something else, and told to the one who must
+//! act.
 
 use super::client::ATTEMPT_DEADLINE;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
@@ -34,7 +35,8 @@ pub(super) enum Class {
     Fatal,
 }
 
-/// EC2's code for a used-up quota of spot machines. Its message, unlike that of the quota on demand, has no number.
+/// EC2's code for a used-up quota of spot machines. Its message, unlike that of the quota on demand, has no
+/// number.
 pub(super) const SPOT_QUOTA: &str = "MaxSpotInstanceCountExceeded";
 
 /// The codes that say more than their HTTP status, from EC2's list of error codes and from what Karpenter and
@@ -279,7 +281,8 @@ fn own<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// The message without the secret that only `sts:DecodeAuthorizationMessage` can read: it is longer than a screen.
+/// The message without the secret that only `sts:DecodeAuthorizationMessage` can read: it is longer than a
+/// screen.
 fn without_encoded(message: &str) -> String {
     let start = message.find("Encoded authorization failure message:").unwrap_or(message.len());
     message[..start].trim().to_owned()
@@ -337,8 +340,8 @@ impl From<Failure> for Error {
 
 /// One call with a deadline, tried again as long as its failure may pass.
 ///
-/// `action` is the IAM action that it needs, `what` says what fails without it, as "cannot …". A call that makes
-/// something must carry its client token: an answer that was lost is asked for again.
+/// `action` is the IAM action that it needs, `what` says what fails without it, as "cannot …". A call that
+/// makes something must carry its client token: an answer that was lost is asked for again.
 pub(super) async fn call<T, F: Future<Output = Result<T, Failure>>>(
     action: &str,
     what: &str,
@@ -347,7 +350,8 @@ pub(super) async fn call<T, F: Future<Output = Result<T, Failure>>>(
     call_within(ATTEMPT_DEADLINE, action, what, operation).await
 }
 
-/// The same for a call whose answer may take longer. The SDK's own deadline of the attempt must be that one, too.
+/// The same for a call whose answer may take longer. The SDK's own deadline of the attempt must be that one,
+/// too.
 pub(super) async fn call_within<T, F: Future<Output = Result<T, Failure>>>(
     attempt_deadline: Duration,
     action: &str,
@@ -364,7 +368,8 @@ pub(super) async fn call_within<T, F: Future<Output = Result<T, Failure>>>(
     }
 }
 
-/// Whether the caller may make a call, which `operation` makes with EC2's `DryRun`: EC2 answers it with an error in any case.
+/// Whether the caller may make a call, which `operation` makes with EC2's `DryRun`: EC2 answers it with an
+/// error in any case.
 ///
 /// # Errors
 /// The permission is missing, or EC2 refuses a parameter.

@@ -1,6 +1,7 @@
 //! One attempt to get a machine: a fleet of one, in whichever of its pools has most room for its price.
 //!
-//! A fleet of the type `instant` is asked for once and then left alone by AWS: it never launches anything later.
+//! A fleet of the type `instant` is asked for once and then left alone by AWS: it never launches anything
+//! later.
 
 use super::client::{Cloud, timeouts};
 use super::failure::{Failure, allowed, call_within};
@@ -19,8 +20,9 @@ use std::time::Duration;
 use trainspot_compute::Pool;
 use trainspot_compute::aws::{AwsSettings, MachineNeeds};
 
-/// How long EC2 may take to answer for a fleet: it launches, or fails to, in hundreds of pools before it does. Cut off
-/// earlier, the call is made again with the same token, which is harmless, but the third time ends the attempt.
+/// How long EC2 may take to answer for a fleet: it launches, or fails to, in hundreds of pools before it
+/// does. Cut off earlier, the call is made again with the same token, which is harmless, but the third time
+/// ends the attempt.
 const FLEET_DEADLINE: Duration = Duration::from_mins(1);
 /// The most types that one set of requirements may allow.
 const ALLOWED: usize = 400;
@@ -183,7 +185,8 @@ fn overrides(
     place.types.iter().map(each).collect()
 }
 
-/// What the user asked for, held to the types that the plan showed. AWS leaves out what costs far more than the cheapest.
+/// What the user asked for, held to the types that the plan showed. AWS leaves out what costs far more than
+/// the cheapest.
 fn held_to(types: &[String], wanted: &MachineNeeds) -> Option<InstanceRequirementsRequest> {
     let mut asked = requirements(wanted)?;
     // EC2 takes a list of what is allowed or one of what is not; the plan has left that out.
@@ -198,7 +201,8 @@ fn refusal(error: &CreateFleetError, subnets: &[Subnet]) -> Refusal {
     Refusal { pool: pool(error.launch_template_and_overrides(), None, subnets), failure }
 }
 
-/// The pool that an answer speaks of: its type may stand beside the override, its zone may be told by its subnet.
+/// The pool that an answer speaks of: its type may stand beside the override, its zone may be told by its
+/// subnet.
 fn pool(
     said: Option<&LaunchTemplateAndOverridesResponse>,
     kind: Option<&str>,

@@ -1,7 +1,8 @@
 //! Machines rented from AWS.
 //!
-//! Everything that is made carries the run's tags from the call that makes it. Beside that there is no record: a pipe that
-//! was killed at any instant has left nothing that its tags do not find, and no machine that does not end itself.
+//! Everything that is made carries the run's tags from the call that makes it. Beside that there is no
+//! record: a pipe that was killed at any instant has left nothing that its tags do not find, and no machine
+//! that does not end itself.
 
 mod boot;
 mod client;
@@ -55,7 +56,8 @@ pub struct Ec2 {
     owner: Owner,
     cloud: Arc<Cloud>,
     plan: OnceCell<Plan>,
-    /// The program that goes to each machine as its agent, if it is not this one; packed while the first one boots.
+    /// The program that goes to each machine as its agent, if it is not this one; packed while the first one
+    /// boots.
     program: Option<PathBuf>,
     packed: OnceCell<Packed>,
     /// Made for this process: whoever knows these keys launched the machine.
@@ -182,7 +184,8 @@ impl Ec2 {
         }
     }
 
-    /// A machine with what it costs, if that can be told soon. Asked for only once it is there: it must not wait for that.
+    /// A machine with what it costs, if that can be told soon. Asked for only once it is there: it must not
+    /// wait for that.
     async fn priced(&self, machine: Machine) -> Machine {
         let rate = tokio::time::timeout(PRICES, self.rate(&machine)).await.unwrap_or_default();
         Machine { rate, ..machine }

@@ -18,7 +18,8 @@ pub(super) const ALIVE: [&str; 2] = ["pending", "running"];
 /// States in which there is something of a machine.
 pub(super) const LEFT: [&str; 5] = ["pending", "running", "shutting-down", "stopping", "stopped"];
 
-/// How long a machine that was just launched may be unknown to EC2's other calls. AWS's `ParallelCluster` waits as long.
+/// How long a machine that was just launched may be unknown to EC2's other calls. AWS's `ParallelCluster`
+/// waits as long.
 pub(super) const UNKNOWN_AFTER_LAUNCH: Duration = Duration::from_secs(90);
 /// The waits before each look for a machine whose launch was not answered: [`UNKNOWN_AFTER_LAUNCH`] in all.
 const UNTIL_LISTED_SECONDS: [u64; 7] = [0, 2, 5, 10, 18, 25, 30];
@@ -190,8 +191,8 @@ pub(super) async fn of_key(
     Ok(None)
 }
 
-/// The machines of all the account's regions with this tag that are in one of these states, other repositories' too: to be
-/// looked at, not touched.
+/// The machines of all the account's regions with this tag that are in one of these states, other
+/// repositories' too: to be looked at, not touched.
 pub(super) async fn of_anyone(cloud: &Cloud, tag: &Filter, states: &[&str]) -> Result<Vec<Seen>, Failure> {
     let find =
         async |region| cloud.found(region, described(cloud, region, std::slice::from_ref(tag), states).await);
@@ -227,7 +228,8 @@ async fn described(
     .await
 }
 
-/// The types of all spot machines of the account in a region that count towards its quotas, whoever launched them.
+/// The types of all spot machines of the account in a region that count towards its quotas, whoever launched
+/// them.
 pub(super) async fn spot_types(cloud: &Cloud, region: &str) -> Result<Vec<String>, Failure> {
     let found = described(cloud, region, &[filter("instance-lifecycle", ["spot"])], &LEFT).await?;
     Ok(found.into_iter().map(|seen| seen.pool.instance_type).collect())
@@ -248,7 +250,8 @@ pub(super) async fn describe(cloud: &Cloud, region: &str, id: &str) -> Result<Op
     }
 }
 
-/// The same, but a machine is unknown only if EC2 says so twice: its answers agree with each other only in the end.
+/// The same, but a machine is unknown only if EC2 says so twice: its answers agree with each other only in
+/// the end.
 pub(super) async fn describe_surely(cloud: &Cloud, region: &str, id: &str) -> Result<Option<Seen>, Failure> {
     if let Some(seen) = describe(cloud, region, id).await? {
         return Ok(Some(seen));

@@ -8,8 +8,9 @@ use trainspot_compute::aws::Purchase;
 
 /// The most overrides that one fleet takes.
 const MOST: usize = 300;
-/// The most sets of requirements that one fleet takes; EC2 refuses a fifth with `InvalidParameterValue`. Source: Auto
-/// Scaling's guide and the SDK on `LaunchTemplateOverrides`; the guide to EC2 Fleet does not say.
+/// The most sets of requirements that one fleet takes; EC2 refuses a fifth with `InvalidParameterValue`.
+/// Source: Auto Scaling's guide and the SDK on `LaunchTemplateOverrides`; the guide to EC2 Fleet does not
+/// say.
 const MOST_REQUIREMENTS: usize = 4;
 
 /// How one attempt pays.
@@ -56,8 +57,9 @@ pub(super) fn modes(purchase: Purchase) -> &'static [Mode] {
     }
 }
 
-/// The attempts of one round, in their order. The pools of spot that were lost come after the others, as what is taken
-/// once is soon taken again, but before on demand: they cost a third of it, and what is taken within the hour is free.
+/// The attempts of one round, in their order. The pools of spot that were lost come after the others, as what
+/// is taken once is soon taken again, but before on demand: they cost a third of it, and what is taken within
+/// the hour is free.
 pub(super) fn attempts(purchase: Purchase, regions: usize) -> Vec<(Pass, Mode, usize)> {
     let ways: &[(Pass, Mode)] = match purchase {
         Purchase::Spot => &[(Pass::Fresh, Mode::Spot), (Pass::Lost, Mode::Spot)],
@@ -70,7 +72,8 @@ pub(super) fn attempts(purchase: Purchase, regions: usize) -> Vec<(Pass, Mode, u
     ways.iter().flat_map(each).collect()
 }
 
-/// What an attempt asks for, without the families whose quota is used up. Empty where nothing is left to ask for.
+/// What an attempt asks for, without the families whose quota is used up. Empty where nothing is left to ask
+/// for.
 pub(super) fn places(
     plan: &RegionPlan,
     (pass, mode): (Pass, Mode),
@@ -102,8 +105,8 @@ fn within_limit(choice: &Choice, network: &Network, wanted: impl Fn(&Offer, &str
     network.subnets.iter().take(MOST).map(place).filter(|place| !place.types.is_empty()).collect()
 }
 
-/// The places of each fleet that is to be asked for in turn: all of them at once, or as many as one fleet takes where AWS
-/// chooses the types by attributes, since each subnet has its own set of requirements then.
+/// The places of each fleet that is to be asked for in turn: all of them at once, or as many as one fleet
+/// takes where AWS chooses the types by attributes, since each subnet has its own set of requirements then.
 pub(super) fn batches(places: &[Place], by_attributes: bool) -> impl Iterator<Item = Vec<Place>> {
     let most = if by_attributes { MOST_REQUIREMENTS } else { MOST };
     places.chunks(most).map(<[Place]>::to_vec)

@@ -12,7 +12,8 @@ use trainspot_compute::checks::Check;
 
 /// The codes of the quotas at Service Quotas, by family, for spot and on demand: the same in every region.
 ///
-/// Source: `aws service-quotas list-service-quotas --service-code ec2`, as several public projects list its answer.
+/// Source: `aws service-quotas list-service-quotas --service-code ec2`, as several public projects list its
+/// answer.
 const CODES: [(&str, &str, &str); 8] = [
     ("m", "L-34B43A08", "L-1216C47A"),
     ("g", "L-3819A6DF", "L-DB2E81BA"),

@@ -1,7 +1,8 @@
 //! What a dry run tries at AWS: each call that a run makes there, without renting a machine.
 //!
-//! Calls that launch or end a machine are made with EC2's own `DryRun`. The security group and the launch template are
-//! made and removed again, as they cost nothing: a policy that asks for their tags can be tried in no other way.
+//! Calls that launch or end a machine are made with EC2's own `DryRun`. The security group and the launch
+//! template are made and removed again, as they cost nothing: a policy that asks for their tags can be tried
+//! in no other way.
 
 mod permissions;
 
@@ -28,7 +29,8 @@ use trainspot_compute::checks::Check;
 const NO_GROUP: &str = "sg-00000000000000000";
 
 impl Ec2 {
-    /// Tries all that a run needs of AWS, in each region of the plan. `order` must be of a run that nothing else uses.
+    /// Tries all that a run needs of AWS, in each region of the plan. `order` must be of a run that nothing
+    /// else uses.
     ///
     /// # Errors
     /// The plan cannot be made.

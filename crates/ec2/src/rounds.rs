@@ -8,7 +8,8 @@ use tracing::info;
 use trainspot_base::log::progress::in_words;
 use trainspot_compute::aws::Purchase;
 
-/// The wait after a round in which nothing was to be had; doubled for each further one. Capacity comes back in minutes.
+/// The wait after a round in which nothing was to be had; doubled for each further one. Capacity comes back
+/// in minutes.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
 
@@ -55,8 +56,8 @@ pub enum NoMachine {
 }
 
 impl Rounds {
-    /// Asks until there is a machine. On demand is asked for once spot was looked for as long as it may be, or cannot be
-    /// had at all.
+    /// Asks until there is a machine. On demand is asked for once spot was looked for as long as it may be,
+    /// or cannot be had at all.
     pub async fn run<M: Market>(&self, market: &mut M) -> Result<M::Machine, NoMachine> {
         let (start, mut wait) = (Instant::now(), FIRST_WAIT);
         let mut spot_wait = match self.purchase {

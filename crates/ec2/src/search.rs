@@ -94,7 +94,8 @@ impl Search<'_> {
         Err(best.unwrap_or(told))
     }
 
-    /// One attempt. It fails where nothing will be had of a region by this way to pay, however often it is asked.
+    /// One attempt. It fails where nothing will be had of a region by this way to pay, however often it is
+    /// asked.
     async fn try_once(&mut self, pass: Pass, mode: Mode, index: usize) -> Result<Found, Failure> {
         let plan = &self.plan.regions[index];
         let full = self.full.iter().filter(|(region, ..)| *region == index);
@@ -138,7 +139,8 @@ impl Search<'_> {
         }
     }
 
-    /// Asks in a task of its own: a request that was sent is followed to its answer, also if this search is dropped.
+    /// Asks in a task of its own: a request that was sent is followed to its answer, also if this search is
+    /// dropped.
     async fn ask(&self, plan: &RegionPlan, request: Request, template: String) -> Result<Answer, Failure> {
         let mut made = Arc::clone(&self.ec2.made).lock_owned().await;
         let ec2 = (Arc::clone(&self.ec2.cloud), self.ec2.tags(&self.order.run), self.order.run.clone());
@@ -193,8 +195,9 @@ impl Search<'_> {
         }
     }
 
-    /// The families whose spot quota is too small for what is asked for, however long one waits: no spot machine of theirs
-    /// runs that could end. EC2 refuses with the same words, without a number, where one does.
+    /// The families whose spot quota is too small for what is asked for, however long one waits: no spot
+    /// machine of theirs runs that could end. EC2 refuses with the same words, without a number, where one
+    /// does.
     async fn too_small(
         &mut self,
         index: usize,
@@ -230,7 +233,8 @@ impl Search<'_> {
         Ok(self.adopt(&plan.region).await?.map_or(Found::Nothing, Found::Machine))
     }
 
-    /// The machine that this process launched without knowing it. Its host key tells it from those of earlier tries.
+    /// The machine that this process launched without knowing it. Its host key tells it from those of earlier
+    /// tries.
     async fn adopt(&self, region: &str) -> Result<Option<Machine>, Failure> {
         let mut made = self.ec2.made.lock().await;
         let (run, is_new) = (&self.order.run, |seen: &Seen| !made.knows(&seen.id));

@@ -1,4 +1,5 @@
-//! Whose everything is: the tags that each thing gets by the call that makes it, and by which it is found again.
+//! Whose everything is: the tags that each thing gets by the call that makes it, and by which it is found
+//! again.
 
 use aws_sdk_ec2::types::{
     Filter, LaunchTemplateTagSpecificationRequest, ResourceType, Tag, TagSpecification,
@@ -42,8 +43,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The same, of machines that are a runner of this name and scope at Bitbucket; whether a pipe stays to follow what runs
-    /// there.
+    /// The same, of machines that are a runner of this name and scope at Bitbucket; whether a pipe stays to
+    /// follow what runs there.
     #[must_use]
     pub fn with_runner(self, name: &str, scope: &str, followed: bool) -> Self {
         Self { runner: Some(name.to_owned()), scope: Some(scope.to_owned()), followed, ..self }

@@ -52,8 +52,8 @@ impl Cloud {
         }))
     }
 
-    /// The way to the agent of a machine that another run launched, for a question or two. `public_ip_url` tells the pipe's
-    /// own address, which the run's security group lets in from now on.
+    /// The way to the agent of a machine that another run launched, for a question or two. `public_ip_url`
+    /// tells the pipe's own address, which the run's security group lets in from now on.
     ///
     /// # Errors
     /// It is not there, not this repository's, or lets nobody in by EC2 Instance Connect.

@@ -22,8 +22,8 @@ use trainspot_base::error::{Error, Kind};
 use trainspot_compute::aws::AwsSettings;
 use trainspot_compute::{Order, RunId};
 
-/// What the files of a run take on their way, at most: the machine must not end while its outputs are being fetched.
-/// The supervisor's grace ends it much earlier when nobody fetches them.
+/// What the files of a run take on their way, at most: the machine must not end while its outputs are being
+/// fetched. The supervisor's grace ends it much earlier when nobody fetches them.
 const TRANSFERS: Duration = Duration::from_hours(1);
 
 /// A container on the machine is one hop further from the metadata.
@@ -39,7 +39,8 @@ pub(super) fn name(run: &RunId, mode: Mode) -> String {
 }
 
 impl Ec2 {
-    /// The run's template in a region for one way to pay, and the group that it names; made once by a process, as they hold its keys.
+    /// The run's template in a region for one way to pay, and the group that it names; made once by a
+    /// process, as they hold its keys.
     pub(super) async fn template(
         &self,
         plan: &RegionPlan,
@@ -125,7 +126,8 @@ async fn create(
     .await
 }
 
-/// Removes the repository's template of a name, which may not be listed yet. Another's of that name is left alone.
+/// Removes the repository's template of a name, which may not be listed yet. Another's of that name is left
+/// alone.
 async fn remove_namesake(cloud: &Cloud, region: &str, name: &str) -> Result<(), Failure> {
     let start = Instant::now();
     loop {
@@ -182,8 +184,8 @@ fn data(
     user_data: &str,
     tags: &Tags,
 ) -> RequestLaunchTemplateData {
-    // The fleet's own call tags the instance and its volumes, but not these. A launch on demand has no request, and is
-    // refused where tags for one are given.
+    // The fleet's own call tags the instance and its volumes, but not these. A launch on demand has no
+    // request, and is refused where tags for one are given.
     let tagged = match mode {
         Mode::Spot => vec![ResourceType::NetworkInterface, ResourceType::SpotInstancesRequest],
         Mode::OnDemand => vec![ResourceType::NetworkInterface],
@@ -213,7 +215,8 @@ fn data(
         .build()
 }
 
-/// The root volume as ordered, and the image's further ones: all of them go with the machine, whatever the image says.
+/// The root volume as ordered, and the image's further ones: all of them go with the machine, whatever the
+/// image says.
 fn disks(aws: &AwsSettings, plan: &RegionPlan) -> Vec<LaunchTemplateBlockDeviceMappingRequest> {
     let size = aws.disk_size.unwrap_or(0).max(plan.image.least_disk);
     let size = i32::try_from(size).unwrap_or(i32::MAX);

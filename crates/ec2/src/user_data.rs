@@ -25,9 +25,11 @@ pub(super) struct Lease {
     pub(super) life: Duration,
 }
 
-/// The user data as cloud-init takes it, not encoded yet. It holds no secret but the host key, which dies with the host.
+/// The user data as cloud-init takes it, not encoded yet. It holds no secret but the host key, which dies
+/// with the host.
 ///
-/// The guard comes first: `bootcmd` runs before users, SSH, disks and packages, any of which may fail or hang.
+/// The guard comes first: `bootcmd` runs before users, SSH, disks and packages, any of which may fail or
+/// hang.
 pub(super) fn user_data(host: &KeyPair, client: &KeyPair, lease: Lease) -> Result<String> {
     let seconds = |duration: Duration| duration.as_secs().to_string();
     let guard = json!([

@@ -1,9 +1,9 @@
 //! What `.gitattributes` and git's configuration say of a file that is to be committed.
 //!
-//! Line ends and `ident` are done as git does them ([`super::normalize`]). A `filter` is a program of the user's, which is
-//! not in our image, and `working-tree-encoding` needs an iconv that is not there either: both are refused. A filter is
-//! refused although git itself would pass over one that its configuration does not name: what `git-crypt` is to encrypt
-//! would be on the remote in the open.
+//! Line ends and `ident` are done as git does them ([`super::normalize`]). A `filter` is a program of the
+//! user's, which is not in our image, and `working-tree-encoding` needs an iconv that is not there either:
+//! both are refused. A filter is refused although git itself would pass over one that its configuration does
+//! not name: what `git-crypt` is to encrypt would be on the remote in the open.
 
 use super::normalize::{LineEnds, Normalization};
 use git2::{AttrCheckFlags, AttrValue, Repository};
@@ -88,7 +88,8 @@ impl<'a> Attributes<'a> {
         ))
     }
 
-    /// The file that sets the attribute: the first one in git's order with a line that names it, or a macro of that name.
+    /// The file that sets the attribute: the first one in git's order with a line that names it, or a macro
+    /// of that name.
     fn source(&self, name: &str, value: &str) -> String {
         let said = if value.is_empty() { name.to_owned() } else { format!("{name}={value}") };
         let root = self.repository.workdir().unwrap_or(Path::new(""));
@@ -149,7 +150,8 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// What `text`, or `crlf` as it was called once, says; nothing where it is not given, or has a value that git does not know.
+/// What `text`, or `crlf` as it was called once, says; nothing where it is not given, or has a value that git
+/// does not know.
 fn of_text(state: &State) -> Option<LineEnds> {
     match state {
         State::Set => Some(LineEnds::Text),

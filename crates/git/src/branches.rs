@@ -29,8 +29,8 @@ impl Branches {
         above.or_else(below).map(|(other, _)| other.as_str())
     }
 
-    /// Names for a branch of its own where `name` must be left alone, the likeliest first. Those that cannot be made
-    /// beside others are left out.
+    /// Names for a branch of its own where `name` must be left alone, the likeliest first. Those that cannot
+    /// be made beside others are left out.
     pub(super) fn names_beside(&self, name: &str) -> impl Iterator<Item = String> {
         const MOST_NAMES: usize = 100;
         let base = if self.obstacle(name).is_some() { name.replace('/', "-") } else { name.to_owned() };

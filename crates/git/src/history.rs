@@ -1,4 +1,5 @@
-//! What happened on a branch since the pipeline's commit, as far as it matters: whose the newest change of a thing is.
+//! What happened on a branch since the pipeline's commit, as far as it matters: whose the newest change of a
+//! thing is.
 
 use super::identity::StepIdentity;
 use git2::{Commit, Oid, Repository};
@@ -23,7 +24,8 @@ struct Step<'a> {
 }
 
 impl<'a> History<'a> {
-    /// Reads it from `tip`, as far as the repository has it. `seen` is where the branch was when the run began.
+    /// Reads it from `tip`, as far as the repository has it. `seen` is where the branch was when the run
+    /// began.
     pub(super) fn read(
         repository: &'a Repository,
         head: Oid,

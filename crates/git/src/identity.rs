@@ -6,8 +6,9 @@
 /// - the same run: this step of this pipeline, in this clone, with these outputs; or
 /// - the same step in another pipeline: these outputs, this report, this command.
 ///
-/// Another step of the same pipeline is neither, however alike the two are: its result is not ours to replace. Nor is any
-/// commit that came to the branch after the run began ([`super::Branches`]): whoever made it ran at the same time.
+/// Another step of the same pipeline is neither, however alike the two are: its result is not ours to
+/// replace. Nor is any commit that came to the branch after the run began ([`super::Branches`]): whoever made
+/// it ran at the same time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepIdentity {
     /// Differs between any two steps of a pipeline, and any two clones; stays when a step is run again.

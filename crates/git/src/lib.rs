@@ -1,12 +1,13 @@
 //! Everything git: what is in the clone, and the one commit that goes back to the remote.
 //!
-//! A [`Checkout`] is the clone as Pipelines made it: shallow, detached or on a branch, owned by another user, perhaps
-//! behind its remote. It is only read. The commit is made in a scratch repository inside its `.git` directory, which
-//! borrows the clone's objects, and goes from there straight to the remote: the index, the work tree, `HEAD`, the
-//! references and `.git/shallow` of the clone never change. A run that is killed leaves that directory, nothing else;
-//! the next run removes it.
+//! A [`Checkout`] is the clone as Pipelines made it: shallow, detached or on a branch, owned by another user,
+//! perhaps behind its remote. It is only read. The commit is made in a scratch repository inside its `.git`
+//! directory, which borrows the clone's objects, and goes from there straight to the remote: the index, the
+//! work tree, `HEAD`, the references and `.git/shallow` of the clone never change. A run that is killed
+//! leaves that directory, nothing else; the next run removes it.
 //!
-//! Nothing here ever forces a push: a branch is only moved from the commit that it was seen at to a child of it.
+//! Nothing here ever forces a push: a branch is only moved from the commit that it was seen at to a child of
+//! it.
 
 mod attributes;
 mod branches;
@@ -78,8 +79,8 @@ impl Checkout {
 
     /// The same clone in a pull request's pipeline, which runs for `source`, a hash that may be abbreviated.
     ///
-    /// Such a pipeline merges the target branch into the clone before it runs: `HEAD` is then a commit that the remote
-    /// has never seen, and on which no push can build. Its parent `source` takes its place.
+    /// Such a pipeline merges the target branch into the clone before it runs: `HEAD` is then a commit that
+    /// the remote has never seen, and on which no push can build. Its parent `source` takes its place.
     #[must_use]
     pub fn of_pull_request(mut self, source: &str) -> Self {
         let parent = || {
@@ -94,13 +95,15 @@ impl Checkout {
         self
     }
 
-    /// The full hash of the pipeline's commit: the one that is checked out, but for [`Checkout::of_pull_request`].
+    /// The full hash of the pipeline's commit: the one that is checked out, but for
+    /// [`Checkout::of_pull_request`].
     #[must_use]
     pub fn commit(&self) -> &str {
         &self.commit
     }
 
-    /// The commit of the branch that a pull request would go to, if the clone has it. `said` is what Pipelines says of it.
+    /// The commit of the branch that a pull request would go to, if the clone has it. `said` is what
+    /// Pipelines says of it.
     #[must_use]
     pub fn target_of_pull_request(&self, branch: &str, said: Option<&str>) -> Option<String> {
         target::commit(&self.root, branch, said, &self.commit)
@@ -114,21 +117,24 @@ impl Checkout {
 
     /// The files that a machine needs to do what a later step could do here, sorted by path.
     ///
-    /// They are what git tracks, what earlier steps left and git does not ignore, and whatever one of the globs in
-    /// `include` matches although git ignores it. Of a submodule, or a clone inside the clone, the files that are there.
-    /// A link is sent as what it leads to where `include` matches the link, and the machine would not have that.
+    /// They are what git tracks, what earlier steps left and git does not ignore, and whatever one of the
+    /// globs in `include` matches although git ignores it. Of a submodule, or a clone inside the clone, the
+    /// files that are there. A link is sent as what it leads to where `include` matches the link, and the
+    /// machine would not have that.
     pub fn workspace(&self, include: &[String]) -> Result<Vec<Entry>> {
         workspace::list(&open_clone(&self.root)?, &self.root, include)
     }
 
-    /// The commit that is checked out, for a machine to make a repository of: it has no history and nothing secret.
+    /// The commit that is checked out, for a machine to make a repository of: it has no history and nothing
+    /// secret.
     ///
     /// Commits that are made on the machine get this name and e-mail address.
     pub fn snapshot(&self, user_name: &str, user_email: &str) -> Result<Snapshot> {
         Snapshot::take(&self.root, user_name, user_email)
     }
 
-    /// What git tracks at or below one of these paths, or above one where that is no folder: a file, a link or a submodule.
+    /// What git tracks at or below one of these paths, or above one where that is no folder: a file, a link
+    /// or a submodule.
     ///
     /// # Errors
     /// The clone cannot be read.
@@ -156,11 +162,12 @@ impl Checkout {
         read_at(&open(&self.root)?, commit, path)
     }
 
-    /// Refuses files that cannot be committed because of what the repository says of their paths, under the names by which
-    /// the user knows them. They need not exist.
+    /// Refuses files that cannot be committed because of what the repository says of their paths, under the
+    /// names by which the user knows them. They need not exist.
     ///
     /// # Errors
-    /// An attribute has git change a file's bytes in a way that is not ours to do. All files are named at once.
+    /// An attribute has git change a file's bytes in a way that is not ours to do. All files are named at
+    /// once.
     pub fn check_attributes(&self, files: &[(String, PathBuf)]) -> Result<()> {
         let repository = open_clone(&self.root)?;
         let check = |(name, path): &(String, PathBuf)| {
@@ -190,8 +197,8 @@ impl Checkout {
 }
 
 impl Remote {
-    /// Asks the remote whether it would take a push from us, which a run should know before it costs anything, and what
-    /// branches it has.
+    /// Asks the remote whether it would take a push from us, which a run should know before it costs
+    /// anything, and what branches it has.
     ///
     /// It answers for the credential only: a rule for one branch shows at the push.
     pub async fn check(&self) -> Result<Branches> {

@@ -7,12 +7,12 @@ use libgit2_sys::{
 use std::ffi::c_int;
 use std::io;
 
-/// The most objects of one pack. Each takes some hundred bytes of memory while its pack is read. The 4 GB that a repository
-/// of Bitbucket's has at most are 1 KB for each.
+/// The most objects of one pack. Each takes some hundred bytes of memory while its pack is read. The 4 GB
+/// that a repository of Bitbucket's has at most are 1 KB for each.
 const OBJECTS_LIMIT: usize = 4_000_000;
-/// The longest object that is put together from others, which takes all of it in memory. Git puts none together that is
-/// longer than its `core.bigFileThreshold`, 512 MiB; libgit2's own limit is 2 GiB. Objects that come whole go from the server
-/// to the disk in pieces. libgit2 has no limit for one that is then read.
+/// The longest object that is put together from others, which takes all of it in memory. Git puts none
+/// together that is longer than its `core.bigFileThreshold`, 512 MiB; libgit2's own limit is 2 GiB. Objects
+/// that come whole go from the server to the disk in pieces. libgit2 has no limit for one that is then read.
 const DELTA_LIMIT_BYTES: usize = 512 << 20;
 
 /// Sets the limits in libgit2, for the whole process.
@@ -30,14 +30,15 @@ pub(super) fn set() -> Result<(), Error> {
 
 fn set_one(option: git_libgit2_opt_t, limit: usize) -> Result<(), Error> {
     let option = c_int::try_from(option).map_err(|error| Error::from_str(&error.to_string()))?;
-    // SAFETY: both options take one `size_t`. They are set once, before the first repository is opened; each pack only reads
-    // them.
+    // SAFETY: both options take one `size_t`. They are set once, before the first repository is opened; each
+    // pack only reads them.
     #[allow(unsafe_code, reason = "git2 has no function for these two")]
     let code = unsafe { git_libgit2_opts(option, limit) };
     if code < 0 { Err(Error::last_error(code)) } else { Ok(()) }
 }
 
-/// Why a pack could not be written. `git2` calls each failure of libgit2's a "Write error"; libgit2 itself knows why.
+/// Why a pack could not be written. `git2` calls each failure of libgit2's a "Write error"; libgit2 itself
+/// knows why.
 pub(super) fn why_not_written(error: io::Error) -> io::Error {
     if error.to_string() != "Write error" {
         return error;

@@ -11,9 +11,10 @@ use walkdir::WalkDir;
 
 /// What to send of the workspace: `files` as they are, links as links if what they lead to is sent as well.
 ///
-/// Any other link would dangle on the machine. One that `INCLUDE` matched, or that leads into a cache of DVC's, is sent
-/// as the file or the folder's files that it leads to. The rest are sent as they are, and warned of: what a link of the
-/// repository leads to may be a file of this machine that is nobody else's business.
+/// Any other link would dangle on the machine. One that `INCLUDE` matched, or that leads into a cache of
+/// DVC's, is sent as the file or the folder's files that it leads to. The rest are sent as they are, and
+/// warned of: what a link of the repository leads to may be a file of this machine that is nobody else's
+/// business.
 pub(super) fn entries(
     root: &Path,
     files: &BTreeSet<PathBuf>,
@@ -90,7 +91,8 @@ fn is_in_cache(path: &Path) -> bool {
     path.ancestors().any(|above| above.ends_with(".dvc/cache"))
 }
 
-/// The file that a link leads to, or the files of the folder, at the link's own path. What cannot be read is left out.
+/// The file that a link leads to, or the files of the folder, at the link's own path. What cannot be read is
+/// left out.
 fn content(root: &Path, path: &Path) -> impl Iterator<Item = Entry> {
     let walk = WalkDir::new(root.join(path)).follow_links(true).into_iter();
     let items = walk.filter_entry(|item| item.file_name() != ".git").filter_map(Result::ok);

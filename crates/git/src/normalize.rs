@@ -1,8 +1,9 @@
 //! What `git add` makes of a file's bytes: line ends and `$Id$`, by the same rules.
 //!
-//! libgit2 has filters of its own for both, but they take a file into memory whole, and agree with git neither on
-//! several `$Id$` in one file nor on a file whose committed version has CRLF. So the rules are here, a file's bytes
-//! pass through them in constant memory, and `test/repo/attributes.rs` compares the outcome with git's.
+//! libgit2 has filters of its own for both, but they take a file into memory whole, and agree with git
+//! neither on several `$Id$` in one file nor on a file whose committed version has CRLF. So the rules are
+//! here, a file's bytes pass through them in constant memory, and `test/repo/attributes.rs` compares the
+//! outcome with git's.
 
 use std::io::{self, BufRead, Read};
 

@@ -16,8 +16,9 @@ const HARMLESS_EXTENSIONS: [&str; 1] = ["partialclone"];
 pub(super) fn open(directory: &Path) -> Result<Repository> {
     static SETTINGS: Once = Once::new();
     SETTINGS.call_once(|| {
-        // The clone belongs to the step's user, who need not be ours; the container is the border that counts.
-        // SAFETY: both write settings that libgit2 reads when it opens a repository, and every one is opened below.
+        // The clone belongs to the step's user, who need not be ours; the container is the border that
+        // counts. SAFETY: both write settings that libgit2 reads when it opens a repository, and every one is
+        // opened below.
         #[allow(unsafe_code)]
         let set = unsafe {
             git2::opts::set_verify_owner_validation(false)
@@ -30,10 +31,11 @@ pub(super) fn open(directory: &Path) -> Result<Repository> {
     Repository::open(directory).map_err(|error| cannot_open(directory, error))
 }
 
-/// Opens the step's clone. An index that libgit2 cannot read is replaced, in memory, by one of the checked-out commit.
+/// Opens the step's clone. An index that libgit2 cannot read is replaced, in memory, by one of the
+/// checked-out commit.
 ///
-/// A split index and a sparse one are of that kind. They differ from the replacement in what was added and not committed,
-/// and in nothing that a publication reads.
+/// A split index and a sparse one are of that kind. They differ from the replacement in what was added and
+/// not committed, and in nothing that a publication reads.
 pub(super) fn open_clone(directory: &Path) -> Result<Repository> {
     let repository = open(directory)?;
     if let Err(error) = repository.index() {

@@ -42,7 +42,8 @@ impl Output {
         self.obstacle(tree).is_some()
     }
 
-    /// What a tree has in the output's way, in words: a commit that deletes a directory for it would change more than outputs.
+    /// What a tree has in the output's way, in words: a commit that deletes a directory for it would change
+    /// more than outputs.
     fn obstacle(&self, tree: &Tree<'_>) -> Option<String> {
         let places = self.path.ancestors().filter(|place| !place.as_os_str().is_empty());
         places.into_iter().find_map(|place| {
@@ -66,8 +67,8 @@ pub(super) fn tidy(outputs: &[PathBuf]) -> Vec<PathBuf> {
     outputs.iter().map(tidy).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Refuses what cannot be committed, all of it in one error, before anything large is read. Large files are refused if
-/// `size_limits` hold.
+/// Refuses what cannot be committed, all of it in one error, before anything large is read. Large files are
+/// refused if `size_limits` hold.
 pub(super) fn check(
     repository: &Repository,
     root: &Path,
@@ -152,7 +153,8 @@ pub(super) struct WorkTree<'a> {
 }
 
 impl WorkTree<'_> {
-    /// Packs each output's content as `git add` would take it; what the pipeline's commit has there is only hashed.
+    /// Packs each output's content as `git add` would take it; what the pipeline's commit has there is only
+    /// hashed.
     pub(super) fn pack(&self, outputs: &[PathBuf], blobs: &mut Blobs) -> Result<Vec<Output>> {
         let mut pack =
             |path| self.pack_one(path, blobs).with_context(|| format!("cannot commit {}", path.display()));
@@ -205,7 +207,8 @@ impl Source<'_> {
         Ok((blobs.add(size, &mut content, known)?, None))
     }
 
-    /// The whole content in memory. `ident` may be anywhere in a line of any length, but few files have that attribute.
+    /// The whole content in memory. `ident` may be anywhere in a line of any length, but few files have that
+    /// attribute.
     fn normalized(&self, normalization: Normalization) -> Result<Vec<u8>> {
         let (size, content) = self.with_line_ends(normalization.line_ends)?;
         let mut bytes = Vec::new();

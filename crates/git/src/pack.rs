@@ -1,9 +1,10 @@
 //! The pack: the objects that the remote lacks, in the form in which they travel.
 //!
-//! A large file is read once and deflated once, in constant memory, into a file of finished pack entries; its hash falls out
-//! on the way. The trees and the commit are small and join when the pack is sealed, so that a commit that has to be made
-//! again, because the remote moved, costs no second pass over the model. Entries are never deltas: what a training writes
-//! rarely resembles what the last one wrote, and searching for a delta takes several times the file's size in memory.
+//! A large file is read once and deflated once, in constant memory, into a file of finished pack entries; its
+//! hash falls out on the way. The trees and the commit are small and join when the pack is sealed, so that a
+//! commit that has to be made again, because the remote moved, costs no second pass over the model. Entries
+//! are never deltas: what a training writes rarely resembles what the last one wrote, and searching for a
+//! delta takes several times the file's size in memory.
 
 use flate2::{Compression, write::ZlibEncoder};
 use git2::{ObjectType, Oid};
@@ -41,7 +42,8 @@ impl Blobs {
         self.length
     }
 
-    /// Appends a blob of `size` bytes and returns its hash; one that is held already, or `known` to the remote, takes no room.
+    /// Appends a blob of `size` bytes and returns its hash; one that is held already, or `known` to the
+    /// remote, takes no room.
     pub(super) fn add(
         &mut self,
         size: u64,
@@ -160,7 +162,8 @@ impl Write for Hasher<'_> {
     }
 }
 
-/// Type and inflated size, in git's variable-length form: four bits of size in the first byte, seven in each further one.
+/// Type and inflated size, in git's variable-length form: four bits of size in the first byte, seven in each
+/// further one.
 fn entry_header(kind: ObjectType, size: u64) -> Vec<u8> {
     let kind = match kind {
         ObjectType::Commit => 1,

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// What to commit, and where.
 #[derive(Clone, Debug)]
 pub struct Publication {
-    /// The files to commit, relative to the clone; the commit changes nothing else. Ignored ones are committed too.
+    /// The files to commit, relative to the clone; the commit changes nothing else. Ignored ones are
+    /// committed too.
     pub outputs: Vec<PathBuf>,
     /// The branch that receives the commit.
     pub destination: Destination,
@@ -32,8 +33,8 @@ pub struct Publication {
 pub enum Destination {
     /// A branch of its own, which a pull request will bring to `target`.
     PullRequest {
-        /// Made at the pipeline's commit; where it exists, the commit is added to it. Where it has changed the same files
-        /// since the pipeline's commit, the commit goes to a branch of this name and a number.
+        /// Made at the pipeline's commit; where it exists, the commit is added to it. Where it has changed
+        /// the same files since the pipeline's commit, the commit goes to a branch of this name and a number.
         branch: String,
         /// The remote's default branch where it is `None`.
         target: Option<String>,
@@ -42,8 +43,8 @@ pub enum Destination {
     Push {
         /// Receives the commit on top of whatever it has by then.
         branch: String,
-        /// Receives it where `branch` has changed the same files since the pipeline's commit. Where this one has others'
-        /// work, too, a number is added to its name.
+        /// Receives it where `branch` has changed the same files since the pipeline's commit. Where this one
+        /// has others' work, too, a number is added to its name.
         fallback_branch: String,
     },
 }
@@ -55,7 +56,8 @@ pub enum Published {
     Unchanged {
         /// The branch that they were meant for.
         target: String,
-        /// The full hash of the branch's tip, where an earlier run pushed the same and the target has not got it yet.
+        /// The full hash of the branch's tip, where an earlier run pushed the same and the target has not got
+        /// it yet.
         tip: Option<String>,
         /// The wanted files of the target branch, those that exist there.
         baseline: BTreeMap<PathBuf, Vec<u8>>,

@@ -1,4 +1,5 @@
-//! The story of a publication: look at the remote, commit on what it has, push, and start over where it moved meanwhile.
+//! The story of a publication: look at the remote, commit on what it has, push, and start over where it moved
+//! meanwhile.
 
 use super::{
     Branches, Checkout, check_branch,
@@ -20,7 +21,8 @@ use tracing::{info, warn};
 use trainspot_base::error::{Context, Error, Result, chain};
 use trainspot_base::retry::{Attempt, Policy, retry};
 
-/// How often a branch may move under a push, which is then made again at once: each move is another's push that arrived.
+/// How often a branch may move under a push, which is then made again at once: each move is another's push
+/// that arrived.
 const MOST_MOVES: usize = 20;
 
 /// A failing remote gets time.
@@ -227,7 +229,8 @@ impl Job {
         Ok(sides.merge(&self.outputs, &history)?)
     }
 
-    /// What happened on `branch` since the pipeline's commit. A tip is fetched without its history, which few runs need.
+    /// What happened on `branch` since the pipeline's commit. A tip is fetched without its history, which few
+    /// runs need.
     fn history(&self, refs: &Refs, branch: &str, tip: Oid) -> Result<History<'_>, Fault> {
         self.fetch(refs, tip)?;
         let (repository, identity) = (self.scratch.repository(), &self.publication.identity);
@@ -278,7 +281,8 @@ impl Job {
         }
     }
 
-    /// The wanted files at `at`, or at the target's tip. For a comparison in a report only: a failure is not worth the model.
+    /// The wanted files at `at`, or at the target's tip. For a comparison in a report only: a failure is not
+    /// worth the model.
     fn baseline(&self, refs: &Refs, target: &str, at: Option<Oid>) -> BTreeMap<PathBuf, Vec<u8>> {
         let Some(tip) = at.or_else(|| refs.branch(target)).filter(|_| !self.publication.baseline.is_empty())
         else {

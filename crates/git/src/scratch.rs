@@ -1,8 +1,9 @@
 //! The scratch repository: where the commit is made, out of the clone's way.
 //!
-//! It borrows the clone's objects and work tree and owns everything that is written. libgit2 copes with borrowed objects
-//! of a shallow clone as long as it knows where history ends, so the list of those commits is copied. Working in the
-//! clone itself was rejected: a fetch would rewrite `.git/shallow` and a kill could leave references behind.
+//! It borrows the clone's objects and work tree and owns everything that is written. libgit2 copes with
+//! borrowed objects of a shallow clone as long as it knows where history ends, so the list of those commits
+//! is copied. Working in the clone itself was rejected: a fetch would rewrite `.git/shallow` and a kill could
+//! leave references behind.
 
 use super::{merge::Merged, publication::Publication};
 use git2::{ObjectType, Oid, Repository, RepositoryInitOptions, Signature, build::TreeUpdateBuilder};
@@ -93,8 +94,8 @@ impl Scratch {
         }
     }
 
-    /// Some commits that the clone has, newest first, for a remote to start from. None of a partial clone: a remote takes it
-    /// that who has a commit has its files, and would leave them out.
+    /// Some commits that the clone has, newest first, for a remote to start from. None of a partial clone: a
+    /// remote takes it that who has a commit has its files, and would leave them out.
     pub(super) fn haves(&self, head: Oid) -> Result<Vec<Oid>> {
         if self.partial {
             return Ok(Vec::new());

@@ -1,9 +1,10 @@
-//! The clone's commit for a machine: what git, DVC and build tools ask a repository for, without anything secret.
+//! The clone's commit for a machine: what git, DVC and build tools ask a repository for, without anything
+//! secret.
 //!
-//! A machine gets the commit that is checked out and its trees; no other commit, no remote, no hook, nothing of the
-//! clone's configuration. Most contents come from the workspace's own files, which are there already. Those that a file
-//! does not have (a pointer of Git LFS, other line ends, a file that an earlier step changed) go along while they are
-//! small. Contents of files that are not in the workspace stay away.
+//! A machine gets the commit that is checked out and its trees; no other commit, no remote, no hook, nothing
+//! of the clone's configuration. Most contents come from the workspace's own files, which are there already.
+//! Those that a file does not have (a pointer of Git LFS, other line ends, a file that an earlier step
+//! changed) go along while they are small. Contents of files that are not in the workspace stay away.
 
 use super::{SMALL, open};
 use git2::{
@@ -42,7 +43,8 @@ struct Header {
 }
 
 impl Snapshot {
-    /// The commit that is checked out in the clone at `root`. On the machine, commits are made by the user given here.
+    /// The commit that is checked out in the clone at `root`. On the machine, commits are made by the user
+    /// given here.
     pub(super) fn take(root: &Path, user_name: &str, user_email: &str) -> Result<Self> {
         let repository = open(root)?;
         let what = || "cannot read the commit that is checked out";
@@ -67,7 +69,8 @@ impl Snapshot {
         out.write_all(b"\n").and_then(|()| out.write_all(&self.pack)).context(what)
     }
 
-    /// Makes the folder `root`, which holds the files of a workspace, a repository of the one commit that `input` brings.
+    /// Makes the folder `root`, which holds the files of a workspace, a repository of the one commit that
+    /// `input` brings.
     ///
     /// # Errors
     /// The input is not what [`Snapshot::write`] wrote, or a file of the repository cannot be written.
@@ -112,7 +115,8 @@ fn pack(repository: &Repository, root: &Path, commit: Oid, tree: &Tree<'_>) -> R
     Ok(bytes.to_vec())
 }
 
-/// Whether a content is needed that the file does not have: it is that of a link, or the file's bytes are others.
+/// Whether a content is needed that the file does not have: it is that of a link, or the file's bytes are
+/// others.
 fn is_elsewhere(odb: &Odb<'_>, file: &Path, id: Oid) -> bool {
     let Ok(metadata) = file.symlink_metadata() else { return false };
     let has_it = metadata.is_file() && Oid::hash_file(ObjectType::Blob, file).is_ok_and(|hash| hash == id);

@@ -6,9 +6,9 @@ use std::path::Path;
 
 /// The commit of the target branch, if the clone has it. `source` is the pipeline's commit.
 ///
-/// Bitbucket's own word counts first; then the merge that it makes before such a pipeline runs, whose parents are the source
-/// and the target; then the branch as the remote had it. A commit of the source itself says nothing: whoever made the pull
-/// request chose its parents.
+/// Bitbucket's own word counts first; then the merge that it makes before such a pipeline runs, whose parents
+/// are the source and the target; then the branch as the remote had it. A commit of the source itself says
+/// nothing: whoever made the pull request chose its parents.
 pub(super) fn commit(root: &Path, branch: &str, said: Option<&str>, source: &str) -> Option<String> {
     let repository = open(root).ok()?;
     let named = said.and_then(|said| repository.revparse_single(said).ok()?.peel_to_commit().ok());

@@ -1,5 +1,5 @@
-//! What the clients of web servers share: bodies of which no more is read than a limit, and which addresses are this
-//! machine's own.
+//! What the clients of web servers share: bodies of which no more is read than a limit, and which addresses
+//! are this machine's own.
 
 use reqwest::Response;
 use url::{Host, Url};

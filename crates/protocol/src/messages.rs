@@ -1,4 +1,5 @@
-//! What pipe and supervisor say to each other: one line of JSON each way, over a socket in the machine's home.
+//! What pipe and supervisor say to each other: one line of JSON each way, over a socket in the machine's
+//! home.
 
 use super::runner_log::Phase;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,8 @@ pub enum Wish {
     Start(Box<Spec>),
     /// To end the training.
     Stop,
-    /// To end the training before the machine is taken away, with a last checkpoint. The earliest notice counts.
+    /// To end the training before the machine is taken away, with a last checkpoint. The earliest notice
+    /// counts.
     Leave(Notice),
     /// To end the machine.
     End,
@@ -46,7 +48,8 @@ pub enum Wish {
     StepOver(String),
 }
 
-/// A training. The values of `environment` may be secret: they live in memory, and in the training's environment.
+/// A training. The values of `environment` may be secret: they live in memory, and in the training's
+/// environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// Tells whether a training found on a machine is the one that a pipe was about to start.
@@ -67,8 +70,8 @@ pub struct Spec {
     pub runner: Option<Box<Runner>>,
 }
 
-/// A runner of Bitbucket's, and how long its machine lives: while a pipe holds it, as that pipe wants; after that, until
-/// these limits or [`Spec::max_runtime`] are reached and no step runs.
+/// A runner of Bitbucket's, and how long its machine lives: while a pipe holds it, as that pipe wants; after
+/// that, until these limits or [`Spec::max_runtime`] are reached and no step runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runner {
     /// Its id, in braces.

@@ -1,20 +1,21 @@
 //! What Atlassian's runner says in its log, and what follows for the machine that it runs on.
 //!
-//! The log is the machine's only way to know whether a step runs: it holds no Bitbucket token, and a runner's state at
-//! Bitbucket does not tell. Atlassian documents none of the lines. Those that are read here were seen with versions 1
-//! to 5, by programs that rely on them too; only how it announces an update was never seen, and is a guess. They are
-//! looked for anywhere in a line, as what stands before them is a matter of how the runner's logging is set up. Whatever
-//! is not known changes nothing.
+//! The log is the machine's only way to know whether a step runs: it holds no Bitbucket token, and a runner's
+//! state at Bitbucket does not tell. Atlassian documents none of the lines. Those that are read here were
+//! seen with versions 1 to 5, by programs that rely on them too; only how it announces an update was never
+//! seen, and is a guess. They are looked for anywhere in a line, as what stands before them is a matter of
+//! how the runner's logging is set up. Whatever is not known changes nothing.
 //!
 //! Nothing here reads a clock or a file: the caller gives lines and instants.
 
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// A runner that is not online after this much time will not be. A download of its image or archive is counted in.
+/// A runner that is not online after this much time will not be. A download of its image or archive is
+/// counted in.
 pub const STARTUP: Duration = Duration::from_mins(15);
-/// Bitbucket ends every step after at most twelve hours; the rest is for what the runner does around it. A step that
-/// seems to run for longer is one whose end was not logged.
+/// Bitbucket ends every step after at most twelve hours; the rest is for what the runner does around it. A
+/// step that seems to run for longer is one whose end was not logged.
 pub const LONGEST_STEP: Duration = Duration::from_hours(13);
 /// A runner says that a step is complete before it has cleaned up.
 const SETTLING: Duration = Duration::from_secs(10);
@@ -249,9 +250,9 @@ impl Watch {
             }
             (Event::Exited(code), _) => self.enter(Phase::Gone(code), now),
             (Event::Unhealthy, Phase::Starting | Phase::Idle) => self.enter(Phase::Unhealthy, now),
-            // Nothing but its end, or that of the program, ends a step: a machine must not go because a line was
-            // misunderstood. A program that says that it goes offline goes on until it exits.
-            // A program that is gone is back only when it begins again.
+            // Nothing but its end, or that of the program, ends a step: a machine must not go because a line
+            // was misunderstood. A program that says that it goes offline goes on until it exits. A program
+            // that is gone is back only when it begins again.
             (Event::Online | Event::Offline | Event::Unhealthy | Event::Starting | Event::Updating, _) => {}
         }
     }

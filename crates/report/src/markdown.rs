@@ -107,16 +107,16 @@ fn split_fence(line: &str) -> Option<(&str, &str)> {
     (indent < 4 && run >= 3).then(|| line.split_at(indent + run))
 }
 
-/// Addresses that are not made links of: Bitbucket makes one of each that it recognises. A word joiner, which nobody sees, keeps it from
-/// that; there is no escape for it.
+/// Addresses that are not made links of: Bitbucket makes one of each that it recognises. A word joiner, which
+/// nobody sees, keeps it from that; there is no escape for it.
 fn without_links(text: &str) -> String {
     text.replace("://", ":\u{2060}//").replace("www.", "www\u{2060}.")
 }
 
 /// Escapes what Python-Markdown gives a meaning to, but not where it has none: `val_accuracy` stays readable.
 ///
-/// `<` and `~` cannot be escaped. The first needs it not, as Bitbucket shows HTML as text; the second could open a
-/// fence where a line starts, and becomes its look-alike there.
+/// `<` and `~` cannot be escaped. The first needs it not, as Bitbucket shows HTML as text; the second could
+/// open a fence where a line starts, and becomes its look-alike there.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let mut previous = None;

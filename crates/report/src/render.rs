@@ -111,7 +111,8 @@ fn metrics(file: &MetricsFile, only: bool) -> impl Iterator<Item = Section> {
     })
 }
 
-/// The link always works; whether the image is shown depends on who looks: Bitbucket fetches it without a session.
+/// The link always works; whether the image is shown depends on who looks: Bitbucket fetches it without a
+/// session.
 fn plot(plot: &Plot) -> String {
     let text = link(&plot.path, plot.page.as_deref());
     match &plot.image {

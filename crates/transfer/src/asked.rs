@@ -1,7 +1,8 @@
 //! What a machine was asked for: whatever else it sends is not taken.
 //!
-//! The training owns the machine, and with it every word of the agent there. What comes from there is therefore only
-//! bytes for paths that this side has asked for, by the patterns with which the machine looks for them.
+//! The training owns the machine, and with it every word of the agent there. What comes from there is
+//! therefore only bytes for paths that this side has asked for, by the patterns with which the machine looks
+//! for them.
 
 use super::entry::{Entry, Header, LISTED_ENTRIES_LIMIT, Name};
 use super::held::Held;
@@ -109,8 +110,8 @@ impl Asked {
     /// Which entries of a list are taken.
     ///
     /// # Errors
-    /// There is one that nobody asked for, unless such are left out; or a pattern is said to match nothing that was not
-    /// asked for, or beside files.
+    /// There is one that nobody asked for, unless such are left out; or a pattern is said to match nothing
+    /// that was not asked for, or beside files.
     pub(super) fn choose(&self, header: &Header, place: &Place) -> Result<Vec<bool>> {
         if let Some(pattern) = header.unmatched.iter().find(|pattern| !self.required.contains(pattern)) {
             return Err(refused(format!(

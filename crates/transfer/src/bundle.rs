@@ -1,9 +1,10 @@
-//! Many files as one stream: zstd over a list of them, then the bytes of each in pieces, followed by their hash. Of a file
-//! that the receiver holds already (see [`super::held`]) there is the hash alone.
+//! Many files as one stream: zstd over a list of them, then the bytes of each in pieces, followed by their
+//! hash. Of a file that the receiver holds already (see [`super::held`]) there is the hash alone.
 //!
-//! Not tar: its paths are bytes among the data, its sizes are read as they come, and it has no hashes. Here the list is
-//! checked as a whole before a byte is written, the total is known from the start, and what arrived is proved. A file
-//! comes in pieces because its size in the list may be old: a workspace can be in use while it is sent.
+//! Not tar: its paths are bytes among the data, its sizes are read as they come, and it has no hashes. Here
+//! the list is checked as a whole before a byte is written, the total is known from the start, and what
+//! arrived is proved. A file comes in pieces because its size in the list may be old: a workspace can be in
+//! use while it is sent.
 
 mod receiving;
 
@@ -33,7 +34,8 @@ const HELD_MARK: u32 = u32::MAX - 1;
 /// What holds for a file that is not as the list says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Files {
-    /// Nobody should change the files any more: outputs, and copies. A file that is not as it was listed is an error.
+    /// Nobody should change the files any more: outputs, and copies. A file that is not as it was listed is
+    /// an error.
     Final,
     /// Others may write to the files meanwhile: a workspace. Of each comes what there is when it is opened.
     InUse,
@@ -53,14 +55,15 @@ impl Sender<'_> {
     /// Writes `header` and the files that it lists. Tells which files in use changed, in words.
     ///
     /// # Errors
-    /// A file that cannot be read, a final one that changed, or an `out` that went away. The stream then ends early, and
-    /// its receiver refuses it.
+    /// A file that cannot be read, a final one that changed, or an `out` that went away. The stream then ends
+    /// early, and its receiver refuses it.
     pub fn send(&mut self, header: &Header, out: impl Write) -> Result<Vec<String>> {
         self.send_with(header, &[], &HashSet::new(), out)
     }
 
-    /// Writes `header` and the files that it lists, each of which must have its hash of `hashes`: one for each entry, that
-    /// of a link is not looked at. Of a file whose hash is in `held` only that is sent, and the file is not read.
+    /// Writes `header` and the files that it lists, each of which must have its hash of `hashes`: one for
+    /// each entry, that of a link is not looked at. Of a file whose hash is in `held` only that is sent, and
+    /// the file is not read.
     ///
     /// # Errors
     /// A file that cannot be read, or changed; or an `out` that went away.
@@ -188,7 +191,8 @@ mod tests {
 
     const FIRST_BYTES: usize = 3 * PIECE_LIMIT_BYTES;
 
-    /// Sends the files `a` and `b` of a folder, of which `b` changes once a piece of `a` went out. What arrives of `b`.
+    /// Sends the files `a` and `b` of a folder, of which `b` changes once a piece of `a` went out. What
+    /// arrives of `b`.
     fn send(files: Files, change: impl Fn(&Path)) -> (Result<Vec<String>>, Option<Vec<u8>>) {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(from.path().join("a"), "a").unwrap();

@@ -52,8 +52,8 @@ impl Name {
     }
 }
 
-/// By hand: what serde derives for an untagged form keeps each byte of a list as a value of 32 bytes first, so that a
-/// short list of paths could take all memory.
+/// By hand: what serde derives for an untagged form keeps each byte of a list as a value of 32 bytes first,
+/// so that a short list of paths could take all memory.
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NameVisitor)
@@ -158,8 +158,8 @@ impl Entry {
         Ok(Self { path: Name::from(path), kind })
     }
 
-    /// Looks at a file or link of a folder in which others may work. One that is gone since it was listed is none, and
-    /// is told in the log.
+    /// Looks at a file or link of a folder in which others may work. One that is gone since it was listed is
+    /// none, and is told in the log.
     pub fn look_if_there(root: &Path, path: &Path) -> Result<Option<Self>> {
         let looked = Self::look(root, path);
         if looked.is_err() && root.join(path).symlink_metadata().is_err_and(|error| is_gone(&error)) {

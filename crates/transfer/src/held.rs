@@ -1,7 +1,9 @@
-//! Files that the receiver has from before: of each the sender tells the hash alone, and its bytes stay where they are.
+//! Files that the receiver has from before: of each the sender tells the hash alone, and its bytes stay where
+//! they are.
 //!
-//! A hash names content, so a file that was renamed or copied on the other side does not travel again either. The sender
-//! can only name files that this side has told it of, and learns nothing from that: they came from it.
+//! A hash names content, so a file that was renamed or copied on the other side does not travel again either.
+//! The sender can only name files that this side has told it of, and learns nothing from that: they came from
+//! it.
 
 use super::asked::refused;
 use super::bundle::Received;

@@ -1,4 +1,5 @@
-//! Files on their way between the clone and the machine: which ones, in one checked stream, and safely into place.
+//! Files on their way between the clone and the machine: which ones, in one checked stream, and safely into
+//! place.
 
 mod asked;
 mod bundle;

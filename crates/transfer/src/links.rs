@@ -1,8 +1,8 @@
 //! Symbolic links that travel as links: those of a checkpoint that lead to files of the same checkpoint.
 //!
-//! A trainer renews such a link (`last -> checkpoint-3`) by removing it, which fails on a folder. Whoever sends the
-//! checkpoint may be hostile, so its receiver checks the list by itself: a link leads to what is in the list, and
-//! nothing in the list is reached through a link.
+//! A trainer renews such a link (`last -> checkpoint-3`) by removing it, which fails on a folder. Whoever
+//! sends the checkpoint may be hostile, so its receiver checks the list by itself: a link leads to what is in
+//! the list, and nothing in the list is reached through a link.
 
 use super::asked::refused;
 use super::entry::{Entry, EntryKind, Name};
@@ -15,11 +15,12 @@ use trainspot_base::error::{Context as _, Result};
 
 /// As many links in a row are followed as the kernel does.
 const LINKS_IN_A_ROW_LIMIT: usize = 40;
-/// How many files that are seen through a link are looked at: a list of many links to a large folder would take hours.
+/// How many files that are seen through a link are looked at: a list of many links to a large folder would
+/// take hours.
 const SEEN_FILES_LIMIT: usize = 1000;
 
-/// The files under `root` that any of `patterns` matches, and links where these lead to files that are found by their
-/// own paths. Any other link counts as what it points to, as in [`super::find`].
+/// The files under `root` that any of `patterns` matches, and links where these lead to files that are found
+/// by their own paths. Any other link counts as what it points to, as in [`super::find`].
 ///
 /// # Errors
 /// A pattern that leads out of `root`, or a folder that cannot be read.
@@ -75,7 +76,8 @@ fn leads_to_found(
         })
 }
 
-/// What the link says, if that leads to `real` by way of found files and links alone; or else the shortest way there.
+/// What the link says, if that leads to `real` by way of found files and links alone; or else the shortest
+/// way there.
 fn target(root: &Path, found: &BTreeMap<PathBuf, EntryKind>, link: &Path, to: &Path) -> PathBuf {
     let says = root.join(link).read_link().ok();
     let leads = |says: &PathBuf| {
@@ -101,8 +103,8 @@ fn at_or_below<'a, K: Borrow<Path> + Ord, V>(
     found.take_while(move |found| (*found).borrow().starts_with(path))
 }
 
-/// Where a relative link leads, by names alone, below the folder that holds everything. None for a target that is not
-/// below it, or that goes up after it went down: where that leads depends on what the names are.
+/// Where a relative link leads, by names alone, below the folder that holds everything. None for a target
+/// that is not below it, or that goes up after it went down: where that leads depends on what the names are.
 fn place_of(link: &Path, target: &Path) -> Option<PathBuf> {
     let mut place = link.parent().filter(|_| !target.as_os_str().is_empty())?.to_owned();
     let mut went_down = false;
@@ -132,7 +134,8 @@ impl<'a> Listed<'a> {
         self.0.get(path).is_some_and(|entry| matches!(entry.kind, EntryKind::Link { .. }))
     }
 
-    /// The paths that what is in the list has by way of a link, a thousand at most; none if the entry is no link.
+    /// The paths that what is in the list has by way of a link, a thousand at most; none if the entry is no
+    /// link.
     pub(super) fn seen_through(&self, entry: &Entry) -> Vec<PathBuf> {
         let link = entry.path.as_path();
         let Some(place) = self.end_of(entry) else { return Vec::new() };
@@ -309,7 +312,8 @@ mod tests {
         check(&[file("a/x"), link("l", "a"), link("b/m", "../l"), link("b/n", "../a/x")]).unwrap();
     }
 
-    /// A workspace of files and links at random, whose checkpoint goes home and to the next machine, reads the same there.
+    /// A workspace of files and links at random, whose checkpoint goes home and to the next machine, reads
+    /// the same there.
     #[test]
     fn whatever_the_links_are_the_next_machine_reads_the_same() {
         use crate::{Asked, Files, Header, Place, Sender, everything, find, receive};
@@ -356,8 +360,8 @@ mod tests {
                 let asked = Asked::matching(&patterns).unwrap();
                 receive(&stream[..], &place, &asked, Files::Final, |_| {}, |_| {}).unwrap();
             }
-            // A list ends where a link leads back, which it may do one copy later on the next machine: what counts is what
-            // is read there by each path of either list.
+            // A list ends where a link leads back, which it may do one copy later on the next machine: what
+            // counts is what is read there by each path of either list.
             for listed in [&work, &next] {
                 for entry in find(listed, &["ckpt".to_owned()]).unwrap().files {
                     let path = entry.path.to_path();

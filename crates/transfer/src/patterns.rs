@@ -29,8 +29,8 @@ pub struct Matches {
 
 /// The files under `root` that any of `patterns` matches.
 ///
-/// A symbolic link counts as the file that it points to: what arrives elsewhere must not dangle. What a glob finds in
-/// a linked folder is left out if it finds the same file by its own path.
+/// A symbolic link counts as the file that it points to: what arrives elsewhere must not dangle. What a glob
+/// finds in a linked folder is left out if it finds the same file by its own path.
 ///
 /// # Errors
 /// A pattern that leads out of `root`, or a folder that cannot be read.
@@ -75,9 +75,9 @@ pub fn everything_behind_links(root: &Path) -> Result<Vec<Entry>> {
 
 /// A path, a folder (everything below it), or a glob in which `*` stays within a folder and `**` does not.
 ///
-/// Git's own folder never matches. A glob does not enter folders of packages and caches: virtual environments and
-/// those of conda, `node_modules`, `__pycache__`, `site-packages`, DVC's cache, and whatever has a `CACHEDIR.TAG`.
-/// A path without a wildcard, and a glob that begins with the path of such a folder, do.
+/// Git's own folder never matches. A glob does not enter folders of packages and caches: virtual environments
+/// and those of conda, `node_modules`, `__pycache__`, `site-packages`, DVC's cache, and whatever has a
+/// `CACHEDIR.TAG`. A path without a wildcard, and a glob that begins with the path of such a folder, do.
 #[derive(Debug)]
 pub struct Pattern {
     text: String,
@@ -146,8 +146,8 @@ impl Pattern {
             let relative = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_owned();
             let item = match item {
                 Ok(item) => item,
-                // A link that points nowhere is not a file; nor is one that points to a folder above it, whose files
-                // are found without it.
+                // A link that points nowhere is not a file; nor is one that points to a folder above it,
+                // whose files are found without it.
                 Err(error) if error.loop_ancestor().is_some() || error.io_error().is_some_and(is_gone) => {
                     let path = error.path().map(relative).filter(|_| error.loop_ancestor().is_some());
                     search.links.extend(path.filter(|path| self.matches(path)));

@@ -14,9 +14,9 @@ use trainspot_base::error::{Context as _, Error, Result};
 
 /// A folder to write into.
 ///
-/// Paths are resolved by `cap-std`: links that stay inside the folder are followed, others refused. A file is written
-/// under no name (`O_TMPFILE`, where the file system has it) and given its name when it is complete, so a process that
-/// is killed leaves nothing behind.
+/// Paths are resolved by `cap-std`: links that stay inside the folder are followed, others refused. A file is
+/// written under no name (`O_TMPFILE`, where the file system has it) and given its name when it is complete,
+/// so a process that is killed leaves nothing behind.
 pub struct Place {
     dir: Dir,
     links: Links,
@@ -51,7 +51,8 @@ impl Place {
         Self { links: Links::Own, ..self }
     }
 
-    /// Refuses a list in which any path could lead outside, or into git's own folder, before a byte is written.
+    /// Refuses a list in which any path could lead outside, or into git's own folder, before a byte is
+    /// written.
     pub(super) fn check(&self, entries: &[Entry]) -> Result<()> {
         let link = entries.iter().find(|entry| matches!(entry.kind, EntryKind::Link { .. }));
         if let (Links::None, Some(link)) = (self.links, link) {
@@ -104,8 +105,8 @@ impl Place {
         whole.replace(&file_name).with_context(what)
     }
 
-    /// Takes a file of this side's own, which nobody changes, under another name: the same file, where the file system
-    /// lets a file have two names, else a copy.
+    /// Takes a file of this side's own, which nobody changes, under another name: the same file, where the
+    /// file system lets a file have two names, else a copy.
     pub(super) fn adopt(&self, file: &Path, name: &Name, executable: bool) -> Result<()> {
         let what = || format!("cannot copy '{name}'");
         let (parent, file_name) = self.parent(name)?;
@@ -157,12 +158,14 @@ impl Place {
         if let (Links::Own, Some(folder)) = (self.links, folder)
             && self.dir.canonicalize(folder).with_context(what)? != folder
         {
-            // By way of a link that is here already, the new one would lead elsewhere than its check took for granted.
+            // By way of a link that is here already, the new one would lead elsewhere than its check took for
+            // granted.
             return Err(Error::new(format!("{}: its folder is a link here", what())));
         }
         parent.remove_file(&file_name).ok();
         if self.links == Links::All {
-            // A machine's workspace, before its training: what is sent later counts. In a clone no folder is removed.
+            // A machine's workspace, before its training: what is sent later counts. In a clone no folder is
+            // removed.
             parent.remove_dir_all(&file_name).ok();
         }
         parent.symlink_contents(target.to_path(), &file_name).with_context(what)

@@ -9,11 +9,11 @@ use std::path::Path;
 /// No file of settings is larger: 16 MiB. `dvc.lock` of ten thousand stages has a quarter of it.
 pub const TEXT_LIMIT_BYTES: u64 = 16 << 20;
 
-/// Opens a file of the clone, or of the workspace on a machine, that the repository or the training names. `root` is its folder, or
-/// one inside it.
+/// Opens a file of the clone, or of the workspace on a machine, that the repository or the training names.
+/// `root` is its folder, or one inside it.
 ///
-/// A link that leads out of the clone is not followed, be it the file or a folder on the way to it: it could lead to what only
-/// the pipe may read. What is no file is refused, as a named pipe would be waited for.
+/// A link that leads out of the clone is not followed, be it the file or a folder on the way to it: it could
+/// lead to what only the pipe may read. What is no file is refused, as a named pipe would be waited for.
 ///
 /// # Errors
 /// It is not there, leads out of the clone, is no file, or cannot be read.

@@ -1,4 +1,5 @@
-//! A file that is written without its zeros: a machine may announce any size, and real blocks are this side's disk.
+//! A file that is written without its zeros: a machine may announce any size, and real blocks are this side's
+//! disk.
 
 use std::io::{Result, Seek, SeekFrom, Write};
 
@@ -33,7 +34,8 @@ impl<F: Write + Seek> Write for Sparse<F> {
             return Ok(bytes.len());
         }
         while self.zeros > 0 {
-            // No file is so large that this takes a second step; what a step cannot take is left for the next.
+            // No file is so large that this takes a second step; what a step cannot take is left for the
+            // next.
             let step = i64::try_from(self.zeros).unwrap_or(i64::MAX);
             self.file.seek(SeekFrom::Current(step))?;
             self.zeros -= step.unsigned_abs();

@@ -1,5 +1,5 @@
-//! A stream of JSON in which no word is long. A parser keeps a string whole until it ends, and repeats in its error a word
-//! that it does not know.
+//! A stream of JSON in which no word is long. A parser keeps a string whole until it ends, and repeats in its
+//! error a word that it does not know.
 
 use std::io::{self, ErrorKind, Read};
 

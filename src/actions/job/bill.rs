@@ -50,7 +50,8 @@ impl Cost {
         self.machines + self.extras
     }
 
-    /// The cost in one phrase, as `about $0.31 (on demand: $0.98; 68 % saved), of it $0.01 for disk and address`.
+    /// The cost in one phrase, as `about $0.31 (on demand: $0.98; 68 % saved), of it $0.01 for disk and
+    /// address`.
     pub(crate) fn in_words(&self) -> String {
         let mut words = vec![format!("about {}", dollars(self.total()))];
         if let Some(on_demand) = self.on_demand.map(|machines| machines + self.extras) {

@@ -11,14 +11,15 @@ use trainspot_compute::link::{Agent, AskError};
 use trainspot_compute::{Compute, Machine, Sight};
 use trainspot_protocol::{Notice, Status, Wish};
 
-/// How often the machine is asked, unless the grace is so short that it must be more often. The machine sees a notice
-/// within 2 s, so the pipe knows of it within 5.
+/// How often the machine is asked, unless the grace is so short that it must be more often. The machine sees
+/// a notice within 2 s, so the pipe knows of it within 5.
 pub(super) const BEAT: Duration = Duration::from_secs(2);
 /// How often the provider is asked too: its word comes even where the machine cannot tell, but costs a call.
 const LOOK: Duration = Duration::from_secs(30);
 /// An answer that takes longer makes the provider be asked.
 const LATE: Duration = Duration::from_secs(4);
-/// A machine whose provider says that it runs may be silent for as long; it ends itself after the whole grace.
+/// A machine whose provider says that it runs may be silent for as long; it ends itself after the whole
+/// grace.
 const PATIENCE: u32 = 2;
 /// A notice comes two minutes ahead. The provider's word may be as old as the last look.
 const LEFT: Duration = Duration::from_secs(80);

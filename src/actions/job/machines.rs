@@ -123,8 +123,8 @@ impl<C: Compute> Job<'_, C> {
         Err(why)
     }
 
-    /// A new machine, not from the pools in `avoid` unless nowhere else. One that does not come up is ended and replaced;
-    /// one that is taken away while it boots is replaced as any other that is interrupted.
+    /// A new machine, not from the pools in `avoid` unless nowhere else. One that does not come up is ended
+    /// and replaced; one that is taken away while it boots is replaced as any other that is interrupted.
     pub(super) async fn fresh(&self, avoid: Vec<Pool>) -> Result<Reached<C>> {
         let mut order = Order { avoid, ..self.order.clone() };
         let (mut failed, restarts) = (0, &self.state.restarts);
@@ -220,8 +220,8 @@ impl<C: Compute> Job<'_, C> {
         Ok(())
     }
 
-    /// Ends the machines that are known, and those that were being launched when the story ended. What the next try of
-    /// the step may have launched meanwhile is not ours.
+    /// Ends the machines that are known, and those that were being launched when the story ended. What the
+    /// next try of the step may have launched meanwhile is not ours.
     pub(super) async fn finish(&self, known: &[Machine]) -> Result<()> {
         if self.state.theirs.get() {
             return Ok(());

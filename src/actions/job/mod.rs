@@ -1,4 +1,5 @@
-//! A piece of work from its first machine to its last: got, watched, replaced when it is lost, and ended in every case.
+//! A piece of work from its first machine to its last: got, watched, replaced when it is lost, and ended in
+//! every case.
 
 mod bill;
 mod departures;
@@ -49,19 +50,22 @@ pub(super) trait Work<C: Compute> {
     /// Tells whether what a machine does that was found is this work.
     fn fingerprint(&self) -> &str;
 
-    /// Why a machine that was found, but does not do this work, must not be ended; `status` is none where it does not answer.
+    /// Why a machine that was found, but does not do this work, must not be ended; `status` is none where it
+    /// does not answer.
     fn spares(&self, status: Option<&Status>) -> Option<Error>;
 
     /// One machine's part in it, to its end. The next machine gets its own part, if this one is lost.
     async fn part(&self, job: &Job<'_, C>, reached: &Reached<C>) -> Result<Turn<Self::Done>>;
 
-    /// Brings to this side what the machine has saved under this number, unless it is here. Tells whether it was brought.
+    /// Brings to this side what the machine has saved under this number, unless it is here. Tells whether it
+    /// was brought.
     async fn keep(&self, agent: &Agent<C::Link>, machine: &Machine, number: u64) -> Result<bool>;
 
     /// Says what of the work was lost with a machine. `cost` is the run's until now, if it is known.
     fn lose(&self, cost: Option<Cost>);
 
-    /// How far the work is: another number whenever there is something newer from which the next machine can go on.
+    /// How far the work is: another number whenever there is something newer from which the next machine can
+    /// go on.
     fn progress(&self) -> u64;
 
     /// What of `MAX_RUNTIME` the work has left: lost machines count.
@@ -81,7 +85,8 @@ pub(super) struct Job<'a, C> {
     pub(super) found: Vec<Machine>,
     /// In a row, without progress of the work.
     pub(super) max_restarts: u32,
-    /// Whether a machine on demand is left for a spot one when there is one again. For work that saves what it has done.
+    /// Whether a machine on demand is left for a spot one when there is one again. For work that saves what
+    /// it has done.
     pub(super) returns_to_spot: bool,
     /// In dollars.
     pub(super) max_cost: Option<f64>,
@@ -121,8 +126,8 @@ pub(super) fn owner() -> String {
 }
 
 impl<C: Compute> Job<'_, C> {
-    /// Does the work, replacing lost machines. No machine is left, whatever the result, unless the work hands it over;
-    /// after a success, what they shared is left to [`Self::clean`].
+    /// Does the work, replacing lost machines. No machine is left, whatever the result, unless the work hands
+    /// it over; after a success, what they shared is left to [`Self::clean`].
     pub(super) async fn run<W: Work<C>>(&self, work: &W) -> Result<Finished<W::Done>> {
         tokio::select! {
             finished = Box::pin(self.run_to_the_end(work)) => finished,
@@ -226,7 +231,8 @@ impl<C: Compute> Job<'_, C> {
         Finished { done, machine, restarts, cost: self.bill().cost(), leftover }
     }
 
-    /// The next machine. The lost one is ended meanwhile, unless it `goes_by_itself`: what its provider ends is not paid for.
+    /// The next machine. The lost one is ended meanwhile, unless it `goes_by_itself`: what its provider ends
+    /// is not paid for.
     async fn replace(
         &self,
         machine: &Machine,
@@ -355,6 +361,7 @@ fn stopped<C: Compute, W: Work<C>>() -> Error {
 
 // Beside the other tests, where it is looked for; in this module, whose decisions it replays.
 #[cfg(test)]
+#[cfg(feature = "aws")]
 #[path = "../../../test/bill/mod.rs"]
 mod bill_replay;
 #[cfg(test)]

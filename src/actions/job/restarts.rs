@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 
-/// The restarts of a run. A total would end a long run that goes on well, and let one that gets nowhere cost as much.
+/// The restarts of a run. A total would end a long run that goes on well, and let one that gets nowhere cost
+/// as much.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     total: Cell<u32>,
@@ -13,7 +14,8 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    /// Whether there may be another one, when there may be `most` in a row while the work's progress stays the same.
+    /// Whether there may be another one, when there may be `most` in a row while the work's progress stays
+    /// the same.
     pub(super) fn may_follow(&self, most: u32, progress: u64) -> bool {
         if self.progress.replace(progress) != progress {
             self.in_a_row.set(0);

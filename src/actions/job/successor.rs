@@ -12,12 +12,14 @@ use trainspot_compute::Compute;
 use trainspot_compute::link::Agent;
 use trainspot_protocol::{Notice, Wish};
 
-/// Between two looks for spot from a machine on demand. Each is a call to AWS, and checkpoints may come every second.
+/// Between two looks for spot from a machine on demand. Each is a call to AWS, and checkpoints may come every
+/// second.
 const LOOK_FOR_SPOT: Duration = Duration::from_mins(2);
 
 pub(super) type Asking<'a, C> = Pin<Box<dyn Future<Output = Result<Reached<C>>> + 'a>>;
 
-/// The next machine, asked for as soon as the present one is about to be taken away, or is to be left for a cheaper one.
+/// The next machine, asked for as soon as the present one is about to be taken away, or is to be left for a
+/// cheaper one.
 pub(super) struct Successor<'a, C: Compute> {
     asking: Option<Asking<'a, C>>,
     had: Option<Result<Reached<C>>>,
@@ -30,7 +32,8 @@ impl<'a, C: Compute> Successor<'a, C> {
         Self { asking: None, had: None, is_cheaper: false }
     }
 
-    /// Waits for the notice, then gets the machine. Never returns; what is reached so far is kept when it is dropped.
+    /// Waits for the notice, then gets the machine. Never returns; what is reached so far is kept when it is
+    /// dropped.
     pub(super) async fn follow_notice(
         &mut self,
         mut notice: watch::Receiver<Option<Notice>>,
@@ -51,8 +54,9 @@ impl<'a, C: Compute> Successor<'a, C> {
         }
     }
 
-    /// Asks for a spot machine each time that a checkpoint has arrived, and has the `present` machine on demand leave for
-    /// it: what a training loses that does not heed SIGTERM is then no more than the new machine's boot. Never returns.
+    /// Asks for a spot machine each time that a checkpoint has arrived, and has the `present` machine on
+    /// demand leave for it: what a training loses that does not heed SIGTERM is then no more than the new
+    /// machine's boot. Never returns.
     pub(super) async fn go_back_to_spot(
         &mut self,
         mut kept: watch::Receiver<u64>,

@@ -27,9 +27,9 @@ pub(crate) const TRANSFER: Policy = Policy {
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often the run's cost is added up.
 const ACCOUNT: Duration = Duration::from_secs(5);
-/// How long after `MAX_COST` is reached the work may still end and be brought home. A training has a quarter of a minute to
-/// end; the rest is for what it saves to come here, 180 GB at 100 MB/s. Only a machine that does not heed the pipe, or holds
-/// it up, takes longer, and the machine must cost no more for that.
+/// How long after `MAX_COST` is reached the work may still end and be brought home. A training has a quarter
+/// of a minute to end; the rest is for what it saves to come here, 180 GB at 100 MB/s. Only a machine that
+/// does not heed the pipe, or holds it up, takes longer, and the machine must cost no more for that.
 const LEAVING_LIMIT: Duration = Duration::from_mins(30);
 
 /// How one machine's part in the run ended.
@@ -58,8 +58,8 @@ impl<T> From<Loss> for Turn<T> {
 }
 
 impl<'a, C: Compute> Job<'a, C> {
-    /// One machine's part. When the machine is about to be taken away, or costs more than another one that there is now,
-    /// `successor` gets the next one meanwhile.
+    /// One machine's part. When the machine is about to be taken away, or costs more than another one that
+    /// there is now, `successor` gets the next one meanwhile.
     pub(super) async fn turn<'s, W: Work<C>>(
         &'s self,
         work: &W,
@@ -105,8 +105,8 @@ impl<'a, C: Compute> Job<'a, C> {
         }
     }
 
-    /// Lets the work end, with what can be saved, once the run has reached a limit. Returns when there is no more time
-    /// even for that.
+    /// Lets the work end, with what can be saved, once the run has reached a limit. Returns when there is no
+    /// more time even for that.
     async fn mind_the_limits<W: Work<C>>(&self, work: &W, agent: &Agent<C::Link>) -> Error {
         let watch = async {
             loop {

@@ -11,8 +11,8 @@ use trainspot_base::log::lines::Lines;
 use trainspot_bitbucket::{Client, Outcome, Pipeline, Progress, Run, Step, Variable, status_of};
 use trainspot_compute::RunId;
 
-/// Between two looks at its steps, which are two calls each: a minute after its start, and from the fifth on. Bitbucket
-/// allows a thousand calls an hour.
+/// Between two looks at its steps, which are two calls each: a minute after its start, and from the fifth on.
+/// Bitbucket allows a thousand calls an hour.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(15);
 /// How often in a row Bitbucket may say that there is no such pipeline, or that the token may not see it.
@@ -76,7 +76,8 @@ impl<'a> Child<'a> {
         self.bitbucket.stop_runs_of(Some(&self.pipeline.name), self.run.as_str()).await
     }
 
-    /// Starts it, unless a run of it is there that a killed pipe began, and that goes on or has succeeded unseen.
+    /// Starts it, unless a run of it is there that a killed pipe began, and that goes on or has succeeded
+    /// unseen.
     pub(super) async fn start(&self) -> Result<()> {
         let name = &self.pipeline.name;
         let runs = self.bitbucket.runs_of(Some(name), self.run.as_str()).await?;
@@ -117,7 +118,8 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Shows its steps' logs until it is over. `is_over` gets the id of each step that is; `stop` may end it early.
+    /// Shows its steps' logs until it is over. `is_over` gets the id of each step that is; `stop` may end it
+    /// early.
     pub(super) async fn follow(
         &self,
         is_over: impl AsyncFn(&str),

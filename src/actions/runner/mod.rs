@@ -54,7 +54,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         unless_stopped(shutdown, "looking for AWS credentials", Ec2::new(runner.aws.clone(), owner)).await?;
     check_pipeline(config, runner)?;
     if runner.run.is_some() {
-        // A pipeline goes on without the pipe, and its machine ends itself after it: nothing must be saved in time.
+        // A pipeline goes on without the pipe, and its machine ends itself after it: nothing must be saved in
+        // time.
         let told = step::deadline(config, runner.max_runtime, None);
         unless_stopped(shutdown, "looking at the step", told).await?;
     }
@@ -106,7 +107,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     Box::pin(serve(&job, &serving)).await
 }
 
-/// Refuses a pipeline that the clone's own file does not define: Bitbucket would tell only when the machine is there.
+/// Refuses a pipeline that the clone's own file does not define: Bitbucket would tell only when the machine
+/// is there.
 fn check_pipeline(config: &Config, runner: &Runner) -> Result<()> {
     let Some(run) = runner.run.as_ref().filter(|run| run.own_commit) else { return Ok(()) };
     let file = text_beneath(&config.clone_dir, Path::new("bitbucket-pipelines.yml")).unwrap_or_default();

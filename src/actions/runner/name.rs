@@ -2,8 +2,8 @@
 
 use trainspot_compute::RunId;
 
-/// Bitbucket takes 50 characters in all. Of a longer name of a repository, the end becomes a hash: two that begin alike stay
-/// apart.
+/// Bitbucket takes 50 characters in all. Of a longer name of a repository, the end becomes a hash: two that
+/// begin alike stay apart.
 const LONGEST_SLUG: usize = 22;
 const HASH: usize = 8;
 

@@ -178,8 +178,8 @@ impl Serving<'_> {
         job.is_too_dear().then(|| job.too_dear())
     }
 
-    /// Puts the runner on Bitbucket's list, in the place of one of an earlier machine. That costs nothing yet, and shows whether
-    /// it may be done.
+    /// Puts the runner on Bitbucket's list, in the place of one of an earlier machine. That costs nothing
+    /// yet, and shows whether it may be done.
     pub(super) async fn register(&self) -> Result<()> {
         self.unregister().await?;
         let registered = self.bitbucket.register_runner(self.runner.level, &self.new).await?;
@@ -341,7 +341,8 @@ fn never_online(why: &str, runner: &RunnerStatus) -> Error {
     }
 }
 
-/// What machines run for a runner. The fingerprint tells this runner from another one that the step once wanted.
+/// What machines run for a runner. The fingerprint tells this runner from another one that the step once
+/// wanted.
 pub(super) fn spec(config: &Config, runner: &Runner, labels: &[String]) -> Spec {
     let (command, variables) = match &runner.program {
         Program::Docker { image } => (DOCKER, vec![("RUNNER_IMAGE", image.clone())]),

@@ -1,4 +1,5 @@
-//! The moment at which Pipelines kills the step, and those before it at which a run comes to its end by itself.
+//! The moment at which Pipelines kills the step, and those before it at which a run comes to its end by
+//! itself.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -7,7 +8,8 @@ use trainspot_base::log::progress::in_words;
 
 /// Kept back for the training's end, the machine's end, and the report; a quarter of a short step.
 const RESERVE: Duration = Duration::from_mins(4);
-/// A checkpoint is made, brought here, and put into the clone: each takes about as long as it takes to be brought.
+/// A checkpoint is made, brought here, and put into the clone: each takes about as long as it takes to be
+/// brought.
 const COPIES: u32 = 3;
 /// Kept back for what cannot wait: the newest checkpoint into the clone, the machine's end, and the report; a
 /// tenth of a short step.
@@ -28,8 +30,9 @@ impl Deadline {
         Self { at: Instant::now() + max_time.saturating_sub(elapsed), max_time }
     }
 
-    /// Whether the work must end now so that all of it can be saved, if none of its checkpoints took longer than `transfer`
-    /// to be brought. Not the newest one: it may have had little that was new, and the last one may have much.
+    /// Whether the work must end now so that all of it can be saved, if none of its checkpoints took longer
+    /// than `transfer` to be brought. Not the newest one: it may have had little that was new, and the last
+    /// one may have much.
     pub(crate) fn is_last_call(&self, transfer: Duration) -> bool {
         self.left() <= self.reserve(transfer)
     }

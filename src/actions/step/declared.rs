@@ -1,8 +1,9 @@
 //! What the clone's `bitbucket-pipelines.yml` says of the step that runs the pipe.
 //!
-//! Pipelines does not tell a step which one of the file it is: its id is made for the run, and a custom pipeline's name
-//! is in no variable. The step is known by its pipe, whose values are those of the environment where the file has them
-//! as plain text. Of several such steps the one with the least time counts: whoever ends early loses less.
+//! Pipelines does not tell a step which one of the file it is: its id is made for the run, and a custom
+//! pipeline's name is in no variable. The step is known by its pipe, whose values are those of the
+//! environment where the file has them as plain text. Of several such steps the one with the least time
+//! counts: whoever ends early loses less.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -33,8 +34,9 @@ pub(crate) struct Declared {
     pub(crate) is_self_hosted: bool,
 }
 
-/// The step in the clone at `clone` whose pipe has these values, `given` as the environment has them. Of several the one
-/// called `name`, if that is known. None without such a file, or where the file has no such step.
+/// The step in the clone at `clone` whose pipe has these values, `given` as the environment has them. Of
+/// several the one called `name`, if that is known. None without such a file, or where the file has no such
+/// step.
 pub(crate) fn declared(
     clone: &Path,
     given: &BTreeMap<String, String>,
@@ -76,8 +78,8 @@ fn collect<'a>(value: &'a Value, steps: &mut Vec<&'a Value>) {
     }
 }
 
-/// The steps that can be this one: those with the most values in common and none against it; else those that seem to run
-/// this program, by their pipe or by a command.
+/// The steps that can be this one: those with the most values in common and none against it; else those that
+/// seem to run this program, by their pipe or by a command.
 fn likely<'a>(steps: &[&'a Value], given: &BTreeMap<String, String>) -> Vec<&'a Value> {
     let common = |step: &Value| pipes(step).filter_map(|pipe| in_common(&pipe["variables"], given)).max();
     let most = steps.iter().filter_map(|step| common(step)).max().unwrap_or(0);

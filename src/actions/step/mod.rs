@@ -16,8 +16,8 @@ use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::progress::in_words;
 use trainspot_bitbucket::Patience;
 
-/// The step's image and container come before its clone; a tenth of a short step. Bitbucket's own word for the start,
-/// where the token may ask for it, needs no such guess.
+/// The step's image and container come before its clone; a tenth of a short step. Bitbucket's own word for
+/// the start, where the token may ask for it, needs no such guess.
 const BEFORE_THE_CLONE: Duration = Duration::from_mins(1);
 /// A machine is not there at once.
 const BOOT: Duration = Duration::from_mins(5);
@@ -32,8 +32,8 @@ struct Known {
     started: Option<SystemTime>,
 }
 
-/// When Pipelines kills this step, if that is known. Says where work of `max_runtime` cannot come to its end before that.
-/// `set` is the step's max-time in the user's own words.
+/// When Pipelines kills this step, if that is known. Says where work of `max_runtime` cannot come to its end
+/// before that. `set` is the step's max-time in the user's own words.
 ///
 /// # Errors
 /// The step is over too soon for anything to be done in it.

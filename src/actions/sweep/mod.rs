@@ -1,4 +1,5 @@
-//! `ACTION: sweep`: what runs of this repository left at AWS and in Bitbucket's lists, removed where they are over.
+//! `ACTION: sweep`: what runs of this repository left at AWS and in Bitbucket's lists, removed where they are
+//! over.
 
 mod life;
 mod runners;

@@ -56,7 +56,8 @@ impl Runners {
 }
 
 impl Sweep<'_> {
-    /// Deletes the runners that nobody serves. `runs` are those that had something at AWS, and what became of it.
+    /// Deletes the runners that nobody serves. `runs` are those that had something at AWS, and what became of
+    /// it.
     pub(super) async fn sweep_runners(&self, runs: &BTreeMap<&str, Fate>, count: &mut Count) -> Vec<Error> {
         let mut errors = Vec::new();
         for Registered { level, runner } in &self.runners.ours {
@@ -88,7 +89,8 @@ pub(super) enum Fate {
     Gone,
 }
 
-/// Whether nobody serves it, as far as Bitbucket and its age tell: its machine may be in a region that is not looked at.
+/// Whether nobody serves it, as far as Bitbucket and its age tell: its machine may be in a region that is not
+/// looked at.
 fn is_gone(runner: &Runner) -> bool {
     let is_older_than =
         |age| runner.since.and_then(|since| since.elapsed().ok()).is_some_and(|since| since >= age);

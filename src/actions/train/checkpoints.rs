@@ -21,8 +21,8 @@ pub(crate) struct Checkpoints {
     kept: Mutex<Option<Kept>>,
     /// When the newest was known to be complete on its machine.
     saved: Cell<Option<Instant>>,
-    /// Of all files that came, also of checkpoints that are not kept any more. What a checkpoint has in common with the
-    /// one before it came once.
+    /// Of all files that came, also of checkpoints that are not kept any more. What a checkpoint has in
+    /// common with the one before it came once.
     received_bytes: AtomicU64,
 }
 
@@ -40,8 +40,8 @@ impl Checkpoints {
     /// A new folder for this run's checkpoints. One that a killed pipe left is removed first.
     ///
     /// # Errors
-    /// The folder cannot be made, or somebody else made it. Checkpoints are restored from it, and loading one may run
-    /// code: nobody else must write to it.
+    /// The folder cannot be made, or somebody else made it. Checkpoints are restored from it, and loading one
+    /// may run code: nobody else must write to it.
     pub(crate) fn new(parent: &Path, run: &RunId, patterns: &[String]) -> Result<Self> {
         let folder = parent.join(format!("trainspot-pipe-{run}"));
         let hint = "set TMPDIR to a folder of your own that has room";
@@ -99,7 +99,8 @@ impl Checkpoints {
         self.received_bytes.load(Ordering::Relaxed)
     }
 
-    /// The number of the newest checkpoint that arrived whole: it grows with each, whichever machine it is of.
+    /// The number of the newest checkpoint that arrived whole: it grows with each, whichever machine it is
+    /// of.
     pub(super) fn newest_number(&self) -> u64 {
         self.numbers().max().unwrap_or(0)
     }
@@ -114,7 +115,8 @@ impl Checkpoints {
         *self.saved.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Copies the newest checkpoint's files into the clone, where the step's artifacts can keep them. Says how many.
+    /// Copies the newest checkpoint's files into the clone, where the step's artifacts can keep them. Says
+    /// how many.
     pub(super) fn rescue(&self, clone: &Path) -> Result<usize> {
         let Some(newest) = self.newest() else { return Ok(0) };
         let files = everything(&newest)?;

@@ -37,7 +37,8 @@ impl Clock {
         }
     }
 
-    /// The training ended on the present machine, after this time by the machine's own word. The machine will be lost.
+    /// The training ended on the present machine, after this time by the machine's own word. The machine will
+    /// be lost.
     pub(super) fn end(&mut self, after: Duration) {
         let now = Instant::now();
         self.ended = self.started.and_then(|started| started.checked_add(after)).map(|ended| ended.min(now));
@@ -48,8 +49,9 @@ impl Clock {
         self.is_all_saved = self.ended.is_some();
     }
 
-    /// The present machine is lost. `saved` is when its newest checkpoint was taken, none where there is none.
-    /// Returns the time trained there, and how much of it is to be done again; none if nothing had begun there.
+    /// The present machine is lost. `saved` is when its newest checkpoint was taken, none where there is
+    /// none. Returns the time trained there, and how much of it is to be done again; none if nothing had
+    /// begun there.
     pub(super) fn lose(&mut self, saved: Option<Instant>) -> Option<(Duration, Duration)> {
         let started = self.started.take()?;
         let ended = self.ended.take().unwrap_or_else(Instant::now);

@@ -13,7 +13,7 @@ pub(super) use training::{Trained, Training};
 use super::job::{self, Finished, Job, Work};
 use super::publish::{self, Made};
 use super::step::{self, Deadline};
-use super::{charges, dry_run, kept, precheck, run_id, unless_stopped};
+use super::{charges, kept, precheck, run_id, unless_stopped};
 use crate::config::{Cloud, Config, Train};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -24,11 +24,12 @@ use tracing::{info, warn};
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::log::count;
 use trainspot_base::log::progress::{in_words, while_waiting};
-use trainspot_compute::aws::{AwsSettings, Purchase};
+use trainspot_compute::aws::Purchase;
 use trainspot_compute::link::{Agent, Link};
 use trainspot_compute::local::Local;
 use trainspot_compute::{Compute, Order};
 use trainspot_dvc::{Keeper, Kept};
+#[cfg(feature = "aws")]
 use trainspot_ec2::{Ec2, Owner};
 use trainspot_git::{Branches, Checkout};
 use trainspot_protocol::Wanted;
@@ -49,10 +50,11 @@ const SIGNALS: [(i32, &str); 8] = [
 
 pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     let train = config.train.as_ref().ok_or_else(|| Error::new("there is nothing to train"))?;
+    #[cfg(feature = "aws")]
     if let Cloud::Aws(aws) = &train.cloud
         && aws.dry_run
     {
-        return dry_run::train(config, train, aws, shutdown).await;
+        return super::dry_run::train(config, train, aws, shutdown).await;
     }
     // What the clone alone can tell comes before all that needs a network or a credential.
     let clone = publish::checkout(config)?;
@@ -75,16 +77,15 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
             };
             Box::pin(run.on(&local, None, files)).await
         }
+        #[cfg(feature = "aws")]
         Cloud::Aws(aws) => {
-            let ec2 = ec2(config, aws, shutdown).await?;
+            let ec2 = Ec2::new(aws.as_ref().clone(), Owner::from(&config.pipeline));
+            let ec2 = unless_stopped(shutdown, "looking for AWS credentials", ec2).await?;
             Box::pin(run.on(&ec2, aws.max_cost, files)).await
         }
+        #[cfg(not(feature = "aws"))]
+        Cloud::Aws(_) => Err(super::built_without_aws()),
     }
-}
-
-async fn ec2(config: &Config, aws: &AwsSettings, shutdown: &CancellationToken) -> Result<Ec2> {
-    let ec2 = Ec2::new(aws.clone(), Owner::from(&config.pipeline));
-    unless_stopped(shutdown, "looking for AWS credentials", ec2).await
 }
 
 /// The files that a training gets.
@@ -193,7 +194,8 @@ async fn before_the_step_ends(
     })
 }
 
-/// Whether a machine on demand is only a stopgap: without checkpoints, leaving it would cost more than it saves.
+/// Whether a machine on demand is only a stopgap: without checkpoints, leaving it would cost more than it
+/// saves.
 fn returns_to_spot(train: &Train) -> bool {
     let stopgap = matches!(&train.cloud, Cloud::Aws(aws) if aws.purchase == Purchase::SpotThenOnDemand);
     stopgap && !train.checkpoints.is_empty()

@@ -8,8 +8,8 @@ use trainspot_base::error::{Context as _, Result};
 use trainspot_base::log::count;
 use trainspot_transfer::{Entry, Header, find_with_links};
 
-/// The files of the clone from which the training is to go on, whether git ignores them or not; none if it is to begin
-/// from the start.
+/// The files of the clone from which the training is to go on, whether git ignores them or not; none if it is
+/// to begin from the start.
 pub(super) fn left_behind(clone: &Path, train: &Train) -> Result<Vec<Entry>> {
     if !train.resume {
         return Ok(Vec::new());

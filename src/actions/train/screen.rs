@@ -9,8 +9,8 @@ use trainspot_base::log::progress::in_words;
 use trainspot_compute::link::{Agent, AskError, Link};
 use trainspot_protocol::{Exit, State, Status, Wish};
 
-/// How long after `MAX_RUNTIME` the machine may take to end the training, and its log to arrive. Only a machine that does
-/// not keep its word takes longer.
+/// How long after `MAX_RUNTIME` the machine may take to end the training, and its log to arrive. Only a
+/// machine that does not keep its word takes longer.
 const OVERTIME: Duration = Duration::from_mins(10);
 /// How long to wait before a link that broke is opened again.
 const AGAIN: Duration = Duration::from_secs(1);

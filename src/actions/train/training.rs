@@ -1,4 +1,5 @@
-//! The training as the work of machines: started on each, watched, and brought to the next with its newest checkpoint.
+//! The training as the work of machines: started on each, watched, and brought to the next with its newest
+//! checkpoint.
 
 use super::checkpoints::Checkpoints;
 use super::clock::{Clock, Losses};
@@ -28,7 +29,8 @@ pub(crate) struct Training<'a, H> {
     /// The commit of the clone: DVC and others want a git repository around the workspace.
     pub(crate) commit: Snapshot,
     pub(crate) checkpoints: Checkpoints,
-    /// The checkpoint that an earlier step left in the clone: what there is to go on from until there is a newer one.
+    /// The checkpoint that an earlier step left in the clone: what there is to go on from until there is a
+    /// newer one.
     pub(crate) resumed: Vec<Entry>,
     /// How long the slowest checkpoint took to be brought.
     pub(crate) transfer: Cell<Duration>,

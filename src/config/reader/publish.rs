@@ -83,8 +83,8 @@ impl Reader {
     }
 }
 
-/// Whether a token would cross a network that others can read. A Bitbucket of one's own network may have no TLS: then
-/// `BITBUCKET_GIT_HTTP_ORIGIN` names that very scheme, host and port, too.
+/// Whether a token would cross a network that others can read. A Bitbucket of one's own network may have no
+/// TLS: then `BITBUCKET_GIT_HTTP_ORIGIN` names that very scheme, host and port, too.
 fn is_in_the_clear(api_url: &str, pipeline: &StepVariables) -> bool {
     let Ok(url) = Url::parse(api_url) else { return false };
     let git = pipeline.git_http_origin.as_deref().and_then(|git| Url::parse(git).ok());

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The shortest time of silence to which the machine's patience is cut: a lost link takes seconds to come back.
+/// The shortest time of silence to which the machine's patience is cut: a lost link takes seconds to come
+/// back.
 const LEAST_GRACE: Duration = Duration::from_secs(30);
 
 impl Reader {

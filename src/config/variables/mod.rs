@@ -162,8 +162,8 @@ pub struct Variable {
     pub providers: &'static [Provider],
     /// Whether its value must never be shown.
     pub secret: bool,
-    /// Whether `pipe.yml` takes it from the repository's variable of the same name, so that a step need not map it.
-    /// It may then be there for the sake of other steps.
+    /// Whether `pipe.yml` takes it from the repository's variable of the same name, so that a step need not
+    /// map it. It may then be there for the sake of other steps.
     pub inherited: bool,
     /// One line of help, in Markdown.
     pub help: &'static str,

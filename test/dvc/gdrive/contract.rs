@@ -1,4 +1,5 @@
-//! Google's own description of its API: the discovery document of Drive v3, which comes with its Python client.
+//! Google's own description of its API: the discovery document of Drive v3, which comes with its Python
+//! client.
 
 use super::http::Request;
 use super::sample::Scene;

@@ -1,5 +1,5 @@
-//! Every call of a push fails in every way, once: then all objects are there and right, or the push ends with an error, and
-//! the next one mends what is left.
+//! Every call of a push fails in every way, once: then all objects are there and right, or the push ends with
+//! an error, and the next one mends what is left.
 
 use super::auth::REFRESH;
 use super::http::Fault;

@@ -114,7 +114,8 @@ impl State {
         Answer::json(200, &self.told(id, request.asked("fields")))
     }
 
-    /// The id that the caller means, if it can be seen. Without its flag, a request knows nothing of Shared Drives.
+    /// The id that the caller means, if it can be seen. Without its flag, a request knows nothing of Shared
+    /// Drives.
     pub(super) fn seen(&self, id: &str, request: &Request, caller: &Token) -> Option<String> {
         let id = match id {
             "root" | "appDataFolder" => {
@@ -176,7 +177,8 @@ impl State {
         Value::Object(all)
     }
 
-    /// What a reader such as DVC finds under a path: in any folder of each name, the file with the smallest id.
+    /// What a reader such as DVC finds under a path: in any folder of each name, the file with the smallest
+    /// id.
     pub(crate) fn read(&self, root: &str, path: &str) -> Option<&Node> {
         let (folders, name) = path.rsplit_once('/').unwrap();
         let mut ids = vec![root.to_owned()];

@@ -101,7 +101,8 @@ pub(crate) enum Fault {
     EmptyListing,
 }
 
-/// Reads a request up to where its body begins, and as much of that as came along. None if the other side is gone.
+/// Reads a request up to where its body begins, and as much of that as came along. None if the other side is
+/// gone.
 pub(crate) async fn head(stream: &mut TcpStream) -> Option<Request> {
     let mut read = Vec::new();
     let end = loop {

@@ -1,4 +1,5 @@
-//! Drive's query language, as far as its guide ("Search query terms and operators") describes what is used here.
+//! Drive's query language, as far as its guide ("Search query terms and operators") describes what is used
+//! here.
 
 use super::fake::Node;
 

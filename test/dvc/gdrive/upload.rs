@@ -150,7 +150,8 @@ fn incomplete(session: &Session) -> Answer {
     }
 }
 
-/// The two parts of a body, each as head and content. Google's own client ends lines in one character, not two.
+/// The two parts of a body, each as head and content. Google's own client ends lines in one character, not
+/// two.
 fn parts<'a>(body: &'a [u8], boundary: &str) -> Option<[(String, &'a [u8]); 2]> {
     let find =
         |bytes: &[u8], what: &str| bytes.windows(what.len()).position(|window| window == what.as_bytes());

@@ -151,8 +151,8 @@ async fn google_by_an_emulator() {
     story(&settings, &sight, &Sample::of(&[20, 70_000, 5 << 20]), spoil).await;
 }
 
-/// The emulator knows no XML API, by which objects of several parts are sent. It is S3's, which moto knows; what is
-/// answered beside it has no MD5, as Google's answers about such objects have none.
+/// The emulator knows no XML API, by which objects of several parts are sent. It is S3's, which moto knows;
+/// what is answered beside it has no MD5, as Google's answers about such objects have none.
 #[tokio::test]
 async fn google_by_parts_which_are_those_of_s3() {
     let moto = or_skip!(servers::moto());

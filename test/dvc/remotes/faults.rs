@@ -1,4 +1,5 @@
-//! A fault at every call: what is there afterwards is whole or absent, and success is said only of what is whole.
+//! A fault at every call: what is there afterwards is whole or absent, and success is said only of what is
+//! whole.
 
 use super::clouds::s3_settings;
 use super::proxy::{Fault, Proxy, When, answering, cutting};
@@ -83,7 +84,8 @@ async fn strike(ground: Ground, lengths: &[usize]) {
     }
     let done = stream::iter(&cases).map(async |(fault, call)| {
         let (well, _) = send(&ground, &sample, *fault, When::Only(*call)).await;
-        // What passes has to be got over. Of a question that arrived wrong, the answer may be that it is wrong.
+        // What passes has to be got over. Of a question that arrived wrong, the answer may be that it is
+        // wrong.
         let lasting = matches!(fault, Fault::Status(403 | 507) | Fault::Corrupt);
         assert!(well.is_ok() || lasting, "{}: {fault:?} at call {call}: {}", ground.name, well.unwrap_err());
         well.is_ok()

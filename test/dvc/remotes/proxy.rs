@@ -160,7 +160,8 @@ pub(super) async fn answering(answer: fn(&str) -> (u16, String)) -> String {
 /// A status and a body.
 pub(super) type Answer = (u16, Vec<u8>);
 
-/// A way to a server that may change what it answers to a request's head. A path of Google's JSON API is asked as S3's.
+/// A way to a server that may change what it answers to a request's head. A path of Google's JSON API is
+/// asked as S3's.
 pub(super) async fn relaying(target: &'static str, change: fn(&str, Answer) -> Answer) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

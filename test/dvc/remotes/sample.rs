@@ -107,7 +107,8 @@ impl Sight {
     }
 }
 
-/// What every remote does: sends what is missing, finds what is there, replaces what is wrong, and refuses what changed.
+/// What every remote does: sends what is missing, finds what is there, replaces what is wrong, and refuses
+/// what changed.
 pub(crate) async fn story(settings: &Settings, sight: &Sight, sample: &Sample, spoil: impl AsyncFn(&Object)) {
     let remote = remote(settings).await;
     let objects = &sample.objects;

@@ -98,7 +98,8 @@ pub(crate) async fn bucket(moto: &str) -> String {
     name
 }
 
-/// `WebDAV`, by wsgidav behind cheroot: its address and its folder. The user is `ann`, the password `secret word`.
+/// `WebDAV`, by wsgidav behind cheroot: its address and its folder. The user is `ann`, the password `secret
+/// word`.
 pub(crate) fn webdav() -> Result<(String, PathBuf), String> {
     let (port, place) = (free_port(), folder());
     let (root, file) = (place.join("root"), place.join("wsgidav.yaml"));
@@ -112,7 +113,8 @@ pub(crate) fn webdav() -> Result<(String, PathBuf), String> {
     Ok((format!("webdav://127.0.0.1:{port}/data/store"), root.join("data/store")))
 }
 
-/// A web server that takes PUT, by nginx: its address and its folder. The user is `ann`, the password `secret`.
+/// A web server that takes PUT, by nginx: its address and its folder. The user is `ann`, the password
+/// `secret`.
 pub(crate) fn nginx() -> Result<(String, PathBuf), String> {
     installed("/usr/sbin/nginx", "nginx-light")?;
     let (port, place) = (free_port(), folder());
@@ -158,7 +160,8 @@ const AZURITE: (&str, &str) = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
 );
 
-/// Azure Blob Storage, by azurite: a connection string, and a container that anybody may read, with its address.
+/// Azure Blob Storage, by azurite: a connection string, and a container that anybody may read, with its
+/// address.
 pub(crate) fn azure() -> Result<(String, String, String), String> {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/azurite");
     let program = packages.join("node_modules/.bin/azurite-blob");

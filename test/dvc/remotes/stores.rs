@@ -152,7 +152,8 @@ async fn a_full_disk_of_an_ssh_server_is_told() {
     assert_eq!(left, 0);
 }
 
-/// Sends more than there is room for: all at a time, then one by one. What is told, and how many files are left half-sent.
+/// Sends more than there is room for: all at a time, then one by one. What is told, and how many files are
+/// left half-sent.
 async fn fill(settings: &Settings, place: &Path) -> Option<([String; 2], usize)> {
     let mount = |arguments: &[&str]| std::process::Command::new("mount").args(arguments).arg(place).status();
     if !mount(&["-t", "tmpfs", "-o", "size=4m", "none"]).is_ok_and(|status| status.success()) {

@@ -21,8 +21,8 @@ pub(crate) fn rest(headers: &HeaderMap, door: Door, path: &str) -> bool {
         || given(headers) == Some(basic(API_EMAIL, API_TOKEN))
 }
 
-/// The scope that a call needs which a token makes, by the path's segments below the repository or the workspace; none
-/// where the call itself does not exist. As Bitbucket's `OpenAPI` document has it.
+/// The scope that a call needs which a token makes, by the path's segments below the repository or the
+/// workspace; none where the call itself does not exist. As Bitbucket's `OpenAPI` document has it.
 pub(crate) fn needed(method: &str, segments: &[&str]) -> Option<&'static str> {
     let reads = method == "GET";
     Some(match segments {

@@ -1,7 +1,7 @@
 //! The contract: Bitbucket's `OpenAPI` 3.0 document, against which each request and each answer is checked.
 //!
-//! The document is Atlassian's and is not part of this repository. It is looked for at `$TRAINSPOT_CONTRACT`, else
-//! beside the repository; without it nothing is checked, and that is said.
+//! The document is Atlassian's and is not part of this repository. It is looked for at `$TRAINSPOT_CONTRACT`,
+//! else beside the repository; without it nothing is checked, and that is said.
 
 use jsonschema::{Draft, Registry, Validator};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 const REQUESTS: &str = "https://contract.invalid/requests";
 const ANSWERS: &str = "https://contract.invalid/answers";
-/// Parameters that Bitbucket takes wherever it lists something, which the document leaves out of most operations.
+/// Parameters that Bitbucket takes wherever it lists something, which the document leaves out of most
+/// operations.
 const OF_EVERY_LIST: [&str; 5] = ["q", "sort", "page", "pagelen", "fields"];
 
 pub(crate) struct Contract {
@@ -110,7 +111,8 @@ impl Contract {
         self.check(ANSWERS, &["components", "schemas"].map(str::to_owned), &["error"], body, &at)
     }
 
-    /// The path's item, its operation, and where that is; of several templates that fit, the most literal one.
+    /// The path's item, its operation, and where that is; of several templates that fit, the most literal
+    /// one.
     fn operation(&self, method: &str, path: &str) -> Option<(&Value, &Value, [String; 3])> {
         let segments: Vec<&str> = path.strip_prefix("/2.0/")?.trim_end_matches('/').split('/').collect();
         let templates = self.answers["paths"].as_object()?.iter().filter_map(|(template, item)| {
@@ -152,7 +154,8 @@ impl Contract {
         validators.entry(reference).or_insert_with(build).clone()
     }
 
-    /// Names the fields that the schema does not know: the document allows any, so that a misspelt one would pass.
+    /// Names the fields that the schema does not know: the document allows any, so that a misspelt one would
+    /// pass.
     fn unknown(&self, value: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
         let schema = self.resolve(schema);
         match value {

@@ -13,7 +13,8 @@ impl FakeBitbucket {
         known.steps.push(Step { pipeline, id, state, ..Step::default() });
     }
 
-    /// Lets a step run that began at this moment, `2026-01-02T03:04:05.678Z`, by the ids of its pipeline and its own.
+    /// Lets a step run that began at this moment, `2026-01-02T03:04:05.678Z`, by the ids of its pipeline and
+    /// its own.
     pub fn begin_step(&self, pipeline: &str, id: &str, name: &str, moment: &str) {
         self.set_step(pipeline, id, "IN_PROGRESS");
         let begin = |step: &mut Step| (step.name, step.started) = (name.into(), Some(moment.into()));

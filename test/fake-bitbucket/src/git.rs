@@ -51,8 +51,8 @@ fn backend(repository: &Path, service: &str, head: &Parts) -> Command {
     let header =
         |name| head.headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
     let mut command = Command::new(exec_path().join("git-http-backend"));
-    // No CONTENT_LENGTH: the backend then reads to the end of its input, whereas with a length it spins for ever
-    // where a body was cut short of it.
+    // No CONTENT_LENGTH: the backend then reads to the end of its input, whereas with a length it spins for
+    // ever where a body was cut short of it.
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,5 +1,6 @@
-//! Bitbucket as the tests and the demonstration need it: git over HTTP, the Pipelines auth proxy, and the part
-//! of the REST API 2.0 that `trainspot` calls, held to Bitbucket's own `OpenAPI` document. All on loopback.
+//! Bitbucket as the tests and the demonstration need it: git over HTTP, the Pipelines auth proxy, and the
+//! part of the REST API 2.0 that `trainspot` calls, held to Bitbucket's own `OpenAPI` document. All on
+//! loopback.
 //!
 //! A [`FakeBitbucket`] runs on threads of its own, so that blocking code (git2, a git process) can be tested
 //! against it without an asynchronous runtime. It serves tests: what goes wrong in it panics.
@@ -145,7 +146,8 @@ impl FakeBitbucket {
         format!("http://{}/{workspace}/{slug}.git", self.shared.address)
     }
 
-    /// The Pipelines auth proxy, `http://127.0.0.1:<port>`: `http://host.docker.internal:29418` to a real pipe.
+    /// The Pipelines auth proxy, `http://127.0.0.1:<port>`: `http://host.docker.internal:29418` to a real
+    /// pipe.
     pub fn proxy_url(&self) -> String {
         format!("http://{}", self.shared.proxy)
     }
@@ -166,13 +168,15 @@ impl FakeBitbucket {
         &self.shared.options.slug
     }
 
-    /// Clones `branch` into `directory` as a Pipelines step does: shallow, and set up for the proxy afterwards.
+    /// Clones `branch` into `directory` as a Pipelines step does: shallow, and set up for the proxy
+    /// afterwards.
     pub fn clone_as_pipelines(&self, branch: &str, directory: &Path) {
         let url = self.git_url().replacen("http://", &format!("http://x-token-auth:{ACCESS_TOKEN}@"), 1);
         repository::clone_as_pipelines(&url, &self.http_origin(), branch, directory);
     }
 
-    /// Makes the next matching requests fail as `fault` says. Faults are used up in the order they were added.
+    /// Makes the next matching requests fail as `fault` says. Faults are used up in the order they were
+    /// added.
     pub fn next(&self, fault: Fault) {
         lock(&self.shared.faults).push(fault);
     }

@@ -1,5 +1,5 @@
-//! The fake by itself, for scripts: prints where it is as lines that a shell can read, and runs until its standard
-//! input closes.
+//! The fake by itself, for scripts: prints where it is as lines that a shell can read, and runs until its
+//! standard input closes.
 
 use fake_bitbucket::{ACCESS_TOKEN, BareRepository, FakeBitbucket, Options};
 use std::io::{Read as _, Write as _};

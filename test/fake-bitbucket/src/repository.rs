@@ -43,7 +43,8 @@ impl BareRepository {
         &self.path
     }
 
-    /// Commits files to a branch (made from `main` where it is new) as somebody else would, and returns the hash.
+    /// Commits files to a branch (made from `main` where it is new) as somebody else would, and returns the
+    /// hash.
     pub fn commit(&self, branch: &str, message: &str, files: &[(&str, &[u8])]) -> String {
         let parent = self.head(branch).or_else(|| self.head("main"));
         let mut stream = header(branch, 1_800_000_000, message).into_bytes();

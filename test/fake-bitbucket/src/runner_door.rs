@@ -1,8 +1,9 @@
 //! The door for runners' own programs.
 //!
-//! Atlassian's runner speaks to services that are not public; what it needs of them is here in the smallest form that
-//! `test/fake-runner` can use: `/runner/<account>/<repository or ->/<runner>/{state,step,log,result}`, authorised by the
-//! runner's OAuth id and secret. Logs of steps that are over are here too, at addresses that are permissions themselves.
+//! Atlassian's runner speaks to services that are not public; what it needs of them is here in the smallest
+//! form that `test/fake-runner` can use: `/runner/<account>/<repository or
+//! ->/<runner>/{state,step,log,result}`, authorised by the runner's OAuth id and secret. Logs of steps that
+//! are over are here too, at addresses that are permissions themselves.
 
 use crate::Shared;
 use crate::body::{self, Body};

@@ -116,7 +116,8 @@ fn a_compressed_request_is_understood() {
     let (directory, repository, fake) = served();
     let clone = directory.path().join("clone");
     fake.clone_as_pipelines("main", &clone);
-    // Git compresses what it asks for once it is longer than 1 KiB, which it is with this many commits to offer.
+    // Git compresses what it asks for once it is longer than 1 KiB, which it is with this many commits to
+    // offer.
     for number in 0..40 {
         git(&clone, &["commit", "--quiet", "--allow-empty", "-m", &number.to_string()]).unwrap();
     }

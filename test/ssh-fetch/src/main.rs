@@ -2,8 +2,9 @@
 //!
 //! usage: `ssh-fetch PROGRAM KEYS PORT USER FILE`
 //!
-//! PROGRAM is the trainspot to install. Into the folder KEYS go the server's and the client's keys. Each line on standard input
-//! names a folder to fetch a copy of FILE into; the answer is a line with the seconds, and this process's peak memory in KiB.
+//! PROGRAM is the trainspot to install. Into the folder KEYS go the server's and the client's keys. Each line
+//! on standard input names a folder to fetch a copy of FILE into; the answer is a line with the seconds, and
+//! this process's peak memory in KiB.
 
 use std::error::Error;
 use std::fs;

@@ -1,4 +1,5 @@
-//! The rule of stillness under a clock of the tests' own: what is chosen of files that are written in certain ways.
+//! The rule of stillness under a clock of the tests' own: what is chosen of files that are written in certain
+//! ways.
 
 use super::*;
 use std::time::UNIX_EPOCH;

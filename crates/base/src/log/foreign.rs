@@ -1,12 +1,15 @@
-//! Words from outside: of machines, servers, files and people. They are shown as text, whatever they are made of.
+//! Words from outside: of machines, servers, files and people. They are shown as text, whatever they are made
+//! of.
 //!
-//! A terminal or a log's page acts upon control characters and escape sequences (ECMA-48), and shows text between overrides of its
-//! direction in another order than it has. None of that is let through, in whichever form it is written.
+//! A terminal or a log's page acts upon control characters and escape sequences (ECMA-48), and shows text
+//! between overrides of its direction in another order than it has. None of that is let through, in whichever
+//! form it is written.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The text without control characters, escape sequences and overrides of its direction. Line breaks and tabs stay.
+/// The text without control characters, escape sequences and overrides of its direction. Line breaks and tabs
+/// stay.
 #[must_use]
 pub fn plain(text: &str) -> String {
     clean(text, false)
@@ -23,7 +26,8 @@ pub fn one_line(text: &str) -> String {
     plain(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The text, with all lines but the first one moved away from the margin: there, no line is but what the pipe itself says.
+/// The text, with all lines but the first one moved away from the margin: there, no line is but what the pipe
+/// itself says.
 pub(crate) fn indented(text: &str) -> String {
     let mut lines = text.split('\n');
     let mut all = lines.next().unwrap_or_default().to_owned();

@@ -129,7 +129,8 @@ impl Lines {
     }
 }
 
-/// A line as text: invalid UTF-8 replaced, control sequences but colours dropped, secrets hidden, cut to size.
+/// A line as text: invalid UTF-8 replaced, control sequences but colours dropped, secrets hidden, cut to
+/// size.
 fn readable(line: &[u8], dropped: usize, carried: &mut String) -> String {
     let clean = super::foreign::coloured(&String::from_utf8_lossy(line));
     let before = std::mem::take(carried);

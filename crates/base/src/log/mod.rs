@@ -1,10 +1,11 @@
-//! What a user sees: `INFO:`/`WARNING:`/`ERROR:` lines as pipes print them, the training's own lines, and the last line.
+//! What a user sees: `INFO:`/`WARNING:`/`ERROR:` lines as pipes print them, the training's own lines, and the
+//! last line.
 //!
-//! A line that begins at the margin is the pipe's own. What others wrote stands behind a bar, and where the pipe quotes
-//! them, all lines but the first are indented: no line of theirs can pass for one of the pipe's.
+//! A line that begins at the margin is the pipe's own. What others wrote stands behind a bar, and where the
+//! pipe quotes them, all lines but the first are indented: no line of theirs can pass for one of the pipe's.
 //!
-//! The log is the process's own, so its state is global: which secrets to hide, and whether debugging lines show.
-//! Nothing else prints.
+//! The log is the process's own, so its state is global: which secrets to hide, and whether debugging lines
+//! show. Nothing else prints.
 
 mod count;
 mod foreign;
@@ -81,7 +82,8 @@ fn redact_after(before: &str, text: &str) -> String {
     }
 }
 
-/// Text as it may leave the pipe for a commit, a comment or a page: without secrets, and without what is no text.
+/// Text as it may leave the pipe for a commit, a comment or a page: without secrets, and without what is no
+/// text.
 #[must_use]
 pub fn fit_to_send(text: &str) -> String {
     redact(&plain(text))

@@ -10,7 +10,8 @@ use url::Url;
 pub(super) const SHORTEST_PART_BYTES: usize = 6;
 /// Containers within containers, such as JSON in base64 in JSON, are looked into this deep.
 const DEEPEST_CONTAINER: usize = 4;
-/// Fields of a credential that say whose or for what it is. They are in errors and hints, which must stay readable.
+/// Fields of a credential that say whose or for what it is. They are in errors and hints, which must stay
+/// readable.
 const PUBLIC_FIELDS: [&str; 18] = [
     "account",
     "client_email",
@@ -49,7 +50,8 @@ fn is_of_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=_-.~".contains(&byte)
 }
 
-/// The text without what is like a token in it, whose value nobody told us: it may be a secret in a wrong place.
+/// The text without what is like a token in it, whose value nobody told us: it may be a secret in a wrong
+/// place.
 pub(super) fn without_tokens(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -64,7 +66,8 @@ pub(super) fn without_tokens(text: &str) -> String {
     shown
 }
 
-/// The value, its lines, and what it holds if it is JSON, base64, lines of `NAME=value`, or an address with a password.
+/// The value, its lines, and what it holds if it is JSON, base64, lines of `NAME=value`, or an address with a
+/// password.
 pub(super) fn parts(value: &str) -> Vec<String> {
     let mut found = Vec::new();
     collect(value, DEEPEST_CONTAINER, &mut found);

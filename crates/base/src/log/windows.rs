@@ -1,11 +1,13 @@
-//! Secrets that a program encoded and wrapped into lines, such as `base64` does: no line has the whole of any form of them.
+//! Secrets that a program encoded and wrapped into lines, such as `base64` does: no line has the whole of any
+//! form of them.
 //!
-//! Every piece of an encoded form that has a certain length is known, so what is left of a secret at the ends of lines is shorter.
+//! Every piece of an encoded form that has a certain length is known, so what is left of a secret at the ends
+//! of lines is shorter.
 
 use std::collections::HashMap;
 
-/// Bytes of an encoded form that are recognised wherever they stand: nine of the secret in base64, six in hex. A shorter
-/// piece would be found in text that has nothing to do with the secret.
+/// Bytes of an encoded form that are recognised wherever they stand: nine of the secret in base64, six in
+/// hex. A shorter piece would be found in text that has nothing to do with the secret.
 pub(super) const PIECE_BYTES: usize = 12;
 
 /// The pieces of all secrets, each with the number of its secret.
@@ -26,8 +28,8 @@ impl Windows {
         self.0.is_empty()
     }
 
-    /// The text with the pieces that it holds replaced by `names`. `before` is the end of the line before it, as [`carry`] gives
-    /// it; line breaks within the text part no piece either.
+    /// The text with the pieces that it holds replaced by `names`. `before` is the end of the line before it,
+    /// as [`carry`] gives it; line breaks within the text part no piece either.
     pub(super) fn replace(&self, before: &str, text: &str, names: &[String]) -> String {
         if !may_hold_a_piece(before, text) {
             return text.to_owned();

@@ -99,7 +99,8 @@ impl Client {
         Ok(sent.into_iter().map(Step::from).collect())
     }
 
-    /// Whether a step, by the ids of its pipeline and its own without braces, is over; none if Bitbucket has none such.
+    /// Whether a step, by the ids of its pipeline and its own without braces, is over; none if Bitbucket has
+    /// none such.
     pub async fn step_is_over(&self, pipeline: &str, step: &str) -> Result<Option<bool>> {
         Ok(self.step(pipeline, step).await?.map(|step| step.progress.is_over()))
     }

@@ -23,7 +23,8 @@ pub struct Run {
     pub commit: Option<String>,
     /// Variables of its steps.
     pub variables: Vec<Variable>,
-    /// A name that no other run has. It becomes the variable `TRAINSPOT_RUN_ID`, by which the run is found again.
+    /// A name that no other run has. It becomes the variable `TRAINSPOT_RUN_ID`, by which the run is found
+    /// again.
     pub id: String,
 }
 
@@ -74,8 +75,8 @@ impl Client {
         .await
     }
 
-    /// The newest runs, of one custom pipeline or of all, whose id is this one, or this one with more after a `-`; the
-    /// newest first.
+    /// The newest runs, of one custom pipeline or of all, whose id is this one, or this one with more after a
+    /// `-`; the newest first.
     pub async fn runs_of(&self, pipeline: Option<&str>, id: &str) -> Result<Vec<Pipeline>> {
         let what = format!("look for runs of the pipeline {}", pipeline.unwrap_or("of any name"));
         let newest = self.call(&what, READ, async || self.newest_runs(pipeline).await).await?;
@@ -91,8 +92,8 @@ impl Client {
         Ok(())
     }
 
-    /// The address of the list of pipelines. Clients have met 404 without the slash at its end, and none with it;
-    /// Bitbucket's own examples of POST have it, too.
+    /// The address of the list of pipelines. Clients have met 404 without the slash at its end, and none with
+    /// it; Bitbucket's own examples of POST have it, too.
     fn pipelines(&self) -> Url {
         self.url(&["pipelines", ""])
     }
@@ -105,7 +106,8 @@ impl Client {
                 .append_pair("target.selector.pattern", pipeline);
         }
         url.query_pairs_mut().append_pair("sort", "-created_on").append_pair("pagelen", "100");
-        // The first page alone: what a lost answer was about is among the newest, and a list may be years long.
+        // The first page alone: what a lost answer was about is among the newest, and a list may be years
+        // long.
         self.page(url).await
     }
 }

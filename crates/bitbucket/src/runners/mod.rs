@@ -1,7 +1,7 @@
 //! Self-hosted runners of a repository or a workspace: registered, looked at, switched off, deleted.
 //!
-//! The part of the API is public, but the bodies of its requests are not documented: what is sent here is what
-//! programs that use it send (registration), and what its answers look like (switching off).
+//! The part of the API is public, but the bodies of its requests are not documented: what is sent here is
+//! what programs that use it send (registration), and what its answers look like (switching off).
 
 mod rules;
 
@@ -35,7 +35,8 @@ pub struct Runner {
     pub since: Option<SystemTime>,
 }
 
-/// How a runner is, as Bitbucket sees it. None of these tells whether it runs a step: the public API does not say.
+/// How a runner is, as Bitbucket sees it. None of these tells whether it runs a step: the public API does not
+/// say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunnerStatus {
     /// Registered, and never heard of since.
@@ -140,12 +141,13 @@ fn write(level: Level) -> Scope {
 impl Client {
     /// Registers a runner. There is then one of its name.
     ///
-    /// One that is there already is of an answer that was lost, or of a pipe that died: its secret, told once, is lost
-    /// with it. So it is deleted first, unless it is in use.
+    /// One that is there already is of an answer that was lost, or of a pipe that died: its secret, told
+    /// once, is lost with it. So it is deleted first, unless it is in use.
     ///
     /// # Errors
-    /// There is one of that name that is or was online: a caller that may use it looks for it first. The labels are
-    /// refused, or there are too many runners (Bitbucket allows 100 a repository and 100 a workspace).
+    /// There is one of that name that is or was online: a caller that may use it looks for it first. The
+    /// labels are refused, or there are too many runners (Bitbucket allows 100 a repository and 100 a
+    /// workspace).
     pub async fn register_runner(&self, level: Level, new: &NewRunner) -> Result<Registered> {
         let what = format!("register the runner {}", new.name());
         let body = json!({ "name": new.name(), "labels": new.labels() });
@@ -194,8 +196,8 @@ impl Client {
         or_none(found.await)
     }
 
-    /// Tells Bitbucket to give the runner no more steps; one that it runs goes on. Tells whether Bitbucket then says so
-    /// of it, which the documentation does not promise; false too if there is none such.
+    /// Tells Bitbucket to give the runner no more steps; one that it runs goes on. Tells whether Bitbucket
+    /// then says so of it, which the documentation does not promise; false too if there is none such.
     pub async fn disable_runner(&self, level: Level, runner: &Runner) -> Result<bool> {
         let what = format!("disable the runner {}", runner.name);
         let body = json!({ "name": runner.name, "labels": runner.labels, "state": { "status": "DISABLED" } });

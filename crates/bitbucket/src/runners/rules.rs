@@ -43,9 +43,10 @@ pub struct NewRunner {
 }
 
 impl NewRunner {
-    /// A runner that is found by `name`, which must be of this run alone: of one that is too long for Bitbucket
-    /// (50 characters), the end becomes a hash. `labels` are those of the steps that it is for; Bitbucket's own
-    /// (`self.hosted` and the platform's) may be among them, as in a step's `runs-on`, and are added if they are not.
+    /// A runner that is found by `name`, which must be of this run alone: of one that is too long for
+    /// Bitbucket (50 characters), the end becomes a hash. `labels` are those of the steps that it is for;
+    /// Bitbucket's own (`self.hosted` and the platform's) may be among them, as in a step's `runs-on`, and
+    /// are added if they are not.
     ///
     /// # Errors
     /// Every label against the rules is named, with the rule.

@@ -11,8 +11,8 @@ use trainspot_protocol::{Exit, How, Notice, Reply, State, Status};
 
 /// The longest answer of a supervisor: its state, and a few sentences.
 pub(super) const STATUS_LIMIT_BYTES: u64 = 1 << 20;
-/// The longest answer about what DVC keeps: some numbers and a path for each output, and warnings. What is made of an
-/// answer may take eight times as much memory.
+/// The longest answer about what DVC keeps: some numbers and a path for each output, and warnings. What is
+/// made of an answer may take eight times as much memory.
 pub(super) const STORED_LIMIT_BYTES: u64 = 4 << 20;
 /// The longest text in a supervisor's state. What is longer is cut.
 const TEXT_LIMIT_BYTES: usize = 4 << 10;
@@ -24,8 +24,8 @@ const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 /// Puts a question to a verb, and reads its answer and its end.
 ///
 /// # Errors
-/// The answer is longer than `limit_bytes`, or the link broke. That the streams broke is in the answer's own result: the
-/// verb's last words may say why.
+/// The answer is longer than `limit_bytes`, or the link broke. That the streams broke is in the answer's own
+/// result: the verb's last words may say why.
 pub(super) async fn answer(
     session: Session,
     question: &[u8],

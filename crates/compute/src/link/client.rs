@@ -84,8 +84,8 @@ impl<L: Link> Agent<L> {
         self.put(root, entries, Files::Final, what).await.map(drop)
     }
 
-    /// Sends files that others may write to into the machine's workspace: of each what there is when its turn comes. The
-    /// log names those that changed.
+    /// Sends files that others may write to into the machine's workspace: of each what there is when its turn
+    /// comes. The log names those that changed.
     pub async fn send_in_use(&self, root: &Path, entries: Vec<Entry>, what: &str) -> Result<()> {
         let changes = self.put(root, entries, Files::InUse, what).await?;
         if !changes.is_empty() {
@@ -134,7 +134,8 @@ impl<L: Link> Agent<L> {
         both(sent.context(WHAT), finished?.check(WHAT))
     }
 
-    /// Brings files that the training made into `folder`. No file arrives when a required pattern matches nothing.
+    /// Brings files that the training made into `folder`. No file arrives when a required pattern matches
+    /// nothing.
     pub async fn fetch(&self, wanted: &Wanted, folder: &Path, what: &str) -> Result<Header> {
         let (asked, wanted) = (wanted.asked()?, serde_json::to_vec(wanted).context("cannot ask for files")?);
         // A machine has no reason to send links: whatever reads or commits the files here would follow them.
@@ -142,8 +143,8 @@ impl<L: Link> Agent<L> {
         self.bring("pack", &[], &wanted, Target { place, asked }, what).await.map(|received| received.header)
     }
 
-    /// Brings a complete checkpoint into `folder`: files that these patterns match, and links to its own files. Those of
-    /// its files that are `held` do not travel.
+    /// Brings a complete checkpoint into `folder`: files that these patterns match, and links to its own
+    /// files. Those of its files that are `held` do not travel.
     pub async fn fetch_checkpoint(
         &self,
         number: u64,
@@ -174,8 +175,8 @@ impl<L: Link> Agent<L> {
         order.read(&answer.context(WHAT)?)
     }
 
-    /// Brings what DVC was to keep into the clone at `folder`, each file to its path there, as the machine is about to end.
-    /// What the machine offers beside that is left out.
+    /// Brings what DVC was to keep into the clone at `folder`, each file to its path there, as the machine is
+    /// about to end. What the machine offers beside that is left out.
     pub async fn rescue(&self, order: &Order, folder: &Path) -> Result<Header> {
         let (place, asked) = (Place::open(folder)?.without_links(), salvage(folder, order)?);
         let order = serde_json::to_vec(order).context("cannot ask for files")?;
@@ -269,8 +270,8 @@ struct Target {
     asked: Asked,
 }
 
-/// Waits for what arrives and for the verb's end. A verb whose files are not taken may go on for ever: it has a moment for
-/// its last words.
+/// Waits for what arrives and for the verb's end. A verb whose files are not taken may go on for ever: it has
+/// a moment for its last words.
 async fn ends<T>(
     here: impl Future<Output = Result<T>>,
     there: impl Future<Output = Result<Finished>>,
@@ -285,7 +286,8 @@ async fn ends<T>(
     }
 }
 
-/// The result of a transfer. When both ends failed, each may know what the other only felt as a stream that broke off.
+/// The result of a transfer. When both ends failed, each may know what the other only felt as a stream that
+/// broke off.
 fn both<T>(here: Result<T>, there: Result<()>) -> Result<T> {
     match (here, there) {
         (Err(here), Err(there)) => Err(Error::new(there.render()).source(here)),

@@ -1,6 +1,7 @@
 //! How the pipe reaches a machine: by starting one of the agent's verbs there and talking to its streams.
 //!
-//! One primitive is enough for everything: a channel of SSH gives the same, and a lost one is replaced by the next.
+//! One primitive is enough for everything: a channel of SSH gives the same, and a lost one is replaced by the
+//! next.
 
 mod answers;
 mod client;

@@ -12,7 +12,8 @@ use trainspot_base::log::progress::in_words;
 
 /// A transfer that pauses for so long is broken, whatever the link says of itself.
 const PAUSE: Duration = Duration::from_mins(1);
-/// What a machine may do before it begins: it reads a checkpoint whole, to prove it, at the speed of its disk.
+/// What a machine may do before it begins: it reads a checkpoint whole, to prove it, at the speed of its
+/// disk.
 const BEGIN: Duration = Duration::from_mins(10);
 /// No transfer takes longer: a machine that sends a byte now and then would keep the pipe for ever.
 const LONGEST: Duration = Duration::from_hours(24);

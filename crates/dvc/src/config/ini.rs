@@ -1,5 +1,5 @@
-//! The ini dialect of configobj, in which DVC keeps its configuration: lists, quotes of one and of three, values over
-//! several lines, sections in sections, and values that refer to others.
+//! The ini dialect of configobj, in which DVC keeps its configuration: lists, quotes of one and of three,
+//! values over several lines, sections in sections, and values that refer to others.
 //!
 //! The expressions are those of configobj 5, since what they take for a quote or a list is its own.
 

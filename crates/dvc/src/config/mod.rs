@@ -25,8 +25,9 @@ const REACHED: &str = "set DVC_REMOTE to a remote that the machine reaches and t
 
 /// What `.dvc/config` and `.dvc/config.local` of a repository say, as one.
 ///
-/// The pipe reads it in the clone. The machine gets what follows from it, as [`Settled`]: credentials of `.dvc/config.local`
-/// belong in no file there, and what a training writes into a configuration must not lead a credential elsewhere.
+/// The pipe reads it in the clone. The machine gets what follows from it, as [`Settled`]: credentials of
+/// `.dvc/config.local` belong in no file there, and what a training writes into a configuration must not lead
+/// a credential elsewhere.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DvcConfig(Vec<(String, String, Values)>);
 
@@ -44,7 +45,8 @@ pub enum Folders {
 
 /// The remotes of a repository.
 ///
-/// The configuration of the system and of the user, which DVC reads as well, is not known here: a pipe has neither.
+/// The configuration of the system and of the user, which DVC reads as well, is not known here: a pipe has
+/// neither.
 #[derive(Clone)]
 pub struct Remotes {
     root: PathBuf,
@@ -119,8 +121,8 @@ impl fmt::Debug for DvcConfig {
 impl Remotes {
     /// The remotes of the repository at `root`, as its own files name them.
     ///
-    /// `wanted` takes the place of the default remote: a name of the configuration, or an address. `environment` is what
-    /// the remotes may take credentials from.
+    /// `wanted` takes the place of the default remote: a name of the configuration, or an address.
+    /// `environment` is what the remotes may take credentials from.
     ///
     /// # Errors
     /// A file cannot be read, or a part of it that counts here has a key that DVC does not know.
@@ -171,8 +173,8 @@ impl Remotes {
     /// `own` is what the output itself says, which counts more than anything else, as in DVC.
     ///
     /// # Errors
-    /// There is no such remote, it is one that is not supported, it is a folder of a rented machine, or its credential must
-    /// not go where it would.
+    /// There is no such remote, it is one that is not supported, it is a folder of a rented machine, or its
+    /// credential must not go where it would.
     pub fn choose(&self, own: Option<&str>) -> Result<Settings> {
         match (own.filter(|own| !own.is_empty()), &self.wanted) {
             (Some(own), _) => self.named(own, "the output's own remote"),
@@ -247,7 +249,8 @@ impl Remotes {
         values.is_some_and(|values| schema::unsupported(&values).is_some())
     }
 
-    /// Follows `remote://name/path`: that remote's keys, with those here in front, and its address with the path.
+    /// Follows `remote://name/path`: that remote's keys, with those here in front, and its address with the
+    /// path.
     fn resolve(&self, values: Values, depth: usize) -> Result<Values> {
         let url = values.get("url").and_then(schema::text).unwrap_or_default().to_owned();
         let Some((base, path)) =
@@ -288,8 +291,8 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Error {
         .hint(format!("add it by `dvc remote add {name} <address>` and commit .dvc/config"))
 }
 
-/// The folder of the objects that DVC keeps on this machine, by the configuration that DVC has here: that of the
-/// workspace, which may not be the clone's.
+/// The folder of the objects that DVC keeps on this machine, by the configuration that DVC has here: that of
+/// the workspace, which may not be the clone's.
 ///
 /// # Errors
 /// The configuration cannot be read.

@@ -1,4 +1,5 @@
-//! The keys that DVC knows. An unknown one makes each of its commands fail, so a clone's `dvc pull` would, too.
+//! The keys that DVC knows. An unknown one makes each of its commands fail, so a clone's `dvc pull` would,
+//! too.
 
 use super::ini::Value;
 use super::sections::{Sections, Values};
@@ -140,7 +141,8 @@ const WEBDAV: &[&str] = &[
     "verify",
 ];
 
-/// The kinds of remotes, by the beginning of their addresses, with the keys that each has beside the common ones.
+/// The kinds of remotes, by the beginning of their addresses, with the keys that each has beside the common
+/// ones.
 const KINDS: [(&[&str], &[&str]); 9] = [
     (&[""], LOCAL),
     (&["s3"], S3),

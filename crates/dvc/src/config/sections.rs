@@ -35,8 +35,8 @@ pub(super) fn read(text: &str) -> Result<Sections> {
     sections.into_iter().map(|(name, values)| Ok((name, values?))).collect()
 }
 
-/// The sections of a file with their names in lower case. Of those that differ in case only, the last one counts, in the
-/// place of the first.
+/// The sections of a file with their names in lower case. Of those that differ in case only, the last one
+/// counts, in the place of the first.
 fn lower_cased(file: Section) -> Result<Vec<(String, Section)>> {
     let mut sections: Vec<(String, Section)> = Vec::new();
     for (name, item) in file.items {

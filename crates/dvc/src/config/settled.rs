@@ -81,8 +81,8 @@ impl Settled {
         remote.is_some_and(|remote| remote.as_ref().is_err_and(|unusable| unusable.unsupported))
     }
 
-    /// No other remotes than those that outputs with these remotes of their own go to: a machine gets no credential that it
-    /// has no use for.
+    /// No other remotes than those that outputs with these remotes of their own go to: a machine gets no
+    /// credential that it has no use for.
     pub(crate) fn only(mut self, used: &[Option<&str>]) -> Self {
         let used: Vec<_> = used.iter().map(|own| own.map(str::to_lowercase)).collect();
         self.named.retain(|name, _| used.contains(&Some(name.clone())));

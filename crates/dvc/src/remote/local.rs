@@ -1,8 +1,9 @@
 //! A folder as a remote, such as a network share.
 //!
-//! DVC trusts an object there for its mode, 0444, without looking into it. So an object gets its name only after its
-//! bytes are on the disk: else a power failure leaves an empty file under it, as file systems write names before content.
-//! One sync of the file system serves many objects: 10,000 of their own would take longer than all the rest.
+//! DVC trusts an object there for its mode, 0444, without looking into it. So an object gets its name only
+//! after its bytes are on the disk: else a power failure leaves an empty file under it, as file systems write
+//! names before content. One sync of the file system serves many objects: 10,000 of their own would take
+//! longer than all the rest.
 
 use super::options::{Known, Options};
 use super::source::{Reader, cannot_send};
@@ -162,7 +163,8 @@ impl Folder {
         objects.into_iter().map(write).collect()
     }
 
-    /// Writes the object beside its place, under a name that says nothing. Removed again unless it gets its name.
+    /// Writes the object beside its place, under a name that says nothing. Removed again unless it gets its
+    /// name.
     fn write(&self, object: &Object, sync: bool) -> Result<TempPath> {
         let unwritable = |error| self.unwritable(object, error);
         let draft = match &object.content {

@@ -56,14 +56,14 @@ pub struct Settings {
     pub options: BTreeMap<String, String>,
     /// What relative paths in `url` and `options` start from: the folder of the file that says them.
     pub folder: PathBuf,
-    /// The credentials and settings that DVC and its SDKs take from the environment, by name. The process's own
-    /// environment is never read.
+    /// The credentials and settings that DVC and its SDKs take from the environment, by name. The process's
+    /// own environment is never read.
     pub environment: BTreeMap<String, String>,
 }
 
 impl Settings {
-    /// A path of the configuration: `~` is the home, and other relative paths start from the folder of the file that
-    /// says them.
+    /// A path of the configuration: `~` is the home, and other relative paths start from the folder of the
+    /// file that says them.
     pub(super) fn path(&self, text: &str) -> PathBuf {
         let home = self.environment.get("HOME").filter(|home| !home.is_empty());
         match (text.strip_prefix("~/"), home) {
@@ -81,22 +81,24 @@ impl fmt::Debug for Settings {
 
 /// A place that keeps objects.
 pub trait Remote: Send + Sync {
-    /// Those of `oids` that are not there. An object counts as there only if its size, where the store tells it, is right.
+    /// Those of `oids` that are not there. An object counts as there only if its size, where the store tells
+    /// it, is right.
     fn missing(&self, objects: &[Object]) -> impl Future<Output = Result<Vec<Oid>>> + Send;
 
-    /// Sends an object, and returns when the store has confirmed its checksum or, where it gives none, its size.
-    /// Nothing that a reader could take for the whole object is there before. One that is there is replaced.
+    /// Sends an object, and returns when the store has confirmed its checksum or, where it gives none, its
+    /// size. Nothing that a reader could take for the whole object is there before. One that is there is
+    /// replaced.
     fn put(&self, object: &Object) -> impl Future<Output = Result<()>> + Send;
 
-    /// Sends several objects, some at the same time. After one that failed no other is begun: what keeps one from being
-    /// sent mostly keeps all, and each would be tried for minutes.
+    /// Sends several objects, some at the same time. After one that failed no other is begun: what keeps one
+    /// from being sent mostly keeps all, and each would be tried for minutes.
     fn put_all(&self, objects: &[Object]) -> impl Future<Output = Result<()>> + Send {
         async move { each(objects, TOGETHER, |object| self.put(object)).await.map(drop) }
     }
 }
 
-/// Does some work for each, so many at a time, in any order. After a failure none is begun; those under way are ended, so
-/// that they undo what they began.
+/// Does some work for each, so many at a time, in any order. After a failure none is begun; those under way
+/// are ended, so that they undo what they began.
 async fn each<'a, T, R, F>(items: &'a [T], together: usize, work: impl Fn(&'a T) -> F) -> Result<Vec<R>>
 where
     F: Future<Output = Result<R>>,
@@ -167,10 +169,12 @@ fn unsupported(place: &Place, scheme: &str) -> Error {
         .hint("use a path, s3://, gs://, azure://, oss://, ssh://, http(s)://, webdav(s):// or gdrive://")
 }
 
-/// The remote that these settings describe. What can be checked without the network is checked; some kinds connect.
+/// The remote that these settings describe. What can be checked without the network is checked; some kinds
+/// connect.
 ///
 /// # Errors
-/// The address or a key of `.dvc/config` is wrong or cannot be honoured, or a file that it names cannot be read.
+/// The address or a key of `.dvc/config` is wrong or cannot be honoured, or a file that it names cannot be
+/// read.
 pub async fn open(settings: &Settings) -> Result<Any> {
     let place = Place::of(settings);
     let scheme = scheme(settings);
@@ -188,7 +192,8 @@ pub async fn open(settings: &Settings) -> Result<Any> {
     }))
 }
 
-/// Where copies of files can be made before it is known under which name they belong into this remote: if it is a folder.
+/// Where copies of files can be made before it is known under which name they belong into this remote: if it
+/// is a folder.
 pub(super) fn drafts(settings: &Settings) -> Option<Drafts> {
     if !scheme(settings).is_empty() {
         return None;

@@ -1,7 +1,8 @@
 //! The keys of a remote in `.dvc/config`: which are known, what they say, and which of them cannot be done.
 //!
-//! DVC itself refuses a key that it does not know. A key that DVC knows and that we do not honour is refused too, unless
-//! it changes only how DVC works and not what it writes: silence would store objects in another way than was asked for.
+//! DVC itself refuses a key that it does not know. A key that DVC knows and that we do not honour is refused
+//! too, unless it changes only how DVC works and not what it writes: silence would store objects in another
+//! way than was asked for.
 
 use super::{Place, Settings};
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use trainspot_base::clock::LONGEST_STATED;
 use trainspot_base::error::{Error, Kind, Result};
 
-/// Keys of every remote that are about DVC's own way of working: its parallelism, and what it checks when it pulls.
+/// Keys of every remote that are about DVC's own way of working: its parallelism, and what it checks when it
+/// pulls.
 const IGNORED: [&str; 5] = ["url", "checksum_jobs", "jobs", "no_traverse", "verify"];
 
 /// Keys of every remote whose layout is another one.

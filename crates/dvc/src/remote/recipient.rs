@@ -1,7 +1,7 @@
 //! The server that would get a remote's credential, and who named it.
 //!
-//! Each kind of remote says where its requests go by the same function that it opens itself with, so that what is checked here
-//! is what happens.
+//! Each kind of remote says where its requests go by the same function that it opens itself with, so that
+//! what is checked here is what happens.
 
 use super::options::{Options, flag};
 use super::{Place, Settings, cloud, scheme, ssh, web};

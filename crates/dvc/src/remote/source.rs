@@ -136,8 +136,8 @@ pub(super) async fn whole(object: &Object) -> Result<Bytes> {
     spawn_blocking(read).await.context("cannot read an object")?
 }
 
-/// An object's file with its stamp: as long as that holds, the file is what the object is named after. One that is not as
-/// it was when it was hashed is hashed again. None for what is in memory.
+/// An object's file with its stamp: as long as that holds, the file is what the object is named after. One
+/// that is not as it was when it was hashed is hashed again. None for what is in memory.
 pub(super) async fn proven(object: &Object) -> Result<Option<(PathBuf, Stamp)>> {
     let object = object.clone();
     let prove = move || {
@@ -160,7 +160,8 @@ pub(super) fn changed(object: &Object) -> Error {
     Error::new(why).hint("end whatever still writes to it, then run again")
 }
 
-/// An object in parts, read ahead of who sends them by a thread of its own: one part in its hands, one waiting.
+/// An object in parts, read ahead of who sends them by a thread of its own: one part in its hands, one
+/// waiting.
 pub(super) struct Parts {
     parts: mpsc::Receiver<Bytes>,
     reading: JoinHandle<Result<()>>,
@@ -178,7 +179,8 @@ impl Parts {
                 let mut buffer = vec![0; most];
                 let read = reader.read(&mut buffer)?;
                 if reader.left == 0 {
-                    // The last part only goes with the proof: what takes a request by its length never has a whole one.
+                    // The last part only goes with the proof: what takes a request by its length never has a
+                    // whole one.
                     reader.prove()?;
                     // Who gave up receives no more.
                     sender.blocking_send(buffer.into()).ok();
@@ -192,7 +194,8 @@ impl Parts {
         Self { parts, reading }
     }
 
-    /// The next part; none after the last, which comes only if all of them are what the object is named after.
+    /// The next part; none after the last, which comes only if all of them are what the object is named
+    /// after.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
         match self.parts.recv().await {
             Some(part) => Ok(Some(part)),

@@ -27,10 +27,12 @@ pub(super) fn check(clone: &Path, pointer: &Path) -> Result<()> {
     }))
 }
 
-/// The lines for the end of each `.gitignore` after which git does not ignore the pointer, by the file's folder.
+/// The lines for the end of each `.gitignore` after which git does not ignore the pointer, by the file's
+/// folder.
 ///
-/// A file below a folder that is excluded cannot be taken back: the folder must be, then all in it excluded, then the next.
-/// What is in it is excluded as `?*`: where that is `*`, DVC takes the folder for excluded and finds no pointer in it.
+/// A file below a folder that is excluded cannot be taken back: the folder must be, then all in it excluded,
+/// then the next. What is in it is excluded as `?*`: where that is `*`, DVC takes the folder for excluded and
+/// finds no pointer in it.
 fn exceptions(
     mut git: Rules,
     pointer: &Path,

@@ -34,7 +34,8 @@ pub(crate) struct GitRules {
 }
 
 impl GitRules {
-    /// For the DVC repository at `root`. Without a `.git` above it, its own `.gitignore` files are all that there are.
+    /// For the DVC repository at `root`. Without a `.git` above it, its own `.gitignore` files are all that
+    /// there are.
     pub(crate) fn of(root: &Path) -> Self {
         let top = root.ancestors().find(|above| above.join(".git").exists()).unwrap_or(root);
         let folder = root.strip_prefix(top).unwrap_or(Path::new("")).to_owned();

@@ -1,6 +1,7 @@
-//! `dvc add` for the outputs of a run, in three parts: [`foresee`] reads the clone before there are outputs, [`hash`] reads the
-//! outputs where they are made, and [`render`] makes of their hashes the files to write into the clone. Only the middle one
-//! looks at a machine's workspace, and it looks at nothing there but the outputs.
+//! `dvc add` for the outputs of a run, in three parts: [`foresee`] reads the clone before there are outputs,
+//! [`hash`] reads the outputs where they are made, and [`render`] makes of their hashes the files to write
+//! into the clone. Only the middle one looks at a machine's workspace, and it looks at nothing there but the
+//! outputs.
 
 mod data;
 mod ignored;
@@ -31,8 +32,8 @@ pub struct Tracking<'a> {
     pub folder: &'a Path,
     /// Files and directories, relative to the DVC repository's folder.
     pub outputs: &'a [String],
-    /// What git tracks at a path, below it, or above it that is no folder: a file, a link or a submodule. The path is
-    /// relative to the clone. There may be no `.git` here to ask.
+    /// What git tracks at a path, below it, or above it that is no folder: a file, a link or a submodule. The
+    /// path is relative to the clone. There may be no `.git` here to ask.
     pub in_git: &'a (dyn Fn(&Path) -> Option<String> + Sync),
     /// Where objects go.
     pub remotes: &'a Remotes,

@@ -18,7 +18,8 @@ pub(crate) struct Loads {
 }
 
 impl Shipments {
-    /// The objects for this remote. An address and a name may lead to the same place; that costs a question more.
+    /// The objects for this remote. An address and a name may lead to the same place; that costs a question
+    /// more.
     pub(crate) fn of(&mut self, remote: Settings) -> &mut Loads {
         let same = |(other, _): &(Settings, Loads)| (&other.name, &other.url) == (&remote.name, &remote.url);
         let at = self.0.iter().position(same).unwrap_or_else(|| {

@@ -173,7 +173,8 @@ fn check_name(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// What an output is where it was made. Whether rules take a folder above it is for the clone to say, and known.
+/// What an output is where it was made. Whether rules take a folder above it is for the clone to say, and
+/// known.
 pub(super) fn look(base: &Path, path: &str, rules: &mut Rules) -> Result<Shape> {
     let shape = shape(base, path, Presence::Now)?;
     if rules.take_one(Path::new(path), shape == Shape::Directory)? {

@@ -28,7 +28,8 @@ pub(super) struct Walked {
 /// `directory` is relative to `root`.
 ///
 /// # Errors
-/// A name that is not UTF-8, a link to nothing, something that is no file, a `.dvcignore` or a DVC repository.
+/// A name that is not UTF-8, a link to nothing, something that is no file, a `.dvcignore` or a DVC
+/// repository.
 pub(super) fn walk(root: &Path, directory: &str, rules: &mut Rules) -> Result<Walked> {
     let mut walked = Walked::default();
     let mut left = vec![PathBuf::from(directory)];

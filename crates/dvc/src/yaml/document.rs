@@ -39,8 +39,8 @@ pub(crate) enum Value {
     Empty,
     /// A string, however it was written.
     Text(String),
-    /// Anything else on one line, such as a number, as it is written. ruamel would put one space after each comma of a
-    /// list in brackets.
+    /// Anything else on one line, such as a number, as it is written. ruamel would put one space after each
+    /// comma of a list in brackets.
     Raw(String),
     /// A string in lines of its own: what follows the key, and the lines without their indentation.
     Block(String, Vec<String>),
@@ -84,7 +84,8 @@ impl Document {
         self.find(range, column, key).is_some_and(|at| self.end(at, column) > at + 1)
     }
 
-    /// Gives a key a value, at the end of `range` if it is new. What follows a bracket there comes after it, as in ruamel.
+    /// Gives a key a value, at the end of `range` if it is new. What follows a bracket there comes after it,
+    /// as in ruamel.
     pub(crate) fn set(&mut self, range: &mut Range<usize>, column: usize, key: &str, value: Value) {
         if let Some(at) = self.find(range.clone(), column, key) {
             self.entries[at].value = value;
@@ -99,8 +100,8 @@ impl Document {
         range.end += 1;
     }
 
-    /// Removes a key with all that is below it, and the comments that ruamel keeps with it: those that follow it, and
-    /// those before it if they follow a bracket.
+    /// Removes a key with all that is below it, and the comments that ruamel keeps with it: those that follow
+    /// it, and those before it if they follow a bracket.
     pub(crate) fn remove(&mut self, range: &mut Range<usize>, column: usize, key: &str) {
         let Some(at) = self.find(range.clone(), column, key) else { return };
         let end = self.end(at, column).min(range.end);

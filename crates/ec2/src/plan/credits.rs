@@ -1,9 +1,10 @@
-//! What burstable types cost beyond their price: T3, T3a and T4g run on when their CPU credits are used up, and each
-//! virtual CPU's hour above the baseline is charged then.
+//! What burstable types cost beyond their price: T3, T3a and T4g run on when their CPU credits are used up,
+//! and each virtual CPU's hour above the baseline is charged then.
 //!
-//! Standard mode, which charges nothing, would slow the machine down to its baseline from the start: these types get no
-//! credits at their launch. Source: docs.aws.amazon.com/AWSEC2/latest/UserGuide/burstable-performance-instances.html,
-//! its pages on unlimited mode and on the baseline.
+//! Standard mode, which charges nothing, would slow the machine down to its baseline from the start: these
+//! types get no credits at their launch. Source:
+//! docs.aws.amazon.com/AWSEC2/latest/UserGuide/burstable-performance-instances.html, its pages on unlimited
+//! mode and on the baseline.
 
 /// The share of each virtual CPU that a size may use for nothing.
 const BASELINES: [(&str, f64, f64); 7] = [
@@ -17,8 +18,8 @@ const BASELINES: [(&str, f64, f64); 7] = [
     ("2xlarge", 8.0, 0.40),
 ];
 
-/// The dollars that an hour at full load costs for surplus credits, beside the machine's price; nothing for types that
-/// are not charged for any.
+/// The dollars that an hour at full load costs for surplus credits, beside the machine's price; nothing for
+/// types that are not charged for any.
 pub(super) fn surplus(instance_type: &str) -> f64 {
     let Some((family, size)) = instance_type.split_once('.') else { return 0.0 };
     let dollars_a_cpu_hour = match family {

@@ -43,7 +43,8 @@ const NAMES: [Named; 4] = [
 const PLAIN: &str = "ubuntu-24.04";
 const WITH_GPU: &str = "deep-learning";
 
-/// Who logs in, by a word of the image's name or description. What names none of them gets the last one's user.
+/// Who logs in, by a word of the image's name or description. What names none of them gets the last one's
+/// user.
 const USERS: [(&str, &str); 8] = [
     ("ubuntu", "ubuntu"),
     ("amzn", "ec2-user"),

@@ -1,4 +1,5 @@
-//! Which types will do: those that are named, as far as the region has them, or all with enough of everything.
+//! Which types will do: those that are named, as far as the region has them, or all with enough of
+//! everything.
 
 use super::super::failure::{Failure, call};
 use super::credits::surplus;
@@ -167,8 +168,8 @@ async fn matching(ec2: &aws_sdk_ec2::Client, wanted: &MachineNeeds) -> Result<Ve
 
 /// A wish as EC2 takes it, in a fleet's overrides as well as in the question which types it means.
 ///
-/// None where types are named. GPUs are NVIDIA's, as the image's drivers are; without a GPU in the wish, types with
-/// one are left out, so that nobody pays for what the training does not use.
+/// None where types are named. GPUs are NVIDIA's, as the image's drivers are; without a GPU in the wish,
+/// types with one are left out, so that nobody pays for what the training does not use.
 pub(crate) fn requirements(wanted: &MachineNeeds) -> Option<sdk::InstanceRequirementsRequest> {
     let &MachineNeeds::AtLeast { cpus, memory, gpus, gpu_memory } = wanted else { return None };
     let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
@@ -212,7 +213,8 @@ type Zones = BTreeMap<String, BTreeSet<String>>;
 /// The named types that will do, in the user's order, and what is left out, in words.
 ///
 /// # Errors
-/// A type of another architecture is a mistake wherever it is. What the region lacks is one if nothing is left.
+/// A type of another architecture is a mistake wherever it is. What the region lacks is one if nothing is
+/// left.
 fn named(
     names: &[String],
     types: Vec<Type>,

@@ -39,8 +39,8 @@ pub struct Plan {
 impl Plan {
     /// Finds out what would be rented, in every region at once.
     ///
-    /// Until the launch may begin it waits for two calls, one after the other; a dry run asks for prices as well. A
-    /// region that will not do is left out with a warning, as long as another one will.
+    /// Until the launch may begin it waits for two calls, one after the other; a dry run asks for prices as
+    /// well. A region that will not do is left out with a warning, as long as another one will.
     ///
     /// # Errors
     /// No region will do: all that stands in the way of each.
@@ -185,14 +185,15 @@ pub struct RegionPlan {
 pub struct Choice {
     /// The types that will do, in the user's order; in a dry run the cheapest first.
     pub types: Vec<Offer>,
-    /// Whether the fleet chooses by attributes (attribute-based selection); `types` is then what it chooses from.
+    /// Whether the fleet chooses by attributes (attribute-based selection); `types` is then what it chooses
+    /// from.
     pub by_attributes: bool,
 }
 
 /// An instance type, and what it costs.
 ///
-/// In a choice by attributes only its name is asked for before the launch; its sizes are then 0, its zones none. Prices
-/// are asked for in a dry run only.
+/// In a choice by attributes only its name is asked for before the launch; its sizes are then 0, its zones
+/// none. Prices are asked for in a dry run only.
 #[derive(Clone, Debug)]
 pub struct Offer {
     /// Its name.

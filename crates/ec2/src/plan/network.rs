@@ -55,7 +55,8 @@ struct Group {
     lets_ssh_in: bool,
 }
 
-/// Finds where machines can stand. `inbound` is filled in by the caller where the pipe's public address is needed.
+/// Finds where machines can stand. `inbound` is filled in by the caller where the pipe's public address is
+/// needed.
 pub(super) async fn find(
     ec2: &aws_sdk_ec2::Client,
     aws: &AwsSettings,
@@ -125,8 +126,8 @@ async fn groups(ec2: &aws_sdk_ec2::Client, aws: &AwsSettings) -> Result<Vec<Grou
 
 /// Whether the pipe's own address is one of a VPC's, and not just like one: private ranges repeat.
 ///
-/// So the API is asked, but only where it looks like it. A pipe in a container with an address of its own is not
-/// found out; then `SSH_ADDRESS` tells.
+/// So the API is asked, but only where it looks like it. A pipe in a container with an address of its own is
+/// not found out; then `SSH_ADDRESS` tells.
 async fn inside(
     ec2: &aws_sdk_ec2::Client,
     aws: &AwsSettings,
@@ -305,7 +306,8 @@ fn reachable(
     Ok(one_a_zone(open))
 }
 
-/// The problem of a network whose subnets the internet does not reach, blamed on what the user chose, if anything.
+/// The problem of a network whose subnets the internet does not reach, blamed on what the user chose, if
+/// anything.
 fn no_way_in(aws: &AwsSettings, vpc: &Vpc, subnets: &str) -> Problem {
     let why = format!(
         "offers no way in: no route to an internet gateway leads out of {subnets}, so the pipe cannot reach a machine there"

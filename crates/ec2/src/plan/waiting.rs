@@ -15,7 +15,8 @@ pub struct Beside {
 }
 
 impl Plan {
-    /// What is paid for beside what [`Self::text`] tells, with a warning where waiting costs more than the machine.
+    /// What is paid for beside what [`Self::text`] tells, with a warning where waiting costs more than the
+    /// machine.
     #[must_use]
     pub fn beside(&self, aws: &AwsSettings, max_runtime: Duration, beside: Beside) -> String {
         let mut lines = Vec::new();

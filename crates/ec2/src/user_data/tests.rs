@@ -137,7 +137,8 @@ fn a_living_agent_keeps_it_on_and_a_silent_one_for_the_grace() {
     assert!(words.contains("no sign of the agent for 2 s"), "{words}");
 }
 
-/// A file of the training's user must not hold the guard up: neither one without an end nor one that nobody writes to.
+/// A file of the training's user must not hold the guard up: neither one without an end nor one that nobody
+/// writes to.
 #[test]
 fn nothing_that_the_training_makes_of_the_sign_of_life_blocks_it() {
     let endless = |alive: &Path| fs::File::create(alive).unwrap().set_len(1 << 40).unwrap();
@@ -189,8 +190,8 @@ fn it_outlives_the_signals_of_a_shutdown_that_hangs() {
     assert!(guard.off().1.contains("no agent"));
 }
 
-/// A training may use up every process that there can be. A shell that cannot fork ends, as it does at a file that it
-/// cannot read: the guard starts anew in its place, and remembers its age.
+/// A training may use up every process that there can be. A shell that cannot fork ends, as it does at a file
+/// that it cannot read: the guard starts anew in its place, and remembers its age.
 #[test]
 fn it_outlives_a_lack_of_processes() {
     let mut guard = Guarded::running(&GUARD.replace("sleep 1\n", ". /nowhere/at/all\n"), 3, 60, 60, true);

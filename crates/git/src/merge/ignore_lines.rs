@@ -1,7 +1,8 @@
 //! `.gitignore` and `.dvcignore`, merged line by line.
 //!
-//! Lines that only exclude may stand in any order, so both sides' lines are kept and ours come last. A line that begins
-//! with `!` depends on what stands before it: ours may then only have been added at the end, as `dvc add` does.
+//! Lines that only exclude may stand in any order, so both sides' lines are kept and ours come last. A line
+//! that begins with `!` depends on what stands before it: ours may then only have been added at the end, as
+//! `dvc add` does.
 
 /// The branch's text with our changes since the common text, or `None` where the order of lines would decide.
 pub(super) fn merge(base: &[u8], ours: &[u8], theirs: &[u8]) -> Option<Vec<u8>> {
@@ -15,7 +16,8 @@ pub(super) fn merge(base: &[u8], ours: &[u8], theirs: &[u8]) -> Option<Vec<u8>> 
     let mut merged: Vec<&[u8]> = their_lines.iter().copied().filter(|line| !removed(line)).collect();
     let added = if appended { &our_lines[base_lines.len()..] } else { &our_lines[..] };
     for line in added {
-        // A line counts as there only below the last one that takes something back: DVC writes it again then, too.
+        // A line counts as there only below the last one that takes something back: DVC writes it again then,
+        // too.
         let settled = merged.iter().rposition(|line| line.starts_with(b"!")).map_or(0, |last| last + 1);
         if !merged[settled..].contains(line) && (appended || !base_lines.contains(line)) {
             merged.push(line);

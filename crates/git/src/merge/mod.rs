@@ -1,10 +1,11 @@
-//! Outputs and a branch that changed since the pipeline's commit: merged by meaning, or found to be in conflict.
+//! Outputs and a branch that changed since the pipeline's commit: merged by meaning, or found to be in
+//! conflict.
 //!
-//! The three sides of a file are the pipeline's commit, the output, and the branch's tip. Where the tip is as the
-//! pipeline's commit was, the output goes in. What both changed is merged if its parts are independent: the lines of
-//! `.gitignore`, the stages of `dvc.lock` and `dvc.yaml`. Any other file that both changed is a conflict, unless the
-//! branch's newest change of it is an earlier result of the same step. Text was not merged line by line as `git merge`
-//! does: two trainings' metrics side by side are no result of either.
+//! The three sides of a file are the pipeline's commit, the output, and the branch's tip. Where the tip is as
+//! the pipeline's commit was, the output goes in. What both changed is merged if its parts are independent:
+//! the lines of `.gitignore`, the stages of `dvc.lock` and `dvc.yaml`. Any other file that both changed is a
+//! conflict, unless the branch's newest change of it is an earlier result of the same step. Text was not
+//! merged line by line as `git merge` does: two trainings' metrics side by side are no result of either.
 
 mod ignore_lines;
 mod stages;
@@ -66,7 +67,8 @@ impl Form {
 }
 
 impl Sides<'_> {
-    /// Whether the branch changed any of the outputs since the pipeline's commit, otherwise than they are now.
+    /// Whether the branch changed any of the outputs since the pipeline's commit, otherwise than they are
+    /// now.
     pub(super) fn differ(&self, outputs: &[Output]) -> bool {
         outputs.iter().any(|output| {
             let theirs = version(&self.tip, &output.path);

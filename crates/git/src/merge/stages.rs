@@ -1,9 +1,9 @@
 //! `dvc.lock` and `dvc.yaml`, merged stage by stage.
 //!
-//! Each top-level key, and each key below one that holds a mapping (`stages`, `artifacts`), is a piece of text that is
-//! taken whole from one side: DVC writes a stage the same whatever stands beside it, so what it would have written after
-//! both runs comes out byte for byte. The result is read again as YAML, and holds only if it says of every piece what
-//! the side says that the piece was taken from.
+//! Each top-level key, and each key below one that holds a mapping (`stages`, `artifacts`), is a piece of
+//! text that is taken whole from one side: DVC writes a stage the same whatever stands beside it, so what it
+//! would have written after both runs comes out byte for byte. The result is read again as YAML, and holds
+//! only if it says of every piece what the side says that the piece was taken from.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -26,8 +26,9 @@ pub(super) struct Pieces {
     pieces: Vec<Piece>,
 }
 
-/// The branch's text with our changes since the common text; `replaceable` says of a piece that both sides changed
-/// whether ours may replace the branch's. `None` where a piece is in conflict, or a text is not understood.
+/// The branch's text with our changes since the common text; `replaceable` says of a piece that both sides
+/// changed whether ours may replace the branch's. `None` where a piece is in conflict, or a text is not
+/// understood.
 pub(super) fn merge(
     base: &str,
     ours: &str,
@@ -98,7 +99,8 @@ fn plain(key: &str) -> String {
 }
 
 impl Pieces {
-    /// Cuts a text at its keys. What it makes of a text that is no block of YAML does not survive the check at the end.
+    /// Cuts a text at its keys. What it makes of a text that is no block of YAML does not survive the check
+    /// at the end.
     pub(super) fn read(text: &str) -> Self {
         let mut pieces = Self::default();
         let (mut waiting, mut column, mut section) = (String::new(), None, String::new());

@@ -45,7 +45,8 @@ const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 
 const REDIRECTS: usize = 5;
 
-/// A client for one remote, used from a thread that may block; the requests run on the runtime that it was made on.
+/// A client for one remote, used from a thread that may block; the requests run on the runtime that it was
+/// made on.
 pub(super) struct Http {
     client: Client,
     /// Where a redirect led, once one did.
@@ -99,7 +100,8 @@ impl Http {
         Ok(reader)
     }
 
-    /// `POST`s a request of `length` bytes to the service; each part of the body counts itself in `sent` when it leaves.
+    /// `POST`s a request of `length` bytes to the service; each part of the body counts itself in `sent` when
+    /// it leaves.
     pub(super) fn post(
         &self,
         service: &str,
@@ -241,7 +243,8 @@ impl Reader<'_> {
     }
 }
 
-/// Without the credential that may be in the URL; and where ours would cross a network in the clear, with TLS.
+/// Without the credential that may be in the URL; and where ours would cross a network in the clear, with
+/// TLS.
 pub(super) fn base(mut url: Url, access: &Access) -> Url {
     // These only fail for URLs without a host, which http(s) ones have.
     _ = url.set_username("");
@@ -257,7 +260,8 @@ pub(super) fn base(mut url: Url, access: &Access) -> Url {
     url
 }
 
-/// Only within the same origin: the credential is for that one. Others end up as the answer, see `Http::refused`.
+/// Only within the same origin: the credential is for that one. Others end up as the answer, see
+/// `Http::refused`.
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let same = attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
     if same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }

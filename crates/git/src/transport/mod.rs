@@ -1,16 +1,18 @@
 //! How refs, commits and packs travel between the clone and its remote.
 //!
-//! Over HTTP this is git's smart protocol, written here as far as one commit on top of a known one needs it: list the
-//! branches, fetch one commit without its history, push one pack. The alternatives, and why not:
+//! Over HTTP this is git's smart protocol, written here as far as one commit on top of a known one needs it:
+//! list the branches, fetch one commit without its history, push one pack. The alternatives, and why not:
 //!
-//! * **libgit2 with its `https` feature and a vendored OpenSSL**: a release binary grows by 5.6 MB (2.5 to 8.1 MB for a
-//!   program that only pushes), its build by three minutes on two cores (55 to 231 s), and a second TLS stack with roots
-//!   of its own joins the one that the REST client has.
-//! * **libgit2's smart transport over `reqwest`** (a subtransport): it pushes what its pack builder makes, and that reads
-//!   each object whole and deflates it again. Its fetch cannot leave out large files, and the subtransport
-//!   would have to be registered for the process and find its credential behind the caller's back.
+//! * **libgit2 with its `https` feature and a vendored OpenSSL**: a release binary grows by 5.6 MB (2.5 to
+//!   8.1 MB for a program that only pushes), its build by three minutes on two cores (55 to 231 s), and a
+//!   second TLS stack with roots of its own joins the one that the REST client has.
+//! * **libgit2's smart transport over `reqwest`** (a subtransport): it pushes what its pack builder makes,
+//!   and that reads each object whole and deflates it again. Its fetch cannot leave out large files, and the
+//!   subtransport would have to be registered for the process and find its credential behind the caller's
+//!   back.
 //!
-//! One file of 95 MB of random bytes, shallow clone of 3000 commits, same loopback server (`git http-backend`), two cores:
+//! One file of 95 MB of random bytes, shallow clone of 3000 commits, same loopback server (`git
+//! http-backend`), two cores:
 //!
 //! | | time | peak memory |
 //! | --- | --- | --- |
@@ -19,8 +21,9 @@
 //! | libgit2's push alone, the file already added | 3.4 s | 188 MB |
 //! | this module with [`super::pack`], everything | 2.6 to 5.0 s | 11 MB |
 //!
-//! What it leaves out on purpose: protocol version 2 (every server speaks version 0 to whom does not ask), negotiation
-//! in rounds (the clone's latest commits are named at once), deltas, and SHA-256 repositories, which Bitbucket has not.
+//! What it leaves out on purpose: protocol version 2 (every server speaks version 0 to whom does not ask),
+//! negotiation in rounds (the clone's latest commits are named at once), deltas, and SHA-256 repositories,
+//! which Bitbucket has not.
 
 mod http;
 mod local;

@@ -1,4 +1,5 @@
-//! Packet lines: the frames of git's protocol. Four hexadecimal digits of length, themselves included, then the data.
+//! Packet lines: the frames of git's protocol. Four hexadecimal digits of length, themselves included, then
+//! the data.
 
 use std::io::{self, Error, Read};
 
@@ -11,7 +12,8 @@ pub(super) fn write(into: &mut Vec<u8>, line: &str) {
     into.extend(format!("{:04x}{line}", line.len() + 4).into_bytes());
 }
 
-/// The next packet's data; `None` for a flush. The end of the stream is an error: every exchange ends otherwise.
+/// The next packet's data; `None` for a flush. The end of the stream is an error: every exchange ends
+/// otherwise.
 pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut digits = [0; 4];
     from.read_exact(&mut digits)?;

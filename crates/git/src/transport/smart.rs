@@ -92,7 +92,8 @@ impl Smart {
         Ok(if moved { Answer::Moved } else { Answer::Refused(why) })
     }
 
-    /// A push that the server says it took, if its list of branches does not say otherwise: words alone publish nothing.
+    /// A push that the server says it took, if its list of branches does not say otherwise: words alone
+    /// publish nothing.
     fn confirmed(&self, update: &Update) -> Result<Answer, Fault> {
         match self.advertised(RECEIVE) {
             Ok(refs) if refs.ids.get(&update.reference) == update.old.as_ref() => {

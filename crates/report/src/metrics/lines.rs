@@ -4,9 +4,9 @@ use super::{Metrics, Value};
 use csv::{ReaderBuilder, StringRecord, Trim};
 use trainspot_base::error::{Context, Result};
 
-/// The metrics of a table: of one with a row for each metric, every row; of one with a row for each step, each column's
-/// last value. Lightning and others write a row for training and another one for validation, each with the other's
-/// cells empty, so the last row alone is half of what was measured.
+/// The metrics of a table: of one with a row for each metric, every row; of one with a row for each step,
+/// each column's last value. Lightning and others write a row for training and another one for validation,
+/// each with the other's cells empty, so the last row alone is half of what was measured.
 pub(super) fn csv(text: &str, delimiter: u8) -> Result<Metrics> {
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
@@ -50,7 +50,8 @@ fn is_number(text: &str) -> bool {
     matches!(Value::read(text), Value::Number(_))
 }
 
-/// Lines of `name: value`, `name = value` or `name=value`; others, as comments and headlines, are passed over.
+/// Lines of `name: value`, `name = value` or `name=value`; others, as comments and headlines, are passed
+/// over.
 pub(super) fn pairs(text: &str) -> Metrics {
     let mut metrics = Metrics::default();
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {

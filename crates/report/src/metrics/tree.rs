@@ -1,7 +1,7 @@
 //! JSON, YAML and TOML: nested values, flattened to dotted names while they are parsed.
 //!
-//! No tree is built in between. That keeps not-a-number, which `serde_json::Value` cannot hold, and the file's
-//! order, save for TOML, whose parser sorts the names.
+//! No tree is built in between. That keeps not-a-number, which `serde_json::Value` cannot hold, and the
+//! file's order, save for TOML, whose parser sorts the names.
 
 use super::{Metrics, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};

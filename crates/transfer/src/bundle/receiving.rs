@@ -11,8 +11,8 @@ use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_base::log::count;
 
-/// How far back a stream may refer, as a power of two: the receiver keeps so many bytes. The sender's level of compression
-/// needs 19, and what the format allows would be 128 MiB.
+/// How far back a stream may refer, as a power of two: the receiver keeps so many bytes. The sender's level
+/// of compression needs 19, and what the format allows would be 128 MiB.
 const WINDOW_LOG_LIMIT: u32 = 22;
 const CUT: &str = "the stream of files ended early";
 
@@ -32,8 +32,8 @@ pub struct Received {
 /// `announce` receives the list before anything is written, and `progress` the number of bytes of each piece.
 ///
 /// # Errors
-/// A stream that is cut, or not a bundle; bytes that do not have their hash; a final file that is not as it was listed;
-/// a path that leads out of `place`, or was not asked for; more than there is room for.
+/// A stream that is cut, or not a bundle; bytes that do not have their hash; a final file that is not as it
+/// was listed; a path that leads out of `place`, or was not asked for; more than there is room for.
 pub fn receive(
     input: impl Read,
     place: &Place,
@@ -140,8 +140,8 @@ struct Arrivals<'a, R, P> {
 }
 
 impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
-    /// Reads what the stream has of an entry, and puts it into its place if it `is_taken`. Returns the hash of a file that
-    /// came whole.
+    /// Reads what the stream has of an entry, and puts it into its place if it `is_taken`. Returns the hash
+    /// of a file that came whole.
     fn take(&mut self, entry: &Entry, is_taken: bool) -> Result<Option<Hash>> {
         let EntryKind::File { bytes, executable } = entry.kind else { return Ok(None) };
         let name = &entry.path;
@@ -175,7 +175,8 @@ impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
         }
     }
 
-    /// Writes the pieces of a file of which `listed` bytes were announced. Returns their hash, which the stream proves.
+    /// Writes the pieces of a file of which `listed` bytes were announced. Returns their hash, which the
+    /// stream proves.
     fn write_to(&mut self, file: &mut dyn Write, name: &Name, listed: u64, first: u32) -> Result<Hash> {
         let cut = || format!("'{name}' did not arrive whole");
         let mut hasher = blake3::Hasher::new();

@@ -38,7 +38,8 @@ pub(super) enum Fate {
     IsTakenAtBoot,
     /// It takes ten minutes to boot, and then nobody gets in.
     BootsSlowly,
-    /// It is paid for on demand, takes a checkpoint every 100 s, and its training ends well after ten minutes.
+    /// It is paid for on demand, takes a checkpoint every 100 s, and its training ends well after ten
+    /// minutes.
     OnDemand,
 }
 

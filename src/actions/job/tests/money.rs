@@ -1,4 +1,5 @@
-//! A machine's own word does not make it free, and does not keep it beyond `MAX_COST`. Each costs a dollar a minute.
+//! A machine's own word does not make it free, and does not keep it beyond `MAX_COST`. Each costs a dollar a
+//! minute.
 
 use super::*;
 
@@ -19,7 +20,8 @@ async fn a_machine_that_only_says_that_it_is_taken_is_paid_for() {
 async fn a_machine_that_is_not_taken_is_ended_while_the_next_one_works() {
     let scene = Scene::new(&[Fate::LiesOfItsEnd, Fate::OnDemand], &[]);
     let trained = scene.train().await.ok().unwrap();
-    // Half a minute of training and three of waiting; and ten of the machine that trains to the end, after its boot.
+    // Half a minute of training and three of waiting; and ten of the machine that trains to the end, after
+    // its boot.
     assert!((13.7..14.5).contains(&total(&trained)), "{:?}", trained.cost);
     // The run's end makes sure.
     let ends = scene.fake.done().iter().filter(|done| *done == "terminate 0").count();

@@ -10,7 +10,8 @@ fn program(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A machine that has what the runner needs, and gets an archive whose `start.sh` says so; with this checksum.
+/// A machine that has what the runner needs, and gets an archive whose `start.sh` says so; with this
+/// checksum.
 fn started(sha256: Option<&str>) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let bin = folder.path().join("bin");

@@ -24,7 +24,8 @@ const STDERR: u32 = 1;
 
 /// Starts a command. Dropping the session's `finished` closes the channel, by which the command ends.
 ///
-/// What the command leaves running may hold its output open: `linger` says how long to wait for silence once it ended.
+/// What the command leaves running may hold its output open: `linger` says how long to wait for silence once
+/// it ended.
 pub(super) async fn start(
     connection: Arc<Connection>,
     channel: Channel<Msg>,

@@ -16,8 +16,8 @@ use tokio::time::{sleep, timeout};
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_base::log::progress::in_words;
 
-/// The kernel asks for a connection after 0, 1 and 3 seconds, then ever more rarely: a new try notices sooner that a
-/// machine is up.
+/// The kernel asks for a connection after 0, 1 and 3 seconds, then ever more rarely: a new try notices sooner
+/// that a machine is up.
 const ASKING: Duration = Duration::from_secs(4);
 /// From the first byte to the login.
 const LOGIN: Duration = Duration::from_secs(15);
@@ -44,8 +44,8 @@ impl Line {
         Self(tokio::sync::Mutex::new(connection.map(Arc::new)))
     }
 
-    /// A channel on the connection that is there, or on a new one: it may have died unnoticed, or have all the channels that
-    /// the server allows. One after the other, so that nobody else takes the new one's.
+    /// A channel on the connection that is there, or on a new one: it may have died unnoticed, or have all
+    /// the channels that the server allows. One after the other, so that nobody else takes the new one's.
     pub(super) async fn channel(&self, door: &Door) -> Result<(Arc<Connection>, Channel<Msg>)> {
         let mut place = self.0.lock().await;
         if let Some(connection) = place.as_ref().filter(|connection| !connection.handle.is_closed()) {
@@ -127,7 +127,8 @@ impl client::Handler for Pinned {
     }
 }
 
-/// Closes the connection when it is dropped: russh's own task holds it as long as it waits for a server that is silent.
+/// Closes the connection when it is dropped: russh's own task holds it as long as it waits for a server that
+/// is silent.
 struct Socket(std::net::TcpStream);
 
 impl Drop for Socket {

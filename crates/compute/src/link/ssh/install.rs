@@ -95,8 +95,8 @@ gzip -dc >"$new" && chmod 700 "$new" && ./"$new" --version >/dev/null && mv "$ne
     )
 }
 
-/// Starts the watch, unless it answers already, and waits until it does. Its first words go to a file of their own: later
-/// ones have the agent's log.
+/// Starts the watch, unless it answers already, and waits until it does. Its first words go to a file of
+/// their own: later ones have the agent's log.
 fn watching(agent: &str, supervise: &[(&str, String)]) -> String {
     let (ask, supervise) = (command(agent, "ask", &[]), command(agent, "supervise", supervise));
     format!(
@@ -117,7 +117,8 @@ exit 1"#
     )
 }
 
-/// Runs what is on its standard input as root, with the shell that the training gets, and ends at the first failure.
+/// Runs what is on its standard input as root, with the shell that the training gets, and ends at the first
+/// failure.
 const AS_ROOT: &str = r#"exec 2>&1
 shell=$(command -v bash || command -v sh)
 run='script=$(cat) && exec </dev/null && eval "$script"'
@@ -145,7 +146,8 @@ impl SshLink {
         Ok(())
     }
 
-    /// Takes the agent that another pipe has put on the machine: the one that was started last, if there are several.
+    /// Takes the agent that another pipe has put on the machine: the one that was started last, if there are
+    /// several.
     pub async fn find_agent(&self) -> Result<()> {
         let what = "cannot find the machine's agent";
         let script = posix(&format!("cd {BASE} && ls -t | grep '^agent-[0-9a-f]*$' | head -n 1"));
@@ -182,7 +184,8 @@ impl SshLink {
         finished?.check("the machine cannot take it")
     }
 
-    /// Runs a script as root: `sudo` asks for no password there, or the user is root. `line` gets each line of its output.
+    /// Runs a script as root: `sudo` asks for no password there, or the user is root. `line` gets each line
+    /// of its output.
     ///
     /// # Errors
     /// The script failed; its last lines are told.

@@ -1,7 +1,8 @@
 //! The way to a rented machine: SSH, with keys that were made for the run.
 //!
-//! Two connections: `russh` takes what a channel brings off the connection only as fast as that channel's reader does, so a
-//! slow disk would keep every other channel waiting. Questions have one of their own, lest the beat is late.
+//! Two connections: `russh` takes what a channel brings off the connection only as fast as that channel's
+//! reader does, so a slow disk would keep every other channel waiting. Questions have one of their own, lest
+//! the beat is late.
 
 mod channel;
 mod connection;
@@ -18,8 +19,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use trainspot_base::error::{Error, Kind, Result};
 
-/// A connection that broke is opened again within this time. A question has 15 s in all, [`connection::CHANNEL`] included,
-/// and should end with a reason.
+/// A connection that broke is opened again within this time. A question has 15 s in all,
+/// [`connection::CHANNEL`] included, and should end with a reason.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Where a machine's SSH server is, who logs in, and who it must be.
@@ -37,7 +38,8 @@ pub struct Door {
     pub client: KeyPair,
 }
 
-/// A machine that is reached by SSH. A connection that broke is opened again when it is needed; clones share them.
+/// A machine that is reached by SSH. A connection that broke is opened again when it is needed; clones share
+/// them.
 #[derive(Clone, Debug)]
 pub struct SshLink(Arc<Shared>);
 
@@ -51,8 +53,8 @@ struct Shared {
 }
 
 impl SshLink {
-    /// Tries until the server lets us in, or `patience` is over: the one of a machine that boots refuses, hangs or resets
-    /// for a while.
+    /// Tries until the server lets us in, or `patience` is over: the one of a machine that boots refuses,
+    /// hangs or resets for a while.
     ///
     /// # Errors
     /// Nobody let us in; or, at once, every address showed a host key that is not the machine's.

@@ -1,10 +1,11 @@
 //! Azure Blob Storage.
 //!
 //! The account is that of `connection_string`, `account_name`, or of `AZURE_STORAGE_CONNECTION_STRING`,
-//! `AZURE_STORAGE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME`. Its credential is the first of: the connection string's;
-//! `tenant_id` with `client_id` and `client_secret`; `account_key`; `sas_token`; `AZURE_STORAGE_KEY` or
-//! `AZURE_STORAGE_ACCOUNT_KEY`; `AZURE_STORAGE_SAS_TOKEN`; `AZURE_TENANT_ID` with `AZURE_CLIENT_ID` and
-//! `AZURE_CLIENT_SECRET` or `AZURE_FEDERATED_TOKEN_FILE`; the identity of the machine, where it is Azure's.
+//! `AZURE_STORAGE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME`. Its credential is the first of: the connection
+//! string's; `tenant_id` with `client_id` and `client_secret`; `account_key`; `sas_token`;
+//! `AZURE_STORAGE_KEY` or `AZURE_STORAGE_ACCOUNT_KEY`; `AZURE_STORAGE_SAS_TOKEN`; `AZURE_TENANT_ID` with
+//! `AZURE_CLIENT_ID` and `AZURE_CLIENT_SECRET` or `AZURE_FEDERATED_TOKEN_FILE`; the identity of the machine,
+//! where it is Azure's.
 
 use super::super::options::{Known, Options};
 use super::super::{NamedBy, Place, Settings};

@@ -19,7 +19,8 @@ pub(super) fn absent(error: &opendal::Error) -> bool {
         && !matches!(code(error).as_str(), "NoSuchBucket" | "ContainerNotFound")
 }
 
-/// Whether the store does not know the upload any more: it has ended it and the answer was lost, or has cleared it away.
+/// Whether the store does not know the upload any more: it has ended it and the answer was lost, or has
+/// cleared it away.
 pub(super) fn gone(error: &opendal::Error) -> bool {
     code(error) == "NoSuchUpload"
 }

@@ -1,8 +1,9 @@
 //! Google Cloud Storage.
 //!
-//! The credential is the first of: `credentialpath`; `GOOGLE_APPLICATION_CREDENTIALS`, the path of a key or, as a
-//! pipeline's variable is a text, the key's JSON itself; `~/.config/gcloud`; that of the machine, where it is Google's.
-//! `endpointurl` or `STORAGE_EMULATOR_HOST` lead elsewhere. `projectname` only matters where a bucket is made.
+//! The credential is the first of: `credentialpath`; `GOOGLE_APPLICATION_CREDENTIALS`, the path of a key or,
+//! as a pipeline's variable is a text, the key's JSON itself; `~/.config/gcloud`; that of the machine, where
+//! it is Google's. `endpointurl` or `STORAGE_EMULATOR_HOST` lead elsewhere. `projectname` only matters where
+//! a bucket is made.
 
 use super::super::options::{Known, Options};
 use super::super::{NamedBy, Place, Settings};

@@ -1,15 +1,15 @@
 //! Object stores: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage, Alibaba's OSS.
 //!
-//! `opendal` forms the requests and reads the answers. It was compared with `object_store` 0.14, which has no OSS, no ACLs
-//! and no MD5 of what it sends. A small program that uploads and lists with either, beside `reqwest` which is there anyway,
-//! measured 11.4 MB and 139 s of compilation with opendal, 8.2 MB and 109 s with `object_store`, 5.0 MB and 70 s with
-//! neither (release, thin LTO, stripped, two cores). Its requests are tried again and signed by
-//! [`transport`], from the same signer crates: opendal's own way would read the process's environment, and signs no
-//! header that it does not know.
+//! `opendal` forms the requests and reads the answers. It was compared with `object_store` 0.14, which has no
+//! OSS, no ACLs and no MD5 of what it sends. A small program that uploads and lists with either, beside
+//! `reqwest` which is there anyway, measured 11.4 MB and 139 s of compilation with opendal, 8.2 MB and 109 s
+//! with `object_store`, 5.0 MB and 70 s with neither (release, thin LTO, stripped, two cores). Its requests
+//! are tried again and signed by [`transport`], from the same signer crates: opendal's own way would read the
+//! process's environment, and signs no header that it does not know.
 //!
-//! An object has one part or many; no reader sees anything before the last request. Parts come from a file that has been
-//! proven and has not changed since, and are never held in memory: see [`part`]. The MD5 of each request's body goes with
-//! it, and the store refuses another body.
+//! An object has one part or many; no reader sees anything before the last request. Parts come from a file
+//! that has been proven and has not changed since, and are never held in memory: see [`part`]. The MD5 of
+//! each request's body goes with it, and the store refuses another body.
 
 mod azure;
 mod body;
@@ -41,8 +41,8 @@ use transport::Transport;
 /// The kinds of address.
 pub(super) const SCHEMES: [&str; 4] = ["s3", "gs", "azure", "oss"];
 
-/// An object of up to this size goes by one request, from memory; and a larger one by parts of this size, from its file.
-/// This and the next are those of AWS's own programs.
+/// An object of up to this size goes by one request, from memory; and a larger one by parts of this size,
+/// from its file. This and the next are those of AWS's own programs.
 const PART: u64 = 8 << 20;
 /// Parts of an object that are under way at a time: of one connection S3 takes 85 to 90 MB/s, as AWS says.
 const TOGETHER: usize = 10;
@@ -96,7 +96,8 @@ impl Cloud {
         }
     }
 
-    /// The sizes of the objects below a folder; none if there are more than `limit`, or the list does not end.
+    /// The sizes of the objects below a folder; none if there are more than `limit`, or the list does not
+    /// end.
     async fn list(&self, folder: &str, limit: usize) -> Result<Option<HashMap<String, u64>>, opendal::Error> {
         let listed = async {
             let mut lister = self.operator.lister_with(folder).recursive(true).await?;
@@ -116,10 +117,10 @@ impl Cloud {
         }
     }
 
-    /// What of the objects is missing by a listing, where that costs less than to ask for each; else none. What the listing
-    /// costs is guessed from one of the 256 folders, as names are evenly spread: 1,000 objects come at a time, one time after
-    /// the other; questions go [`ASKED`] at a time. A server that lists more than was guessed is asked instead, so that no
-    /// list takes more memory than the objects do.
+    /// What of the objects is missing by a listing, where that costs less than to ask for each; else none.
+    /// What the listing costs is guessed from one of the 256 folders, as names are evenly spread: 1,000
+    /// objects come at a time, one time after the other; questions go [`ASKED`] at a time. A server that
+    /// lists more than was guessed is asked instead, so that no list takes more memory than the objects do.
     async fn missing_listed(&self, objects: &[Object]) -> Result<Option<Vec<Oid>>, opendal::Error> {
         // What DVC 2 kept does not lie in the folder that is listed.
         let old = objects.iter().any(|object| object.oid.is_of_dvc_2());
@@ -161,8 +162,8 @@ impl Cloud {
         sent.map_err(|error| self.unsent(object, &error))
     }
 
-    /// Sends a file by parts, and again if the store forgot the upload. That the file was changed is told before what came
-    /// of it.
+    /// Sends a file by parts, and again if the store forgot the upload. That the file was changed is told
+    /// before what came of it.
     async fn send_parts(&self, object: &Object, parts: &[Part]) -> Result<Metadata> {
         let mut tries = Tries::new(AGAIN);
         loop {
@@ -180,14 +181,16 @@ impl Cloud {
         let mut writer = self.operator.writer_with(&object.oid.key()).concurrent(TOGETHER).await?;
         let sent = write(&mut writer, parts).await;
         if sent.is_err() {
-            // What stays costs room until the store's own rules remove it, but is nothing that a reader could see.
+            // What stays costs room until the store's own rules remove it, but is nothing that a reader could
+            // see.
             writer.abort().await.ok();
         }
         sent
     }
 
-    /// Believes what the store says of the object: its MD5, or where it has none, its size. The MD5 of each part, and of
-    /// the whole where it was sent at once, was with the request, so that the store had to refuse another.
+    /// Believes what the store says of the object: its MD5, or where it has none, its size. The MD5 of each
+    /// part, and of the whole where it was sent at once, was with the request, so that the store had to
+    /// refuse another.
     async fn confirm(&self, object: &Object, written: Metadata) -> Result<()> {
         let md5 = encoded_md5(&object.oid);
         let says = |found: &Metadata| {

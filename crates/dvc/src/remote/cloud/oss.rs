@@ -1,7 +1,7 @@
 //! Alibaba Cloud's Object Storage Service.
 //!
-//! The credential is `oss_key_id` with `oss_key_secret`, or `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and, for a temporary
-//! one, `OSS_SESSION_TOKEN`. The endpoint is `oss_endpoint` or `OSS_ENDPOINT`.
+//! The credential is `oss_key_id` with `oss_key_secret`, or `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and,
+//! for a temporary one, `OSS_SESSION_TOKEN`. The endpoint is `oss_endpoint` or `OSS_ENDPOINT`.
 
 use super::super::options::{Known, Options};
 use super::super::{NamedBy, Place, Settings};

@@ -1,7 +1,7 @@
 //! A part of a file, sent without being held in memory.
 //!
-//! opendal takes parts as bytes. Held, as many of a gigabyte's parts as a store takes at a time would fill the memory; so
-//! it is given a ticket for each, and [`super::transport`] sends what the ticket stands for.
+//! opendal takes parts as bytes. Held, as many of a gigabyte's parts as a store takes at a time would fill
+//! the memory; so it is given a ticket for each, and [`super::transport`] sends what the ticket stands for.
 
 use crate::Stamp;
 use bytes::Bytes;
@@ -87,8 +87,8 @@ impl Part {
         File::open(PathBuf::from(OsString::from_vec(self.path.clone())))
     }
 
-    /// Gives away the bytes for as long as they are wanted. The last of them only if the file still is as it was then: what
-    /// takes a request by its length never has a whole one of anything else.
+    /// Gives away the bytes for as long as they are wanted. The last of them only if the file still is as it
+    /// was then: what takes a request by its length never has a whole one of anything else.
     fn read(&self, mut wanted: impl FnMut(Bytes) -> bool) -> io::Result<()> {
         let mut file = self.open()?;
         file.seek(SeekFrom::Start(self.offset))?;

@@ -44,8 +44,8 @@ pub(super) fn is_part(parts: &Parts) -> bool {
     purpose(&parts.method, parts.uri.query().unwrap_or_default()) == Purpose::Part
 }
 
-/// Adds the MD5, a part's as given: of a whole object it is the object's name, so that the store takes nothing else under
-/// it.
+/// Adds the MD5, a part's as given: of a whole object it is the object's name, so that the store takes
+/// nothing else under it.
 pub(super) fn prove(parts: &mut Parts, md5_of_part: Option<[u8; 16]>) {
     let (name, md5) = match purpose(&parts.method, parts.uri.query().unwrap_or_default()) {
         Purpose::Whole => (MD5, named(parts.uri.path())),

@@ -1,7 +1,8 @@
-//! How a request gets to an object store: with the MD5 of its body, signed, within a deadline, and again if it has to be.
+//! How a request gets to an object store: with the MD5 of its body, signed, within a deadline, and again if
+//! it has to be.
 //!
-//! It is here that requests are tried again, and not by asking opendal again: its writers lose a part on the way if
-//! they are.
+//! It is here that requests are tried again, and not by asking opendal again: its writers lose a part on the
+//! way if they are.
 
 use super::super::AGAIN;
 use super::super::budget::Budget;
@@ -29,9 +30,11 @@ use trainspot_base::retry::Tries;
 
 /// The slowest link that is waited for, in bytes a second.
 const SLOWEST: u64 = 32 << 10;
-/// What a part holds while it is under way: pieces read ahead, and those that the connection has not taken yet.
+/// What a part holds while it is under way: pieces read ahead, and those that the connection has not taken
+/// yet.
 const HELD: u64 = 3 << 20;
-/// A metadata service that is there answers in milliseconds; where there is none, the address often is silent.
+/// A metadata service that is there answers in milliseconds; where there is none, the address often is
+/// silent.
 const METADATA: Duration = Duration::from_secs(5);
 
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -192,8 +195,8 @@ fn unanswered(why: &str) -> opendal::Error {
     opendal::Error::new(ErrorKind::Unexpected, format!("no answer: {why}")).set_temporary()
 }
 
-/// Refusals that pass, whatever status comes with them: the services' words for "slower", "we failed", and "what arrived
-/// is not what you say it is".
+/// Refusals that pass, whatever status comes with them: the services' words for "slower", "we failed", and
+/// "what arrived is not what you say it is".
 const PASSING: [&str; 8] = [
     "RequestTimeout",
     "SlowDown",
@@ -236,7 +239,8 @@ async fn send(
     Ok(answer)
 }
 
-/// Keys that are wrong or missing. What the signer says may quote a file, so only its kind of failure is told.
+/// Keys that are wrong or missing. What the signer says may quote a file, so only its kind of failure is
+/// told.
 fn unsigned(error: &reqsign_core::Error) -> opendal::Error {
     let why = match error.kind() {
         reqsign_core::ErrorKind::CredentialInvalid => "no credential was found, or it has expired",

@@ -1,8 +1,9 @@
 //! Who asks: a service account, or a user who let an OAuth client of one's own in.
 //!
 //! The credential is, as for DVC, the JSON in `GDRIVE_CREDENTIALS_DATA`, else the file that
-//! `gdrive_service_account_json_file_path` or `gdrive_user_credentials_file` names. What the JSON is decides, whatever
-//! `gdrive_use_service_account` says of it. DVC's own OAuth client is never used, as Google blocks it, and no browser is opened.
+//! `gdrive_service_account_json_file_path` or `gdrive_user_credentials_file` names. What the JSON is decides,
+//! whatever `gdrive_use_service_account` says of it. DVC's own OAuth client is never used, as Google blocks
+//! it, and no browser is opened.
 
 use super::super::options::Options;
 use aws_lc_rs::rand::SystemRandom;
@@ -15,7 +16,8 @@ use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 
-/// Where tokens come from, unless the credential says another place; and what an assertion is for, wherever it goes.
+/// Where tokens come from, unless the credential says another place; and what an assertion is for, wherever
+/// it goes.
 const TOKENS: &str = "https://oauth2.googleapis.com/token";
 const VARIABLE: &str = "GDRIVE_CREDENTIALS_DATA";
 /// What Google allows at most.
@@ -32,8 +34,8 @@ enum Who {
     User { client_id: String, client_secret: String, refresh_token: String },
 }
 
-/// All that any of the JSON formats says: a service account's key, and a user's credential as written by oauth2client
-/// (which DVC 3 has), by google-auth, or by gcloud.
+/// All that any of the JSON formats says: a service account's key, and a user's credential as written by
+/// oauth2client (which DVC 3 has), by google-auth, or by gcloud.
 #[derive(Deserialize)]
 struct Json {
     client_email: Option<String>,

@@ -91,7 +91,8 @@ impl Api {
         Self { client, base, tokens, id: id.to_owned(), root: OnceCell::new() }
     }
 
-    /// A request about files: `/drive/v3/files` and so on. Without the flag, Drive denies that there are Shared Drives.
+    /// A request about files: `/drive/v3/files` and so on. Without the flag, Drive denies that there are
+    /// Shared Drives.
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base)).query(&[("supportsAllDrives", "true")])
     }
@@ -106,8 +107,8 @@ impl Api {
         self.once(SILENCE, &|| self.client.delete(session)).await.ok();
     }
 
-    /// One try, whose answer is a success, or the word to go on with an upload. A token that was refused is got anew: it
-    /// may have been revoked, or the machine been asleep.
+    /// One try, whose answer is a success, or the word to go on with an upload. A token that was refused is
+    /// got anew: it may have been revoked, or the machine been asleep.
     pub(super) async fn once(
         &self,
         patience: Duration,

@@ -1,7 +1,7 @@
 //! Folders by their path below the remote's own, found once, and made where they are missing.
 //!
-//! Several folders of one name count as one: all of them are looked into, and the one with the smallest id is written to,
-//! as DVC does it. Two runs that make the same folder at the same time thus do no harm.
+//! Several folders of one name count as one: all of them are looked into, and the one with the smallest id is
+//! written to, as DVC does it. Two runs that make the same folder at the same time thus do no harm.
 
 use super::api::{Again, Api, SILENCE};
 use super::file::{FIELDS, FOLDER, File, either, quoted};
@@ -34,13 +34,15 @@ impl Folders {
         self.walk(api, what, path, false).await
     }
 
-    /// The id of the folder of this path to write to. It is made if it is not there, and so are those above it.
+    /// The id of the folder of this path to write to. It is made if it is not there, and so are those above
+    /// it.
     pub(super) async fn make(&self, api: &Api, what: &str, path: &str) -> Result<String> {
         let ids = self.walk(api, what, path, true).await?;
         Ok(first(&ids))
     }
 
-    /// The folders of many paths such as `files/md5/ab`, as their ids with the paths: one listing of what holds them all.
+    /// The folders of many paths such as `files/md5/ab`, as their ids with the paths: one listing of what
+    /// holds them all.
     pub(super) async fn find_all(
         &self,
         api: &Api,

@@ -1,14 +1,15 @@
 //! Google Drive, through version 3 of its API: `gdrive://<id of a folder>/path`.
 //!
-//! Drive knows files by their ids. A name is no key there: a folder may hold many files, and folders, of one name, and a
-//! reader takes the one whose id is the smallest. So every file under an object's name has to be right, and every folder
-//! under a folder's name is looked into. Drive tells the MD5 of what it holds, which is the object's own name: each upload
-//! is proven by it, and so is what is there already.
+//! Drive knows files by their ids. A name is no key there: a folder may hold many files, and folders, of one
+//! name, and a reader takes the one whose id is the smallest. So every file under an object's name has to be
+//! right, and every folder under a folder's name is looked into. Drive tells the MD5 of what it holds, which
+//! is the object's own name: each upload is proven by it, and so is what is there already.
 //!
-//! A file is visible once its upload is complete, and the last byte only goes with the proof that all were right.
+//! A file is visible once its upload is complete, and the last byte only goes with the proof that all were
+//! right.
 //!
-//! Names, ids, and what is written where are those of DVC, except that the path below the folder is made if it is not
-//! there, and that what is wrong is put into the trash, never deleted for good.
+//! Names, ids, and what is written where are those of DVC, except that the path below the folder is made if
+//! it is not there, and that what is wrong is put into the trash, never deleted for good.
 
 mod account;
 mod api;
@@ -40,8 +41,8 @@ const KNOWN: Known = Known {
         "gdrive_client_secret",
         "gdrive_user_credentials_file",
     ],
-    // Where DVC keeps what a browser gave it, how it removes and downloads; and where an emulator of Drive is, which is for
-    // programs to say: DVC does not know that key.
+    // Where DVC keeps what a browser gave it, how it removes and downloads; and where an emulator of Drive
+    // is, which is for programs to say: DVC does not know that key.
     ignored: &["profile", "gdrive_trash_only", "gdrive_acknowledge_abuse", ENDPOINT],
     refused: &[],
 };
@@ -51,7 +52,8 @@ const GOOGLE: &str = "https://www.googleapis.com";
 
 /// How many objects go at a time: Drive takes only a few new files a second of an account.
 const TOGETHER: usize = 8;
-/// So few objects are asked for by name; for more, the folders are listed, which takes a call for 1,000 files.
+/// So few objects are asked for by name; for more, the folders are listed, which takes a call for 1,000
+/// files.
 const FEW: usize = 16;
 /// How many folders are listed in one call.
 const GROUP: usize = 50;
@@ -112,8 +114,8 @@ impl Drive {
         Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lists several folders at once. Drive is known to answer, now and then, that several have nothing where each alone
-    /// has: nothing is only believed of one.
+    /// Lists several folders at once. Drive is known to answer, now and then, that several have nothing where
+    /// each alone has: nothing is only believed of one.
     async fn list_group(&self, what: &str, group: &[String], keep: &(impl Fn(File) + Sync)) -> Result<()> {
         let mut some = false;
         let query = |ids: &[String]| format!("trashed = false and {}", either(ids));

@@ -1,8 +1,9 @@
 //! How an object gets into Drive: a small one in one request, a larger one in a resumable upload.
 //!
-//! A resumable upload (Drive's guide, "Upload file data") is a session with an address of its own. Each piece but the last
-//! is a multiple of 256 KiB; after each, and after a cut, Drive says how much it has. A session that Drive does not know any
-//! more is begun again from the first byte. The file is there only after the last piece.
+//! A resumable upload (Drive's guide, "Upload file data") is a session with an address of its own. Each piece
+//! but the last is a multiple of 256 KiB; after each, and after a cut, Drive says how much it has. A session
+//! that Drive does not know any more is begun again from the first byte. The file is there only after the
+//! last piece.
 
 use super::super::source::{Parts, whole};
 use super::api::{Again, Answer, SILENCE};
@@ -19,7 +20,8 @@ use std::iter;
 use std::time::Duration;
 use trainspot_base::error::{Error, Result};
 
-/// Google asks to send no more than 5 MB in one request; several of them at a time have to fit into the memory.
+/// Google asks to send no more than 5 MB in one request; several of them at a time have to fit into the
+/// memory.
 const SMALL: u64 = 2 << 20;
 /// A multiple of 256 KiB, as Drive demands.
 const PIECE: usize = 8 << 20;
@@ -46,7 +48,8 @@ enum Step {
 }
 
 impl Drive {
-    /// Sends the object as a new file, and proves it by the MD5 that Drive then tells. A wrong one is put into the trash.
+    /// Sends the object as a new file, and proves it by the MD5 that Drive then tells. A wrong one is put
+    /// into the trash.
     pub(super) async fn send(&self, what: &str, object: &Object) -> Result<()> {
         let folder = self.folders.make(&self.api, what, &object.oid.folder()).await?;
         let file = if object.size <= SMALL {
@@ -214,7 +217,8 @@ fn has(answer: &Answer) -> Result<u64, Failure> {
     last.map(|last| last + 1).ok_or_else(|| Failure::unclear("Drive"))
 }
 
-/// What is said of a new file. Its type, so that Drive does not guess one from the content, or make a document of it.
+/// What is said of a new file. Its type, so that Drive does not guess one from the content, or make a
+/// document of it.
 fn metadata(object: &Object, folder: &str) -> String {
     let key = object.oid.key();
     let name = key.rsplit('/').next().unwrap_or(&key);

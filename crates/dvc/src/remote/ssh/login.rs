@@ -72,7 +72,8 @@ async fn log_in(door: &Door, handle: &mut Handle<Known>) -> Result<(), Trouble> 
     ))
 }
 
-/// Whether that was the login. Of a connection that ended, russh says that it was refused, with nothing left to try.
+/// Whether that was the login. Of a connection that ended, russh says that it was refused, with nothing left
+/// to try.
 fn is_in(answer: &AuthResult) -> Result<bool, Trouble> {
     match answer {
         AuthResult::Success => Ok(true),

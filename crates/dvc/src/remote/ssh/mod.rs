@@ -1,7 +1,8 @@
 //! A folder behind an SSH server, by SFTP.
 //!
-//! Unlike DVC, which checks no host keys, we talk only to a server that `known_hosts` knows. An object is written under a
-//! temporary name, synced, measured, and renamed, which the server does at once (`posix-rename@openssh.com`).
+//! Unlike DVC, which checks no host keys, we talk only to a server that `known_hosts` knows. An object is
+//! written under a temporary name, synced, measured, and renamed, which the server does at once
+//! (`posix-rename@openssh.com`).
 
 mod door;
 mod login;

@@ -137,7 +137,8 @@ impl Session {
         !self.ended.is_cancelled()
     }
 
-    /// Does the work while there is a connection: what waits for an answer is not told that none can come any more.
+    /// Does the work while there is a connection: what waits for an answer is not told that none can come any
+    /// more.
     pub(super) async fn during<T>(
         &self,
         work: impl Future<Output = Result<T, Trouble>>,
@@ -162,7 +163,8 @@ impl Session {
         Ok(self.sftp.open(path, flags, FileAttributes::empty()).await?.handle)
     }
 
-    /// Makes a folder and those above it. That of one that is there fails, which another question tells from the rest.
+    /// Makes a folder and those above it. That of one that is there fails, which another question tells from
+    /// the rest.
     async fn make(&self, folder: &str) -> Result<(), Trouble> {
         if self.made.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
             return Ok(());
@@ -204,7 +206,8 @@ impl Session {
         Ok(())
     }
 
-    /// Gives a file its name. The protocol's own rename fails where there is one, which then is removed first.
+    /// Gives a file its name. The protocol's own rename fails where there is one, which then is removed
+    /// first.
     pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), Trouble> {
         if self.replaces {
             let names = [from, to].map(|name| {

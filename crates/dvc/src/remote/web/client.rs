@@ -57,10 +57,11 @@ pub(crate) fn asking() -> Result<Client> {
     builder().connect_timeout(NEAR).timeout(CONNECT).build().context("cannot set up HTTP")
 }
 
-/// The longest answer that is read: the listing of a folder of a million objects' 256th part, or a page of a listing.
+/// The longest answer that is read: the listing of a folder of a million objects' 256th part, or a page of a
+/// listing.
 const ANSWER_LIMIT_BYTES: usize = 4 << 20;
-/// All that is read of an answer that lists nothing, or is too long anyway. Of the rest of a longer one, one answer in the
-/// process is read at a time: many are waited for at once.
+/// All that is read of an answer that lists nothing, or is too long anyway. Of the rest of a longer one, one
+/// answer in the process is read at a time: many are waited for at once.
 const SMALL_ANSWER_BYTES: usize = 64 << 10;
 static LARGE_ANSWER: Semaphore = Semaphore::const_new(1);
 
@@ -70,9 +71,11 @@ pub(crate) async fn body(mut response: Response, lists: bool) -> reqwest::Result
     let is_told_over = |limit| told.is_some_and(|length| length > limit);
     let may_be_long = lists && response.status().is_success() && !is_told_over(ANSWER_LIMIT_BYTES);
     let limit = if may_be_long { ANSWER_LIMIT_BYTES } else { SMALL_ANSWER_BYTES };
-    // Before the first byte where that can be: a connection that is being read from buffers 400 KiB of what follows.
+    // Before the first byte where that can be: a connection that is being read from buffers 400 KiB of what
+    // follows.
     let mut large = if is_told_over(SMALL_ANSWER_BYTES) { LARGE_ANSWER.acquire().await.ok() } else { None };
-    // The whole at once: a vector that grows is twice as large at its end, and there three times while it grows.
+    // The whole at once: a vector that grows is twice as large at its end, and there three times while it
+    // grows.
     let mut body = Vec::with_capacity(told.unwrap_or(SMALL_ANSWER_BYTES).min(limit));
     while body.len() < limit
         && let Some(chunk) = response.chunk().await?

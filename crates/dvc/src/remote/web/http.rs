@@ -1,7 +1,7 @@
 //! A web server that takes uploads, such as nginx with `dav_methods PUT` or an artifact store.
 //!
-//! DVC knows `POST` (its default) and `PUT`, cannot list, and neither can we. Whether an upload in progress can be seen is
-//! the server's matter: the size that it tells afterwards has to be right.
+//! DVC knows `POST` (its default) and `PUT`, cannot list, and neither can we. Whether an upload in progress
+//! can be seen is the server's matter: the size that it tells afterwards has to be right.
 
 use super::super::options::{Known, Options};
 use super::super::source::cannot_send;
@@ -116,7 +116,8 @@ fn authorization(options: &Options<'_>) -> Result<HeaderMap> {
                     .wrong("auth", "is custom, and needs 'custom_auth_header' and 'password' beside it")),
             }
         }
-        // DVC's configuration takes the word, but `dvc pull` stops with an error: the objects could not be had back.
+        // DVC's configuration takes the word, but `dvc pull` stops with an error: the objects could not be
+        // had back.
         "digest" => Err(options
             .wrong("auth", "is digest, which DVC itself no longer supports")
             .hint("use basic over https")),

@@ -1,7 +1,7 @@
 //! Remotes behind HTTP: a server that takes uploads, and `WebDAV`.
 //!
-//! A body is streamed with its length, and its last piece is sent only when all of it has been proven: a server that
-//! goes by the length never has a whole object that is a wrong one.
+//! A body is streamed with its length, and its last piece is sent only when all of it has been proven: a
+//! server that goes by the length never has a whole object that is a wrong one.
 
 mod answer;
 pub(super) mod client;
@@ -31,7 +31,8 @@ use trainspot_base::retry::Tries;
 
 /// What is sent at once.
 const PIECE: usize = 1 << 20;
-/// What an upload holds: a piece that leaves, one that waits, one that is read; and what the connection buffers.
+/// What an upload holds: a piece that leaves, one that waits, one that is read; and what the connection
+/// buffers.
 const HELD: u64 = 4 << 20;
 /// Questions under way at a time.
 const ASKED: usize = 32;
@@ -122,7 +123,8 @@ impl Server {
 
 type Broken = Arc<Mutex<Option<Error>>>;
 
-/// The other parts, counted when they leave. What is wrong with them goes into `broken`, and breaks the request off.
+/// The other parts, counted when they leave. What is wrong with them goes into `broken`, and breaks the
+/// request off.
 fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: Broken) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold((parts, moved, broken), async |(mut parts, moved, broken)| {
         let part = match parts.next().await {
