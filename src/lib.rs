@@ -8,8 +8,12 @@
 #![cfg_attr(not(feature = "aws"), allow(dead_code, unused_imports))]
 
 mod actions;
+mod bitbucket_access;
 pub mod config;
+mod job;
 mod memory;
+mod publication;
+mod step;
 
 use config::Config;
 use std::ffi::OsString;

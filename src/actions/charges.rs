@@ -1,8 +1,8 @@
 //! What a run costs beside its machines: minutes of Pipelines while the pipe waits, and what is sent out of
 //! AWS.
 
-use super::step;
 use crate::config::Config;
+use crate::step;
 use std::time::Duration;
 use trainspot_base::log::count;
 #[cfg(feature = "aws")]

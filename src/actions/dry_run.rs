@@ -1,7 +1,9 @@
 //! `DRY_RUN`: shows what would be rented, and tries beforehand each thing that a run needs.
 
-use super::{charges, kept, precheck, publish, run_id, step, unless_stopped};
+use super::{charges, unless_stopped};
 use crate::config::{Config, Train};
+use crate::publication::{self, dvc_pointers, precheck};
+use crate::step::{self, run_id};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Error, Result};
@@ -22,7 +24,7 @@ pub(super) async fn train(
     aws: &AwsSettings,
     shutdown: &CancellationToken,
 ) -> Result<String> {
-    let mut checks = match publish::checkout(config) {
+    let mut checks = match publication::checkout(config) {
         Ok(clone) => of_clone(config, train, &clone, shutdown).await?,
         Err(error) => vec![Check::of::<()>("open the clone", Err(error))],
     };
@@ -75,7 +77,7 @@ async fn of_clone(
     let outputs = workspace.and_then(|workspace| precheck::outputs(config, clone, Some(&workspace)));
     let mut checks = vec![Check::of("the outputs can be committed", outputs)];
     let access = unless_stopped(shutdown, "looking at the remote", async {
-        Ok(Check::of("push to the repository", publish::check_access(config, clone).await))
+        Ok(Check::of("push to the repository", publication::check_access(config, clone).await))
     });
     checks.push(access.await?);
     let dvc = unless_stopped(shutdown, "trying DVC's remotes", async { Ok(of_dvc(config, clone).await) });
@@ -86,7 +88,7 @@ async fn of_clone(
 /// Checks whether the outputs of `DVC_OUTPUTS` can be kept, and whether each of DVC's remotes takes an
 /// object. No checks where nothing is for DVC.
 async fn of_dvc(config: &Config, clone: &Checkout) -> Vec<Check> {
-    let keeper = match kept::keeper(config, clone, kept::Where::Rented) {
+    let keeper = match dvc_pointers::keeper(config, clone, dvc_pointers::Where::Rented) {
         Ok(None) => return Vec::new(),
         Ok(Some(keeper)) => keeper,
         Err(error) => return vec![Check::of::<()>("DVC can keep its outputs", Err(error))],

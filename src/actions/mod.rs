@@ -1,29 +1,19 @@
 //! One file an action: the story of a run, told in calls to the rooms below.
 
-mod announce;
 mod charges;
 #[cfg(feature = "aws")]
 mod dry_run;
-mod job;
-mod kept;
-mod precheck;
-mod preflight;
 mod publish;
-mod push_remote;
-mod reporting;
 #[cfg(feature = "aws")]
 mod runner;
-mod step;
 #[cfg(feature = "aws")]
 mod sweep;
-mod train;
+pub(crate) mod train;
 
 use crate::config::Config;
 use crate::config::variables::Action;
 use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Error, Kind, Result};
-use trainspot_bitbucket::{Client, Credential, StepVariables};
-use trainspot_compute::RunId;
 
 /// Does what `config` asks for, and returns the words for the last line. `shutdown` ends it early, in good
 /// order.
@@ -57,32 +47,5 @@ async fn unless_stopped<T>(
     tokio::select! {
         done = work => done,
         () = shutdown.cancelled() => Err(Error::new(format!("stopped while {what}")).kind(Kind::Stopped)),
-    }
-}
-
-/// Repository, pipeline and step; outside Pipelines, the host and the clone's folder.
-fn run_id(config: &Config) -> RunId {
-    let pipeline = &config.pipeline;
-    let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let folder = std::fs::canonicalize(&config.clone_dir).unwrap_or_default();
-    let parts = [
-        part(&pipeline.workspace),
-        part(&pipeline.repo_slug),
-        part(&pipeline.pipeline_uuid),
-        part(&pipeline.step_uuid),
-        if pipeline.step_uuid.is_some() { String::new() } else { format!("{host} {}", folder.display()) },
-    ];
-    RunId::new(&parts.each_ref().map(String::as_str))
-}
-
-/// Bitbucket's API, where there is a credential for all of it: the proxy of Pipelines opens a part only.
-fn bitbucket(config: &Config) -> Result<Option<Client>> {
-    let StepVariables { workspace: Some(workspace), repo_slug: Some(slug), .. } = &config.pipeline else {
-        return Ok(None);
-    };
-    match config.bitbucket.credential.clone() {
-        None | Some(Credential::PipelinesProxy { .. }) => Ok(None),
-        Some(credential) => Client::new(&config.bitbucket.api_url, workspace, slug, credential).map(Some),
     }
 }

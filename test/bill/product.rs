@@ -2,8 +2,8 @@
 
 use super::provider::{Provider, SAVING};
 use super::{Case, Outcome, SET_UP};
-use crate::actions::job::tests::job;
-use crate::actions::job::{Cost, Job, Reached, Turn, Work};
+use crate::job::tests::job;
+use crate::job::{Cost, Job, Reached, Turn, Work};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;

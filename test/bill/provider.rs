@@ -1,7 +1,7 @@
 //! A provider whose spot machines live as long as the trace says, and the agents on them.
 
 use super::traces::{Trace, Zone};
-use crate::actions::job::tests::number;
+use crate::job::tests::number;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -9,10 +9,13 @@ mod visit;
 pub(super) use name::{name, run_of};
 pub(super) use visit::visit;
 
-use super::job::{self, Finished, Job};
-use super::{bitbucket, dry_run, publish, run_id, step, unless_stopped};
+use super::{dry_run, unless_stopped};
+use crate::bitbucket_access::full_client;
 use crate::config::Config;
 use crate::config::runner::Runner;
+use crate::job::{self, Finished, Job};
+use crate::publication;
+use crate::step::{self, run_id};
 use child::Child;
 use serving::{Served, Serving, spec};
 use std::cell::RefCell;
@@ -60,7 +63,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         unless_stopped(shutdown, "looking at the step", told).await?;
     }
     let bitbucket = reachable(config)?;
-    let commit = publish::checkout(config).ok().map(|clone| clone.commit().to_owned());
+    let commit = publication::checkout(config).ok().map(|clone| clone.commit().to_owned());
     let commit = commit.or_else(|| config.pipeline.commit.clone());
     let child = runner.run.as_ref().map(|pipeline| Child::new(&bitbucket, pipeline, commit, &run));
     let before = async {
@@ -125,7 +128,7 @@ fn check_pipeline(config: &Config, runner: &Runner) -> Result<()> {
 }
 
 fn reachable(config: &Config) -> Result<Client> {
-    bitbucket(config)?.ok_or_else(|| Error::new("Bitbucket cannot be reached without a token"))
+    full_client(config)?.ok_or_else(|| Error::new("Bitbucket cannot be reached without a token"))
 }
 
 async fn see_runners(config: &Config, runner: &Runner) -> Result<()> {

@@ -1,9 +1,9 @@
 //! A runner as the work of machines: registered, started on each, online, and what is run on it.
 
 use super::child::Child;
-use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again, insist};
 use crate::config::Config;
 use crate::config::runner::{Program, Runner};
+use crate::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again, insist};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! A question to the machine of a runner that another pipe rented.
 
-use crate::actions::job;
+use crate::job;
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::link::Agent;
 use trainspot_ec2::Cloud;

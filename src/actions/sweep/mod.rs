@@ -4,8 +4,8 @@
 mod life;
 mod runners;
 
-use super::bitbucket;
 use super::runner::run_of;
+use crate::bitbucket_access::full_client;
 use crate::config::Config;
 use life::Life;
 use runners::{Fate, Runners};
@@ -43,7 +43,7 @@ pub(super) async fn run(config: &Config) -> Result<String> {
     let settings = config.sweep.as_ref().ok_or_else(|| Error::new("there is nothing to sweep"))?;
     let owner = Owner::from(&config.pipeline);
     let cloud = Cloud::new(&settings.account, owner.repository()).await?;
-    let bitbucket = bitbucket(config)?;
+    let bitbucket = full_client(config)?;
     let slug = config.pipeline.repo_slug.as_deref().unwrap_or_default();
     let runners = Runners::list(bitbucket.as_ref(), slug);
     let (left, runners) = tokio::join!(cloud.leftovers(), runners);

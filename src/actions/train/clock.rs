@@ -1,16 +1,8 @@
 //! The time that a training spends: on machines, again after a loss, and without a machine.
 
+use crate::publication::Losses;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// What the loss of machines cost a training.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Losses {
-    /// Training that was done again, since no checkpoint held it.
-    pub(crate) repeated: Duration,
-    /// Time in which no machine trained.
-    pub(crate) idle: Duration,
-}
 
 /// The times of a training over all its machines.
 #[derive(Default)]

@@ -6,15 +6,14 @@ mod resume;
 mod screen;
 mod training;
 
-pub(super) use checkpoints::Checkpoints;
-pub(super) use clock::Losses;
-pub(super) use training::{Trained, Training};
+pub(crate) use checkpoints::Checkpoints;
+pub(crate) use training::{Trained, Training};
 
-use super::job::{self, Finished, Job, Work};
-use super::publish::{self, Made};
-use super::step::{self, Deadline};
-use super::{charges, kept, precheck, run_id, unless_stopped};
+use super::{charges, unless_stopped};
 use crate::config::{Cloud, Config, Train};
+use crate::job::{self, Finished, Job, Work};
+use crate::publication::{self, Made, dvc_pointers, precheck};
+use crate::step::{self, Deadline, run_id};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -57,9 +56,13 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         return super::dry_run::train(config, train, aws, shutdown).await;
     }
     // What the clone alone can tell comes before all that needs a network or a credential.
-    let clone = publish::checkout(config)?;
-    let place = if matches!(train.cloud, Cloud::Local) { kept::Where::Beside } else { kept::Where::Rented };
-    let keeper = kept::keeper(config, &clone, place)?;
+    let clone = publication::checkout(config)?;
+    let place = if matches!(train.cloud, Cloud::Local) {
+        dvc_pointers::Where::Beside
+    } else {
+        dvc_pointers::Where::Rented
+    };
+    let keeper = dvc_pointers::keeper(config, &clone, place)?;
     let mut files = Sent { workspace: clone.workspace(&train.include)?, resumed: Vec::new() };
     precheck::outputs(config, &clone, Some(&files.workspace))?;
     files.resumed = resume::left_behind(&config.clone_dir, train)?;
@@ -111,7 +114,7 @@ impl Run<'_> {
         let start = Instant::now();
         let run = run_id(config);
         let checked = async {
-            let checks = (publish::check_access(config, clone), compute.prepare(), compute.find(&run));
+            let checks = (publication::check_access(config, clone), compute.prepare(), compute.find(&run));
             tokio::try_join!(checks.0, checks.1, checks.2).map(|(seen, (), found)| (seen, found))
         };
         let (seen, found) = unless_stopped(shutdown, "looking at the remote", checked).await?;
@@ -151,14 +154,14 @@ impl Run<'_> {
         let finished = match job.run(&training).await {
             Ok(finished) => finished,
             Err(error) => {
-                publish::report_failure(config, clone, &error, &[], start.elapsed(), deadline).await;
+                publication::report_failure(config, clone, &error, &[], start.elapsed(), deadline).await;
                 return Err(error);
             }
         };
         let published = if let Err(error) = verdict(&finished.done, train.max_runtime) {
             let error = Work::<C>::rescue(&training, error);
             let tail = &finished.done.tail;
-            publish::report_failure(config, clone, &error, tail, start.elapsed(), deadline).await;
+            publication::report_failure(config, clone, &error, tail, start.elapsed(), deadline).await;
             last_words(tail);
             Err(error)
         } else {
@@ -210,11 +213,11 @@ async fn published(
     (start, deadline, charges): (Instant, Option<Deadline>, Option<String>),
 ) -> Result<String> {
     let mut outputs = outputs(&home.header, config)?;
-    publish::tell_ignored(config, clone, &outputs);
-    publish::add(&mut outputs, kept::take(config, &home.kept)?);
+    publication::tell_ignored(config, clone, &outputs);
+    publication::add(&mut outputs, dvc_pointers::take(config, &home.kept)?);
     let made = Made {
         outputs,
-        training: Some(publish::Training {
+        training: Some(publication::Training {
             machine: finished.machine.description.clone(),
             took: finished.done.took,
             restarts: finished.restarts,
@@ -225,7 +228,7 @@ async fn published(
         total: start.elapsed(),
         deadline,
     };
-    publish::publish(config, clone, seen, made).await
+    publication::publish(config, clone, seen, made).await
 }
 
 /// What is safe of a training's outputs.
@@ -252,16 +255,16 @@ async fn bring<L: Link>(
     let header = match harvest(agent, config).await {
         // The machine is about to end.
         Err(error) if error.exit_kind() == Kind::Training => {
-            return Err(kept::rescued(agent, config, keeper, error).await);
+            return Err(dvc_pointers::rescued(agent, config, keeper, error).await);
         }
         harvested => harvested?,
     };
     let Some(keeper) = keeper else { return Ok(Home { header, kept: Kept::default() }) };
     let stored = while_waiting("sending to DVC's remote", agent.store(keeper.order())).await;
     // The pointers are made while the machine is there: what came from it may have DVC refuse them.
-    match stored.and_then(|outcome| keeper.kept(&outcome).map_err(kept::unpublished)) {
+    match stored.and_then(|outcome| keeper.kept(&outcome).map_err(dvc_pointers::unpublished)) {
         Err(error) if error.exit_kind() == Kind::Publication => {
-            Err(kept::rescued(agent, config, Some(keeper), error).await)
+            Err(dvc_pointers::rescued(agent, config, Some(keeper), error).await)
         }
         kept => Ok(Home { header, kept: kept? }),
     }

@@ -2,9 +2,10 @@
 //! checkpoint.
 
 use super::checkpoints::Checkpoints;
-use super::clock::{Clock, Losses};
+use super::clock::Clock;
 use super::screen;
-use crate::actions::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again};
+use crate::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again};
+use crate::publication::Losses;
 use std::cell::{Cell, RefCell, RefMut};
 use std::path::Path;
 use std::time::Duration;

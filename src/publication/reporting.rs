@@ -1,7 +1,6 @@
 //! From what a run made to its [`Report`].
 
-use super::publish::{Made, paths};
-use super::train::Losses;
+use super::outcome::{Losses, Made, paths};
 use crate::config::Config;
 use crate::config::variables::Action;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! What Bitbucket's API tells before the training: whether the credential holds, and what the repository
 //! still takes.
 
-use super::announce::Bitbucket;
+use crate::bitbucket_access::BitbucketAccess;
 use crate::config::{Config, PublishMode};
 use indicatif::HumanBytes;
 use tracing::{debug, info, warn};
@@ -20,9 +20,9 @@ const KEEPS_THE_MESSAGE: [&str; 2] = ["fast_forward", "rebase_fast_forward"];
 ///
 /// # Errors
 /// What Bitbucket would refuse after the training.
-pub(super) async fn check(config: &Config, target: Option<&str>) -> Result<()> {
-    match Bitbucket::of(config) {
-        Some(bitbucket) if bitbucket.full => ask(config, &bitbucket.client, target).await,
+pub(crate) async fn check(config: &Config, target: Option<&str>) -> Result<()> {
+    match BitbucketAccess::of(config) {
+        Some(bitbucket) if bitbucket.is_full => ask(config, &bitbucket.client, target).await,
         Some(bitbucket) => {
             bitbucket.say_what_is_missing(config.publish.mode);
             Ok(())

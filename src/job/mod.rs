@@ -9,11 +9,11 @@ mod restarts;
 mod successor;
 mod turn;
 
-pub(super) use bill::Cost;
-pub(super) use machines::Reached;
-pub(super) use turn::{TRANSFER, Turn, again, insist};
+pub(crate) use bill::Cost;
+pub(crate) use machines::Reached;
+pub(crate) use turn::{TRANSFER, Turn, again, insist};
 
-use super::step::Deadline;
+use crate::step::Deadline;
 use bill::Bill;
 use departures::Departures;
 use futures_util::future::join_all;
@@ -31,7 +31,7 @@ use trainspot_compute::{Compute, Machine, Order};
 use trainspot_protocol::Status;
 
 /// What machines are rented for.
-pub(super) trait Work<C: Compute> {
+pub(crate) trait Work<C: Compute> {
     /// What comes of it.
     type Done;
 
@@ -76,29 +76,29 @@ pub(super) trait Work<C: Compute> {
 }
 
 /// How machines are had for a run, and who it is.
-pub(super) struct Job<'a, C> {
-    pub(super) compute: &'a C,
-    pub(super) order: Order,
+pub(crate) struct Job<'a, C> {
+    pub(crate) compute: &'a C,
+    pub(crate) order: Order,
     /// By which this process is known to machines.
-    pub(super) owner: String,
+    pub(crate) owner: String,
     /// The machines that carry the run's name already.
-    pub(super) found: Vec<Machine>,
+    pub(crate) found: Vec<Machine>,
     /// In a row, without progress of the work.
-    pub(super) max_restarts: u32,
+    pub(crate) max_restarts: u32,
     /// Whether a machine on demand is left for a spot one when there is one again. For work that saves what
     /// it has done.
-    pub(super) returns_to_spot: bool,
+    pub(crate) returns_to_spot: bool,
     /// In dollars.
-    pub(super) max_cost: Option<f64>,
+    pub(crate) max_cost: Option<f64>,
     /// When Pipelines kills the step, if that is known and ends the work.
-    pub(super) deadline: Option<Deadline>,
-    pub(super) shutdown: &'a CancellationToken,
-    pub(super) state: State,
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) shutdown: &'a CancellationToken,
+    pub(crate) state: State,
 }
 
 /// What a job remembers from one machine to the next.
 #[derive(Default)]
-pub(super) struct State {
+pub(crate) struct State {
     bill: RefCell<Bill>,
     departures: Departures,
     restarts: Restarts,
@@ -109,26 +109,26 @@ pub(super) struct State {
 }
 
 /// A piece of work that came to its end.
-pub(super) struct Finished<T> {
-    pub(super) done: T,
+pub(crate) struct Finished<T> {
+    pub(crate) done: T,
     /// The last machine.
-    pub(super) machine: Machine,
-    pub(super) restarts: u32,
+    pub(crate) machine: Machine,
+    pub(crate) restarts: u32,
     /// Of all machines, if all prices are known.
-    pub(super) cost: Option<Cost>,
+    pub(crate) cost: Option<Cost>,
     /// Something could not be ended: to be told when what was done is safe.
-    pub(super) leftover: Option<Error>,
+    pub(crate) leftover: Option<Error>,
 }
 
 /// A name for this process, which no other has.
-pub(super) fn owner() -> String {
+pub(crate) fn owner() -> String {
     format!("{}-{:016x}", std::process::id(), fastrand::u64(..))
 }
 
 impl<C: Compute> Job<'_, C> {
     /// Does the work, replacing lost machines. No machine is left, whatever the result, unless the work hands
     /// it over; after a success, what they shared is left to [`Self::clean`].
-    pub(super) async fn run<W: Work<C>>(&self, work: &W) -> Result<Finished<W::Done>> {
+    pub(crate) async fn run<W: Work<C>>(&self, work: &W) -> Result<Finished<W::Done>> {
         tokio::select! {
             finished = Box::pin(self.run_to_the_end(work)) => finished,
             never = self.watch_departures() => match never {},
@@ -285,7 +285,7 @@ impl<C: Compute> Job<'_, C> {
     }
 
     /// Whether the work may be restarted after the loss of a machine, as far as its progress until now tells.
-    pub(super) fn may_restart<W: Work<C>>(&self, work: &W) -> bool {
+    pub(crate) fn may_restart<W: Work<C>>(&self, work: &W) -> bool {
         self.state.restarts.may_follow(self.max_restarts, work.progress())
             && self.reached_limit(work.transfer()).is_none()
     }
@@ -319,7 +319,7 @@ impl<C: Compute> Job<'_, C> {
 
     /// Why the run must end although its work could go on, if it must.
     /// `transfer` is how long it takes to bring home what the work would leave now.
-    pub(super) fn reached_limit(&self, transfer: Duration) -> Option<Error> {
+    pub(crate) fn reached_limit(&self, transfer: Duration) -> Option<Error> {
         if self.is_too_dear() {
             return Some(self.too_dear());
         }
@@ -330,16 +330,16 @@ impl<C: Compute> Job<'_, C> {
     }
 
     /// Whether another pipe has the run's machine: nothing of the run is ours to end.
-    pub(super) fn is_theirs(&self) -> bool {
+    pub(crate) fn is_theirs(&self) -> bool {
         self.state.theirs.get()
     }
 
-    pub(super) fn is_too_dear(&self) -> bool {
+    pub(crate) fn is_too_dear(&self) -> bool {
         let cost = self.bill().cost();
         self.max_cost.zip(cost).is_some_and(|(most, cost)| cost.total() >= most)
     }
 
-    pub(super) fn too_dear(&self) -> Error {
+    pub(crate) fn too_dear(&self) -> Error {
         let cost = self.bill().cost().map_or_else(String::new, |cost| cost.in_words());
         Error::new(format!("the run was ended because it reached MAX_COST: {cost}"))
             .kind(Kind::Training)
@@ -362,7 +362,7 @@ fn stopped<C: Compute, W: Work<C>>() -> Error {
 // Beside the other tests, where it is looked for; in this module, whose decisions it replays.
 #[cfg(test)]
 #[cfg(feature = "aws")]
-#[path = "../../../test/bill/mod.rs"]
+#[path = "../../test/bill/mod.rs"]
 mod bill_replay;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use trainspot_transfer::{Entry, find};
 ///
 /// # Errors
 /// Git would pass an output through a filter, or one that is there already is too large for Bitbucket.
-pub(super) fn outputs(config: &Config, clone: &Checkout, sent: Option<&[Entry]>) -> Result<()> {
+pub(crate) fn outputs(config: &Config, clone: &Checkout, sent: Option<&[Entry]>) -> Result<()> {
     if config.publish.mode == PublishMode::None {
         return Ok(());
     }

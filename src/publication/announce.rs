@@ -1,14 +1,15 @@
 //! The report on its way to people: pull request, comment, build status, Code Insights, or the log alone.
 
 use super::reporting::{announce_key, marker};
-use super::step::Deadline;
-use crate::config::{Config, PublishMode};
+use crate::bitbucket_access::BitbucketAccess;
+use crate::config::Config;
+use crate::step::Deadline;
 use serde_json::Value;
 use std::time::Duration;
 use tracing::{info, warn};
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::{fit_to_send, one_line};
-use trainspot_bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience};
+use trainspot_bitbucket::{BuildState, BuildStatus, NewPullRequest, Patience};
 use trainspot_report::{Done, LIMIT, Report, insights, render};
 
 /// What was pushed.
@@ -22,42 +23,12 @@ pub(super) struct Pushed {
     pub(super) done: Done,
 }
 
-/// Bitbucket's API, as far as this run may use it.
-pub(super) struct Bitbucket {
-    pub(super) client: Client,
-    /// Whether there is a credential; else only Code Insights are open, through the proxy of Pipelines.
-    pub(super) full: bool,
-}
-
-impl Bitbucket {
-    /// None outside Pipelines without a credential.
-    pub(super) fn of(config: &Config) -> Option<Self> {
-        let (workspace, slug) = (config.pipeline.workspace.as_ref()?, config.pipeline.repo_slug.as_ref()?);
-        let credential = config.bitbucket.credential.clone()?;
-        let full = !matches!(credential, Credential::PipelinesProxy { .. });
-        match Client::new(&config.bitbucket.api_url, workspace, slug, credential) {
-            Ok(client) => Some(Self { client, full }),
-            Err(error) => {
-                warn!("Bitbucket's API cannot be used: {}", chain(&error));
-                None
-            }
-        }
-    }
-
-    /// The same for a run that may have trained for hours: it waits for the rate limit, but not until
-    /// Pipelines kills the step.
-    fn after_hours(self, deadline: Option<Deadline>) -> Self {
-        let most = deadline.map_or(Duration::MAX, |deadline| deadline.until_exit());
-        Self { client: self.client.with_patience(Patience::after_hours(most)), full: self.full }
-    }
-
-    pub(super) fn say_what_is_missing(&self, mode: PublishMode) {
-        if !self.full && mode == PublishMode::PullRequest {
-            warn!(
-                "without BITBUCKET_ACCESS_TOKEN the branch is pushed and the report goes to Code Insights, but no pull request is opened and nothing is commented"
-            );
-        }
-    }
+/// The access of a run that may have trained for hours: it waits for the rate limit, but not until Pipelines
+/// kills the step.
+fn after_hours(config: &Config, deadline: Option<Deadline>) -> Option<BitbucketAccess> {
+    let BitbucketAccess { client, is_full } = BitbucketAccess::of(config)?;
+    let most = deadline.map_or(Duration::MAX, |deadline| deadline.until_exit());
+    Some(BitbucketAccess { client: client.with_patience(Patience::after_hours(most)), is_full })
 }
 
 /// Shows the report in the log.
@@ -78,11 +49,11 @@ pub(super) async fn success(
     deadline: Option<Deadline>,
 ) -> Result<String> {
     let done = format!("done; the outputs are on the branch {}", pushed.branch);
-    let Some(bitbucket) = Bitbucket::of(config).map(|bitbucket| bitbucket.after_hours(deadline)) else {
+    let Some(bitbucket) = after_hours(config, deadline) else {
         show(report);
         return Ok(done);
     };
-    if !bitbucket.full {
+    if !bitbucket.is_full {
         put_insights(config, &bitbucket, &pushed.commit, report).await;
         show(report);
         return Ok(done);
@@ -113,7 +84,7 @@ pub(super) async fn success(
 /// Opens or finds the pull request, comments on it, and returns its page; none for a direct push.
 async fn pull_request(
     config: &Config,
-    bitbucket: &Bitbucket,
+    bitbucket: &BitbucketAccess,
     report: &Report,
     pushed: &Pushed,
 ) -> Result<Option<String>> {
@@ -150,9 +121,8 @@ pub(super) async fn failure(
     error: &Error,
     deadline: Option<Deadline>,
 ) {
-    let Some(bitbucket) = Bitbucket::of(config) else { return };
-    let bitbucket = bitbucket.after_hours(deadline);
-    if !bitbucket.full {
+    let Some(bitbucket) = after_hours(config, deadline) else { return };
+    if !bitbucket.is_full {
         return put_insights(config, &bitbucket, commit, report).await;
     }
     let url = config.pipeline.url().unwrap_or_else(|| "https://bitbucket.org".to_owned());
@@ -165,7 +135,7 @@ pub(super) async fn failure(
     }
 }
 
-async fn comment(config: &Config, bitbucket: &Bitbucket, pull_request: u64, report: &Report) {
+async fn comment(config: &Config, bitbucket: &BitbucketAccess, pull_request: u64, report: &Report) {
     let body = fit_to_send(&render(report, LIMIT));
     let marker = fit_to_send(&marker(&config.publish.report_name));
     match bitbucket.client.upsert_comment(pull_request, &marker, &body).await {
@@ -179,7 +149,7 @@ async fn comment(config: &Config, bitbucket: &Bitbucket, pull_request: u64, repo
 
 async fn set_status(
     config: &Config,
-    bitbucket: &Bitbucket,
+    bitbucket: &BitbucketAccess,
     commit: &str,
     state: BuildState,
     description: &str,
@@ -199,7 +169,7 @@ async fn set_status(
     }
 }
 
-async fn put_insights(config: &Config, bitbucket: &Bitbucket, commit: &str, report: &Report) {
+async fn put_insights(config: &Config, bitbucket: &BitbucketAccess, commit: &str, report: &Report) {
     let key = announce_key(&config.publish.report_name);
     let body = fit(serde_json::json!(insights(report)));
     match bitbucket.client.put_report(commit, &key, &body).await {

@@ -2,11 +2,13 @@
 
 mod deadline;
 mod declared;
+mod run_identity;
 
-pub(super) use deadline::Deadline;
-pub(super) use declared::declared;
+pub(crate) use deadline::Deadline;
+pub(crate) use declared::declared;
+pub(crate) use run_identity::run_id;
 
-use super::bitbucket;
+use crate::bitbucket_access::full_client;
 use crate::config::Config;
 use declared::LONGEST_MAX_TIME_MINUTES;
 use std::path::Path;
@@ -37,7 +39,7 @@ struct Known {
 ///
 /// # Errors
 /// The step is over too soon for anything to be done in it.
-pub(super) async fn deadline(
+pub(crate) async fn deadline(
     config: &Config,
     max_runtime: Duration,
     set: Option<Duration>,
@@ -104,7 +106,7 @@ async fn known(config: &Config) -> Known {
     let (Some(pipeline), Some(step)) = (&config.pipeline.pipeline_uuid, &config.pipeline.step_uuid) else {
         return Known::default();
     };
-    let Ok(Some(client)) = bitbucket(config) else { return Known::default() };
+    let Ok(Some(client)) = full_client(config) else { return Known::default() };
     let bare = |id: &str| id.trim_matches(['{', '}']).to_owned();
     match client.with_patience(Patience::brief()).step(&bare(pipeline), &bare(step)).await {
         Ok(Some(step)) => {

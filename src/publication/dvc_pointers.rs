@@ -14,7 +14,7 @@ use trainspot_transfer::Entry;
 
 /// Where outputs are when DVC is to keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Where {
+pub(crate) enum Where {
     /// In the clone.
     Clone,
     /// On this machine, in a copy of the clone.
@@ -25,7 +25,7 @@ pub(super) enum Where {
 
 /// What DVC is to keep, settled as far as that can be done before there are outputs; none if it keeps
 /// nothing. The credentials of DVC's remotes are hidden in the log from now on.
-pub(super) fn keeper(config: &Config, clone: &Checkout, place: Where) -> Result<Option<Keeper>> {
+pub(crate) fn keeper(config: &Config, clone: &Checkout, place: Where) -> Result<Option<Keeper>> {
     if config.dvc.is_empty() {
         return Ok(None);
     }
@@ -84,7 +84,7 @@ fn with_target<T>(
 }
 
 /// Brings home what DVC was to keep of a machine that is about to end, and says so in the error that ends it.
-pub(super) async fn rescued<L: Link>(
+pub(crate) async fn rescued<L: Link>(
     agent: &Agent<L>,
     config: &Config,
     keeper: Option<&Keeper>,
@@ -101,7 +101,7 @@ pub(super) async fn rescued<L: Link>(
 }
 
 /// Takes the pointers of what is safe in its remote into the clone, and returns them as files to commit.
-pub(super) fn take(config: &Config, kept: &Kept) -> Result<Vec<Entry>> {
+pub(crate) fn take(config: &Config, kept: &Kept) -> Result<Vec<Entry>> {
     tell(kept);
     write(&config.clone_dir, &kept.changes).map_err(unpublished)?;
     let paths = kept.changes.iter().map(|change| change.path.as_ref());
@@ -109,7 +109,7 @@ pub(super) fn take(config: &Config, kept: &Kept) -> Result<Vec<Entry>> {
 }
 
 /// Makes an error one of publishing.
-pub(super) fn unpublished(error: Error) -> Error {
+pub(crate) fn unpublished(error: Error) -> Error {
     error.kind(Kind::Publication)
 }
 
