@@ -3,7 +3,11 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo demo-aws test bill kills endings interruptions faults dvc publications hostile hostile-servers check docs image bench deps clean
+.PHONY: help demo demo-aws test quick bill kills endings interruptions faults dvc publications hostile hostile-servers check style docs audit image bench deps clean
+
+help:  ## what can be done by command
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
+		printf '%-16s %s\n' "$$target" "$$what"; done
 
 demo: deps  ## train the example through the pipe, against a throw-away Bitbucket
 	scripts/demo.sh
@@ -13,6 +17,15 @@ demo-aws: deps  ## the same on spot machines of a throw-away EC2, which takes tw
 
 test: check  ## everything that CI checks; TRAINSPOT_NO_SKIPS=1 makes a test fail that cannot run here
 	scripts/test.sh
+
+# Those of the integration tests that start no server but one in their own process.
+QUICK = bitbucket:: config:: docs:: forms:: hostile_remote:: repo:: report:: words::
+
+quick: style  ## format, lints, and the tests that need neither root nor another program
+	cargo fmt --all --check
+	$(CLIPPY) --workspace --all-targets --locked
+	cargo test --workspace --lib --locked --quiet
+	cargo test --locked --quiet --test integration -- $(QUICK)
 
 # The long forms of what `make test` tries a few times; each prints what it counted. The last three need root, for the rig.
 TRIALS = cargo test --locked --test integration -- --nocapture --include-ignored
@@ -45,13 +58,23 @@ hostile-servers: deps  ## spoiled answers of git and Bitbucket during whole runs
 hostile: deps  ## attacks on the pipe by its machine, and answers of an agent changed at random over whole runs: TRAINSPOT_MUTATIONS, TRAINSPOT_SEED
 	TRAINSPOT_MUTATIONS=$${TRAINSPOT_MUTATIONS:-300} cargo test --locked --test hostile
 
-check: deps docs  ## format, lints, licences, documentation
+# As the compiler of our own crates: `cargo clippy` would check every dependency once more, minutes for the AWS SDK.
+CLIPPY = RUSTC_WORKSPACE_WRAPPER=$$(rustc --print sysroot)/bin/clippy-driver cargo build
+
+check: deps docs style  ## format, lints, licences, documentation
 	cargo fmt --all --check
-	@# As the compiler of our own crates: `cargo clippy` would check every dependency once more, minutes for the AWS SDK.
-	RUSTC_WORKSPACE_WRAPPER=$$(rustc --print sysroot)/bin/clippy-driver cargo build --workspace --all-targets --locked
+	$(CLIPPY) --workspace --all-targets --locked
+	@# The pipe without EC2. With the whole workspace, so that dependencies have the features that they have above.
+	$(CLIPPY) --workspace --all-targets --no-default-features --locked
 	@# Without the advisories, which need the network: `cargo deny check advisories`.
 	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and sources of dependencies are not checked"; fi
+
+style:  ## names, circles between modules, long files and comments: what neither rustfmt nor Clippy checks
+	scripts/check_style.py
+
+audit:  ## known weaknesses, licences and sources of dependencies; needs the network, and cargo-deny (`cargo install cargo-deny`)
+	cargo deny --locked check
 
 docs: deps  ## every Pipelines example against Bitbucket's schema
 	$$(scripts/venv.sh docs scripts/requirements.txt)/python scripts/check_docs.py

@@ -10,9 +10,14 @@ cloud=${1:-local}
 say() { printf '\n\033[1m==> %s\033[0m\n' "$1"; }
 
 say "Building"
-# With the tests, although they are not run: their dependencies have more features switched on, and are then built once
-# for `make demo`, `make demo-aws` and `make test`.
-cargo build --workspace --all-targets --locked
+if [ "$cloud" = local ]; then
+    # Without what is only for EC2: the AWS SDK takes longer to build than all the rest.
+    cargo build --locked --package trainspot --package fake-bitbucket --bins --no-default-features
+else
+    # With the tests, although they are not run: their dependencies have more features switched on, and are then built
+    # once for `make demo-aws` and `make test`.
+    cargo build --locked --workspace --all-targets
+fi
 programs=$(cd "${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/debug" && pwd)
 python=$(scripts/venv.sh example examples/random-forest/requirements.txt)
 

@@ -42,7 +42,7 @@ const README_LINES_LIMIT: usize = 250;
 
 /// The paths of what is written for people.
 fn documents() -> Vec<String> {
-    let single = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md"];
+    let single = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
     let beside_code = ["examples/random-forest/README.md", "test/rig/README.md"];
     let files = std::fs::read_dir(root().join("docs")).unwrap();
     let files = files.map(|file| format!("docs/{}", file.unwrap().file_name().into_string().unwrap()));
