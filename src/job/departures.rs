@@ -15,9 +15,9 @@ use trainspot_base::error::chain;
 use trainspot_base::log::progress::in_words;
 use trainspot_compute::{Compute, Machine, Sight};
 
-/// Between two questions to the provider.
+/// The wait between two questions to the provider.
 const PROVIDER_POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the provider may take to answer one: a machine that is to be ended must not live on meanwhile.
+/// How long the provider may take to answer a question: a machine that is to be ended must not live on meanwhile.
 const PROVIDER_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a provider may take to take a machine that says so. EC2 gives two minutes from its notice on.
 const TAKING_LIMIT: Duration = Duration::from_mins(3);
@@ -27,8 +27,8 @@ const TAKING_LIMIT: Duration = Duration::from_mins(3);
 pub(super) struct Departures(RefCell<Vec<(Machine, Instant)>>);
 
 impl Departures {
-    /// Awaits the end of a machine.
-    pub(super) fn expect(&self, machine: &Machine) {
+    /// Adds a machine whose end is awaited from now on.
+    pub(super) fn add(&self, machine: &Machine) {
         self.forget(machine);
         self.0.borrow_mut().push((machine.clone(), Instant::now()));
     }
@@ -63,7 +63,7 @@ impl<C: Compute> Job<'_, C> {
     }
 
     async fn await_end(&self, machine: &Machine, since: Instant) {
-        match self.sight(machine).await {
+        match self.provider_status(machine).await {
             Some(Sight::Reclaimed(_)) => _ = self.close_account(machine, true),
             Some(Sight::Gone(_)) => _ = self.close_account(machine, false),
             _ if since.elapsed() < TAKING_LIMIT => {}
@@ -76,28 +76,29 @@ impl<C: Compute> Job<'_, C> {
                 if let Err(error) = self.end(machine).await {
                     warn!("{}", chain(&error));
                     // It is tried again after another such time.
-                    self.state.departures.expect(machine);
+                    self.state.departures.add(machine);
                 }
             }
         }
     }
 
     /// What the provider says of a machine now; none if the provider fails, or is slow.
-    async fn sight(&self, machine: &Machine) -> Option<Sight> {
+    async fn provider_status(&self, machine: &Machine) -> Option<Sight> {
         let sight = tokio::time::timeout(PROVIDER_ANSWER_LIMIT, self.compute.look(machine)).await;
         debug!("the machine {} says that it is taken away; its provider says: {sight:?}", machine.id);
         sight.ok()?.ok()
     }
 
     /// Whether a machine whose end is awaited was taken by its provider, as far as that is known now.
-    pub(super) async fn is_taken(&self, machine: &Machine) -> bool {
-        self.state.departures.has(machine) && matches!(self.sight(machine).await, Some(Sight::Reclaimed(_)))
+    pub(super) async fn is_reclaimed(&self, machine: &Machine) -> bool {
+        self.state.departures.has(machine)
+            && matches!(self.provider_status(machine).await, Some(Sight::Reclaimed(_)))
     }
 
-    /// Closes the account of a machine that is gone; `taken` by its provider, or not. Tells whether the
+    /// Closes the account of a machine that is gone; `reclaimed` by its provider, or not. Tells whether the
     /// account was open.
-    pub(super) fn close_account(&self, machine: &Machine, taken: bool) -> bool {
+    pub(super) fn close_account(&self, machine: &Machine, reclaimed: bool) -> bool {
         self.state.departures.forget(machine);
-        self.bill().close(machine, taken)
+        self.ledger().close(machine, reclaimed)
     }
 }

@@ -1,6 +1,6 @@
 //! Machines for a job: found again, launched, asked for ahead of time, and ended.
 
-use super::{Job, Work};
+use super::{Job, Workload};
 use futures_util::future::join_all;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -11,50 +11,52 @@ use trainspot_compute::link::{Agent, AskError};
 use trainspot_compute::{Compute, Machine, Order, Pool, Sight};
 use trainspot_protocol::{Status, Wish};
 
-/// A machine that was just found may still be held by the pipe that was killed. Its hold lasts 20 s.
-const HOLD: Duration = Duration::from_secs(30);
-/// Between two tries to reach it.
-const AGAIN: Duration = Duration::from_secs(2);
-/// A machine that does not come up is replaced, but not for ever: the cause may be the image or the network.
-const BOOTS: u32 = 2;
+/// How long a machine that was just found may still be held by the pipe that was killed, whose hold lasts 20 s.
+const OTHER_PIPES_HOLD: Duration = Duration::from_secs(30);
+/// The wait between two tries to reach a machine that was found.
+const CONNECT_RETRY_WAIT: Duration = Duration::from_secs(2);
+/// How many machines in all may fail to come up: the cause may be the image or the network.
+const BOOT_ATTEMPTS: u32 = 2;
 
-/// What is waited for at a run's end, as errors name it.
+/// The end of the machines, as errors name it.
 pub(super) const THE_END: &str = "the end of the run's machines";
+/// The removal of what the machines shared, as errors name it.
 const THE_REMOVAL: &str = "the removal of what the machines shared";
 
 /// A machine with an agent that answers.
-pub(crate) struct Reached<C: Compute> {
+pub(crate) struct ConnectedMachine<C: Compute> {
     pub(crate) machine: Machine,
     pub(crate) agent: Agent<C::Link>,
 }
 
 /// What became of a machine that was launched.
 enum Boot<C: Compute> {
-    Up(Reached<C>),
-    /// Its provider took it back before it was up, for this reason.
-    Taken(Machine, String),
-    /// It did not come up, and is ended.
+    /// The machine is up.
+    Up(ConnectedMachine<C>),
+    /// The provider took the machine back before it was up, for this reason.
+    Reclaimed(Machine, String),
+    /// The machine did not come up, and is ended.
     Failed(Machine, Error),
 }
 
 impl<C: Compute> Job<'_, C> {
     /// The machine of this very run, if a pipe that was killed left it; else a new one.
-    pub(super) async fn obtain<W: Work<C>>(&self, work: &W) -> Result<Reached<C>> {
-        let mut usable = None;
+    pub(super) async fn acquire<W: Workload<C>>(&self, work: &W) -> Result<ConnectedMachine<C>> {
+        let mut adopted = None;
         for machine in self.found.clone() {
             info!("found a machine that an earlier try of this step left: {}", machine.description);
-            let agent = if usable.is_none() { self.usable(&machine, work).await? } else { None };
+            let agent = if adopted.is_none() { self.try_adopt(&machine, work).await? } else { None };
             match agent {
                 Some(agent) => {
                     self.open_account(&machine);
-                    usable = Some(Reached { machine, agent });
+                    adopted = Some(ConnectedMachine { machine, agent });
                 }
                 None => self.end(&machine).await?,
             }
         }
-        match usable {
+        match adopted {
             Some(reached) => Ok(reached),
-            None => self.fresh(Vec::new()).await,
+            None => self.launch_new(Vec::new()).await,
         }
     }
 
@@ -62,19 +64,19 @@ impl<C: Compute> Job<'_, C> {
     ///
     /// # Errors
     /// It is another pipe's, or must not be ended.
-    async fn usable<W: Work<C>>(&self, machine: &Machine, work: &W) -> Result<Option<Agent<C::Link>>> {
-        let give_up = Instant::now() + HOLD;
+    async fn try_adopt<W: Workload<C>>(&self, machine: &Machine, work: &W) -> Result<Option<Agent<C::Link>>> {
+        let give_up = Instant::now() + OTHER_PIPES_HOLD;
         // Its checkpoints end with it: an error that may pass is not enough.
         let link = loop {
             match self.compute.connect(machine, &self.order).await {
                 Ok(link) => break link,
                 Err(error) if Instant::now() < give_up => {
                     debug!("it is not reached yet: {}", chain(&error));
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(CONNECT_RETRY_WAIT).await;
                 }
                 Err(error) => {
                     info!("it cannot be taken over: {}", chain(&error));
-                    return self.unless_spared(work, None);
+                    return self.refuse_to_terminate(work, None);
                 }
             }
         };
@@ -82,7 +84,7 @@ impl<C: Compute> Job<'_, C> {
         loop {
             match agent.ask(Wish::Beat).await {
                 Ok(status) => {
-                    self.state.theirs.set(false);
+                    self.state.taken_over.set(false);
                     let same = status.fingerprint.as_deref() == Some(work.fingerprint());
                     info!(
                         "{}",
@@ -92,46 +94,52 @@ impl<C: Compute> Job<'_, C> {
                             "what it does is not what is wanted now; ending it"
                         }
                     );
-                    return if same { Ok(Some(agent)) } else { self.unless_spared(work, Some(&status)) };
+                    return if same {
+                        Ok(Some(agent))
+                    } else {
+                        self.refuse_to_terminate(work, Some(&status))
+                    };
                 }
                 Err(AskError::Refused(_)) if Instant::now() < give_up => {
-                    self.state.theirs.set(true);
-                    tokio::time::sleep(AGAIN).await;
+                    self.state.taken_over.set(true);
+                    tokio::time::sleep(CONNECT_RETRY_WAIT).await;
                 }
                 Err(AskError::Refused(why)) => {
                     return Err(Error::new(why)
                         .kind(Kind::Machine)
                         .hint("wait for the other run to end, or stop it"));
                 }
-                Err(AskError::Lost(_)) if Instant::now() < give_up => tokio::time::sleep(AGAIN).await,
+                Err(AskError::Lost(_)) if Instant::now() < give_up => {
+                    tokio::time::sleep(CONNECT_RETRY_WAIT).await
+                }
                 // What another pipe holds is not ours to end because it does not answer.
-                Err(AskError::Lost(error)) if self.state.theirs.get() => {
+                Err(AskError::Lost(error)) if self.state.taken_over.get() => {
                     return Err(error.kind(Kind::Machine));
                 }
                 Err(AskError::Lost(error)) => {
                     debug!("it does not answer: {}", error.render());
-                    return self.unless_spared(work, None);
+                    return self.refuse_to_terminate(work, None);
                 }
             }
         }
     }
 
-    /// No use of a machine that was found, which is to be ended then.
-    fn unless_spared<W: Work<C>, T>(&self, work: &W, status: Option<&Status>) -> Result<Option<T>> {
-        let Some(why) = work.spares(status) else { return Ok(None) };
-        self.state.theirs.set(true);
+    /// Refuses to end a machine that was found but is of no use, where the work says that it must not be ended.
+    fn refuse_to_terminate<W: Workload<C>, T>(&self, work: &W, status: Option<&Status>) -> Result<Option<T>> {
+        let Some(why) = work.must_not_terminate(status) else { return Ok(None) };
+        self.state.taken_over.set(true);
         Err(why)
     }
 
-    /// A new machine, not from the pools in `avoid` unless nowhere else. One that does not come up is ended
-    /// and replaced; one that is taken away while it boots is replaced as any other that is interrupted.
-    pub(super) async fn fresh(&self, avoid: Vec<Pool>) -> Result<Reached<C>> {
+    /// Launches a new machine, from a pool in `avoid` only where no other has one. A machine that does not come
+    /// up is ended and replaced; a machine that is taken away while it boots is replaced as any interrupted one.
+    pub(super) async fn launch_new(&self, avoid: Vec<Pool>) -> Result<ConnectedMachine<C>> {
         let mut order = Order { avoid, ..self.order.clone() };
         let (mut failed, restarts) = (0, &self.state.restarts);
         loop {
             match self.boot(&order).await? {
                 Boot::Up(reached) => return Ok(reached),
-                Boot::Taken(machine, why) => {
+                Boot::Reclaimed(machine, why) => {
                     let taken = format!("the machine {} was taken away while it booted", machine.id);
                     // No training is begun again by this: it is done as well where there may be no restarts.
                     if restarts.in_a_row() >= self.max_restarts.max(1) {
@@ -146,7 +154,7 @@ impl<C: Compute> Job<'_, C> {
                 }
                 Boot::Failed(machine, error) => {
                     failed += 1;
-                    if failed == BOOTS {
+                    if failed == BOOT_ATTEMPTS {
                         return Err(error);
                     }
                     warn!("{}; trying another one", error.render());
@@ -156,14 +164,14 @@ impl<C: Compute> Job<'_, C> {
         }
     }
 
-    /// A spot machine, if there is one at once and it comes up.
-    pub(super) async fn spot_now(&self) -> Result<Reached<C>> {
-        if self.is_too_dear() {
-            return Err(self.too_dear());
+    /// Launches a spot machine, if there is one at once and it comes up.
+    pub(super) async fn spot_now(&self) -> Result<ConnectedMachine<C>> {
+        if self.is_over_max_cost() {
+            return Err(self.max_cost_error());
         }
         match self.boot(&Order { spot_now: true, ..self.order.clone() }).await? {
             Boot::Up(reached) => Ok(reached),
-            Boot::Taken(machine, why) => {
+            Boot::Reclaimed(machine, why) => {
                 Err(Error::new(format!("the machine {} was taken away: {why}", machine.id)))
             }
             Boot::Failed(_, error) => Err(error),
@@ -178,14 +186,14 @@ impl<C: Compute> Job<'_, C> {
         let error = match self.compute.connect(&machine, order).await {
             Ok(link) => {
                 info!("machine ready: {} ({:.1} s)", machine.description, start.elapsed().as_secs_f64());
-                return Ok(Boot::Up(Reached { machine, agent: Agent::new(link, &self.owner) }));
+                return Ok(Boot::Up(ConnectedMachine { machine, agent: Agent::new(link, &self.owner) }));
             }
             Err(error) => error,
         };
         if let Ok(Sight::Reclaimed(why) | Sight::Leaving(why)) = self.compute.look(&machine).await {
             // It is its provider's to end: what that takes within the hour is free.
-            self.state.departures.expect(&machine);
-            return Ok(Boot::Taken(machine, why));
+            self.state.departures.add(&machine);
+            return Ok(Boot::Reclaimed(machine, why));
         }
         let ended = self.end(&machine).await;
         let error = Error::new(format!("the machine {} did not come up", machine.id))
@@ -199,13 +207,13 @@ impl<C: Compute> Job<'_, C> {
             warn!("nobody tells what {} costs, so MAX_COST cannot end the run", machine.description);
         }
         let now = Instant::now();
-        self.bill().open(machine, now.checked_sub(machine.age).unwrap_or(now));
+        self.ledger().open(machine, now.checked_sub(machine.age).unwrap_or(now));
     }
 
     /// Ends a machine and closes its account.
     pub(super) async fn end(&self, machine: &Machine) -> Result<()> {
         // Asked before: who ended a machine first is the one who counts.
-        let taken = self.is_taken(machine).await;
+        let reclaimed = self.is_reclaimed(machine).await;
         let ended = self.compute.terminate(machine).await;
         ended.with_context(|| format!("cannot end the machine {}", machine.id)).map_err(|error| {
             error.leaves(format!(
@@ -214,16 +222,16 @@ impl<C: Compute> Job<'_, C> {
                 in_words(self.order.orphan_grace)
             ))
         })?;
-        if self.close_account(machine, taken) {
+        if self.close_account(machine, reclaimed) {
             info!("machine ended: {}", machine.id);
         }
         Ok(())
     }
 
-    /// Ends the machines that are known, and those that were being launched when the story ended. What the
-    /// next try of the step may have launched meanwhile is not ours.
-    pub(super) async fn finish(&self, known: &[Machine]) -> Result<()> {
-        if self.state.theirs.get() {
+    /// Ends the `known` machines, and those whose launch was under way when the work ended. Machines that the
+    /// next try of the step may have launched meanwhile are not ours.
+    pub(super) async fn end_known_and_launched(&self, known: &[Machine]) -> Result<()> {
+        if self.state.taken_over.get() {
             return Ok(());
         }
         let mut errors = self.end_all(known).await;
@@ -237,9 +245,10 @@ impl<C: Compute> Job<'_, C> {
         Error::all("not everything could be ended", errors)
     }
 
-    /// Removes what the machines shared, once they are ended: that costs nothing, so the outputs go first.
-    pub(crate) async fn clean(&self) -> Result<()> {
-        if self.state.theirs.get() {
+    /// Removes what the run's machines shared, once they are ended. Those things cost nothing, so the outputs go
+    /// first.
+    pub(crate) async fn delete_run_resources(&self) -> Result<()> {
+        if self.state.taken_over.get() {
             return Ok(());
         }
         self.in_time(THE_REMOVAL, self.compute.clean(&self.order.run)).await
@@ -257,19 +266,19 @@ impl<C: Compute> Job<'_, C> {
         let error = Error::new(format!("{what} is not confirmed, and Pipelines is about to kill the step"))
             .kind(Kind::Machine)
             .hint("look whether anything is left: ACTION: sweep removes it once the step is over");
-        let bill = self.bill();
-        bill.open_ids().fold(error, |error, id| {
+        let ledger = self.ledger();
+        ledger.open_ids().fold(error, |error, id| {
             error.leaves(format!("perhaps the machine {id}; it ends itself within {grace}"))
         })
     }
 
-    /// Leaves a machine to itself, and ends the others.
+    /// Leaves `machine` to itself, and ends the `others`.
     pub(super) async fn hand_over(&self, machine: &Machine, others: &[Machine]) -> Result<()> {
         // What it leaves costs nothing, and a later run's sweep finds it.
         if let Err(error) = self.compute.hand_over(machine, &self.order.run).await {
             warn!("{}", error.render());
         }
-        self.finish(others).await
+        self.end_known_and_launched(others).await
     }
 
     async fn end_all(&self, machines: &[Machine]) -> Vec<Error> {
@@ -277,18 +286,24 @@ impl<C: Compute> Job<'_, C> {
         ended.await.into_iter().filter_map(Result::err).collect()
     }
 
-    /// Ends and removes everything, where the run has failed: its own error is the one to end with.
-    pub(super) async fn give_up(&self, known: &[Machine], agent: Option<&Agent<C::Link>>) {
-        let ended = self.finish_with(agent, known).await;
+    /// Ends and removes everything of a run that has failed. What goes wrong here is only logged: the run ends
+    /// with the error that it failed with.
+    pub(super) async fn abort(&self, known: &[Machine], agent: Option<&Agent<C::Link>>) {
+        let ended = self.end_all_and_verify(agent, known).await;
         // Even after an error: what cannot be removed, as a machine still needs it, is named there.
-        for error in [ended, self.clean().await].into_iter().filter_map(Result::err) {
+        for error in [ended, self.delete_run_resources().await].into_iter().filter_map(Result::err) {
             error!("{}", error.render());
         }
     }
 
-    /// Finishes with a machine that is reached: it is asked to end itself where its provider does not end it.
-    pub(super) async fn finish_with(&self, agent: Option<&Agent<C::Link>>, known: &[Machine]) -> Result<()> {
-        let finished = self.in_time(THE_END, self.finish(known)).await;
+    /// Ends the `known` machines. Where the provider does not confirm that in time, the machine behind `agent` is
+    /// asked to end itself.
+    pub(super) async fn end_all_and_verify(
+        &self,
+        agent: Option<&Agent<C::Link>>,
+        known: &[Machine],
+    ) -> Result<()> {
+        let finished = self.in_time(THE_END, self.end_known_and_launched(known)).await;
         if finished.is_err()
             && let Some(agent) = agent
         {

@@ -7,15 +7,15 @@ use std::cell::Cell;
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     total: Cell<u32>,
-    /// Since the last one before which the work had got on.
+    /// The restarts since the last one before which the work had got on.
     in_a_row: Cell<u32>,
-    /// The last that was seen of [`super::Work::progress`].
+    /// The last value of [`super::Workload::progress`].
     progress: Cell<u64>,
 }
 
 impl Restarts {
-    /// Whether there may be another one, when there may be `most` in a row while the work's progress stays
-    /// the same.
+    /// Whether there may be another restart, when there may be `most` in a row while the work's progress stays the
+    /// same.
     pub(super) fn may_follow(&self, most: u32, progress: u64) -> bool {
         if self.progress.replace(progress) != progress {
             self.in_a_row.set(0);
@@ -23,7 +23,7 @@ impl Restarts {
         self.in_a_row.get() < most
     }
 
-    /// Counts one.
+    /// Counts a restart.
     pub(super) fn count(&self) {
         self.total.set(self.total.get() + 1);
         self.in_a_row.set(self.in_a_row.get() + 1);

@@ -1,7 +1,7 @@
-//! The next machine, had while the present one still works.
+//! The next machine, acquired while the present one still works.
 
-use super::heart::BEAT;
-use super::machines::Reached;
+use super::heartbeat::HEARTBEAT_INTERVAL;
+use super::machines::ConnectedMachine;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
@@ -12,24 +12,25 @@ use trainspot_compute::Compute;
 use trainspot_compute::link::Agent;
 use trainspot_protocol::{Notice, Wish};
 
-/// Between two looks for spot from a machine on demand. Each is a call to AWS, and checkpoints may come every
-/// second.
-const LOOK_FOR_SPOT: Duration = Duration::from_mins(2);
+/// The wait between two requests for a spot machine from one on demand. Each is a call to AWS, and checkpoints may
+/// come every second.
+const SPOT_REQUEST_INTERVAL: Duration = Duration::from_mins(2);
 
-pub(super) type Asking<'a, C> = Pin<Box<dyn Future<Output = Result<Reached<C>>> + 'a>>;
+/// The request for the next machine, under way.
+pub(super) type PendingMachine<'a, C> = Pin<Box<dyn Future<Output = Result<ConnectedMachine<C>>> + 'a>>;
 
 /// The next machine, asked for as soon as the present one is about to be taken away, or is to be left for a
 /// cheaper one.
 pub(super) struct Successor<'a, C: Compute> {
-    asking: Option<Asking<'a, C>>,
-    had: Option<Result<Reached<C>>>,
+    asking: Option<PendingMachine<'a, C>>,
+    arrived: Option<Result<ConnectedMachine<C>>>,
     /// The present machine was told to leave for this one, though nobody takes it away.
     is_cheaper: bool,
 }
 
 impl<'a, C: Compute> Successor<'a, C> {
     pub(super) fn none() -> Self {
-        Self { asking: None, had: None, is_cheaper: false }
+        Self { asking: None, arrived: None, is_cheaper: false }
     }
 
     /// Waits for the notice, then gets the machine. Never returns; what is reached so far is kept when it is
@@ -37,7 +38,7 @@ impl<'a, C: Compute> Successor<'a, C> {
     pub(super) async fn follow_notice(
         &mut self,
         mut notice: watch::Receiver<Option<Notice>>,
-        ask: impl FnOnce(&Notice) -> Option<Asking<'a, C>>,
+        ask: impl FnOnce(&Notice) -> Option<PendingMachine<'a, C>>,
     ) -> Infallible {
         if let Ok(notice) = notice.wait_for(Option::is_some).await
             && let Some(notice) = notice.as_ref()
@@ -45,12 +46,12 @@ impl<'a, C: Compute> Successor<'a, C> {
             self.asking = ask(notice);
         }
         if let Some(asking) = &mut self.asking {
-            self.had = Some(asking.await);
+            self.arrived = Some(asking.await);
             self.asking = None;
         }
-        let Some(Ok(next)) = &self.had else { std::future::pending().await };
+        let Some(Ok(next)) = &self.arrived else { std::future::pending().await };
         loop {
-            beat(next).await;
+            keep_alive(next).await;
         }
     }
 
@@ -59,26 +60,26 @@ impl<'a, C: Compute> Successor<'a, C> {
     /// machine's boot. Never returns.
     pub(super) async fn go_back_to_spot(
         &mut self,
-        mut kept: watch::Receiver<u64>,
+        mut fetched: watch::Receiver<u64>,
         present: &Agent<C::Link>,
-        ask: impl Fn() -> Asking<'a, C>,
+        ask: impl Fn() -> PendingMachine<'a, C>,
     ) -> Infallible {
-        while self.had.is_none() {
-            if kept.changed().await.is_err() {
+        while self.arrived.is_none() {
+            if fetched.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             match self.asking.insert(ask()).await {
-                Ok(next) => self.had = Some(Ok(next)),
+                Ok(next) => self.arrived = Some(Ok(next)),
                 Err(error) => {
                     debug!("no spot machine now: {}", chain(&error));
                     self.asking = None;
-                    tokio::time::sleep(LOOK_FOR_SPOT).await;
-                    kept.mark_unchanged();
+                    tokio::time::sleep(SPOT_REQUEST_INTERVAL).await;
+                    fetched.mark_unchanged();
                 }
             }
         }
         self.asking = None;
-        let Some(Ok(next)) = &self.had else { std::future::pending().await };
+        let Some(Ok(next)) = &self.arrived else { std::future::pending().await };
         info!("there is a spot machine: the training leaves the one on demand, with a last checkpoint");
         self.is_cheaper = true;
         let mut told = false;
@@ -87,7 +88,7 @@ impl<'a, C: Compute> Successor<'a, C> {
                 let notice = Notice { why: "spot machines are to be had again".to_owned(), at: None };
                 told = present.ask(Wish::Leave(notice)).await.is_ok();
             }
-            beat(next).await;
+            keep_alive(next).await;
         }
     }
 
@@ -96,15 +97,15 @@ impl<'a, C: Compute> Successor<'a, C> {
         self.is_cheaper
     }
 
-    /// The machine, if it is there already.
-    pub(super) fn had(self) -> Option<Reached<C>> {
-        self.had?.ok()
+    /// The next machine, if it is up already.
+    pub(super) fn into_arrived(self) -> Option<ConnectedMachine<C>> {
+        self.arrived?.ok()
     }
 
-    /// The machine, once it is there; none if it was never asked for.
-    pub(super) async fn arrive(self) -> Option<Result<Reached<C>>> {
-        match (self.had, self.asking) {
-            (Some(had), _) => Some(had),
+    /// Waits for the next machine; none if it was never asked for.
+    pub(super) async fn wait(self) -> Option<Result<ConnectedMachine<C>>> {
+        match (self.arrived, self.asking) {
+            (Some(arrived), _) => Some(arrived),
             (None, Some(asking)) => Some(asking.await),
             (None, None) => None,
         }
@@ -112,9 +113,9 @@ impl<'a, C: Compute> Successor<'a, C> {
 }
 
 /// A sign of life to a machine that waits for the present one's end, which may take longer than its grace.
-async fn beat<C: Compute>(next: &Reached<C>) {
+async fn keep_alive<C: Compute>(next: &ConnectedMachine<C>) {
     if let Err(error) = next.agent.ask(Wish::Beat).await {
         debug!("the next machine does not answer: {}", chain(&Error::from(error)));
     }
-    tokio::time::sleep(BEAT).await;
+    tokio::time::sleep(HEARTBEAT_INTERVAL).await;
 }

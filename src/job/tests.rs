@@ -6,14 +6,14 @@ mod money;
 mod policy;
 
 use super::*;
-use crate::actions::train::{Checkpoints, Trained, Training};
+use crate::actions::train::{Checkpoints, Trained, TrainingWorkload};
 pub(super) use fake::number;
 use fake::{Fake, Fate};
 use std::sync::Mutex;
 use std::time::SystemTime;
 use tokio::time::Instant;
 use trainspot_compute::RunId;
-use trainspot_protocol::Spec;
+use trainspot_protocol::{Exit, Spec};
 
 /// A clone, and the job in it.
 struct Scene {
@@ -40,19 +40,19 @@ impl Scene {
         }
     }
 
-    async fn run(&self, harvest: impl AsyncFn() -> Result<()>) -> Result<Finished<Trained>> {
+    async fn run(&self, fetch_outputs: impl AsyncFn() -> Result<()>) -> Result<FinishedJob<Trained<()>>> {
         let order = Order { max_runtime: self.max_runtime, ..order() };
         let shutdown = CancellationToken::new();
         let clone_dir = self.folder.path().join("clone");
         std::fs::create_dir_all(&clone_dir).unwrap();
-        let training = Training {
+        let training = TrainingWorkload {
             checkpoints: Checkpoints::new(self.folder.path(), &order.run, &["epoch".to_owned()]).unwrap(),
             clone_dir: &clone_dir,
             workspace: Vec::new(),
             commit: trainspot_git::Snapshot::default(),
             resumed: Vec::new(),
-            transfer: Cell::default(),
-            harvest: async |_: &Agent<Fake>, _: &Trained| harvest().await,
+            slowest_transfer: Cell::default(),
+            fetch_outputs: async |_: &Agent<Fake>, _: &Exit, _: Duration| fetch_outputs().await,
             clock: RefCell::default(),
             spec: Spec {
                 fingerprint: String::new(),
@@ -75,11 +75,11 @@ impl Scene {
             ..job(&self.fake, &shutdown)
         };
         let finished = job.run(&training).await?;
-        job.clean().await?;
+        job.delete_run_resources().await?;
         Ok(finished)
     }
 
-    async fn train(&self) -> Result<Finished<Trained>> {
+    async fn train(&self) -> Result<FinishedJob<Trained<()>>> {
         self.run(async || Ok(())).await
     }
 
@@ -110,7 +110,7 @@ pub(super) fn job<'a, C>(compute: &'a C, shutdown: &'a CancellationToken) -> Job
         max_cost: None,
         deadline: None,
         shutdown,
-        state: State::default(),
+        state: JobState::default(),
     }
 }
 
@@ -119,30 +119,30 @@ struct Stays {
     spares: bool,
 }
 
-impl Work<Fake> for Stays {
+impl Workload<Fake> for Stays {
     type Done = ();
 
-    const STOPPED: &'static str = "stopped";
-    const PROGRESS: &'static str = "";
-    const ADVICE: &'static str = "";
+    const STOPPED_MESSAGE: &'static str = "stopped";
+    const PROGRESS_WORDS: &'static str = "";
+    const RESTART_HINT: &'static str = "";
 
     fn fingerprint(&self) -> &'static str {
         "this"
     }
 
-    fn spares(&self, _: Option<&Status>) -> Option<Error> {
+    fn must_not_terminate(&self, _: Option<&Status>) -> Option<Error> {
         self.spares.then(|| Error::new("it has a step"))
     }
 
-    async fn part(&self, _: &Job<'_, Fake>, _: &Reached<Fake>) -> Result<Turn<()>> {
-        Ok(Turn::HandedOver(()))
+    async fn run_on(&self, _: &Job<'_, Fake>, _: &ConnectedMachine<Fake>) -> Result<AttemptEnd<()>> {
+        Ok(AttemptEnd::HandedOver(()))
     }
 
-    async fn keep(&self, _: &Agent<Fake>, _: &Machine, _: u64) -> Result<bool> {
+    async fn fetch_checkpoint(&self, _: &Agent<Fake>, _: &Machine, _: u64) -> Result<bool> {
         Ok(false)
     }
 
-    fn lose(&self, _: Option<Cost>) {}
+    fn on_machine_lost(&self, _: Option<Cost>) {}
 
     fn progress(&self) -> u64 {
         0
@@ -152,12 +152,12 @@ impl Work<Fake> for Stays {
         Duration::MAX
     }
 
-    fn rescue(&self, error: Error) -> Error {
+    fn salvage(&self, error: Error) -> Error {
         error
     }
 }
 
-async fn stays(fake: &Fake, spares: bool) -> Result<Finished<()>> {
+async fn stays(fake: &Fake, spares: bool) -> Result<FinishedJob<()>> {
     let shutdown = CancellationToken::new();
     let job = Job { found: fake.find(&order().run).await.unwrap(), ..job(fake, &shutdown) };
     job.run(&Stays { spares }).await

@@ -3,7 +3,7 @@
 use super::provider::{Provider, SAVING};
 use super::{Case, Outcome, SET_UP};
 use crate::job::tests::job;
-use crate::job::{Cost, Job, Reached, Turn, Work};
+use crate::job::{AttemptEnd, ConnectedMachine, Cost, Job, Workload};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -45,22 +45,26 @@ impl Training<'_> {
     }
 }
 
-impl Work<Provider> for Training<'_> {
+impl Workload<Provider> for Training<'_> {
     type Done = ();
 
-    const STOPPED: &'static str = "stopped";
-    const PROGRESS: &'static str = "";
-    const ADVICE: &'static str = "";
+    const STOPPED_MESSAGE: &'static str = "stopped";
+    const PROGRESS_WORDS: &'static str = "";
+    const RESTART_HINT: &'static str = "";
 
     fn fingerprint(&self) -> &'static str {
         ""
     }
 
-    fn spares(&self, _: Option<&Status>) -> Option<Error> {
+    fn must_not_terminate(&self, _: Option<&Status>) -> Option<Error> {
         None
     }
 
-    async fn part(&self, _: &Job<'_, Provider>, reached: &Reached<Provider>) -> Result<Turn<()>> {
+    async fn run_on(
+        &self,
+        _: &Job<'_, Provider>,
+        reached: &ConnectedMachine<Provider>,
+    ) -> Result<AttemptEnd<()>> {
         let (provider, machine) = (self.provider, &reached.machine);
         tokio::time::sleep(stated_fraction(SET_UP)).await;
         provider.start(machine, self.saved.get());
@@ -77,19 +81,19 @@ impl Work<Provider> for Training<'_> {
             tokio::select! {
                 () = provider.until(next) => {
                     if end <= stop + SAVING {
-                        return Ok(Turn::Done(()));
+                        return Ok(AttemptEnd::Done(()));
                     }
                     if self.heeds {
                         self.save(server.done_at(stop));
                     }
-                    return Ok(Turn::Interrupted("told to leave".to_owned()));
+                    return Ok(AttemptEnd::Interrupted("told to leave".to_owned()));
                 }
                 () = changed => {}
             }
         }
     }
 
-    async fn keep(&self, _: &Agent<Provider>, machine: &Machine, number: u64) -> Result<bool> {
+    async fn fetch_checkpoint(&self, _: &Agent<Provider>, machine: &Machine, number: u64) -> Result<bool> {
         let mut newest = self.newest.borrow_mut();
         if newest.0 == machine.id && newest.1 >= number {
             return Ok(false);
@@ -100,7 +104,7 @@ impl Work<Provider> for Training<'_> {
         Ok(true)
     }
 
-    fn lose(&self, _: Option<Cost>) {}
+    fn on_machine_lost(&self, _: Option<Cost>) {}
 
     fn progress(&self) -> u64 {
         self.brought.get()
@@ -110,7 +114,7 @@ impl Work<Provider> for Training<'_> {
         Duration::MAX
     }
 
-    fn rescue(&self, error: Error) -> Error {
+    fn salvage(&self, error: Error) -> Error {
         error
     }
 }
@@ -151,7 +155,7 @@ async fn run_once(case: &Case, settings: Settings, start: (f64, u64)) -> Outcome
             Some((server.end().min(server.stop()).min(now) - started).max(0.0))
         })
         .sum();
-    let cost = job.bill().cost().map_or(0.0, |cost| cost.total());
+    let cost = job.ledger().cost().map_or(0.0, |cost| cost.total());
     Outcome {
         ended: result.is_ok(),
         cost,

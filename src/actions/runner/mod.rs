@@ -13,7 +13,7 @@ use super::{dry_run, unless_stopped};
 use crate::bitbucket_access::full_client;
 use crate::config::Config;
 use crate::config::runner::Runner;
-use crate::job::{self, Finished, Job};
+use crate::job::{self, FinishedJob, Job};
 use crate::publication;
 use crate::step::{self, run_id};
 use child::Child;
@@ -105,7 +105,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         max_cost: runner.aws.max_cost,
         deadline: None,
         shutdown,
-        state: job::State::default(),
+        state: job::JobState::default(),
     };
     Box::pin(serve(&job, &serving)).await
 }
@@ -170,13 +170,13 @@ async fn serve<C: Compute>(job: &Job<'_, C>, serving: &Serving<'_>) -> Result<St
     match ran {
         Ok(finished) if !finished.done.is_over => said(finished),
         Ok(finished) => {
-            let (unregistered, cleaned) = tokio::join!(serving.unregister(), job.clean());
+            let (unregistered, cleaned) = tokio::join!(serving.unregister(), job.delete_run_resources());
             for error in [unregistered, cleaned].into_iter().filter_map(Result::err) {
                 warn!("{}", error.render());
             }
             said(finished)
         }
-        Err(error) if job.is_theirs() => Err(error),
+        Err(error) if job.is_taken_over() => Err(error),
         Err(error) => {
             serving.stop_child().await;
             match serving.unregister().await {
@@ -193,7 +193,7 @@ async fn serve<C: Compute>(job: &Job<'_, C>, serving: &Serving<'_>) -> Result<St
     }
 }
 
-fn said(finished: Finished<Served>) -> Result<String> {
+fn said(finished: FinishedJob<Served>) -> Result<String> {
     if let Some(leftover) = finished.leftover {
         return Err(leftover.kind(Kind::Machine));
     }

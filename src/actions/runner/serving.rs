@@ -3,7 +3,9 @@
 use super::child::Child;
 use crate::config::Config;
 use crate::config::runner::{Program, Runner};
-use crate::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again, insist};
+use crate::job::{
+    AttemptEnd, ConnectedMachine, Cost, Job, TRANSFER_RETRY, Workload, ask_until_answered, judge_transfer,
+};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -53,19 +55,20 @@ pub(super) struct Served {
     pub(super) is_over: bool,
 }
 
-impl<C: Compute> Work<C> for Serving<'_> {
+impl<C: Compute> Workload<C> for Serving<'_> {
     type Done = Served;
 
-    const STOPPED: &'static str = "stopped while a machine was rented as a runner, or a pipeline ran on it";
-    const PROGRESS: &'static str = "";
-    const ADVICE: &'static str = "";
+    const STOPPED_MESSAGE: &'static str =
+        "stopped while a machine was rented as a runner, or a pipeline ran on it";
+    const PROGRESS_WORDS: &'static str = "";
+    const RESTART_HINT: &'static str = "";
 
     fn fingerprint(&self) -> &str {
         &self.spec.fingerprint
     }
 
     /// Another pipeline's step may run there. A pipeline of this step's own is ended with its machine.
-    fn spares(&self, status: Option<&Status>) -> Option<Error> {
+    fn must_not_terminate(&self, status: Option<&Status>) -> Option<Error> {
         let runner = status.map(|status| status.runner.as_ref());
         let busy = match runner {
             Some(runner) => runner.is_some_and(|runner| matches!(runner.phase, Phase::Busy(_))),
@@ -79,40 +82,40 @@ impl<C: Compute> Work<C> for Serving<'_> {
         })
     }
 
-    async fn part(&self, job: &Job<'_, C>, reached: &Reached<C>) -> Result<Turn<Served>> {
+    async fn run_on(&self, job: &Job<'_, C>, reached: &ConnectedMachine<C>) -> Result<AttemptEnd<Served>> {
         let agent = &reached.agent;
-        let status = insist(agent, Wish::Beat).await?;
+        let status = ask_until_answered(agent, Wish::Beat).await?;
         match (status.state, status.runner) {
             // What ran there has nothing to go on with.
-            (State::Ended(_), _) => return Ok(Turn::Lost(Error::new("its runner has ended"))),
+            (State::Ended(_), _) => return Ok(AttemptEnd::MachineLost(Error::new("its runner has ended"))),
             (State::Idle, _) => {
                 if let Some(child) = &self.child {
                     // It may have come to its end when its machine did.
                     if let Some(words) = child.has_succeeded().await? {
-                        return Ok(Turn::Done(Served { words: Ok(words), is_over: true }));
+                        return Ok(AttemptEnd::Done(Served { words: Ok(words), is_over: true }));
                     }
                     child.stop().await?;
                 }
                 self.start(agent).await?;
             }
             (_, Some(_)) => match agent.ask(Wish::Hold).await {
-                Err(AskError::Refused(why)) => return Ok(Turn::Lost(Error::new(why))),
+                Err(AskError::Refused(why)) => return Ok(AttemptEnd::MachineLost(Error::new(why))),
                 held => drop(held?),
             },
             (_, None) => return Err(Error::new("the machine has no runner").kind(Kind::Machine)),
         }
         let online = self.online(agent).await;
-        if let Some(notice) = insist(agent, Wish::Beat).await?.notice {
-            return Ok(Turn::Interrupted(notice.why));
+        if let Some(notice) = ask_until_answered(agent, Wish::Beat).await?.notice {
+            return Ok(AttemptEnd::Interrupted(notice.why));
         }
         online?;
         let name = self.new.name();
         let Some(child) = &self.child else {
-            insist(agent, Wish::Release).await?;
+            ask_until_answered(agent, Wish::Release).await?;
             let idle = in_words(self.runner.idle);
             info!("the machine ends itself {idle} after the runner's last step");
             let words = Ok(format!("the runner {name} is online"));
-            return Ok(Turn::HandedOver(Served { words, is_over: false }));
+            return Ok(AttemptEnd::HandedOver(Served { words, is_over: false }));
         };
         child.start().await?;
         let is_over = async |step: &str| drop(agent.ask(Wish::StepOver(step.to_owned())).await);
@@ -121,34 +124,34 @@ impl<C: Compute> Work<C> for Serving<'_> {
         let status = match (agent.ask(Wish::Beat).await, &verdict) {
             // What was done is done, wherever the machine is.
             (Err(_), Ok(words)) => {
-                return Ok(Turn::Done(Served { words: Ok(words.clone()), is_over: true }));
+                return Ok(AttemptEnd::Done(Served { words: Ok(words.clone()), is_over: true }));
             }
             // A machine that is gone does not answer; that it is lost, its provider tells.
-            (Err(_), Err(_)) => insist(agent, Wish::Beat).await?,
+            (Err(_), Err(_)) => ask_until_answered(agent, Wish::Beat).await?,
             (Ok(status), _) => status,
         };
         if let (Err(error), Some(notice)) = (&verdict, status.notice) {
             warn!("{}", error.render());
-            return Ok(Turn::Interrupted(notice.why));
+            return Ok(AttemptEnd::Interrupted(notice.why));
         }
         let running = status.runner.map(|runner| runner.phase);
         match (verdict, running) {
             // Labels are no reservation.
             (verdict, Some(Phase::Busy(step))) if !child.is(&step.pipeline) => {
                 warn!("the runner has a step of another pipeline: its machine ends after that");
-                insist(agent, Wish::Retire).await?;
-                Ok(Turn::HandedOver(Served { words: verdict, is_over: false }))
+                ask_until_answered(agent, Wish::Retire).await?;
+                Ok(AttemptEnd::HandedOver(Served { words: verdict, is_over: false }))
             }
-            (Ok(words), _) => Ok(Turn::Done(Served { words: Ok(words), is_over: true })),
-            (Err(error), _) => Ok(Turn::Failed(error)),
+            (Ok(words), _) => Ok(AttemptEnd::Done(Served { words: Ok(words), is_over: true })),
+            (Err(error), _) => Ok(AttemptEnd::Failed(error)),
         }
     }
 
-    async fn keep(&self, _: &Agent<C::Link>, _: &Machine, _: u64) -> Result<bool> {
+    async fn fetch_checkpoint(&self, _: &Agent<C::Link>, _: &Machine, _: u64) -> Result<bool> {
         Ok(false)
     }
 
-    fn lose(&self, cost: Option<Cost>) {
+    fn on_machine_lost(&self, cost: Option<Cost>) {
         let cost = cost.map_or_else(String::new, |cost| format!(" (so far {})", cost.in_words()));
         let what = self.child.as_ref().map(|child| format!("pipeline {}", child.name()));
         warn!("the {} begins again{cost}", what.unwrap_or_else(|| "runner".to_owned()));
@@ -162,7 +165,7 @@ impl<C: Compute> Work<C> for Serving<'_> {
         self.runner.max_runtime.saturating_sub(self.began.elapsed())
     }
 
-    fn rescue(&self, error: Error) -> Error {
+    fn salvage(&self, error: Error) -> Error {
         error
     }
 }
@@ -175,7 +178,7 @@ impl Serving<'_> {
             let what = format!("the pipeline {name} was stopped after MAX_RUNTIME ({})", in_words(limit));
             return Some(Error::new(what).kind(Kind::Training).hint("raise MAX_RUNTIME"));
         }
-        job.is_too_dear().then(|| job.too_dear())
+        job.is_over_max_cost().then(|| job.max_cost_error())
     }
 
     /// Puts the runner on Bitbucket's list, in the place of one of an earlier machine. That costs nothing
@@ -220,12 +223,12 @@ impl Serving<'_> {
         }));
         let start = async |number| {
             // The answer alone may have been lost.
-            if number > 1 && insist(agent, Wish::Beat).await?.state != State::Idle {
+            if number > 1 && ask_until_answered(agent, Wish::Beat).await?.state != State::Idle {
                 return Ok(());
             }
             agent.ask(Wish::Start(Box::new(spec.clone()))).await.map(drop).map_err(Error::from)
         };
-        retry(TRANSFER, async |number| again(start(number).await, number)).await
+        retry(TRANSFER_RETRY, async |number| judge_transfer(start(number).await, number)).await
     }
 
     fn registry(&self) -> Option<Registry> {
@@ -274,7 +277,7 @@ impl Serving<'_> {
         let start = Instant::now();
         let mut asked: Option<Instant> = None;
         loop {
-            let status = insist(agent, Wish::Beat).await?;
+            let status = ask_until_answered(agent, Wish::Beat).await?;
             let ended = matches!(status.state, State::Ended(_));
             let runner = status.runner.ok_or_else(|| Error::new("the machine has no runner"))?;
             if ended || matches!(runner.phase, Phase::Gone(_) | Phase::Unhealthy) {
@@ -287,7 +290,7 @@ impl Serving<'_> {
                 asked = Some(Instant::now());
                 match self.bitbucket.runner(self.runner.level, &runner.uuid).await? {
                     Some(seen) if seen.status == AtBitbucket::Online => {
-                        insist(agent, Wish::Online).await?;
+                        ask_until_answered(agent, Wish::Online).await?;
                         let seconds = start.elapsed().as_secs_f64();
                         info!("the runner is online ({seconds:.1} s)");
                         return Ok(());

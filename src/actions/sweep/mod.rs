@@ -1,13 +1,13 @@
 //! `ACTION: sweep`: what runs of this repository left at AWS and in Bitbucket's lists, removed where they are
 //! over.
 
-mod life;
+mod decision;
 mod runners;
 
 use super::runner::run_of;
 use crate::bitbucket_access::full_client;
 use crate::config::Config;
-use life::Life;
+use decision::Life;
 use runners::{Fate, Runners};
 use std::collections::BTreeMap;
 use tracing::{info, warn};

@@ -2,9 +2,8 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex as Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 use trainspot_agent::own_folder;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
@@ -18,16 +17,16 @@ pub(crate) struct Checkpoints {
     /// Which files of the training are checkpoints: nothing else comes.
     patterns: Vec<String>,
     /// The newest that is here.
-    kept: Mutex<Option<Kept>>,
+    newest: tokio::sync::Mutex<Option<HeldCheckpoint>>,
     /// When the newest was known to be complete on its machine.
-    saved: Cell<Option<Instant>>,
+    saved: Mutex<Option<Instant>>,
     /// Of all files that came, also of checkpoints that are not kept any more. What a checkpoint has in
     /// common with the one before it came once.
     received_bytes: AtomicU64,
 }
 
 /// The newest checkpoint on this side.
-struct Kept {
+struct HeldCheckpoint {
     /// The machine that it is of.
     machine: String,
     /// Its number there.
@@ -52,29 +51,29 @@ impl Checkpoints {
         let made = made.and_then(|()| own_folder(&folder)).and(removed);
         made.map_err(|error| error.kind(Kind::Machine).hint(hint))?;
         let patterns = patterns.to_vec();
-        let (kept, saved) = (Mutex::default(), Cell::default());
-        Ok(Self { folder, patterns, kept, saved, received_bytes: AtomicU64::new(0) })
+        let (newest, saved) = (tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Self { folder, patterns, newest, saved, received_bytes: AtomicU64::new(0) })
     }
 
     /// Brings a checkpoint to this side, unless it is here. Tells whether it was brought.
-    pub(super) async fn keep<L: Link>(&self, agent: &Agent<L>, machine: &str, number: u64) -> Result<bool> {
+    pub(super) async fn fetch<L: Link>(&self, agent: &Agent<L>, machine: &str, number: u64) -> Result<bool> {
         if self.patterns.is_empty() {
             return Ok(false);
         }
-        let mut kept = self.kept.lock().await;
-        if kept.as_ref().is_some_and(|kept| kept.machine == machine && kept.number >= number) {
+        let mut newest = self.newest.lock().await;
+        if newest.as_ref().is_some_and(|newest| newest.machine == machine && newest.number >= number) {
             return Ok(false);
         }
         let saved = Instant::now();
-        let held = kept.as_ref().map(|kept| kept.held.clone()).unwrap_or_default();
-        let held = self.bring(agent, number, held).await?;
-        *kept = Some(Kept { machine: machine.to_owned(), number, held });
-        *self.saved.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(saved);
+        let held = newest.as_ref().map(|newest| newest.held.clone()).unwrap_or_default();
+        let held = self.receive(agent, number, held).await?;
+        *newest = Some(HeldCheckpoint { machine: machine.to_owned(), number, held });
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
         Ok(true)
     }
 
     /// Returns the files of the checkpoint that came.
-    async fn bring<L: Link>(&self, agent: &Agent<L>, number: u64, held: Held) -> Result<Held> {
+    async fn receive<L: Link>(&self, agent: &Agent<L>, number: u64, held: Held) -> Result<Held> {
         let context = |error| Error::new("cannot keep a checkpoint").source(error);
         let partial = self.folder.join("partial");
         tokio::fs::remove_dir_all(&partial).await.ok();
@@ -112,12 +111,12 @@ impl Checkpoints {
 
     /// When the newest checkpoint was complete on its machine, at the latest.
     pub(super) fn saved(&self) -> Option<Instant> {
-        *self.saved.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies the newest checkpoint's files into the clone, where the step's artifacts can keep them. Says
     /// how many.
-    pub(super) fn rescue(&self, clone: &Path) -> Result<usize> {
+    pub(super) fn salvage_into(&self, clone: &Path) -> Result<usize> {
         let Some(newest) = self.newest() else { return Ok(0) };
         let files = everything(&newest)?;
         let (place, asked) = (Place::open(clone)?.with_own_links(), Asked::matching(&self.patterns)?);

@@ -1,17 +1,17 @@
-//! `ACTION: train`: a machine, the training on it, its outputs home, then published.
+//! `ACTION: train`: trains on a machine, fetches the outputs, and publishes them.
 
 mod checkpoints;
-mod clock;
 mod resume;
-mod screen;
 mod training;
+mod training_clock;
+mod training_log;
 
 pub(crate) use checkpoints::Checkpoints;
-pub(crate) use training::{Trained, Training};
+pub(crate) use training::{Trained, TrainingWorkload};
 
 use super::{charges, unless_stopped};
 use crate::config::{Cloud, Config, Train};
-use crate::job::{self, Finished, Job, Work};
+use crate::job::{self, FinishedJob, Job, Workload};
 use crate::publication::{self, Made, dvc_pointers, precheck};
 use crate::step::{self, Deadline, run_id};
 use std::cell::{Cell, RefCell};
@@ -32,11 +32,11 @@ use trainspot_dvc::{Keeper, Kept};
 use trainspot_ec2::{Ec2, Owner};
 use trainspot_git::{Branches, Checkout};
 use trainspot_protocol::Wanted;
-use trainspot_protocol::{How, Spec};
+use trainspot_protocol::{Exit, How, Spec};
 use trainspot_transfer::{Entry, Header};
 
 /// Signals by the names that people know; the others are shown by number.
-const SIGNALS: [(i32, &str); 8] = [
+const SIGNAL_NAMES: [(i32, &str); 8] = [
     (1, "SIGHUP"),
     (2, "SIGINT"),
     (6, "SIGABRT"),
@@ -63,14 +63,14 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         dvc_pointers::Where::Rented
     };
     let keeper = dvc_pointers::keeper(config, &clone, place)?;
-    let mut files = Sent { workspace: clone.workspace(&train.include)?, resumed: Vec::new() };
+    let mut files = TrainingFiles { workspace: clone.workspace(&train.include)?, resumed: Vec::new() };
     precheck::outputs(config, &clone, Some(&files.workspace))?;
     files.resumed = resume::left_behind(&config.clone_dir, train)?;
     // A checkpoint goes by itself: a newer one may take its place.
     files.workspace.retain(|entry| files.resumed.iter().all(|resumed| resumed.path != entry.path));
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", deadline).await?;
-    let run = Run { config, train, clone: &clone, keeper: keeper.as_ref(), deadline, shutdown };
+    let run = TrainingRun { config, train, clone: &clone, keeper: keeper.as_ref(), deadline, shutdown };
     match &train.cloud {
         Cloud::Local => {
             let local = Local {
@@ -92,14 +92,14 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
 }
 
 /// The files that a training gets.
-struct Sent {
+struct TrainingFiles {
     workspace: Vec<Entry>,
     /// A checkpoint to go on from.
     resumed: Vec<Entry>,
 }
 
 /// A run whose configuration and clone are known to be good.
-struct Run<'a> {
+struct TrainingRun<'a> {
     config: &'a Config,
     train: &'a Train,
     clone: &'a Checkout,
@@ -108,8 +108,13 @@ struct Run<'a> {
     shutdown: &'a CancellationToken,
 }
 
-impl Run<'_> {
-    async fn on<C: Compute>(&self, compute: &C, max_cost: Option<f64>, files: Sent) -> Result<String> {
+impl TrainingRun<'_> {
+    async fn on<C: Compute>(
+        &self,
+        compute: &C,
+        max_cost: Option<f64>,
+        files: TrainingFiles,
+    ) -> Result<String> {
         let Self { config, train, clone, keeper, deadline, shutdown } = *self;
         let start = Instant::now();
         let run = run_id(config);
@@ -118,18 +123,16 @@ impl Run<'_> {
             tokio::try_join!(checks.0, checks.1, checks.2).map(|(seen, (), found)| (seen, found))
         };
         let (seen, found) = unless_stopped(shutdown, "looking at the remote", checked).await?;
-        let home = RefCell::default();
-        let training = Training {
+        let training = TrainingWorkload {
             spec: spec(config, train, clone.commit()),
             clone_dir: &config.clone_dir,
             workspace: files.workspace,
             resumed: files.resumed,
-            transfer: Cell::default(),
+            slowest_transfer: Cell::default(),
             commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
             checkpoints: Checkpoints::new(&train.scratch, &run, &train.checkpoints)?,
-            harvest: async |agent: &Agent<C::Link>, trained: &Trained| {
-                *home.borrow_mut() = bring(agent, trained, config, keeper).await?;
-                Ok(())
+            fetch_outputs: async |agent: &Agent<C::Link>, exit: &Exit, took: Duration| {
+                collect(agent, (exit, took), config, keeper).await
             },
             clock: RefCell::default(),
         };
@@ -149,7 +152,7 @@ impl Run<'_> {
             max_cost,
             deadline,
             shutdown,
-            state: job::State::default(),
+            state: job::JobState::default(),
         };
         let finished = match job.run(&training).await {
             Ok(finished) => finished,
@@ -159,22 +162,21 @@ impl Run<'_> {
             }
         };
         let published = if let Err(error) = verdict(&finished.done, train.max_runtime) {
-            let error = Work::<C>::rescue(&training, error);
+            let error = Workload::<C>::salvage(&training, error);
             let tail = &finished.done.tail;
             publication::report_failure(config, clone, &error, tail, start.elapsed(), deadline).await;
-            last_words(tail);
+            repeat_last_lines(tail);
             Err(error)
         } else {
-            let home = home.take();
-            let bytes = training.checkpoints.received_bytes() + home.header.bytes();
+            let bytes = training.checkpoints.received_bytes() + finished.done.outputs.header.bytes();
             let is_rented = matches!(train.cloud, Cloud::Aws(_));
             let charges = is_rented.then(|| charges::in_words(config, start.elapsed(), bytes)).flatten();
-            let published = published(config, clone, seen, &finished, &home, (start, deadline, charges));
+            let published = published(config, clone, seen, &finished, (start, deadline, charges));
             let published = before_the_step_ends(deadline, Box::pin(published));
             unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
         };
         // It costs nothing, and a later run's sweep finds it: no reason to fail.
-        if let Err(error) = job.clean().await {
+        if let Err(error) = job.delete_run_resources().await {
             warn!("{}", error.render());
         }
         let done = published?;
@@ -208,13 +210,13 @@ async fn published(
     config: &Config,
     clone: &Checkout,
     seen: Branches,
-    finished: &Finished<Trained>,
-    home: &Home,
+    finished: &FinishedJob<Trained<CollectedOutputs>>,
     (start, deadline, charges): (Instant, Option<Deadline>, Option<String>),
 ) -> Result<String> {
-    let mut outputs = outputs(&home.header, config)?;
+    let collected = &finished.done.outputs;
+    let mut outputs = outputs(&collected.header, config)?;
     publication::tell_ignored(config, clone, &outputs);
-    publication::add(&mut outputs, dvc_pointers::take(config, &home.kept)?);
+    publication::add(&mut outputs, dvc_pointers::take(config, &collected.kept)?);
     let made = Made {
         outputs,
         training: Some(publication::Training {
@@ -231,47 +233,47 @@ async fn published(
     publication::publish(config, clone, seen, made).await
 }
 
-/// What is safe of a training's outputs.
+/// The outputs of a training that are safe on this side or in a DVC remote; nothing of a training that failed.
 #[derive(Default)]
-struct Home {
-    /// The files that came.
+struct CollectedOutputs {
+    /// The files that were fetched.
     header: Header,
     /// What DVC keeps.
     kept: Kept,
 }
 
-/// Brings home what a training made, unless it failed.
-async fn bring<L: Link>(
+/// Collects what a training made, unless it failed. `took` is how long it trained.
+async fn collect<L: Link>(
     agent: &Agent<L>,
-    trained: &Trained,
+    (exit, took): (&Exit, Duration),
     config: &Config,
     keeper: Option<&Keeper>,
-) -> Result<Home> {
-    if trained.exit.how != How::Exited(0) {
-        return Ok(Home::default());
+) -> Result<CollectedOutputs> {
+    if exit.how != How::Exited(0) {
+        return Ok(CollectedOutputs::default());
     }
-    info!("training done ({})", in_words(trained.took));
+    info!("training done ({})", in_words(took));
     // First what is small, and surely comes.
-    let header = match harvest(agent, config).await {
+    let header = match fetch_outputs(agent, config).await {
         // The machine is about to end.
         Err(error) if error.exit_kind() == Kind::Training => {
             return Err(dvc_pointers::rescued(agent, config, keeper, error).await);
         }
-        harvested => harvested?,
+        fetched => fetched?,
     };
-    let Some(keeper) = keeper else { return Ok(Home { header, kept: Kept::default() }) };
+    let Some(keeper) = keeper else { return Ok(CollectedOutputs { header, kept: Kept::default() }) };
     let stored = while_waiting("sending to DVC's remote", agent.store(keeper.order())).await;
     // The pointers are made while the machine is there: what came from it may have DVC refuse them.
     match stored.and_then(|outcome| keeper.kept(&outcome).map_err(dvc_pointers::unpublished)) {
         Err(error) if error.exit_kind() == Kind::Publication => {
             Err(dvc_pointers::rescued(agent, config, Some(keeper), error).await)
         }
-        kept => Ok(Home { header, kept: kept? }),
+        kept => Ok(CollectedOutputs { header, kept: kept? }),
     }
 }
 
 /// Brings the outputs into the clone, each at the place where the training wrote it.
-async fn harvest<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
+async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
     let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
     let without = config.dvc.outputs.clone();
     let wanted = Wanted { required: config.outputs.clone(), optional, without };
@@ -305,7 +307,7 @@ fn outputs(header: &Header, config: &Config) -> Result<Vec<Entry>> {
     Ok(matched.files.into_iter().filter(|entry| arrived.contains(entry.path.as_path())).collect())
 }
 
-fn verdict(trained: &Trained, max_runtime: Duration) -> Result<()> {
+fn verdict<T>(trained: &Trained<T>, max_runtime: Duration) -> Result<()> {
     let why = match trained.exit.how {
         How::Exited(0) => return Ok(()),
         How::Exited(code) => format!("the training failed with exit code {code}"),
@@ -323,18 +325,20 @@ fn verdict(trained: &Trained, max_runtime: Duration) -> Result<()> {
 }
 
 fn signal_name(signal: i32) -> String {
-    let known = SIGNALS.iter().find(|(number, _)| *number == signal);
+    let known = SIGNAL_NAMES.iter().find(|(number, _)| *number == signal);
     known.map_or_else(|| format!("signal {signal}"), |(_, name)| format!("signal {signal} ({name})"))
 }
 
 /// The end of the log is the training's own, so that nobody has to scroll for what went wrong.
-fn last_words(tail: &[String]) {
-    const LINES: usize = 20;
+fn repeat_last_lines(tail: &[String]) {
+    const REPEATED_LINES: usize = 20;
     if tail.is_empty() {
         return info!("the training printed nothing");
     }
     info!("the training's last lines:");
-    tail.iter().skip(tail.len().saturating_sub(LINES)).for_each(|line| trainspot_base::log::training(line));
+    tail.iter()
+        .skip(tail.len().saturating_sub(REPEATED_LINES))
+        .for_each(|line| trainspot_base::log::training(line));
 }
 
 fn spec(config: &Config, train: &Train, commit: &str) -> Spec {

@@ -1,10 +1,10 @@
-//! The training as the work of machines: started on each, watched, and brought to the next with its newest
+//! The training as the workload of machines: started on each, watched, and brought to the next with its newest
 //! checkpoint.
 
 use super::checkpoints::Checkpoints;
-use super::clock::Clock;
-use super::screen;
-use crate::job::{Cost, Job, Reached, TRANSFER, Turn, Work, again};
+use super::training_clock::TrainingClock;
+use super::training_log;
+use crate::job::{AttemptEnd, ConnectedMachine, Cost, Job, TRANSFER_RETRY, Workload, judge_transfer};
 use crate::publication::Losses;
 use std::cell::{Cell, RefCell, RefMut};
 use std::path::Path;
@@ -21,10 +21,10 @@ use trainspot_git::Snapshot;
 use trainspot_protocol::{Exit, How, Spec, State, Status, Wish};
 use trainspot_transfer::{Entry, everything};
 
-/// A training, and what brings its outputs home from the machine where it ended: `harvest`.
-pub(crate) struct Training<'a, H> {
+/// A training as a workload. `fetch_outputs` brings its outputs from the machine where it ended.
+pub(crate) struct TrainingWorkload<'a, F> {
     pub(crate) spec: Spec,
-    /// The clone, and what of it goes along.
+    /// The clone, and the files of it that go along.
     pub(crate) clone_dir: &'a Path,
     pub(crate) workspace: Vec<Entry>,
     /// The commit of the clone: DVC and others want a git repository around the workspace.
@@ -33,65 +33,77 @@ pub(crate) struct Training<'a, H> {
     /// The checkpoint that an earlier step left in the clone: what there is to go on from until there is a
     /// newer one.
     pub(crate) resumed: Vec<Entry>,
-    /// How long the slowest checkpoint took to be brought.
-    pub(crate) transfer: Cell<Duration>,
-    pub(crate) harvest: H,
-    pub(crate) clock: RefCell<Clock>,
+    /// How long the slowest checkpoint took to be fetched.
+    pub(crate) slowest_transfer: Cell<Duration>,
+    /// Gets the agent, how the training ended, and how long it took on all machines.
+    pub(crate) fetch_outputs: F,
+    pub(crate) clock: RefCell<TrainingClock>,
 }
 
 /// A training that came to its end.
-pub(crate) struct Trained {
+pub(crate) struct Trained<T> {
     pub(crate) exit: Exit,
     /// The last lines of its output.
     pub(crate) tail: Vec<String>,
-    /// How long it trained, on all machines.
+    /// How long the training took on all machines.
     pub(crate) took: Duration,
-    /// What the loss of machines cost it.
+    /// What the loss of machines cost the training.
     pub(crate) losses: Losses,
+    /// The outputs that were fetched.
+    pub(crate) outputs: T,
 }
 
-impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> for Training<'_, H> {
-    type Done = Trained;
+impl<C, T, F> Workload<C> for TrainingWorkload<'_, F>
+where
+    C: Compute,
+    F: AsyncFn(&Agent<C::Link>, &Exit, Duration) -> Result<T>,
+{
+    type Done = Trained<T>;
 
-    const STOPPED: &'static str = "stopped before the training's outputs were safe";
-    const PROGRESS: &'static str = " in a row without a newer checkpoint";
-    const ADVICE: &'static str = ", or set CHECKPOINTS so that a restart goes on where it was";
+    const STOPPED_MESSAGE: &'static str = "stopped before the training's outputs were safe";
+    const PROGRESS_WORDS: &'static str = " in a row without a newer checkpoint";
+    const RESTART_HINT: &'static str = ", or set CHECKPOINTS so that a restart goes on where it was";
 
     fn fingerprint(&self) -> &str {
         &self.spec.fingerprint
     }
 
-    fn spares(&self, _: Option<&Status>) -> Option<Error> {
+    fn must_not_terminate(&self, _: Option<&Status>) -> Option<Error> {
         None
     }
 
-    async fn part(&self, job: &Job<'_, C>, reached: &Reached<C>) -> Result<Turn<Trained>> {
+    async fn run_on(
+        &self,
+        job: &Job<'_, C>,
+        reached: &ConnectedMachine<C>,
+    ) -> Result<AttemptEnd<Trained<T>>> {
         let agent = &reached.agent;
         self.start(agent).await?;
-        let (exit, tail) = screen::until_the_end(agent, self.spec.max_runtime).await?;
+        let (exit, tail) = training_log::until_the_end(agent, self.spec.max_runtime).await?;
         if exit.how == How::Interrupted {
             return self.interrupted(job, reached, &exit).await;
         }
         let took = self.clock().before() + exit.duration();
-        let trained = Trained { exit, tail, took, losses: self.clock().losses() };
-        retry(TRANSFER, async |number| again((self.harvest)(agent, &trained).await, number)).await?;
-        Ok(Turn::Done(trained))
+        let losses = self.clock().losses();
+        let fetch = async |number| judge_transfer((self.fetch_outputs)(agent, &exit, took).await, number);
+        let outputs = retry(TRANSFER_RETRY, fetch).await?;
+        Ok(AttemptEnd::Done(Trained { exit, tail, took, losses, outputs }))
     }
 
-    async fn keep(&self, agent: &Agent<C::Link>, machine: &Machine, number: u64) -> Result<bool> {
+    async fn fetch_checkpoint(&self, agent: &Agent<C::Link>, machine: &Machine, number: u64) -> Result<bool> {
         let start = Instant::now();
-        let kept = self.checkpoints.keep(agent, &machine.id, number).await?;
+        let kept = self.checkpoints.fetch(agent, &machine.id, number).await?;
         if kept {
-            self.transfer.set(self.transfer.get().max(start.elapsed()));
+            self.slowest_transfer.set(self.slowest_transfer.get().max(start.elapsed()));
         }
         Ok(kept)
     }
 
-    fn transfer(&self) -> Duration {
-        self.transfer.get()
+    fn transfer_time(&self) -> Duration {
+        self.slowest_transfer.get()
     }
 
-    fn lose(&self, cost: Option<Cost>) {
+    fn on_machine_lost(&self, cost: Option<Cost>) {
         let saved = self.checkpoints.saved();
         let Some((trained, again)) = self.clock().lose(saved) else { return };
         if saved.is_none() {
@@ -120,8 +132,8 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
     }
 
     /// Puts the newest checkpoint where the step's artifacts can keep it.
-    fn rescue(&self, error: Error) -> Error {
-        match self.checkpoints.rescue(self.clone_dir) {
+    fn salvage(&self, error: Error) -> Error {
+        match self.checkpoints.salvage_into(self.clone_dir) {
             Ok(0) => error,
             Ok(files) => error.leaves(format!(
                 "the newest checkpoint ({}), in the clone; the step's artifacts can keep it for the next run",
@@ -132,36 +144,37 @@ impl<C: Compute, H: AsyncFn(&Agent<C::Link>, &Trained) -> Result<()>> Work<C> fo
     }
 }
 
-impl<H> Training<'_, H> {
-    /// Brings the last checkpoint home, which the machine made after the training.
-    async fn interrupted<C: Compute>(
+impl<F> TrainingWorkload<'_, F> {
+    /// Fetches the last checkpoint, which the machine made after the training.
+    async fn interrupted<C: Compute, T>(
         &self,
         job: &Job<'_, C>,
-        reached: &Reached<C>,
+        reached: &ConnectedMachine<C>,
         exit: &Exit,
-    ) -> Result<Turn<Trained>> {
-        let Reached { machine, agent } = reached;
+    ) -> Result<AttemptEnd<Trained<T>>> {
+        let ConnectedMachine { machine, agent } = reached;
         self.clock().end(exit.duration());
         let status = agent.ask(Wish::Beat).await?;
         if let Some(number) = status.checkpoint {
-            let keep =
-                async |attempt| again(self.checkpoints.keep(agent, &machine.id, number).await, attempt);
+            let keep = async |attempt| {
+                judge_transfer(self.checkpoints.fetch(agent, &machine.id, number).await, attempt)
+            };
             // An earlier one is there, perhaps, and so is the next machine.
-            match retry(TRANSFER, keep).await {
+            match retry(TRANSFER_RETRY, keep).await {
                 Ok(_) => self.clock().save_all(),
                 Err(error) => warn!("the last checkpoint could not be brought home: {}", chain(&error)),
             }
         }
-        if let Some(error) = job.reached_limit(self.transfer.get()) {
-            return Ok(Turn::Failed(error));
+        if let Some(error) = job.reached_limit(self.slowest_transfer.get()) {
+            return Ok(AttemptEnd::Failed(error));
         }
         let why = status.notice.map_or_else(|| "its provider takes it away".to_owned(), |notice| notice.why);
-        Ok(Turn::Interrupted(format!("{why}, after {} of training", in_words(exit.duration()))))
+        Ok(AttemptEnd::Interrupted(format!("{why}, after {} of training", in_words(exit.duration()))))
     }
 
     /// Sends the workspace and the newest checkpoint, and starts the training, unless it was started before.
     async fn start<L: trainspot_compute::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
-        retry(TRANSFER, async |number| again(self.start_once(agent).await, number)).await
+        retry(TRANSFER_RETRY, async |number| judge_transfer(self.start_once(agent).await, number)).await
     }
 
     async fn start_once<L: trainspot_compute::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
@@ -192,7 +205,7 @@ impl<H> Training<'_, H> {
         Ok(())
     }
 
-    fn clock(&self) -> RefMut<'_, Clock> {
+    fn clock(&self) -> RefMut<'_, TrainingClock> {
         self.clock.borrow_mut()
     }
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 
-fn total(finished: &Finished<Trained>) -> f64 {
+fn total(finished: &FinishedJob<Trained<()>>) -> f64 {
     finished.cost.unwrap().total()
 }
 

@@ -1,6 +1,6 @@
-//! Signs of life to the machine, and what it and its provider tell in return.
+//! The heartbeat: signs of life to the machine, and what the machine and its provider answer.
 
-use super::Work;
+use super::Workload;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -11,61 +11,62 @@ use trainspot_compute::link::{Agent, AskError};
 use trainspot_compute::{Compute, Machine, Sight};
 use trainspot_protocol::{Notice, Status, Wish};
 
-/// How often the machine is asked, unless the grace is so short that it must be more often. The machine sees
-/// a notice within 2 s, so the pipe knows of it within 5.
-pub(super) const BEAT: Duration = Duration::from_secs(2);
-/// How often the provider is asked too: its word comes even where the machine cannot tell, but costs a call.
-const LOOK: Duration = Duration::from_secs(30);
-/// An answer that takes longer makes the provider be asked.
-const LATE: Duration = Duration::from_secs(4);
-/// A machine whose provider says that it runs may be silent for as long; it ends itself after the whole
-/// grace.
-const PATIENCE: u32 = 2;
-/// A notice comes two minutes ahead. The provider's word may be as old as the last look.
-const LEFT: Duration = Duration::from_secs(80);
+/// How often the machine is asked, unless `ORPHAN_GRACE` is so short that it must be more often. The machine sees
+/// a notice within 2 s, so the pipe knows of the notice within 5 s.
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the provider is asked too: the provider tells even what the machine cannot, but costs a call.
+const PROVIDER_POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// How long an answer of the machine may take before the provider is asked instead.
+const SLOW_ANSWER_LIMIT: Duration = Duration::from_secs(4);
+/// The part of `ORPHAN_GRACE` for which a machine may be silent while its provider says that it runs: one half.
+/// The machine ends itself after the whole of it.
+const SILENCE_DIVISOR: u32 = 2;
+/// The time that is left of a notice by the provider. The notice comes two minutes ahead, and may be as old as
+/// the last poll.
+const PROVIDER_NOTICE_TIME: Duration = Duration::from_secs(80);
 
 /// Why a machine is of no use any more.
 #[derive(Debug)]
 pub(super) enum Loss {
-    /// It is gone, or silent for too long.
+    /// The machine is gone, or was silent for too long.
     Gone(Error),
-    /// Its provider took it back.
+    /// The provider took the machine back.
     Reclaimed(String),
-    /// Another pipe took it over while this one was silent for long.
-    Taken(String),
+    /// Another pipe took the machine over while this one was silent for long.
+    TakenOver(String),
 }
 
-/// The beat that keeps a machine alive, brings the checkpoints that it tells of, and passes its notice on.
-pub(super) struct Heart<'a, C: Compute, W> {
+/// Keeps a machine alive, fetches the checkpoints that the machine tells of, and passes on its notice.
+pub(super) struct Heartbeat<'a, C: Compute, W> {
     pub(super) compute: &'a C,
     pub(super) machine: &'a Machine,
     pub(super) agent: &'a Agent<C::Link>,
     pub(super) grace: Duration,
     pub(super) work: &'a W,
     pub(super) notice: watch::Sender<Option<Notice>>,
-    /// Counts the checkpoints that were brought.
-    pub(super) kept: watch::Sender<u64>,
+    /// Counts the checkpoints that were fetched.
+    pub(super) fetched: watch::Sender<u64>,
 }
 
-impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
-    /// Beats until the machine is lost, and returns why.
-    pub(super) async fn beat(&self) -> Loss {
+impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
+    /// Runs until the machine is lost, and returns why.
+    pub(super) async fn run(&self) -> Loss {
         let (announce, announced) = watch::channel(None);
         tokio::select! {
-            loss = self.ask(announce) => loss,
-            loss = self.look() => loss,
-            () = self.keep(announced) => Loss::Gone(Error::new("the machine's watch ended")),
+            loss = self.ask_machine(announce) => loss,
+            loss = self.ask_provider() => loss,
+            () = self.fetch_checkpoints(announced) => Loss::Gone(Error::new("the machine's watch ended")),
         }
     }
 
-    async fn ask(&self, announce: watch::Sender<Option<u64>>) -> Loss {
+    async fn ask_machine(&self, announce: watch::Sender<Option<u64>>) -> Loss {
         let (mut silent, mut told): (Option<Instant>, Option<String>) = (None, None);
         let mut told_left_out = None;
         loop {
-            tokio::time::sleep(BEAT.min(self.grace / 4)).await;
+            tokio::time::sleep(HEARTBEAT_INTERVAL.min(self.grace / 4)).await;
             let answer = tokio::select! {
                 answer = self.agent.ask(Wish::Beat) => answer,
-                loss = self.gone_meanwhile() => return loss,
+                loss = self.loss_while_waiting() => return loss,
             };
             match answer {
                 Ok(status) => {
@@ -84,12 +85,12 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
                             warn!("the checkpoint was taken without {files}");
                         }
                     }
-                    self.hear(status, &announce);
+                    self.on_status(status, &announce);
                 }
-                Err(AskError::Refused(why)) => return Loss::Taken(why),
+                Err(AskError::Refused(why)) => return Loss::TakenOver(why),
                 Err(AskError::Lost(error)) => {
                     let since = *silent.get_or_insert_with(Instant::now);
-                    if let Some(loss) = self.doubt(error, since).await {
+                    if let Some(loss) = self.on_no_answer(error, since).await {
                         return loss;
                     }
                 }
@@ -97,17 +98,18 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
         }
     }
 
-    /// While an answer is waited for: a machine that is gone may leave its connections hanging for long.
-    async fn gone_meanwhile(&self) -> Loss {
+    /// Asks the provider while an answer of the machine is waited for: a machine that is gone may leave its
+    /// connections hanging for long.
+    async fn loss_while_waiting(&self) -> Loss {
         loop {
-            tokio::time::sleep(LATE).await;
-            if let Some(loss) = self.compute.look(self.machine).await.ok().and_then(lost) {
+            tokio::time::sleep(SLOW_ANSWER_LIMIT).await;
+            if let Some(loss) = self.compute.look(self.machine).await.ok().and_then(loss_of) {
                 return loss;
             }
         }
     }
 
-    fn hear(&self, status: Status, announce: &watch::Sender<Option<u64>>) {
+    fn on_status(&self, status: Status, announce: &watch::Sender<Option<u64>>) {
         announce.send_if_modified(|newest| {
             let news = *newest < status.checkpoint;
             *newest = status.checkpoint;
@@ -119,12 +121,12 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
     }
 
     /// Whether a machine that did not answer is lost: only its provider can tell slow from gone.
-    async fn doubt(&self, error: Error, since: Instant) -> Option<Loss> {
-        let patience = self.grace / PATIENCE;
+    async fn on_no_answer(&self, error: Error, since: Instant) -> Option<Loss> {
+        let patience = self.grace / SILENCE_DIVISOR;
         // A provider that is slow must not keep a machine that answers again waiting for its beat.
-        let sight = tokio::time::timeout(LATE, self.compute.look(self.machine)).await;
+        let sight = tokio::time::timeout(SLOW_ANSWER_LIMIT, self.compute.look(self.machine)).await;
         debug!("no answer ({}); its provider says: {sight:?}", chain(&error));
-        if let Some(loss) = sight.ok().and_then(Result::ok).and_then(lost) {
+        if let Some(loss) = sight.ok().and_then(Result::ok).and_then(loss_of) {
             return Some(loss);
         }
         if since.elapsed() >= patience {
@@ -133,19 +135,21 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
                 Error::new(format!("the machine did not answer for {silent}")).source(error),
             ));
         }
-        if since.elapsed() < BEAT {
+        if since.elapsed() < HEARTBEAT_INTERVAL {
             warn!("the machine does not answer; waiting for up to {}", in_words(patience));
         }
         None
     }
 
     /// Asks the provider now and then whether the machine is about to be taken away.
-    async fn look(&self) -> Loss {
+    async fn ask_provider(&self) -> Loss {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(PROVIDER_POLL_INTERVAL).await;
             match self.compute.look(self.machine).await {
                 Ok(Sight::Leaving(why)) if self.notice.borrow().is_none() => {
-                    let at = (SystemTime::now() + LEFT).duration_since(UNIX_EPOCH).map(|at| at.as_secs());
+                    let at = (SystemTime::now() + PROVIDER_NOTICE_TIME)
+                        .duration_since(UNIX_EPOCH)
+                        .map(|at| at.as_secs());
                     let told = self.agent.ask(Wish::Leave(Notice { why, at: at.ok() })).await;
                     if let Err(error) = told {
                         debug!(
@@ -155,7 +159,7 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
                     }
                 }
                 Ok(sight) => {
-                    if let Some(loss) = lost(sight) {
+                    if let Some(loss) = loss_of(sight) {
                         return loss;
                     }
                 }
@@ -164,13 +168,13 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
         }
     }
 
-    async fn keep(&self, mut announced: watch::Receiver<Option<u64>>) {
+    async fn fetch_checkpoints(&self, mut announced: watch::Receiver<Option<u64>>) {
         while announced.changed().await.is_ok() {
             let Some(number) = *announced.borrow_and_update() else { continue };
-            match self.work.keep(self.agent, self.machine, number).await {
+            match self.work.fetch_checkpoint(self.agent, self.machine, number).await {
                 Ok(true) => {
                     info!("checkpoint saved");
-                    self.kept.send_modify(|kept| *kept += 1);
+                    self.fetched.send_modify(|fetched| *fetched += 1);
                 }
                 Ok(false) => {}
                 Err(error) => warn!("a checkpoint could not be saved: {}", chain(&error)),
@@ -179,7 +183,7 @@ impl<C: Compute, W: Work<C>> Heart<'_, C, W> {
     }
 }
 
-fn lost(sight: Sight) -> Option<Loss> {
+fn loss_of(sight: Sight) -> Option<Loss> {
     match sight {
         Sight::There | Sight::Leaving(_) => None,
         Sight::Reclaimed(why) => Some(Loss::Reclaimed(why)),

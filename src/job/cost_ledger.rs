@@ -1,37 +1,37 @@
-//! What the machines of a run cost, as far as that can be told while they run.
+//! The costs of a run's machines, as far as they are known while the machines run.
 
 use std::time::Duration;
 use tokio::time::Instant;
 use trainspot_compute::{Machine, Rate};
 
-/// A spot machine that AWS takes back within this time costs nothing.
+/// The time within which a spot machine that AWS takes back costs nothing.
 /// (AWS, "Billing for interrupted Spot Instances"; its disk and address cost all the same.)
-const FREE_WHEN_TAKEN: Duration = Duration::from_hours(1);
+const FREE_RECLAIM_LIMIT: Duration = Duration::from_hours(1);
 
-/// One machine's part in a run.
+/// The use of one machine.
 #[derive(Clone, Debug)]
-struct Part {
+struct MachineUsage {
     id: String,
     rate: Option<Rate>,
     since: Instant,
     until: Option<Instant>,
-    taken: bool,
+    reclaimed: bool,
 }
 
-impl Part {
-    fn held(&self) -> Duration {
+impl MachineUsage {
+    fn billed_time(&self) -> Duration {
         self.until.unwrap_or_else(Instant::now).duration_since(self.since)
     }
 
     fn is_free(&self) -> bool {
-        self.taken && self.held() <= FREE_WHEN_TAKEN
+        self.reclaimed && self.billed_time() <= FREE_RECLAIM_LIMIT
     }
 }
 
-/// All machines of a run so far.
+/// The uses of all machines of a run so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bill {
-    parts: Vec<Part>,
+pub(super) struct CostLedger {
+    usages: Vec<MachineUsage>,
 }
 
 /// A run's cost in dollars.
@@ -72,38 +72,38 @@ fn dollars(amount: f64) -> String {
     if amount >= 0.095 { format!("${amount:.2}") } else { format!("${amount:.4}") }
 }
 
-impl Bill {
-    /// A machine's time begins.
+impl CostLedger {
+    /// Begins to count a machine's time.
     pub(super) fn open(&mut self, machine: &Machine, since: Instant) {
         let (id, rate) = (machine.id.clone(), machine.rate);
-        self.parts.push(Part { id, rate, since, until: None, taken: false });
+        self.usages.push(MachineUsage { id, rate, since, until: None, reclaimed: false });
     }
 
-    /// Ends a machine's time; `taken` by its provider, as the provider itself says, or ended by us. Tells
-    /// whether that is news.
-    pub(super) fn close(&mut self, machine: &Machine, taken: bool) -> bool {
-        let open = self.parts.iter_mut().find(|part| part.id == machine.id && part.until.is_none());
-        let Some(part) = open else { return false };
-        (part.until, part.taken) = (Some(Instant::now()), taken);
+    /// Ends a machine's time; `reclaimed` by its provider, as the provider itself says, or ended by us. Returns
+    /// whether the machine's time was still counted.
+    pub(super) fn close(&mut self, machine: &Machine, reclaimed: bool) -> bool {
+        let open = self.usages.iter_mut().find(|usage| usage.id == machine.id && usage.until.is_none());
+        let Some(usage) = open else { return false };
+        (usage.until, usage.reclaimed) = (Some(Instant::now()), reclaimed);
         true
     }
 
     /// The machines whose time is not known to be over.
     pub(super) fn open_ids(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter(|part| part.until.is_none()).map(|part| part.id.as_str())
+        self.usages.iter().filter(|usage| usage.until.is_none()).map(|usage| usage.id.as_str())
     }
 
     /// The cost until now; none where a machine's price is not known.
     pub(super) fn cost(&self) -> Option<Cost> {
         let mut cost = Cost { on_demand: Some(0.0), ..Cost::default() };
-        for part in &self.parts {
-            let rate = part.rate?;
-            let hours = part.held().as_secs_f64() / 3600.0;
+        for usage in &self.usages {
+            let rate = usage.rate?;
+            let hours = usage.billed_time().as_secs_f64() / 3600.0;
             cost.extras += rate.extras * hours;
-            cost.machines += if part.is_free() { 0.0 } else { rate.machine * hours };
+            cost.machines += if usage.is_free() { 0.0 } else { rate.machine * hours };
             cost.on_demand = cost.on_demand.zip(rate.on_demand).map(|(sum, rate)| sum + rate * hours);
         }
-        (!self.parts.is_empty()).then_some(cost)
+        (!self.usages.is_empty()).then_some(cost)
     }
 }
 
@@ -125,15 +125,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_is_taken_within_the_hour_costs_its_disk_only() {
-        let mut bill = Bill::default();
-        for (id, hours, taken) in [("a", 0.5, true), ("b", 2.0, true), ("c", 1.0, false)] {
+        let mut ledger = CostLedger::default();
+        for (id, hours, reclaimed) in [("a", 0.5, true), ("b", 2.0, true), ("c", 1.0, false)] {
             let machine = machine(id, 0.3);
-            bill.open(&machine, Instant::now());
+            ledger.open(&machine, Instant::now());
             tokio::time::advance(Duration::try_from_secs_f64(hours * 3600.0).unwrap()).await;
-            bill.close(&machine, taken);
+            ledger.close(&machine, reclaimed);
         }
         tokio::time::advance(Duration::from_hours(5)).await;
-        let cost = bill.cost().unwrap();
+        let cost = ledger.cost().unwrap();
         assert!((cost.machines - 0.9).abs() < 1e-9 && (cost.extras - 0.07).abs() < 1e-9, "{cost:?}");
         assert_eq!(
             cost.in_words(),
@@ -143,10 +143,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_unknown_price_makes_the_whole_unknown() {
-        let mut bill = Bill::default();
-        assert_eq!(bill.cost(), None);
-        bill.open(&machine("a", 1.0), Instant::now());
-        bill.open(&Machine { rate: None, ..machine("b", 1.0) }, Instant::now());
-        assert_eq!(bill.cost(), None);
+        let mut ledger = CostLedger::default();
+        assert_eq!(ledger.cost(), None);
+        ledger.open(&machine("a", 1.0), Instant::now());
+        ledger.open(&Machine { rate: None, ..machine("b", 1.0) }, Instant::now());
+        assert_eq!(ledger.cost(), None);
     }
 }

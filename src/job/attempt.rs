@@ -1,9 +1,10 @@
-//! One machine's part in the run: the work on it, raced against the machine's loss and the order to stop.
+//! An attempt: the work on one machine, raced against the loss of that machine, the run's limits and the order to
+//! stop.
 
-use super::heart::{Heart, Loss};
-use super::machines::Reached;
+use super::heartbeat::{Heartbeat, Loss};
+use super::machines::ConnectedMachine;
 use super::successor::Successor;
-use super::{Job, Work, stopped};
+use super::{Job, Workload, stopped};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,103 +17,107 @@ use trainspot_compute::Compute;
 use trainspot_compute::link::{Agent, AskError, Link};
 use trainspot_protocol::{Notice, Status, Wish};
 
-/// The workspace and the model cross a link that may break: a stream that broke off is opened again.
-pub(crate) const TRANSFER: Policy = Policy {
+/// How often a transfer is tried. The workspace and the model cross a link that may break: a stream that broke
+/// off is opened again.
+pub(crate) const TRANSFER_RETRY: Policy = Policy {
     attempts: 3,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_secs(5),
     total: Duration::from_hours(24),
 };
-/// Before a question that was not answered is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The wait before a question that the machine did not answer is asked again.
+const ASK_RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How often the run's cost is added up.
-const ACCOUNT: Duration = Duration::from_secs(5);
+const COST_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long after `MAX_COST` is reached the work may still end and be brought home. A training has a quarter
 /// of a minute to end; the rest is for what it saves to come here, 180 GB at 100 MB/s. Only a machine that
 /// does not heed the pipe, or holds it up, takes longer, and the machine must cost no more for that.
 const LEAVING_LIMIT: Duration = Duration::from_mins(30);
 
-/// How one machine's part in the run ended.
-pub(crate) enum Turn<T> {
+/// How an attempt, the work on one machine, ended.
+pub(crate) enum AttemptEnd<T> {
+    /// The work is done.
     Done(T),
-    /// It is done, and the machine stays: it ends itself when it is not needed any more.
+    /// The work is done, and the machine stays: the machine ends itself when nobody needs it any more.
     HandedOver(T),
+    /// The work failed, or a limit of the run ended it.
     Failed(Error),
-    Lost(Error),
-    /// The machine is taken away by its provider, as the machine itself says; what it saved in time is here.
+    /// The machine is gone, or does not answer.
+    MachineLost(Error),
+    /// The machine itself says that its provider takes it away; what the work saved in time is on this side.
     Interrupted(String),
     /// The provider says that it took the machine.
     Reclaimed(String),
     /// Another pipe took the machine over while this one was silent for long. It is not ours to end any more.
-    Taken(String),
+    TakenOver(String),
 }
 
-impl<T> From<Loss> for Turn<T> {
+impl<T> From<Loss> for AttemptEnd<T> {
     fn from(loss: Loss) -> Self {
         match loss {
-            Loss::Gone(error) => Self::Lost(error),
+            Loss::Gone(error) => Self::MachineLost(error),
             Loss::Reclaimed(why) => Self::Reclaimed(why),
-            Loss::Taken(why) => Self::Taken(why),
+            Loss::TakenOver(why) => Self::TakenOver(why),
         }
     }
 }
 
 impl<'a, C: Compute> Job<'a, C> {
-    /// One machine's part. When the machine is about to be taken away, or costs more than another one that
-    /// there is now, `successor` gets the next one meanwhile.
-    pub(super) async fn turn<'s, W: Work<C>>(
+    /// Does the work on one machine. When that machine is about to be taken away, or costs more than another one
+    /// that there is now, `successor` gets the next machine meanwhile.
+    pub(super) async fn attempt<'s, W: Workload<C>>(
         &'s self,
         work: &W,
-        reached: &Reached<C>,
+        reached: &ConnectedMachine<C>,
         successor: &mut Successor<'s, C>,
-    ) -> Turn<W::Done>
+    ) -> AttemptEnd<W::Done>
     where
         'a: 's,
     {
-        let Reached { machine, agent } = reached;
+        let ConnectedMachine { machine, agent } = reached;
         let (notice, noticed) = watch::channel(None);
-        let (kept, newly_kept) = watch::channel(0);
+        let (fetched, newly_fetched) = watch::channel(0);
         let grace = self.order.orphan_grace;
-        let heart = Heart { compute: self.compute, machine, agent, grace, work, notice, kept };
+        let heartbeat = Heartbeat { compute: self.compute, machine, agent, grace, work, notice, fetched };
         let ask = |notice: &Notice| {
-            tell(notice);
+            warn_of_notice(notice);
             // A limit of the run is told as a notice, too.
             let pool = machine.pool.clone().filter(|_| machine.spot && self.may_restart(work))?;
             info!("asking for the next machine");
-            Some(Box::pin(self.fresh(vec![pool])) as _)
+            Some(Box::pin(self.launch_new(vec![pool])) as _)
         };
         let succeed = async {
             if self.returns_to_spot && !machine.spot {
-                successor.go_back_to_spot(newly_kept, agent, || Box::pin(self.spot_now())).await
+                successor.go_back_to_spot(newly_fetched, agent, || Box::pin(self.spot_now())).await
             } else {
                 successor.follow_notice(noticed, ask).await
             }
         };
         tokio::select! {
-            loss = heart.beat() => loss.into(),
+            loss = heartbeat.run() => loss.into(),
             never = succeed => match never {},
-            error = self.mind_the_limits(work, agent) => Turn::Failed(error),
-            done = work.part(self, reached) => match done {
+            error = self.enforce_limits(work, agent) => AttemptEnd::Failed(error),
+            done = work.run_on(self, reached) => match done {
                 Ok(turn) => turn,
                 // An error while the machine does not answer is the machine's loss, not the work's end.
                 Err(error) => match agent.ask(Wish::Beat).await {
-                    Ok(_) => Turn::Failed(error),
-                    Err(AskError::Lost(lost)) => Turn::Lost(lost.source(error)),
-                    Err(AskError::Refused(why)) => Turn::Taken(why),
+                    Ok(_) => AttemptEnd::Failed(error),
+                    Err(AskError::Lost(lost)) => AttemptEnd::MachineLost(lost.source(error)),
+                    Err(AskError::Refused(why)) => AttemptEnd::TakenOver(why),
                 },
             },
-            () = self.shutdown.cancelled() => Turn::Failed(stopped::<C, W>()),
+            () = self.shutdown.cancelled() => AttemptEnd::Failed(stopped::<C, W>()),
         }
     }
 
     /// Lets the work end, with what can be saved, once the run has reached a limit. Returns when there is no
     /// more time even for that.
-    async fn mind_the_limits<W: Work<C>>(&self, work: &W, agent: &Agent<C::Link>) -> Error {
+    async fn enforce_limits<W: Workload<C>>(&self, work: &W, agent: &Agent<C::Link>) -> Error {
         let watch = async {
             loop {
-                tokio::time::sleep(ACCOUNT).await;
-                if self.reached_limit(work.transfer()).is_some() {
-                    self.tell_to_leave(agent).await;
+                tokio::time::sleep(COST_CHECK_INTERVAL).await;
+                if self.reached_limit(work.transfer_time()).is_some() {
+                    self.tell_to_end(agent).await;
                 }
             }
         };
@@ -120,48 +125,52 @@ impl<'a, C: Compute> Job<'a, C> {
             let Some(deadline) = self.deadline else { return std::future::pending().await };
             loop {
                 // Sooner, once a checkpoint comes that takes longer.
-                let left = deadline.until_last_moment(work.transfer());
+                let left = deadline.until_last_moment(work.transfer_time());
                 if left.is_zero() {
                     return deadline.error();
                 }
-                tokio::time::sleep(left.min(ACCOUNT)).await;
+                tokio::time::sleep(left.min(COST_CHECK_INTERVAL)).await;
             }
         };
         tokio::select! {
             never = watch => match never {},
             error = last_moment => error,
-            error = self.has_left_too_late() => error,
+            error = self.wait_beyond_max_cost() => error,
         }
     }
 
     /// Waits until the run has been over `MAX_COST` for so long that its machine must be ended as it is.
-    async fn has_left_too_late(&self) -> Error {
+    async fn wait_beyond_max_cost(&self) -> Error {
         let mut since: Option<Instant> = None;
         loop {
-            tokio::time::sleep(ACCOUNT).await;
+            tokio::time::sleep(COST_CHECK_INTERVAL).await;
             // A machine that turns out to be free may bring the cost down again.
-            since = self.is_too_dear().then(|| since.unwrap_or_else(Instant::now));
+            since = self.is_over_max_cost().then(|| since.unwrap_or_else(Instant::now));
             if since.is_some_and(|since| since.elapsed() >= LEAVING_LIMIT) {
                 let limit = in_words(LEAVING_LIMIT);
-                return self.too_dear().source(format!("the work did not end within {limit} of that"));
+                return self.max_cost_error().source(format!("the work did not end within {limit} of that"));
             }
         }
     }
 
-    async fn tell_to_leave(&self, agent: &Agent<C::Link>) {
-        let why =
-            if self.is_too_dear() { "MAX_COST is reached" } else { "the step's max-time is nearly over" };
+    async fn tell_to_end(&self, agent: &Agent<C::Link>) {
+        let why = if self.is_over_max_cost() {
+            "MAX_COST is reached"
+        } else {
+            "the step's max-time is nearly over"
+        };
         if let Err(error) = agent.ask(Wish::Leave(Notice { why: why.to_owned(), at: None })).await {
             debug!("the machine does not hear that {why}: {}", chain(&Error::from(error)));
         }
     }
 }
 
-/// An error that has a kind says something of the files, not of the way here: trying again cannot mend it.
-pub(crate) fn again<T>(done: Result<T>, number: u32) -> Attempt<T, Error> {
+/// What the result of transfer `number` means for the next try. An error that has a kind says something of the
+/// files, not of the link: another try cannot mend it.
+pub(crate) fn judge_transfer<T>(done: Result<T>, number: u32) -> Attempt<T, Error> {
     match done {
         Err(error) if error.exit_kind() == Kind::Unexpected => {
-            if number < TRANSFER.attempts {
+            if number < TRANSFER_RETRY.attempts {
                 warn!("{}; trying again", chain(&error));
             }
             Attempt::Passing(error, None)
@@ -170,19 +179,20 @@ pub(crate) fn again<T>(done: Result<T>, number: u32) -> Attempt<T, Error> {
     }
 }
 
-/// Asks until the machine answers. One that does not for long is lost, which ends whoever waits for this.
-pub(crate) async fn insist<L: Link>(agent: &Agent<L>, wish: Wish) -> Result<Status> {
+/// Asks until the machine answers. A machine that does not answer for long is lost, which ends the attempt and
+/// this wait with it.
+pub(crate) async fn ask_until_answered<L: Link>(agent: &Agent<L>, wish: Wish) -> Result<Status> {
     loop {
         match agent.ask(wish.clone()).await {
             Ok(status) => return Ok(status),
             Err(AskError::Refused(why)) => return Err(Error::new(why).kind(Kind::Machine)),
             Err(AskError::Lost(error)) => debug!("asking again: {}", chain(&error)),
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(ASK_RETRY_WAIT).await;
     }
 }
 
-fn tell(notice: &Notice) {
+fn warn_of_notice(notice: &Notice) {
     let left = notice.at.and_then(|at| stated_instant(at).elapsed().err());
     let when = left.map_or_else(String::new, |left| format!(" in {}", in_words(left.duration())));
     warn!("the machine ends{when}: {}; the work goes on until then", notice.why);

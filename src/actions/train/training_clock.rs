@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// The times of a training over all its machines.
 #[derive(Default)]
-pub(crate) struct Clock {
+pub(crate) struct TrainingClock {
     /// Time trained on machines that are lost.
     before: Duration,
     /// When the training began on the present machine.
@@ -20,7 +20,7 @@ pub(crate) struct Clock {
     losses: Losses,
 }
 
-impl Clock {
+impl TrainingClock {
     /// A machine trains from now on. Another call for the same machine changes nothing.
     pub(super) fn start(&mut self) {
         let now = *self.started.get_or_insert_with(Instant::now);
@@ -75,7 +75,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn training_that_is_repeated_and_time_without_a_machine_are_two_figures() {
-        let mut clock = Clock::default();
+        let mut clock = TrainingClock::default();
         clock.start();
         tokio::time::advance(100 * SECOND).await;
         let saved = Instant::now();
@@ -89,7 +89,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_checkpoint_taken_after_the_training_ended_loses_nothing() {
-        let mut clock = Clock::default();
+        let mut clock = TrainingClock::default();
         clock.start();
         tokio::time::advance(10 * SECOND).await;
         // The checkpoint was announced before the end was.
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_checkpoint_of_this_machine_all_of_its_training_is_repeated() {
-        let mut clock = Clock::default();
+        let mut clock = TrainingClock::default();
         let earlier = Instant::now();
         tokio::time::advance(5 * SECOND).await;
         clock.start();

@@ -11,21 +11,20 @@ use trainspot_protocol::{Exit, State, Status, Wish};
 
 /// How long after `MAX_RUNTIME` the machine may take to end the training, and its log to arrive. Only a
 /// machine that does not keep its word takes longer.
-const OVERTIME: Duration = Duration::from_mins(10);
+const OVERTIME_LIMIT: Duration = Duration::from_mins(10);
 /// How long to wait before a link that broke is opened again.
-const AGAIN: Duration = Duration::from_secs(1);
+const FOLLOW_RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// Shows the training's output as it comes, until the training is over: its end, and its last lines.
 pub(super) async fn until_the_end<L: Link>(
     agent: &Agent<L>,
     max_runtime: Duration,
 ) -> Result<(Exit, Vec<String>)> {
-    let screen = Mutex::new(Screen::new());
+    let log = Mutex::new(TrainingLog::new());
     let reading = async {
         let mut offset = 0;
         loop {
-            let followed =
-                agent.follow(&mut offset, &mut |bytes| with(&screen, |screen| screen.feed(bytes))).await;
+            let followed = agent.follow(&mut offset, &mut |bytes| with(&log, |log| log.feed(bytes))).await;
             match (followed, agent.ask(Wish::Beat).await) {
                 // The log was read to its end only if following it ended well.
                 (Ok(()), Ok(Status { state: State::Ended(exit), .. })) => return Ok(exit),
@@ -35,7 +34,7 @@ pub(super) async fn until_the_end<L: Link>(
                     let why = followed.err().or_else(|| asked.err().map(Error::from));
                     let why = why.map_or("it ended too early".to_owned(), |error| chain(&error));
                     debug!("following the log again from byte {offset}: {why}");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(FOLLOW_RETRY_WAIT).await;
                 }
             }
         }
@@ -43,40 +42,40 @@ pub(super) async fn until_the_end<L: Link>(
     let ticking = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            with(&screen, |screen| screen.tick(max_runtime));
+            with(&log, |log| log.tick(max_runtime));
         }
     };
     let exit: Result<Exit> = tokio::select! {
         exit = reading => exit,
         () = ticking => Err(Error::new("the clock stopped")),
-        () = tokio::time::sleep(max_runtime.saturating_add(OVERTIME)) => Err(endless(max_runtime)),
+        () = tokio::time::sleep(max_runtime.saturating_add(OVERTIME_LIMIT)) => Err(endless(max_runtime)),
     };
     let exit = exit?;
-    let tail = with(&screen, Screen::finish);
+    let tail = with(&log, TrainingLog::finish);
     Ok((exit, tail))
 }
 
 fn endless(max_runtime: Duration) -> Error {
-    let (limit, over) = (in_words(max_runtime), in_words(OVERTIME));
+    let (limit, over) = (in_words(max_runtime), in_words(OVERTIME_LIMIT));
     Error::new(format!("the machine did not end the training {over} after MAX_RUNTIME ({limit})"))
         .kind(Kind::Training)
         .hint("the training may hold the machine's agent up; see what it does to other processes")
 }
 
 /// The lock is never held across a wait, so it can only be poisoned by a panic, which ends the run anyway.
-fn with<T>(screen: &Mutex<Screen>, use_it: impl FnOnce(&mut Screen) -> T) -> T {
-    use_it(&mut screen.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+fn with<T>(log: &Mutex<TrainingLog>, use_it: impl FnOnce(&mut TrainingLog) -> T) -> T {
+    use_it(&mut log.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
 /// The training's output on its way to the log, and a sign of life where there is none.
-struct Screen {
+struct TrainingLog {
     lines: Lines,
     started: Instant,
     last: Instant,
     wait: Duration,
 }
 
-impl Screen {
+impl TrainingLog {
     const FIRST_WAIT: Duration = Duration::from_secs(10);
 
     fn new() -> Self {
@@ -145,7 +144,7 @@ mod tests {
                 "{}",
                 error.render()
             );
-            assert!(start.elapsed() < max_runtime + OVERTIME + Duration::from_secs(2));
+            assert!(start.elapsed() < max_runtime + OVERTIME_LIMIT + Duration::from_secs(2));
         }
     }
 }
