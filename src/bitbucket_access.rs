@@ -37,7 +37,8 @@ impl BitbucketAccess {
     }
 }
 
-/// A client for all of Bitbucket's API; none without a credential, as the proxy of Pipelines opens a part only.
+/// A client for all of Bitbucket's API; none without a credential, as the proxy of Pipelines opens a part
+/// only.
 pub(crate) fn full_client(config: &Config) -> Result<Option<Client>> {
     let StepVariables { workspace: Some(workspace), repo_slug: Some(slug), .. } = &config.pipeline else {
         return Ok(None);

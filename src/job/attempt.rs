@@ -1,5 +1,5 @@
-//! An attempt: the work on one machine, raced against the loss of that machine, the run's limits and the order to
-//! stop.
+//! An attempt: the work on one machine, raced against the loss of that machine, the run's limits and the
+//! order to stop.
 
 use super::heartbeat::{Heartbeat, Loss};
 use super::machines::ConnectedMachine;
@@ -17,8 +17,8 @@ use trainspot_compute::Compute;
 use trainspot_compute::link::{Agent, AskError, Link};
 use trainspot_protocol::{Notice, Status, Wish};
 
-/// How often a transfer is tried. The workspace and the model cross a link that may break: a stream that broke
-/// off is opened again.
+/// How often a transfer is tried. The workspace and the model cross a link that may break: a stream that
+/// broke off is opened again.
 pub(crate) const TRANSFER_RETRY: Policy = Policy {
     attempts: 3,
     first_wait: Duration::from_secs(1),
@@ -63,8 +63,8 @@ impl<T> From<Loss> for AttemptEnd<T> {
 }
 
 impl<'a, C: Compute> Job<'a, C> {
-    /// Does the work on one machine. When that machine is about to be taken away, or costs more than another one
-    /// that there is now, `successor` gets the next machine meanwhile.
+    /// Does the work on one machine. When that machine is about to be taken away, or costs more than another
+    /// one that there is now, `successor` gets the next machine meanwhile.
     pub(super) async fn attempt<'s, W: Workload<C>>(
         &'s self,
         work: &W,
@@ -165,8 +165,8 @@ impl<'a, C: Compute> Job<'a, C> {
     }
 }
 
-/// What the result of transfer `number` means for the next try. An error that has a kind says something of the
-/// files, not of the link: another try cannot mend it.
+/// What the result of transfer `number` means for the next try. An error that has a kind says something of
+/// the files, not of the link: another try cannot mend it.
 pub(crate) fn judge_transfer<T>(done: Result<T>, number: u32) -> Attempt<T, Error> {
     match done {
         Err(error) if error.exit_kind() == Kind::Unexpected => {
@@ -179,8 +179,8 @@ pub(crate) fn judge_transfer<T>(done: Result<T>, number: u32) -> Attempt<T, Erro
     }
 }
 
-/// Asks until the machine answers. A machine that does not answer for long is lost, which ends the attempt and
-/// this wait with it.
+/// Asks until the machine answers. A machine that does not answer for long is lost, which ends the attempt
+/// and this wait with it.
 pub(crate) async fn ask_until_answered<L: Link>(agent: &Agent<L>, wish: Wish) -> Result<Status> {
     loop {
         match agent.ask(wish.clone()).await {

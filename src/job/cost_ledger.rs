@@ -79,8 +79,8 @@ impl CostLedger {
         self.usages.push(MachineUsage { id, rate, since, until: None, reclaimed: false });
     }
 
-    /// Ends a machine's time; `reclaimed` by its provider, as the provider itself says, or ended by us. Returns
-    /// whether the machine's time was still counted.
+    /// Ends a machine's time; `reclaimed` by its provider, as the provider itself says, or ended by us.
+    /// Returns whether the machine's time was still counted.
     pub(super) fn close(&mut self, machine: &Machine, reclaimed: bool) -> bool {
         let open = self.usages.iter_mut().find(|usage| usage.id == machine.id && usage.until.is_none());
         let Some(usage) = open else { return false };

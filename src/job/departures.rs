@@ -17,7 +17,8 @@ use trainspot_compute::{Compute, Machine, Sight};
 
 /// The wait between two questions to the provider.
 const PROVIDER_POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the provider may take to answer a question: a machine that is to be ended must not live on meanwhile.
+/// How long the provider may take to answer a question: a machine that is to be ended must not live on
+/// meanwhile.
 const PROVIDER_ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a provider may take to take a machine that says so. EC2 gives two minutes from its notice on.
 const TAKING_LIMIT: Duration = Duration::from_mins(3);

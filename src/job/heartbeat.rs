@@ -11,18 +11,18 @@ use trainspot_compute::link::{Agent, AskError};
 use trainspot_compute::{Compute, Machine, Sight};
 use trainspot_protocol::{Notice, Status, Wish};
 
-/// How often the machine is asked, unless `ORPHAN_GRACE` is so short that it must be more often. The machine sees
-/// a notice within 2 s, so the pipe knows of the notice within 5 s.
+/// How often the machine is asked, unless `ORPHAN_GRACE` is so short that it must be more often. The machine
+/// sees a notice within 2 s, so the pipe knows of the notice within 5 s.
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the provider is asked too: the provider tells even what the machine cannot, but costs a call.
 const PROVIDER_POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// How long an answer of the machine may take before the provider is asked instead.
 const SLOW_ANSWER_LIMIT: Duration = Duration::from_secs(4);
-/// The part of `ORPHAN_GRACE` for which a machine may be silent while its provider says that it runs: one half.
-/// The machine ends itself after the whole of it.
+/// The part of `ORPHAN_GRACE` for which a machine may be silent while its provider says that it runs: one
+/// half. The machine ends itself after the whole of it.
 const SILENCE_DIVISOR: u32 = 2;
-/// The time that is left of a notice by the provider. The notice comes two minutes ahead, and may be as old as
-/// the last poll.
+/// The time that is left of a notice by the provider. The notice comes two minutes ahead, and may be as old
+/// as the last poll.
 const PROVIDER_NOTICE_TIME: Duration = Duration::from_secs(80);
 
 /// Why a machine is of no use any more.

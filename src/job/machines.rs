@@ -11,7 +11,8 @@ use trainspot_compute::link::{Agent, AskError};
 use trainspot_compute::{Compute, Machine, Order, Pool, Sight};
 use trainspot_protocol::{Status, Wish};
 
-/// How long a machine that was just found may still be held by the pipe that was killed, whose hold lasts 20 s.
+/// How long a machine that was just found may still be held by the pipe that was killed, whose hold lasts 20
+/// s.
 const OTHER_PIPES_HOLD: Duration = Duration::from_secs(30);
 /// The wait between two tries to reach a machine that was found.
 const CONNECT_RETRY_WAIT: Duration = Duration::from_secs(2);
@@ -124,15 +125,17 @@ impl<C: Compute> Job<'_, C> {
         }
     }
 
-    /// Refuses to end a machine that was found but is of no use, where the work says that it must not be ended.
+    /// Refuses to end a machine that was found but is of no use, where the work says that it must not be
+    /// ended.
     fn refuse_to_terminate<W: Workload<C>, T>(&self, work: &W, status: Option<&Status>) -> Result<Option<T>> {
         let Some(why) = work.must_not_terminate(status) else { return Ok(None) };
         self.state.taken_over.set(true);
         Err(why)
     }
 
-    /// Launches a new machine, from a pool in `avoid` only where no other has one. A machine that does not come
-    /// up is ended and replaced; a machine that is taken away while it boots is replaced as any interrupted one.
+    /// Launches a new machine, from a pool in `avoid` only where no other has one. A machine that does not
+    /// come up is ended and replaced; a machine that is taken away while it boots is replaced as any
+    /// interrupted one.
     pub(super) async fn launch_new(&self, avoid: Vec<Pool>) -> Result<ConnectedMachine<C>> {
         let mut order = Order { avoid, ..self.order.clone() };
         let (mut failed, restarts) = (0, &self.state.restarts);
@@ -245,8 +248,8 @@ impl<C: Compute> Job<'_, C> {
         Error::all("not everything could be ended", errors)
     }
 
-    /// Removes what the run's machines shared, once they are ended. Those things cost nothing, so the outputs go
-    /// first.
+    /// Removes what the run's machines shared, once they are ended. Those things cost nothing, so the outputs
+    /// go first.
     pub(crate) async fn delete_run_resources(&self) -> Result<()> {
         if self.state.taken_over.get() {
             return Ok(());
@@ -286,8 +289,8 @@ impl<C: Compute> Job<'_, C> {
         ended.await.into_iter().filter_map(Result::err).collect()
     }
 
-    /// Ends and removes everything of a run that has failed. What goes wrong here is only logged: the run ends
-    /// with the error that it failed with.
+    /// Ends and removes everything of a run that has failed. What goes wrong here is only logged: the run
+    /// ends with the error that it failed with.
     pub(super) async fn abort(&self, known: &[Machine], agent: Option<&Agent<C::Link>>) {
         let ended = self.end_all_and_verify(agent, known).await;
         // Even after an error: what cannot be removed, as a machine still needs it, is named there.
@@ -296,8 +299,8 @@ impl<C: Compute> Job<'_, C> {
         }
     }
 
-    /// Ends the `known` machines. Where the provider does not confirm that in time, the machine behind `agent` is
-    /// asked to end itself.
+    /// Ends the `known` machines. Where the provider does not confirm that in time, the machine behind
+    /// `agent` is asked to end itself.
     pub(super) async fn end_all_and_verify(
         &self,
         agent: Option<&Agent<C::Link>>,

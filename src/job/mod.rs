@@ -1,5 +1,5 @@
-//! A job: a workload from its first machine to its last. Machines are acquired, watched, replaced when they are
-//! lost, and ended in every case.
+//! A job: a workload from its first machine to its last. Machines are acquired, watched, replaced when they
+//! are lost, and ended in every case.
 
 mod attempt;
 mod cost_ledger;
@@ -58,15 +58,15 @@ pub(crate) trait Workload<C: Compute> {
     async fn run_on(&self, job: &Job<'_, C>, reached: &ConnectedMachine<C>)
     -> Result<AttemptEnd<Self::Done>>;
 
-    /// Fetches the checkpoint that the machine saved under this number, unless it is here. Returns whether it was
-    /// fetched.
+    /// Fetches the checkpoint that the machine saved under this number, unless it is here. Returns whether it
+    /// was fetched.
     async fn fetch_checkpoint(&self, agent: &Agent<C::Link>, machine: &Machine, number: u64) -> Result<bool>;
 
     /// Reports what of the work was lost with a machine. `cost` is the run's cost until now, if it is known.
     fn on_machine_lost(&self, cost: Option<Cost>);
 
-    /// How far the work is: a number that changes whenever there is something newer from which the next machine
-    /// can go on.
+    /// How far the work is: a number that changes whenever there is something newer from which the next
+    /// machine can go on.
     fn progress(&self) -> u64;
 
     /// How much of `MAX_RUNTIME` the work has left. The time on lost machines counts.
@@ -86,8 +86,8 @@ pub(crate) struct Job<'a, C> {
     pub(crate) found: Vec<Machine>,
     /// How often in a row a lost machine is replaced without progress of the work.
     pub(crate) max_restarts: u32,
-    /// Whether a machine on demand is left for a spot machine once there is one again. For work that saves what it
-    /// has done.
+    /// Whether a machine on demand is left for a spot machine once there is one again. For work that saves
+    /// what it has done.
     pub(crate) returns_to_spot: bool,
     /// The limit of the run's cost, in dollars.
     pub(crate) max_cost: Option<f64>,
@@ -232,8 +232,8 @@ impl<C: Compute> Job<'_, C> {
         FinishedJob { done, machine, restarts, cost: self.ledger().cost(), leftover }
     }
 
-    /// Gets the next machine. The lost `machine` is ended meanwhile, unless it `goes_by_itself`: a machine that its
-    /// provider ends is not paid for.
+    /// Gets the next machine. The lost `machine` is ended meanwhile, unless it `goes_by_itself`: a machine
+    /// that its provider ends is not paid for.
     async fn replace(
         &self,
         machine: &Machine,
@@ -318,8 +318,8 @@ impl<C: Compute> Job<'_, C> {
         self.reached_limit(work.transfer_time()).map_or(Ok(()), Err)
     }
 
-    /// Why the run must end although its work could go on, if it must. `transfer` is how long it takes to fetch
-    /// what the work would leave now.
+    /// Why the run must end although its work could go on, if it must. `transfer` is how long it takes to
+    /// fetch what the work would leave now.
     pub(crate) fn reached_limit(&self, transfer: Duration) -> Option<Error> {
         if self.is_over_max_cost() {
             return Some(self.max_cost_error());

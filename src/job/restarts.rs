@@ -14,8 +14,8 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    /// Whether there may be another restart, when there may be `most` in a row while the work's progress stays the
-    /// same.
+    /// Whether there may be another restart, when there may be `most` in a row while the work's progress
+    /// stays the same.
     pub(super) fn may_follow(&self, most: u32, progress: u64) -> bool {
         if self.progress.replace(progress) != progress {
             self.in_a_row.set(0);

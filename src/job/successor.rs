@@ -12,8 +12,8 @@ use trainspot_compute::Compute;
 use trainspot_compute::link::Agent;
 use trainspot_protocol::{Notice, Wish};
 
-/// The wait between two requests for a spot machine from one on demand. Each is a call to AWS, and checkpoints may
-/// come every second.
+/// The wait between two requests for a spot machine from one on demand. Each is a call to AWS, and
+/// checkpoints may come every second.
 const SPOT_REQUEST_INTERVAL: Duration = Duration::from_mins(2);
 
 /// The request for the next machine, under way.

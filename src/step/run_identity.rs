@@ -3,7 +3,8 @@
 use crate::config::Config;
 use trainspot_compute::RunId;
 
-/// The run's id: made of repository, pipeline and step; outside Pipelines, of the host and the clone's folder.
+/// The run's id: made of repository, pipeline and step; outside Pipelines, of the host and the clone's
+/// folder.
 pub(crate) fn run_id(config: &Config) -> RunId {
     let pipeline = &config.pipeline;
     let part = |part: &Option<String>| part.clone().unwrap_or_default();

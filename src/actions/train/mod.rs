@@ -233,7 +233,8 @@ async fn published(
     publication::publish(config, clone, seen, made).await
 }
 
-/// The outputs of a training that are safe on this side or in a DVC remote; nothing of a training that failed.
+/// The outputs of a training that are safe on this side or in a DVC remote; nothing of a training that
+/// failed.
 #[derive(Default)]
 struct CollectedOutputs {
     /// The files that were fetched.

@@ -1,5 +1,5 @@
-//! The training as the workload of machines: started on each, watched, and brought to the next with its newest
-//! checkpoint.
+//! The training as the workload of machines: started on each, watched, and brought to the next with its
+//! newest checkpoint.
 
 use super::checkpoints::Checkpoints;
 use super::training_clock::TrainingClock;
