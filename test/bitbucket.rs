@@ -8,7 +8,7 @@ mod runners;
 use fake_bitbucket::{ACCESS_TOKEN, API_EMAIL, API_TOKEN, FakeBitbucket, Fault};
 use serde_json::{Value, json};
 use std::time::Duration;
-use trainspot_base::retry::Policy;
+use trainspot_base::retry::RetryPolicy;
 use trainspot_bitbucket::{BuildState, BuildStatus, Client, Credential, NewPullRequest, Patience, status_of};
 use trainspot_report::{Cell, Datum, Insights};
 
@@ -18,7 +18,7 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const PATIENCE: Patience = Patience {
     rate_limit: Duration::ZERO,
     request: Duration::from_millis(500),
-    attempts: Policy {
+    attempts: RetryPolicy {
         attempts: 4,
         first_wait: Duration::from_millis(10),
         longest_wait: Duration::from_millis(50),

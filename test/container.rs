@@ -4,7 +4,8 @@
 use crate::support::{Access, Run, Scene};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use trainspot_base::mutex::lock;
 
 /// What `scripts/with-docker.sh` exits with when it can get no engine.
 const SKIPPED: i32 = 77;
@@ -13,7 +14,7 @@ const SKIPPED: i32 = 77;
 fn in_image(script: &str, environment: &Command) -> Option<Output> {
     // One at a time, lest the pruning takes the steps of another build.
     static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = lock(&ONE);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let image = format!("trainspot-test:{}", std::process::id());
     // The image goes again, and what the classic builder leaves of its steps.

@@ -9,10 +9,11 @@ use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use trainspot_base::mutex::lock;
 
 /// What a pipe may use of Bitbucket.
 #[derive(Clone, Copy, PartialEq)]
@@ -261,7 +262,7 @@ impl Run {
 pub(crate) fn installed(program: &str, package: &str) -> Result<(), String> {
     // One test at a time asks, and the others find what it has installed.
     static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = lock(&ONE);
     if exists(program) {
         return Ok(());
     }

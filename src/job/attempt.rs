@@ -12,14 +12,14 @@ use tracing::{debug, info, warn};
 use trainspot_base::clock::stated_instant;
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::progress::in_words;
-use trainspot_base::retry::{Attempt, Policy};
+use trainspot_base::retry::{Attempted, RetryPolicy};
 use trainspot_compute::Compute;
 use trainspot_compute::link::{Agent, AskError, Link};
 use trainspot_protocol::{Notice, Status, Wish};
 
 /// How often a transfer is tried. The workspace and the model cross a link that may break: a stream that
 /// broke off is opened again.
-pub(crate) const TRANSFER_RETRY: Policy = Policy {
+pub(crate) const TRANSFER_RETRY: RetryPolicy = RetryPolicy {
     attempts: 3,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_secs(5),
@@ -167,15 +167,15 @@ impl<'a, C: Compute> Job<'a, C> {
 
 /// What the result of transfer `number` means for the next try. An error that has a kind says something of
 /// the files, not of the link: another try cannot mend it.
-pub(crate) fn judge_transfer<T>(done: Result<T>, number: u32) -> Attempt<T, Error> {
+pub(crate) fn judge_transfer<T>(done: Result<T>, number: u32) -> Attempted<T, Error> {
     match done {
         Err(error) if error.exit_kind() == Kind::Unexpected => {
             if number < TRANSFER_RETRY.attempts {
                 warn!("{}; trying again", chain(&error));
             }
-            Attempt::Passing(error, None)
+            Attempted::Transient(error, None)
         }
-        done => Attempt::Final(done),
+        done => Attempted::Final(done),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{COMMIT, MARKER, PATIENCE, client, report, status};
 use crate::support::is_late;
 use fake_bitbucket::{ACCESS_TOKEN, FakeBitbucket, Fault};
 use std::time::{Duration, Instant};
-use trainspot_base::retry::Policy;
+use trainspot_base::retry::RetryPolicy;
 use trainspot_bitbucket::{BuildState, Client, Credential, Patience, status_of};
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn a_silent_server_costs_one_deadline_an_attempt_and_no_more_than_the_tota
     fake.next(Fault::on("PUT", "/reports").delay(Duration::from_secs(30)));
     client(&fake).put_report(COMMIT, "r", &report()).await.unwrap();
     fake.next(Fault::on("PUT", "/reports").delay(Duration::from_secs(30)).times(9));
-    let attempts = Policy { total: Duration::from_millis(700), ..PATIENCE.attempts };
+    let attempts = RetryPolicy { total: Duration::from_millis(700), ..PATIENCE.attempts };
     let hasty = client(&fake).with_patience(Patience { attempts, ..PATIENCE });
     let start = Instant::now();
     let error = hasty.put_report(COMMIT, "r", &report()).await.unwrap_err();

@@ -3,7 +3,8 @@
 use super::spoil::{Answer, Spoil};
 use std::io::{BufReader, Read, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use trainspot_base::mutex::lock;
 
 /// Which answers are spoiled in the run that comes, and what was asked so far.
 #[derive(Default)]
@@ -56,7 +57,7 @@ impl Proxy {
 
     /// Replaces the plan, and gives the one before.
     pub(crate) fn plan(&self, plan: Plan) -> Plan {
-        std::mem::replace(&mut self.plan.lock().unwrap_or_else(PoisonError::into_inner), plan)
+        std::mem::replace(&mut lock(&self.plan), plan)
     }
 }
 
@@ -71,11 +72,11 @@ fn serve(
     let head = head(&mut from)?;
     let first = head.lines().next().unwrap_or_default().to_owned();
     let question = first.trim_end_matches(" HTTP/1.1").to_owned();
-    let spoil = plan.lock().unwrap_or_else(PoisonError::into_inner).next(&question);
+    let spoil = lock(&plan).next(&question);
     let is_push = question.starts_with("POST ") && question.ends_with("git-receive-pack");
     let mut to_client = client.try_clone()?;
     let note = |said: &str| {
-        plan.lock().unwrap_or_else(PoisonError::into_inner).done.push(format!("{question}: {said}"));
+        lock(&plan).done.push(format!("{question}: {said}"));
     };
     if is_push && matches!(spoil, Some(Spoil::Forged)) {
         // The server claims to have taken what it has thrown away.

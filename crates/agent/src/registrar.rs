@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Error, Result, chain};
-use trainspot_base::retry::Policy;
+use trainspot_base::retry::RetryPolicy;
 use trainspot_bitbucket::{Client, Credential, Level, Patience};
 use trainspot_protocol::Registry;
 use trainspot_protocol::runner_log::StepId;
@@ -14,7 +14,7 @@ use trainspot_protocol::runner_log::StepId;
 const PATIENCE: Patience = Patience {
     rate_limit: Duration::ZERO,
     request: Duration::from_secs(10),
-    attempts: Policy {
+    attempts: RetryPolicy {
         attempts: 4,
         first_wait: Duration::from_secs(1),
         longest_wait: Duration::from_secs(5),

@@ -105,6 +105,15 @@ impl Error {
         self
     }
 
+    /// Says what the user can do next, where that is known.
+    #[must_use]
+    pub fn maybe_hint(self, hint: Option<impl Into<String>>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// Names something that may still exist because of this failure, with the way to end it.
     #[must_use]
     pub fn leaves(mut self, leftover: impl Into<String>) -> Self {

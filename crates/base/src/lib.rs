@@ -1,6 +1,7 @@
-//! Errors, the log and its secrets, retries, clocks: what every crate of trainspot stands on.
+//! Errors, the log and its secrets, retries, clocks, locks: what every crate of trainspot stands on.
 
 pub mod clock;
 pub mod error;
 pub mod log;
+pub mod mutex;
 pub mod retry;

@@ -1,69 +1,73 @@
-//! The one way of trying again: bounded in attempts and time, with jittered backoff.
+//! The program's one way to retry: bounded in attempts and in time, with jittered backoff. [`retry`] runs a
+//! closure; [`Tries`] counts for a loop that `retry` cannot run.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often and how long to try.
+/// How often and for how long an operation is tried.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// Attempts in all, the first included.
     pub attempts: u32,
     /// The wait before the second attempt; doubled for each further one, and jittered by half either way.
     pub first_wait: Duration,
-    /// No wait is longer, unless the service asked for it.
+    /// The longest wait between two attempts, unless the service asked for a longer one.
     pub longest_wait: Duration,
-    /// No attempt starts after this much time.
+    /// The time after the first attempt's start after which no further attempt starts.
     pub total: Duration,
 }
 
-/// What an attempt says of itself.
-pub enum Attempt<T, E> {
-    /// It ended: with a value, or with an error that trying again cannot mend.
+/// How an attempt ended, and whether another one may help.
+pub enum Attempted<T, E> {
+    /// The attempt's value, or an error that no further attempt can mend.
     Final(Result<T, E>),
-    /// It failed in a way that may pass; the service may have said when to come back.
-    Passing(E, Option<Duration>),
+    /// An error that may not come again, with the wait for which the service asked, if it asked for one.
+    Transient(E, Option<Duration>),
 }
 
-/// Runs `operation` until it ends or the policy is used up, and returns its last word.
+/// Runs `operation` until an attempt is final or the policy is used up, and returns the last attempt's result.
 ///
 /// `operation` receives the attempt's number, from 1.
+///
+/// # Errors
+/// The error of the last attempt.
 pub async fn retry<T, E>(
-    policy: Policy,
-    mut operation: impl AsyncFnMut(u32) -> Attempt<T, E>,
+    policy: RetryPolicy,
+    mut operation: impl AsyncFnMut(u32) -> Attempted<T, E>,
 ) -> Result<T, E> {
     let mut tries = Tries::new(policy);
     loop {
         let (error, asked) = match operation(tries.attempt).await {
-            Attempt::Final(result) => return result,
-            Attempt::Passing(error, asked) => (error, asked),
+            Attempted::Final(result) => return result,
+            Attempted::Transient(error, asked) => (error, asked),
         };
-        if !tries.again(asked).await {
+        if !tries.wait_for_next(asked).await {
             return Err(error);
         }
     }
 }
 
-/// The attempts of a policy, for a loop whose future must be `Send`: the compiler cannot see that of
-/// [`retry`]'s.
+/// The attempts of a policy, for a loop whose future must be `Send`: the compiler cannot prove that the future
+/// of [`retry`] is.
 pub struct Tries {
-    policy: Policy,
+    policy: RetryPolicy,
     attempt: u32,
-    give_up: Instant,
+    deadline: Instant,
 }
 
 impl Tries {
-    /// Begins with the first attempt.
+    /// Begins with the first attempt, which waits for nothing.
     #[must_use]
-    pub fn new(policy: Policy) -> Self {
-        Self { policy, attempt: 1, give_up: Instant::now() + policy.total }
+    pub fn new(policy: RetryPolicy) -> Self {
+        Self { policy, attempt: 1, deadline: Instant::now() + policy.total }
     }
 
-    /// Waits for the next attempt, as long as the service asked for if it did; false when the policy is used
-    /// up.
-    pub async fn again(&mut self, asked: Option<Duration>) -> bool {
+    /// Waits until the next attempt is due: after `asked`, or else after the policy's backoff. Returns false,
+    /// without waiting, when the policy allows no further attempt.
+    pub async fn wait_for_next(&mut self, asked: Option<Duration>) -> bool {
         let wait = asked.unwrap_or_else(|| backoff(self.policy, self.attempt));
         // Compared as durations: a wait that a server asks for may be too long to be added to any clock.
-        let left = self.give_up.saturating_duration_since(Instant::now());
+        let left = self.deadline.saturating_duration_since(Instant::now());
         if self.attempt >= self.policy.attempts || wait > left {
             return false;
         }
@@ -73,7 +77,7 @@ impl Tries {
     }
 }
 
-fn backoff(policy: Policy, attempt: u32) -> Duration {
+fn backoff(policy: RetryPolicy, attempt: u32) -> Duration {
     let doubled = policy.first_wait.saturating_mul(1 << (attempt - 1).min(16));
     doubled.min(policy.longest_wait).mul_f64(0.5 + fastrand::f64())
 }
@@ -82,18 +86,18 @@ fn backoff(policy: Policy, attempt: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy {
+    const POLICY: RetryPolicy = RetryPolicy {
         attempts: 4,
         first_wait: Duration::from_secs(1),
         longest_wait: Duration::from_secs(3),
         total: Duration::from_mins(1),
     };
 
-    async fn failing(policy: Policy, asked: Option<Duration>) -> (u32, Duration) {
+    async fn failing(policy: RetryPolicy, asked: Option<Duration>) -> (u32, Duration) {
         let (start, mut tries) = (Instant::now(), 0);
         let result: Result<(), ()> = retry(policy, async |attempt| {
             tries = attempt;
-            Attempt::Passing((), asked)
+            Attempted::Transient((), asked)
         })
         .await;
         assert!(result.is_err());
@@ -124,7 +128,7 @@ mod tests {
         let mut tries = 0;
         let result: Result<(), &str> = retry(POLICY, async |_| {
             tries += 1;
-            Attempt::Final(Err("no"))
+            Attempted::Final(Err("no"))
         })
         .await;
         assert_eq!((result, tries), (Err("no"), 1));

@@ -17,7 +17,7 @@ pub struct Failure {
     status: Option<u16>,
     message: String,
     /// Whether trying again may help.
-    pub(super) passing: bool,
+    pub(super) is_transient: bool,
     /// How long Bitbucket asks to stay away.
     pub(super) wait: Option<Duration>,
 }
@@ -36,15 +36,15 @@ impl Failure {
 
     /// One that trying again cannot mend.
     pub(super) fn last(message: impl Into<String>) -> Self {
-        Self { status: None, message: message.into(), passing: false, wait: None }
+        Self { status: None, message: message.into(), is_transient: false, wait: None }
     }
 
     /// No answer, or not the whole of one.
     pub(super) fn of_transport(error: reqwest::Error) -> Self {
-        let passing = !(error.is_builder() || error.is_redirect());
+        let is_transient = !(error.is_builder() || error.is_redirect());
         // Without its URL: the caller names what was asked, in fewer words.
         let why = chain(&error.without_url());
-        Self { status: None, message: format!("no answer from Bitbucket: {why}"), passing, wait: None }
+        Self { status: None, message: format!("no answer from Bitbucket: {why}"), is_transient, wait: None }
     }
 
     /// An answer other than success.
@@ -58,12 +58,12 @@ impl Failure {
             message.push_str(": ");
             message.push_str(&said);
         }
-        let passing = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-        let wait = wait(headers).filter(|_| passing);
+        let is_transient = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+        let wait = wait(headers).filter(|_| is_transient);
         if let Some(wait) = wait {
             message = format!("{message}; it asks to wait for {} s", wait.as_secs());
         }
-        Self { status: Some(status.as_u16()), message, passing, wait }
+        Self { status: Some(status.as_u16()), message, is_transient, wait }
     }
 }
 

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::log::progress::in_words;
-use trainspot_base::retry::{Attempt, retry};
+use trainspot_base::retry::{Attempted, retry};
 use trainspot_http::BodyError;
 use url::Url;
 
@@ -104,7 +104,7 @@ pub(super) fn connector(credential: &Credential) -> reqwest::Result<reqwest::Cli
 }
 
 impl Client {
-    /// Makes one call of one or more requests, and makes the whole of it again where it fails in passing.
+    /// Makes one call of one or more requests, and makes the whole of it again where a failure is transient.
     ///
     /// A failed request may have been acted upon. A call that is not idempotent therefore starts by looking
     /// for what it would create.
@@ -141,12 +141,12 @@ impl Client {
         let waits_outside =
             |failure: &Failure| failure.is_rate_limit() && !self.patience.rate_limit.is_zero();
         let attempts = retry(policy, async |number| match call().await {
-            Err(failure) if failure.passing && !waits_outside(&failure) => {
+            Err(failure) if failure.is_transient && !waits_outside(&failure) => {
                 tracing::info!("Attempt {number} to {what} failed: {failure}");
                 let wait = failure.wait;
-                Attempt::Passing(failure, wait)
+                Attempted::Transient(failure, wait)
             }
-            ended => Attempt::Final(ended),
+            ended => Attempted::Final(ended),
         });
         let late =
             || Failure::last(format!("Bitbucket did not do it within {} s", policy.total.as_secs_f32()));
@@ -238,10 +238,7 @@ impl Client {
     fn explain(&self, what: &str, scope: Scope, failure: Failure) -> Error {
         let advice = self.advice(scope, &failure);
         let error = Error::new(format!("cannot {what} in {}", self.place(scope.level))).kind(scope.kind);
-        match advice {
-            Some(advice) => error.source(failure).hint(advice),
-            None => error.source(failure),
-        }
+        error.source(failure).maybe_hint(advice)
     }
 
     fn advice(&self, scope: Scope, failure: &Failure) -> Option<String> {

@@ -17,7 +17,7 @@ mod step_variables;
 use std::fmt;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Error, Result};
-use trainspot_base::retry::Policy;
+use trainspot_base::retry::RetryPolicy;
 use url::Url;
 
 pub use commits::{BuildState, BuildStatus};
@@ -92,7 +92,7 @@ pub struct Patience {
     pub request: Duration,
     /// The attempts at one call. Its `total` also bounds the call as a whole, but for waits for the rate
     /// limit.
-    pub attempts: Policy,
+    pub attempts: RetryPolicy,
     /// The longest wait for the rate limit, all waits of one call together.
     pub rate_limit: Duration,
 }
@@ -103,7 +103,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             request: Duration::from_secs(30),
-            attempts: Policy {
+            attempts: RetryPolicy {
                 attempts: 6,
                 first_wait: Duration::from_secs(1),
                 longest_wait: Duration::from_secs(20),
@@ -118,7 +118,8 @@ impl Patience {
     /// The patience for what is good to know, and no more.
     #[must_use]
     pub fn brief() -> Self {
-        let attempts = Policy { attempts: 2, total: Duration::from_secs(10), ..Self::default().attempts };
+        let attempts =
+            RetryPolicy { attempts: 2, total: Duration::from_secs(10), ..Self::default().attempts };
         Self { attempts, ..Self::default() }
     }
 

@@ -137,7 +137,7 @@ impl Client {
             self.list(self.url(&["effective-default-reviewers"])).await;
         match listed {
             Ok(listed) => Ok(listed.into_iter().map(|sent| sent.user).collect()),
-            Err(failure) if failure.passing => Err(failure),
+            Err(failure) if failure.is_transient => Err(failure),
             Err(failure) => {
                 debug!("the default reviewers are not known: {failure}");
                 Ok(Vec::new())

@@ -3,11 +3,12 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tempfile::NamedTempFile;
+use trainspot_base::mutex::lock;
 
 /// Smaller files are copied before the disk has begun.
 pub(super) const LARGE: u64 = 64 << 20;
@@ -24,7 +25,7 @@ impl Draft {
 
     /// The file, the first time.
     pub(super) fn take(&self) -> Option<NamedTempFile> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 }
 

@@ -13,13 +13,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::lines::Lines;
 use trainspot_base::log::progress::{in_words, while_waiting};
+use trainspot_base::mutex::lock;
 use trainspot_compute::aws::SshAddress;
 use trainspot_compute::link::ssh::{Door, SshLink};
 use trainspot_compute::{Machine, Order};
@@ -59,7 +60,7 @@ impl Steps {
     }
 
     fn enter(&self, step: &'static str) {
-        let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entered = lock(&self.entered);
         if entered.last().is_none_or(|(last, _)| *last != step) {
             entered.push((step, Instant::now()));
         }
@@ -67,7 +68,7 @@ impl Steps {
 
     /// As in `pending 3.1, running 0.0, ssh 24.0, agent 6.1`.
     fn told(&self, now: Instant) -> String {
-        let entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        let entered = lock(&self.entered);
         let ends = entered.iter().skip(1).map(|(_, next)| *next).chain([now]);
         let steps = entered.iter().zip(ends);
         let told = steps.map(|((step, from), to)| format!("{step} {:.1}", (to - *from).as_secs_f64()));
@@ -170,7 +171,7 @@ impl Ec2 {
             let young = steps.start.elapsed() < UNKNOWN_AFTER_LAUNCH;
             match describe(&self.cloud, region, &machine.id).await {
                 // The machine boots all the same, and BOOT_TIMEOUT holds.
-                Err(failure) if failure.class() == Class::Passing => {
+                Err(failure) if failure.class() == Class::Transient => {
                     debug!("cannot look at the machine: {failure}");
                 }
                 Err(failure) => return Err(failure.into()),

@@ -61,7 +61,7 @@ pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<(
                     None
                 }
             },
-            Err(failure) if failure.class() == Class::Passing => Some(failure),
+            Err(failure) if failure.class() == Class::Transient => Some(failure),
             Err(failure) => return Err(still_there(Error::from(failure), region, id)),
         };
         if start.elapsed() > PATIENCE {

@@ -7,10 +7,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 use trainspot_base::error::{Error, Kind, chain};
-use trainspot_base::retry::{Policy, Tries};
+use trainspot_base::retry::{RetryPolicy, Tries};
 
 /// Waits of about 0.5, 1, 2 and 4 s: EC2 refills its buckets of requests within seconds.
-const POLICY: Policy = Policy {
+const POLICY: RetryPolicy = RetryPolicy {
     attempts: 5,
     first_wait: Duration::from_millis(500),
     longest_wait: Duration::from_secs(8),
@@ -28,7 +28,7 @@ pub(super) enum Class {
     /// A quota, counted over a whole family of types: only another family may do.
     OtherFamily,
     /// Throttled, a fault of the service, or no answer: the same call may work in a moment.
-    Passing,
+    Transient,
     /// What was asked for does not exist, or not any more.
     Gone,
     /// Nothing that the program can do.
@@ -59,7 +59,7 @@ const CLASSES: &[(Class, &[&str])] = &[
     ),
     (Class::OtherFamily, &[SPOT_QUOTA, "VcpuLimitExceeded", "InstanceLimitExceeded"]),
     (
-        Class::Passing,
+        Class::Transient,
         &[
             "RequestLimitExceeded",
             "Throttling",
@@ -122,7 +122,7 @@ impl Failure {
 
     /// An answer that lacks what it must have.
     pub(super) fn incomplete(what: &str) -> Self {
-        Self::of(None, format!("AWS's answer names no {what}"), Class::Passing)
+        Self::of(None, format!("AWS's answer names no {what}"), Class::Transient)
     }
 
     fn of(code: Option<&str>, message: String, class: Class) -> Self {
@@ -251,7 +251,7 @@ where
         let class = match &error {
             SdkError::ConstructionFailure(_) => Class::Fatal,
             SdkError::DispatchFailure(failure) if failure.is_user() => Class::Fatal,
-            _ => Class::Passing,
+            _ => Class::Transient,
         };
         let message = match status {
             Some(status) => {
@@ -265,7 +265,7 @@ where
 
 fn of_answer(code: Option<&str>, message: Option<&str>, status: Option<u16>) -> Failure {
     let by_status = || match status {
-        Some(429 | 500..=599) => Class::Passing,
+        Some(429 | 500..=599) => Class::Transient,
         _ => Class::Fatal,
     };
     let class = code.and_then(classify).unwrap_or_else(by_status);
@@ -329,12 +329,7 @@ impl From<Failure> for Error {
             Ok(own) => return own,
             Err(failure) => failure,
         };
-        let error = Self::new(failure.what.clone()).kind(Kind::Machine);
-        let error = match failure.hint() {
-            Some(hint) => error.hint(hint),
-            None => error,
-        };
-        error.source(failure)
+        Self::new(failure.what.clone()).kind(Kind::Machine).maybe_hint(failure.hint()).source(failure)
     }
 }
 
@@ -362,7 +357,7 @@ pub(super) async fn call_within<T, F: Future<Output = Result<T, Failure>>>(
     // The SDK's futures are large, and so deeply nested that the compiler gives up where many meet in one.
     loop {
         match within(attempt_deadline + DEADLINE_SLACK, Box::pin(operation())).await {
-            Err(failure) if failure.class == Class::Passing && tries.again(None).await => {}
+            Err(failure) if failure.class == Class::Transient && tries.wait_for_next(None).await => {}
             done => return done.map_err(|failure| failure.during(action, what)),
         }
     }
@@ -392,7 +387,11 @@ async fn within<T>(
     operation: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let late = |_| {
-        Err(Failure::of(None, format!("no answer from AWS within {} s", deadline.as_secs()), Class::Passing))
+        Err(Failure::of(
+            None,
+            format!("no answer from AWS within {} s", deadline.as_secs()),
+            Class::Transient,
+        ))
     };
     tokio::time::timeout(deadline, operation).await.unwrap_or_else(late)
 }

@@ -181,7 +181,7 @@ pub(super) async fn of_key(
     for seconds in UNTIL_LISTED_SECONDS {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let found = match of_run(cloud, region, run, &ALIVE).await {
-            Err(failure) if failure.class() == Class::Passing => continue,
+            Err(failure) if failure.class() == Class::Transient => continue,
             found => found?,
         };
         if let Some(seen) = found.into_iter().find(|seen| seen.tag(HOST_KEY) == Some(key) && is_new(seen)) {

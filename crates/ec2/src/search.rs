@@ -134,7 +134,7 @@ impl Search<'_> {
                 Some(launched) => Ok(Found::Machine(Ec2::machine_in(&launched.id, &launched.pool, mode))),
                 None => self.refused(index, &request, refused).await,
             },
-            Err(failure) if failure.class() == Class::Passing => self.unknown(plan, mode, failure).await,
+            Err(failure) if failure.class() == Class::Transient => self.unknown(plan, mode, failure).await,
             Err(failure) => self.refused(index, &request, vec![Refusal { pool: None, failure }]).await,
         }
     }
@@ -153,7 +153,7 @@ impl Search<'_> {
                     made.launched
                         .extend(answer.launched.iter().map(|launched| (run.clone(), launched.clone())));
                 }
-                Err(failure) if failure.class() == Class::Passing => {
+                Err(failure) if failure.class() == Class::Transient => {
                     made.unanswered.insert(plan.region);
                 }
                 Err(_) => {}
@@ -303,7 +303,7 @@ fn first(region: &str, refused: Vec<Refusal>) -> Failure {
 /// What refusals mean together: there is hope as long as one of them leaves some.
 fn verdict(refused: &[Refusal]) -> Option<Class> {
     let despair = |class: Class| match class {
-        Class::Elsewhere | Class::OtherFamily | Class::Passing => 0,
+        Class::Elsewhere | Class::OtherFamily | Class::Transient => 0,
         Class::Gone => 1,
         Class::Fatal => 2,
     };

@@ -79,11 +79,7 @@ fn cannot_open(directory: &Path, error: git2::Error) -> Error {
         return unusable(directory, "is not a git repository");
     }
     let hint = extensions(directory).iter().find_map(|(name, value)| way_out(name, value));
-    let unusable = unusable(directory, "cannot be opened as a git repository").source(error);
-    match hint {
-        Some(hint) => unusable.hint(hint),
-        None => unusable,
-    }
+    unusable(directory, "cannot be opened as a git repository").source(error).maybe_hint(hint)
 }
 
 /// Where a work tree's `.git` file leads, if that does not exist.

@@ -19,14 +19,14 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use trainspot_base::error::{Context, Error, Result, chain};
-use trainspot_base::retry::{Attempt, Policy, retry};
+use trainspot_base::retry::{Attempted, RetryPolicy, retry};
 
 /// How often a branch may move under a push, which is then made again at once: each move is another's push
 /// that arrived.
 const MOST_MOVES: usize = 20;
 
 /// A failing remote gets time.
-const POLICY: Policy = Policy {
+const POLICY: RetryPolicy = RetryPolicy {
     attempts: 5,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_secs(15),
@@ -66,18 +66,18 @@ where
         let (work, result) = match tokio::task::spawn_blocking(move || (attempt(&mut work), work)).await {
             Ok((result, work)) => (work, result),
             Err(error) => {
-                return Attempt::Final(Err(Error::new("git's work ended unexpectedly").source(error)));
+                return Attempted::Final(Err(Error::new("git's work ended unexpectedly").source(error)));
             }
         };
         held = Some(work);
         match result {
-            Ok(value) => Attempt::Final(Ok(value)),
-            Err(Fault::Final(error)) => Attempt::Final(Err(error)),
-            Err(Fault::Passing(error)) => {
+            Ok(value) => Attempted::Final(Ok(value)),
+            Err(Fault::Final(error)) => Attempted::Final(Err(error)),
+            Err(Fault::Transient(error)) => {
                 if number < POLICY.attempts {
                     warn!("{}; trying again", chain(&error));
                 }
-                Attempt::Passing(error, None)
+                Attempted::Transient(error, None)
             }
         }
     });
@@ -133,7 +133,7 @@ impl Job {
         loop {
             let moves = self.moves;
             match self.attempt_once() {
-                Err(Fault::Passing(error)) if (moves + 1..MOST_MOVES).contains(&self.moves) => {
+                Err(Fault::Transient(error)) if (moves + 1..MOST_MOVES).contains(&self.moves) => {
                     info!("{}; merging again", chain(&error));
                 }
                 ended => return ended,
@@ -259,7 +259,7 @@ impl Job {
             Answer::Taken => Ok(()),
             Answer::Moved => {
                 self.moves += 1;
-                Err(Fault::Passing(Error::new(format!("{branch} moved on the remote meanwhile"))))
+                Err(Fault::Transient(Error::new(format!("{branch} moved on the remote meanwhile"))))
             }
             Answer::Refused(why) => Err(refused(branch, &why).into()),
         }
@@ -288,7 +288,7 @@ impl Job {
         else {
             return BTreeMap::new();
         };
-        if let Err(Fault::Passing(error) | Fault::Final(error)) = self.fetch(refs, tip) {
+        if let Err(Fault::Transient(error) | Fault::Final(error)) = self.fetch(refs, tip) {
             warn!("no values of {target} to compare with: {}", chain(&error));
             return BTreeMap::new();
         }

@@ -139,8 +139,8 @@ impl<'a> Child<'a> {
                 Ok(None) => refused = 0,
                 Err(error) => {
                     // The pipeline goes on whether Bitbucket tells or not.
-                    let passing = status_of(&error).is_none_or(|status| status == 429 || status >= 500);
-                    refused += u32::from(!passing);
+                    let is_transient = status_of(&error).is_none_or(|status| status == 429 || status >= 500);
+                    refused += u32::from(!is_transient);
                     if refused == MOST_REFUSALS {
                         return Err(error);
                     }

@@ -8,13 +8,14 @@ use crate::job::{
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::Secret;
 use trainspot_base::log::lines::Lines;
 use trainspot_base::log::progress::in_words;
+use trainspot_base::mutex::lock;
 use trainspot_base::retry::retry;
 use trainspot_bitbucket::{Client, Level, NewRunner, Registered, RunnerStatus as AtBitbucket};
 use trainspot_compute::link::{Agent, AskError, Link};
@@ -249,7 +250,7 @@ impl Serving<'_> {
         let showing = async {
             let mut offset = 0;
             loop {
-                let take = &mut |bytes: &[u8]| locked(&log).feed(bytes, Instant::now(), &mut show);
+                let take = &mut |bytes: &[u8]| lock(&log).feed(bytes, Instant::now(), &mut show);
                 if let Err(error) = agent.follow(&mut offset, take).await {
                     debug!("following the runner's log again: {}", chain(&error));
                 }
@@ -261,7 +262,7 @@ impl Serving<'_> {
             waited = self.until_online(agent) => waited,
         };
         waited.map_err(|error| {
-            let mut log = locked(&log);
+            let mut log = lock(&log);
             log.finish(Instant::now(), &mut show);
             let tail = log.tail();
             let last = &tail[tail.len().saturating_sub(LAST_LINES)..];
@@ -326,11 +327,6 @@ impl Serving<'_> {
         }
         Ok(())
     }
-}
-
-/// The lock is never held across a wait, so only a panic could poison it, which ends the run anyway.
-fn locked(log: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn never_online(why: &str, runner: &RunnerStatus) -> Error {

@@ -2,11 +2,12 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 use trainspot_agent::own_folder;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
+use trainspot_base::mutex::lock;
 use trainspot_compute::RunId;
 use trainspot_compute::link::{Agent, Link};
 use trainspot_transfer::{Asked, Held, Place, everything};
@@ -68,7 +69,7 @@ impl Checkpoints {
         let held = newest.as_ref().map(|newest| newest.held.clone()).unwrap_or_default();
         let held = self.receive(agent, number, held).await?;
         *newest = Some(HeldCheckpoint { machine: machine.to_owned(), number, held });
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+        *lock(&self.saved) = Some(saved);
         Ok(true)
     }
 
@@ -111,7 +112,7 @@ impl Checkpoints {
 
     /// When the newest checkpoint was complete on its machine, at the latest.
     pub(super) fn saved(&self) -> Option<Instant> {
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.saved)
     }
 
     /// Copies the newest checkpoint's files into the clone, where the step's artifacts can keep them. Says

@@ -6,6 +6,7 @@ use tracing::{debug, info};
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::lines::Lines;
 use trainspot_base::log::progress::in_words;
+use trainspot_base::mutex::lock;
 use trainspot_compute::link::{Agent, AskError, Link};
 use trainspot_protocol::{Exit, State, Status, Wish};
 
@@ -62,9 +63,8 @@ fn endless(max_runtime: Duration) -> Error {
         .hint("the training may hold the machine's agent up; see what it does to other processes")
 }
 
-/// The lock is never held across a wait, so it can only be poisoned by a panic, which ends the run anyway.
 fn with<T>(log: &Mutex<TrainingLog>, use_it: impl FnOnce(&mut TrainingLog) -> T) -> T {
-    use_it(&mut log.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    use_it(&mut lock(log))
 }
 
 /// The training's output on its way to the log, and a sign of life where there is none.

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 pub(crate) const FOLDER: &str = "application/vnd.google-apps.folder";
 
-const PASSING: [Fault; 9] = [
+const TRANSIENT_FAULTS: [Fault; 9] = [
     Fault::Refused,
     Fault::CutRequest,
     Fault::LostAnswer,
@@ -163,7 +163,7 @@ impl State {
         self.next += 1;
         let number = self.next;
         if let Some(weather) = &mut self.weather {
-            return (weather.u8(..4) == 0).then(|| weather.choice(PASSING)).flatten();
+            return (weather.u8(..4) == 0).then(|| weather.choice(TRANSIENT_FAULTS)).flatten();
         }
         self.fault.filter(|(_, which)| which.is_none_or(|which| which == number)).map(|(fault, _)| fault)
     }

@@ -22,11 +22,12 @@ pub use foreign::{one_line, plain};
 pub use secret::{Secret, is_secret_name};
 
 use crate::error::Error;
+use crate::mutex::lock;
 use redact::Redactor;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, RwLock};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -52,7 +53,7 @@ pub fn show_debug() {
 
 /// Hides these values as well from now on, in whatever is printed or given to [`redact`].
 pub fn hide(secrets: impl IntoIterator<Item = Secret>) {
-    let mut hidden = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut hidden = lock(&SECRETS);
     let known = hidden.len();
     for secret in secrets {
         if secret.value.len() >= parts::SHORTEST_PART_BYTES && !hidden.contains(&secret) {

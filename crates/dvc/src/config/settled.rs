@@ -31,11 +31,7 @@ impl Unusable {
     }
 
     fn error(&self) -> Error {
-        let error = Error::new(&self.why).kind(Kind::Configuration);
-        match &self.hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        Error::new(&self.why).kind(Kind::Configuration).maybe_hint(self.hint.as_deref())
     }
 }
 

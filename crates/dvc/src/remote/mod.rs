@@ -32,10 +32,10 @@ use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::time::Duration;
 use trainspot_base::error::{self, Error, Result};
-use trainspot_base::retry::Policy;
+use trainspot_base::retry::RetryPolicy;
 
 /// How a request is tried again: a service that is down for half a minute is waited for, as SDKs do.
-const AGAIN: Policy = Policy {
+const AGAIN: RetryPolicy = RetryPolicy {
     attempts: 6,
     first_wait: Duration::from_millis(500),
     longest_wait: Duration::from_secs(15),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use trainspot_base::error::{Context as _, Error, Result};
+use trainspot_base::mutex::{into_inner, lock};
 
 /// More would wait for the disk.
 const MOST_THREADS: usize = 8;
@@ -52,7 +53,7 @@ pub(super) fn hash(files: &[Source]) -> Result<Vec<Hashed>> {
         while let Some((at, source)) = next_of(files, &next) {
             let hashed =
                 one(source, &mut buffer).inspect_err(|_| next.store(files.len(), Ordering::Relaxed))?;
-            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[at] = Some(hashed);
+            lock(&done)[at] = Some(hashed);
         }
         Ok(())
     };
@@ -61,7 +62,7 @@ pub(super) fn hash(files: &[Source]) -> Result<Vec<Hashed>> {
         let ends = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(stopped())));
         ends.collect::<Result<Vec<()>>>()
     })?;
-    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let done = into_inner(done);
     done.into_iter().map(|hashed| hashed.ok_or_else(stopped)).collect()
 }
 

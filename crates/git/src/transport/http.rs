@@ -156,7 +156,7 @@ impl Http {
                 result = step => result.map_err(|error| self.unreachable(error)),
                 () = stalled(moved, total) => {
                     let error = Error::new(format!("{}: nothing moved for {} s", self.host(), IDLE.as_secs()));
-                    Err(Fault::Passing(error))
+                    Err(Fault::Transient(error))
                 }
                 () = self.stop.cancelled() => Err(Fault::Final(Error::new("stopped while talking to the remote"))),
             }
@@ -171,7 +171,7 @@ impl Http {
     fn unreachable(&self, error: reqwest::Error) -> Fault {
         let what = if error.is_connect() { "cannot connect" } else { "the exchange broke off" };
         let error = Error::new(format!("{}: {what}", self.host())).source(error.without_url());
-        Fault::Passing(
+        Fault::Transient(
             error.hint("look whether the network lets this step reach the remote, and run it again"),
         )
     }
@@ -192,8 +192,8 @@ impl Http {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Fault::Final(error.hint("the push is too large: keep large files in DVC or Git LFS"))
             }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Fault::Passing(error),
-            _ if status.is_server_error() => Fault::Passing(error),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Fault::Transient(error),
+            _ if status.is_server_error() => Fault::Transient(error),
             _ if status.is_redirection() => Fault::Final(error.hint(format!(
                 "it wants to send us to {}, to which a credential for it must not go: set the remote to the new URL",
                 location.as_deref().unwrap_or("another place")
@@ -220,7 +220,7 @@ impl Read for Reader<'_> {
             let next = self.http.wait(self.response.chunk(), &self.moved, None);
             match next {
                 Ok(chunk) => self.chunk = self.within_limits(chunk.unwrap_or_default())?,
-                Err(Fault::Passing(error) | Fault::Final(error)) => return Err(io::Error::other(error)),
+                Err(Fault::Transient(error) | Fault::Final(error)) => return Err(io::Error::other(error)),
             }
         }
         let length = self.chunk.len().min(into.len());

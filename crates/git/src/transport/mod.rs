@@ -87,7 +87,7 @@ impl fmt::Debug for Access {
 /// Why an exchange failed, by what to do about it.
 pub(super) enum Fault {
     /// It may go better next time: the network, an overloaded server, a branch that moved.
-    Passing(Error),
+    Transient(Error),
     /// Trying again is useless.
     Final(Error),
 }

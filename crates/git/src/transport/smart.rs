@@ -99,7 +99,7 @@ impl Smart {
             Ok(refs) if refs.ids.get(&update.reference) == update.old.as_ref() => {
                 let what =
                     format!("the remote says that it took the push, but {} is as before", update.reference);
-                Err(Fault::Passing(Error::new(what)))
+                Err(Fault::Transient(Error::new(what)))
             }
             // The branch has moved on, or the list cannot be had now: the server's word stands.
             Ok(_) | Err(_) => Ok(Answer::Taken),
@@ -108,7 +108,7 @@ impl Smart {
 }
 
 fn broken(what: &str, error: io::Error) -> Fault {
-    Fault::Passing(Error::new(what).source(error))
+    Fault::Transient(Error::new(what).source(error))
 }
 
 fn read_refs(from: &mut impl Read, service: &str) -> io::Result<Refs> {

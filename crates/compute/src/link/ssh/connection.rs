@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_base::log::progress::in_words;
+use trainspot_base::mutex::{into_inner, lock};
 
 /// The kernel asks for a connection after 0, 1 and 3 seconds, then ever more rarely: a new try notices sooner
 /// that a machine is up.
@@ -155,7 +156,7 @@ impl Connection {
         };
         let opened = timeout(patience, open).await;
         drop(tries);
-        let last = last.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let last = into_inner(last);
         match opened {
             Ok(Some(connection)) => Ok(connection),
             Ok(None) => Err(refused(door, &last, "")),
@@ -216,7 +217,7 @@ async fn keep_trying(
             Refusal::Login(_) => Some(LOGIN_PAUSE),
             Refusal::WrongKey => None,
         };
-        last.lock().unwrap_or_else(PoisonError::into_inner).insert(address, refusal);
+        lock(&last).insert(address, refusal);
         sleep(pause?).await;
     }
 }

@@ -71,11 +71,7 @@ fn said(error: &opendal::Error) -> String {
 impl Store {
     /// The failure in the store's words, and what to do.
     pub(super) fn explain(&self, what: &str, error: &opendal::Error) -> Error {
-        let explained = Error::new(what).source(said(error));
-        match self.advice(error) {
-            Some(advice) => explained.hint(advice),
-            None => explained,
-        }
+        Error::new(what).source(said(error)).maybe_hint(self.advice(error))
     }
 
     fn advice(&self, error: &opendal::Error) -> Option<String> {

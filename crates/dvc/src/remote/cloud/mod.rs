@@ -168,7 +168,7 @@ impl Cloud {
         let mut tries = Tries::new(AGAIN);
         loop {
             match self.try_parts(object, parts).await {
-                Err(error) if failure::gone(&error) && tries.again(None).await => {}
+                Err(error) if failure::gone(&error) && tries.wait_for_next(None).await => {}
                 // All are of one file.
                 Err(_) if !parts.first().is_some_and(Part::holds) => return Err(changed(object)),
                 sent => return sent.map_err(|error| self.unsent(object, &error)),

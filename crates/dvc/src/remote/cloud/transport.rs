@@ -169,11 +169,11 @@ impl HttpTransport for Transport {
         let mut tries = Tries::new(AGAIN);
         let answer = loop {
             let answer = self.once(parts.clone(), body.clone()).await;
-            let (passing, wait) = match &answer {
-                Ok(answer) => (passing(&parts.method, answer), client::asked_wait(answer.headers())),
+            let (is_transient, wait) = match &answer {
+                Ok(answer) => (is_transient(&parts.method, answer), client::asked_wait(answer.headers())),
                 Err(error) => (error.is_temporary(), None),
             };
-            if !(passing && tries.again(wait).await) {
+            if !(is_transient && tries.wait_for_next(wait).await) {
                 break answer?;
             }
         };
@@ -197,7 +197,7 @@ fn unanswered(why: &str) -> opendal::Error {
 
 /// Refusals that pass, whatever status comes with them: the services' words for "slower", "we failed", and
 /// "what arrived is not what you say it is".
-const PASSING: [&str; 8] = [
+const TRANSIENT_CODES: [&str; 8] = [
     "RequestTimeout",
     "SlowDown",
     "InternalError",
@@ -209,7 +209,7 @@ const PASSING: [&str; 8] = [
 ];
 
 /// Whether trying again may help. S3 may find out that it failed only after it has said 200.
-fn passing(method: &Method, answer: &Response<Bytes>) -> bool {
+fn is_transient(method: &Method, answer: &Response<Bytes>) -> bool {
     let status = answer.status();
     if status.is_success() && method != Method::POST {
         return false;
@@ -219,7 +219,7 @@ fn passing(method: &Method, answer: &Response<Bytes>) -> bool {
         return false;
     }
     let passes = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
-    passes || PASSING.iter().any(|code| body.contains(code))
+    passes || TRANSIENT_CODES.iter().any(|code| body.contains(code))
 }
 
 async fn send(

@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use trainspot_base::error::{Error, Result};
-use trainspot_base::retry::{Policy, Tries};
+use trainspot_base::retry::{RetryPolicy, Tries};
 
 /// How requests that came too fast are tried again, much as DVC does it: Drive counts them by the minute.
-const SLOWER: Policy = Policy {
+const SLOWER: RetryPolicy = RetryPolicy {
     attempts: 16,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_secs(20),
@@ -72,7 +72,7 @@ impl Again {
     /// Waits for the next try; false if there is none.
     pub(super) async fn after(&mut self, failure: &Failure) -> bool {
         let tries = if failure.limited { &mut self.limited } else { &mut self.failed };
-        failure.passing && tries.again(failure.wait).await
+        failure.is_transient && tries.wait_for_next(failure.wait).await
     }
 }
 

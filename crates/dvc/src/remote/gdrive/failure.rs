@@ -21,7 +21,7 @@ pub(super) struct Failure {
     /// None if there was no answer.
     pub(super) status: Option<StatusCode>,
     /// Whether trying again may help.
-    pub(super) passing: bool,
+    pub(super) is_transient: bool,
     /// Whether it only came too fast.
     pub(super) limited: bool,
     /// Whether it may have been done all the same.
@@ -66,22 +66,22 @@ impl Failure {
             reason: String::new(),
             hint: None,
             status: None,
-            passing: false,
+            is_transient: false,
             limited: false,
             uncertain: false,
             wait: None,
         }
     }
 
-    fn no_answer(why: String, passing: bool) -> Self {
+    fn no_answer(why: String, is_transient: bool) -> Self {
         let hint = "look whether the network lets this machine reach Google, and run again".to_owned();
-        Self { hint: Some(hint), passing, uncertain: true, ..Self::new(why) }
+        Self { hint: Some(hint), is_transient, uncertain: true, ..Self::new(why) }
     }
 
     /// The connection failed. Its address is not told: that of an upload is a secret.
     pub(super) fn broken(error: reqwest::Error) -> Self {
-        let passing = !(error.is_builder() || error.is_redirect());
-        Self::no_answer(format!("no answer: {}", chain(&error.without_url())), passing)
+        let is_transient = !(error.is_builder() || error.is_redirect());
+        Self::no_answer(format!("no answer: {}", chain(&error.without_url())), is_transient)
     }
 
     pub(super) fn silent(patience: Duration) -> Self {
@@ -107,9 +107,9 @@ impl Failure {
         let limited = answer.status == StatusCode::TOO_MANY_REQUESTS
             || matches!(reason.as_str(), "rateLimitExceeded" | "userRateLimitExceeded");
         Self {
-            passing: limited || passing(answer.status),
+            is_transient: limited || is_transient(answer.status),
             limited,
-            uncertain: passing(answer.status),
+            uncertain: is_transient(answer.status),
             wait: wait(answer),
             status: Some(answer.status),
             why: sentence(answer.status, &reason, &message),
@@ -131,7 +131,7 @@ impl Failure {
             ),
             hint: advice_on_credential(&told, account),
             limited,
-            passing: refused.passing || limited,
+            is_transient: refused.is_transient || limited,
             ..refused
         }
     }
@@ -139,11 +139,7 @@ impl Failure {
     /// What failed, why, and what to do.
     pub(super) fn explain(self, what: &str, account: &Account, in_shared_drive: bool) -> Error {
         let hint = self.hint.clone().or_else(|| self.advice(account, in_shared_drive));
-        let error = Error::new(what).source(self.why);
-        match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        Error::new(what).source(self.why).maybe_hint(hint)
     }
 
     fn advice(&self, account: &Account, in_shared_drive: bool) -> Option<String> {
@@ -179,7 +175,7 @@ impl Failure {
 }
 
 /// Whether the service only has a bad moment.
-fn passing(status: StatusCode) -> bool {
+fn is_transient(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT
 }
 

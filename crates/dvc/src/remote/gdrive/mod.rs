@@ -29,8 +29,9 @@ use api::Api;
 use file::{File, either};
 use folders::Folders;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use trainspot_base::error::{Error, Kind, Result};
+use trainspot_base::mutex::{into_inner, lock};
 
 const KNOWN: Known = Known {
     honoured: &[
@@ -111,7 +112,7 @@ impl Drive {
             }
         };
         each(&groups, TOGETHER, |group| self.list_group(what, group, &keep)).await?;
-        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(into_inner(found))
     }
 
     /// Lists several folders at once. Drive is known to answer, now and then, that several have nothing where
@@ -191,8 +192,4 @@ fn address<'a>(settings: &'a Settings, place: &Place) -> Result<(&'a str, &'a st
         ));
     }
     Ok((id, path))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

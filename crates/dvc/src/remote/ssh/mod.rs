@@ -89,7 +89,7 @@ impl Ssh {
                 Ok(session) => match session.during(work(Arc::clone(&session))).await {
                     Ok(done) => return Ok(done),
                     Err(trouble) => {
-                        if trouble.passing() {
+                        if trouble.is_transient() {
                             self.forget(&session).await;
                         }
                         trouble
@@ -97,7 +97,7 @@ impl Ssh {
                 },
                 Err(trouble) => trouble,
             };
-            if !(trouble.passing() && tries.again(None).await) {
+            if !(trouble.is_transient() && tries.wait_for_next(None).await) {
                 return Err(trouble.explain(what));
             }
         }

@@ -10,10 +10,11 @@ use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
 use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Error, Result};
+use trainspot_base::mutex::lock;
 
 /// How long an answer may take; a sync of a large file is the slowest. In seconds.
 const ANSWER: u64 = 120;
@@ -33,7 +34,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) fn passing(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Broken(_))
     }
 
@@ -166,7 +167,7 @@ impl Session {
     /// Makes a folder and those above it. That of one that is there fails, which another question tells from
     /// the rest.
     async fn make(&self, folder: &str) -> Result<(), Trouble> {
-        if self.made.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+        if lock(&self.made).contains(folder) {
             return Ok(());
         }
         let ends = folder.match_indices('/').map(|(end, _)| end).skip(1).chain([folder.len()]);
@@ -184,7 +185,7 @@ impl Session {
                 return Err(error.into());
             }
         }
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+        lock(&self.made).insert(folder.to_owned());
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl Answer {
     }
 
     /// Whether trying again may help.
-    pub(super) fn passing(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         let status = self.status;
         let lasting = matches!(
             status,
@@ -65,19 +65,19 @@ pub(super) struct Failure {
     why: String,
     hint: Option<String>,
     /// Whether trying again may help.
-    pub(super) passing: bool,
+    pub(super) is_transient: bool,
     /// How long the server asks to stay away.
     pub(super) wait: Option<Duration>,
 }
 
 impl Failure {
     fn broken(error: reqwest::Error) -> Self {
-        let passing = !(error.is_builder() || error.is_redirect());
+        let is_transient = !(error.is_builder() || error.is_redirect());
         let hint = "look whether the network lets this machine reach the server, and run again".to_owned();
         Self {
             why: format!("no answer: {}", chain(&error.without_url())),
             hint: Some(hint),
-            passing,
+            is_transient,
             wait: None,
         }
     }
@@ -85,7 +85,7 @@ impl Failure {
     pub(super) fn silent(silence: Duration) -> Self {
         let hint = "look whether the network lets this machine reach the server, and run again".to_owned();
         let why = format!("nothing moved for {} s", silence.as_secs());
-        Self { why, hint: Some(hint), passing: true, wait: None }
+        Self { why, hint: Some(hint), is_transient: true, wait: None }
     }
 
     pub(super) fn refused(answer: &Answer, advice: &str) -> Self {
@@ -117,15 +117,11 @@ impl Failure {
             }
             _ => None,
         };
-        let (passing, wait) = (answer.passing(), asked_wait(&answer.headers));
-        Self { why: format!("HTTP {}{quote}", answer.status), hint, passing, wait }
+        let (is_transient, wait) = (answer.is_transient(), asked_wait(&answer.headers));
+        Self { why: format!("HTTP {}{quote}", answer.status), hint, is_transient, wait }
     }
 
     pub(super) fn explain(self, what: &str) -> Error {
-        let error = Error::new(what).source(self.why);
-        match self.hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+        Error::new(what).source(self.why).maybe_hint(self.hint)
     }
 }

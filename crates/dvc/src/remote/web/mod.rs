@@ -23,10 +23,11 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use reqwest::{Body, Method, RequestBuilder, Url};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use trainspot_base::error::{Error, Result};
+use trainspot_base::mutex::lock;
 use trainspot_base::retry::Tries;
 
 /// What is sent at once.
@@ -74,12 +75,12 @@ impl Server {
         let mut tries = Tries::new(AGAIN);
         loop {
             let failure = match timeout(self.silence, Answer::to(request())).await {
-                Ok(Ok(answer)) if !answer.passing() => return Ok(answer),
+                Ok(Ok(answer)) if !answer.is_transient() => return Ok(answer),
                 Ok(Ok(answer)) => Failure::refused(&answer, self.advice),
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::silent(self.silence),
             };
-            if !(failure.passing && tries.again(failure.wait).await) {
+            if !(failure.is_transient && tries.wait_for_next(failure.wait).await) {
                 return Err(failure.explain(what));
             }
         }
@@ -95,7 +96,7 @@ impl Server {
                 Ok(answer) => Failure::refused(&answer, self.advice),
                 Err(failure) => failure,
             };
-            if !(failure.passing && tries.again(failure.wait).await) {
+            if !(failure.is_transient && tries.wait_for_next(failure.wait).await) {
                 return Err(failure.explain(what));
             }
         }
@@ -116,7 +117,7 @@ impl Server {
             sent = Answer::to(request) => sent,
             () = stalled(&moved, self.silence) => Err(Failure::silent(self.silence)),
         };
-        let broken = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let broken = lock(&broken).take();
         broken.map_or(Ok(sent), Err)
     }
 }
@@ -130,7 +131,7 @@ fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: Broken) -> impl Stream<Item
         let part = match parts.next().await {
             Ok(part) => Ok(part?),
             Err(error) => {
-                *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *lock(&broken) = Some(error);
                 Err(io::Error::other("the content cannot be sent"))
             }
         };

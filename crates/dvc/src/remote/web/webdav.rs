@@ -10,8 +10,9 @@ use crate::remote::budget::Budget;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode, Url};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use trainspot_base::error::{Error, Result};
+use trainspot_base::mutex::lock;
 
 const KNOWN: Known = Known {
     honoured: &[
@@ -89,7 +90,7 @@ impl WebDav {
     /// Makes the folder and those above it, the highest first; one that is there answers 405.
     async fn make(&self, what: &str, key: &str) -> Result<()> {
         let ends: Vec<_> = key.match_indices('/').map(|(end, _)| end).collect();
-        let made = |path: &str| self.made.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
+        let made = |path: &str| lock(&self.made).contains(path);
         let path = format!("{}{key}", self.server.root.path());
         let ends = ends.into_iter().map(|end| end + self.server.root.path().len());
         // The root first: it is tried last to be made, as it mostly is there.
@@ -115,7 +116,7 @@ impl WebDav {
                 _ if above_root => {}
                 _ => return Err(self.refused(what, &answer)),
             }
-            self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+            lock(&self.made).insert(folder.to_owned());
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ const LENGTH: u64 = 64 << 20;
 fn what_passes_is_known_by_status_and_code() {
     let said = |method: Method, status: u16, body: &'static str| {
         let answer = Response::builder().status(status).body(Bytes::from_static(body.as_bytes()));
-        passing(&method, &answer.unwrap())
+        is_transient(&method, &answer.unwrap())
     };
     assert!(said(Method::PUT, 503, "") && said(Method::HEAD, 429, ""));
     assert!(said(Method::PUT, 400, "<Error><Code>BadDigest</Code></Error>"));
