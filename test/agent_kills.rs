@@ -6,8 +6,8 @@ use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::Duration;
 use trainspot_agent::Manifest;
-use trainspot_protocol::Spec;
-use trainspot_protocol::Wanted;
+use trainspot_protocol::CommandSpec;
+use trainspot_protocol::FileSelection;
 use trainspot_transfer::{Entry, EntryKind, Held};
 
 const VERBS: [&str; 5] = ["supervise", "unpack", "pack", "follow", "pack-checkpoint"];
@@ -44,7 +44,7 @@ fn assert_checkpoints_complete(rig: &Rig, when: &str) -> usize {
 }
 
 async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
-    let spec = Spec {
+    let spec = CommandSpec {
         checkpoints: vec!["state".to_owned(), "more".to_owned()],
         checkpoint_interval: Duration::from_millis(50),
         ..spec(COMMAND)
@@ -58,7 +58,7 @@ async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
             let mut offset = 0;
             // Any of these may fail: what it talks to is killed.
             agent.send(&clone, entries.clone(), "").await.ok();
-            let wanted = Wanted { required: vec!["sent".to_owned()], ..Wanted::default() };
+            let wanted = FileSelection { required: vec!["sent".to_owned()], ..FileSelection::default() };
             agent.fetch(&wanted, &target, "").await.ok();
             let patience = Duration::from_millis(50);
             let _ = tokio::time::timeout(patience, agent.follow(&mut offset, &mut |_: &[u8]| {})).await;

@@ -14,8 +14,8 @@ use trainspot_compute::link::local::LocalLink;
 use trainspot_compute::link::{Agent, AskError, Link};
 use trainspot_compute::local::Local;
 use trainspot_compute::{Compute as _, Machine, Order, RunId};
-use trainspot_protocol::Ending;
-use trainspot_protocol::{Exit, Spec, State, Status, Wish};
+use trainspot_protocol::EndMode;
+use trainspot_protocol::{AgentCommand, AgentStatus, CommandExit, CommandSpec, CommandState};
 
 /// Nothing here takes longer, on a slow machine either; one that is busy gets more.
 const LONG: Duration = Duration::from_secs(30);
@@ -80,7 +80,7 @@ impl Rig {
     pub(crate) fn supervise(&self, grace: u64, flags: &[(&str, &str)]) -> Command {
         let mut command = Command::new(&self.compute.program);
         command.args(["agent", "supervise", "--home"]).arg(self.home().path());
-        command.args(["--grace", &grace.to_string(), "--ending", Ending::PowerOff.word()]);
+        command.args(["--grace", &grace.to_string(), "--ending", EndMode::PowerOff.as_str()]);
         command.args(flags.iter().flat_map(|(name, value)| [name, value]));
         command.env_clear().envs(&self.compute.environment).stdin(Stdio::null()).stdout(Stdio::null());
         command
@@ -93,14 +93,14 @@ impl Rig {
     }
 
     /// The agent of a pipe that started this training.
-    pub(crate) async fn train(&self, spec: Spec) -> Agent<LocalLink> {
+    pub(crate) async fn train(&self, spec: CommandSpec) -> Agent<LocalLink> {
         let agent = self.agent("test").await;
-        agent.ask(Wish::Start(Box::new(spec))).await.unwrap();
+        agent.ask(AgentCommand::Start(Box::new(spec))).await.unwrap();
         agent
     }
 
     /// A machine on which this command runs, and the agent of the pipe that started it.
-    pub(crate) async fn training(grace: u64, spec: Spec) -> (Self, Agent<LocalLink>) {
+    pub(crate) async fn training(grace: u64, spec: CommandSpec) -> (Self, Agent<LocalLink>) {
         let rig = Self::new(grace).await;
         let agent = rig.train(spec).await;
         (rig, agent)
@@ -180,8 +180,8 @@ impl Drop for Rig {
 }
 
 /// A training of this command, without limits that matter.
-pub(crate) fn spec(command: &str) -> Spec {
-    Spec {
+pub(crate) fn spec(command: &str) -> CommandSpec {
+    CommandSpec {
         fingerprint: "f".to_owned(),
         command: command.to_owned(),
         environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
@@ -194,10 +194,10 @@ pub(crate) fn spec(command: &str) -> Spec {
 }
 
 /// Asks until `wanted` is there.
-pub(crate) async fn until<T>(agent: &Agent<impl Link>, wanted: impl Fn(&Status) -> Option<T>) -> T {
+pub(crate) async fn until<T>(agent: &Agent<impl Link>, wanted: impl Fn(&AgentStatus) -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        let status = agent.ask(Wish::Beat).await.unwrap();
+        let status = agent.ask(AgentCommand::Heartbeat).await.unwrap();
         if let Some(found) = wanted(&status) {
             return found;
         }
@@ -207,9 +207,9 @@ pub(crate) async fn until<T>(agent: &Agent<impl Link>, wanted: impl Fn(&Status) 
 }
 
 /// Waits for the training's end.
-pub(crate) async fn ended(agent: &Agent<impl Link>) -> Exit {
+pub(crate) async fn ended(agent: &Agent<impl Link>) -> CommandExit {
     until(agent, |status| match &status.state {
-        State::Ended(exit) => Some(exit.clone()),
+        CommandState::Ended(exit) => Some(exit.clone()),
         _ => None,
     })
     .await
@@ -219,7 +219,7 @@ pub(crate) async fn ended(agent: &Agent<impl Link>) -> Exit {
 pub(crate) async fn beating<T>(agent: &Agent<impl Link>, work: impl Future<Output = T>) -> T {
     let beat = async {
         loop {
-            if let Err(AskError::Refused(why)) = agent.ask(Wish::Beat).await {
+            if let Err(AskError::Refused(why)) = agent.ask(AgentCommand::Heartbeat).await {
                 panic!("{why}");
             }
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -11,11 +11,14 @@ use tempfile::TempDir;
 use trainspot_bitbucket::{
     Client, Level, NewRunner, Outcome, Pipeline, Platform, Progress, Registered, Run, RunnerStatus, Step,
 };
-use trainspot_protocol::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
+use trainspot_protocol::runner_log::{Event, LeaveReason, Phase, RunnerLimits, RunnerState, StepId, Verdict};
 
 const LABELS: [&str; 3] = ["self.hosted", "linux.shell", "gpu.train"];
-const LIMITS: Limits =
-    Limits { idle: Duration::from_mins(5), single: true, max_runtime: Duration::from_hours(1) };
+const LIMITS: RunnerLimits = RunnerLimits {
+    idle_timeout: Duration::from_mins(5),
+    single_step: true,
+    max_runtime: Duration::from_hours(1),
+};
 
 /// A fake, the stand-in's files on a "machine", and a runner that is registered for it.
 struct Scene {
@@ -108,10 +111,10 @@ impl Scene {
     }
 
     /// What the agent's watch makes of the log so far.
-    fn watch(&self) -> Watch {
-        let mut watch = Watch::new(LIMITS, Instant::now());
-        self.log().lines().for_each(|line| watch.read(line, Instant::now()));
-        watch
+    fn state(&self) -> RunnerState {
+        let mut state = RunnerState::new(LIMITS, Instant::now());
+        self.log().lines().for_each(|line| state.read_line(line, Instant::now()));
+        state
     }
 
     async fn status(&self) -> RunnerStatus {
@@ -202,7 +205,7 @@ async fn a_step_runs_on_a_runner_in_the_shell_and_its_log_is_followed() {
         let Some(mut scene) = Scene::new(level, behaviour).await else { return };
         scene.start_in_shell();
         scene.comes(RunnerStatus::Online).await;
-        assert_eq!(scene.watch().phase(), &Phase::Idle);
+        assert_eq!(scene.state().phase(), &Phase::Idle);
         let script = [
             "echo \"epoch 1 $WORD $OAUTH_CLIENT_SECRET.\"",
             "until [ -e ../go ]; do sleep 0.05; done",
@@ -210,15 +213,15 @@ async fn a_step_runs_on_a_runner_in_the_shell_and_its_log_is_followed() {
         ];
         let pipeline = scene.runs(&script).await;
         assert_eq!(scene.follow(&pipeline, "\n").await, "epoch 1 s3same .\n");
-        let watch = scene.watch();
-        assert_eq!(watch.phase(), &phase_of(&scene.step(&pipeline).await, &pipeline));
-        assert_eq!(watch.verdict(Instant::now()), Verdict::LastStep);
+        let state = scene.state();
+        assert_eq!(state.phase(), &phase_of(&scene.step(&pipeline).await, &pipeline));
+        assert_eq!(state.verdict(Instant::now()), Verdict::LastStep);
         fs::write(scene.machine.path().join("temp/go"), "").unwrap();
         assert_eq!(scene.ends(&pipeline).await, Outcome::Successful);
         assert!(scene.follow(&pipeline, "temp/build\n").await.starts_with("epoch 1"));
-        until("the end of the step", async || (scene.watch().phase() == &Phase::Idle).then_some(())).await;
+        until("the end of the step", async || (scene.state().phase() == &Phase::Idle).then_some(())).await;
         let later = Instant::now() + Duration::from_secs(11);
-        assert_eq!(scene.watch().verdict(later), Verdict::Leave(Why::Single));
+        assert_eq!(scene.state().verdict(later), Verdict::Leave(LeaveReason::SingleStep));
         assert_eq!(scene.terminate(), Some(143));
         scene.comes(RunnerStatus::Offline).await;
         assert!(!scene.log().contains(scene.registered.oauth.secret.reveal()));
@@ -236,8 +239,9 @@ async fn a_step_runs_on_a_runner_in_docker() {
     let logs = async || {
         let output = scene.docker(&["container", "logs", "runner"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let done =
-            text.lines().find_map(|line| Event::of(line).filter(|event| matches!(event, Event::StepDone(_))));
+        let done = text
+            .lines()
+            .find_map(|line| Event::parse(line).filter(|event| matches!(event, Event::StepDone(_))));
         done.map(|done| (done, text.contains("Runner runtime: linux-docker")))
     };
     assert_eq!(until("the end of the step", logs).await, (Event::StepDone(false), true));
@@ -254,7 +258,7 @@ async fn a_stopped_pipeline_frees_the_runner() {
     scene.follow(&pipeline, "begun").await;
     scene.client.stop_pipeline(&pipeline.uuid).await.unwrap();
     assert_eq!(scene.ends(&pipeline).await, Outcome::Stopped);
-    until("an idle runner", async || (scene.watch().phase() == &Phase::Idle).then_some(())).await;
+    until("an idle runner", async || (scene.state().phase() == &Phase::Idle).then_some(())).await;
     assert_eq!(scene.status().await, RunnerStatus::Online);
 }
 
@@ -272,10 +276,10 @@ async fn a_machine_that_is_taken_away_fails_its_step() {
     };
     assert_eq!(why, "The runner has gone offline.");
     // The log ends in the middle of the step: only the program's end says that it is over.
-    let mut watch = scene.watch();
-    assert!(matches!(watch.phase(), Phase::Busy(_)));
-    watch.hear(Event::Exited(None), Instant::now());
-    assert_eq!(watch.verdict(Instant::now()), Verdict::Leave(Why::Exited));
+    let mut state = scene.state();
+    assert!(matches!(state.phase(), Phase::Busy(_)));
+    state.apply(Event::Exited(None), Instant::now());
+    assert_eq!(state.verdict(Instant::now()), Verdict::Leave(LeaveReason::Exited));
 }
 
 #[tokio::test]
@@ -286,7 +290,7 @@ async fn a_disabled_runner_takes_no_step() {
     assert!(scene.client.disable_runner(scene.level, &scene.registered.runner).await.unwrap());
     let pipeline = scene.runs(&["true"]).await;
     assert_eq!(scene.ends(&pipeline).await, Outcome::Error(String::new()));
-    assert_eq!(scene.watch().steps(), 0);
+    assert_eq!(scene.state().steps(), 0);
     assert_eq!(scene.status().await, RunnerStatus::Disabled);
 }
 
@@ -295,14 +299,14 @@ async fn a_runner_that_cannot_come_online_says_why_in_its_log() {
     let Some(mut scene) = Scene::new(Level::Repository, "{}").await else { return };
     scene.start_in_shell_as("another secret");
     assert_eq!(scene.child.as_mut().unwrap().wait().unwrap().code(), Some(1));
-    let complaint = scene.watch().complaint().unwrap().to_owned();
+    let complaint = scene.state().complaint().unwrap().to_owned();
     assert!(complaint.contains("401"), "{complaint}");
     assert_eq!(scene.status().await, RunnerStatus::Unregistered);
     let Some(mut scene) = Scene::new(Level::Repository, r#"{"never_online": true}"#).await else { return };
     scene.start_in_shell();
-    until("a complaint", async || scene.watch().complaint().map(drop)).await;
+    until("a complaint", async || scene.state().complaint().map(drop)).await;
     let late = Instant::now() + Duration::from_mins(20);
-    assert_eq!(scene.watch().verdict(late), Verdict::Leave(Why::NeverOnline));
+    assert_eq!(scene.state().verdict(late), Verdict::Leave(LeaveReason::NeverOnline));
 }
 
 #[tokio::test]
@@ -313,10 +317,10 @@ async fn an_update_and_bad_health_are_seen() {
     };
     scene.start_in_shell();
     until("an update", async || scene.log().contains("Updating runner to version").then_some(())).await;
-    until("an idle runner", async || (scene.watch().phase() == &Phase::Idle).then_some(())).await;
+    until("an idle runner", async || (scene.state().phase() == &Phase::Idle).then_some(())).await;
     let pipeline = scene.runs(&["true"]).await;
     assert_eq!(scene.ends(&pipeline).await, Outcome::Successful);
     scene.comes(RunnerStatus::Unhealthy).await;
-    assert_eq!(scene.watch().verdict(Instant::now()), Verdict::Leave(Why::Unhealthy));
-    assert!(scene.watch().complaint().unwrap().contains("tearing down"));
+    assert_eq!(scene.state().verdict(Instant::now()), Verdict::Leave(LeaveReason::Unhealthy));
+    assert!(scene.state().complaint().unwrap().contains("tearing down"));
 }

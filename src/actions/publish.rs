@@ -6,7 +6,7 @@ use std::time::Instant;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::log::progress::while_waiting;
 use trainspot_dvc::store;
-use trainspot_protocol::Wanted;
+use trainspot_protocol::FileSelection;
 use trainspot_transfer::find;
 
 /// `ACTION: publish`: the outputs are in the clone already.
@@ -27,8 +27,8 @@ pub(super) async fn run(config: &Config) -> Result<String> {
     }
     tell_ignored(config, &clone, &matches.files);
     if let Some(keeper) = keeper {
-        let without = Wanted { without: config.dvc.outputs.clone(), ..Wanted::default() };
-        matches.files.retain(|entry| !without.leaves_out(&entry.path.to_path()));
+        let without = FileSelection { without: config.dvc.outputs.clone(), ..FileSelection::default() };
+        matches.files.retain(|entry| !without.excludes(&entry.path.to_path()));
         let stored = while_waiting("sending to DVC's remote", store(&config.clone_dir, keeper.order())).await;
         let kept =
             stored.and_then(|outcome| keeper.kept(&outcome)).map_err(|error| match error.exit_kind() {

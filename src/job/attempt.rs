@@ -15,7 +15,7 @@ use trainspot_base::log::progress::in_words;
 use trainspot_base::retry::{Attempted, RetryPolicy};
 use trainspot_compute::Compute;
 use trainspot_compute::link::{Agent, AskError, Link};
-use trainspot_protocol::{Notice, Status, Wish};
+use trainspot_protocol::{AgentCommand, AgentStatus, Notice};
 
 /// How often a transfer is tried. The workspace and the model cross a link that may break: a stream that
 /// broke off is opened again.
@@ -100,7 +100,7 @@ impl<'a, C: Compute> Job<'a, C> {
             done = work.run_on(self, reached) => match done {
                 Ok(turn) => turn,
                 // An error while the machine does not answer is the machine's loss, not the work's end.
-                Err(error) => match agent.ask(Wish::Beat).await {
+                Err(error) => match agent.ask(AgentCommand::Heartbeat).await {
                     Ok(_) => AttemptEnd::Failed(error),
                     Err(AskError::Lost(lost)) => AttemptEnd::MachineLost(lost.source(error)),
                     Err(AskError::Refused(why)) => AttemptEnd::TakenOver(why),
@@ -159,7 +159,9 @@ impl<'a, C: Compute> Job<'a, C> {
         } else {
             "the step's max-time is nearly over"
         };
-        if let Err(error) = agent.ask(Wish::Leave(Notice { why: why.to_owned(), at: None })).await {
+        if let Err(error) =
+            agent.ask(AgentCommand::PrepareToEnd(Notice { why: why.to_owned(), at: None })).await
+        {
             debug!("the machine does not hear that {why}: {}", chain(&Error::from(error)));
         }
     }
@@ -181,9 +183,12 @@ pub(crate) fn judge_transfer<T>(done: Result<T>, number: u32) -> Attempted<T, Er
 
 /// Asks until the machine answers. A machine that does not answer for long is lost, which ends the attempt
 /// and this wait with it.
-pub(crate) async fn ask_until_answered<L: Link>(agent: &Agent<L>, wish: Wish) -> Result<Status> {
+pub(crate) async fn ask_until_answered<L: Link>(
+    agent: &Agent<L>,
+    command: AgentCommand,
+) -> Result<AgentStatus> {
     loop {
-        match agent.ask(wish.clone()).await {
+        match agent.ask(command.clone()).await {
             Ok(status) => return Ok(status),
             Err(AskError::Refused(why)) => return Err(Error::new(why).kind(Kind::Machine)),
             Err(AskError::Lost(error)) => debug!("asking again: {}", chain(&error)),

@@ -9,7 +9,7 @@ use trainspot_base::error::{Error, chain};
 use trainspot_base::log::progress::in_words;
 use trainspot_compute::link::{Agent, AskError};
 use trainspot_compute::{Compute, Machine, Sight};
-use trainspot_protocol::{Notice, Status, Wish};
+use trainspot_protocol::{AgentCommand, AgentStatus, Notice};
 
 /// How often the machine is asked, unless `ORPHAN_GRACE` is so short that it must be more often. The machine
 /// sees a notice within 2 s, so the pipe knows of the notice within 5 s.
@@ -65,7 +65,7 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
         loop {
             tokio::time::sleep(HEARTBEAT_INTERVAL.min(self.grace / 4)).await;
             let answer = tokio::select! {
-                answer = self.agent.ask(Wish::Beat) => answer,
+                answer = self.agent.ask(AgentCommand::Heartbeat) => answer,
                 loss = self.loss_while_waiting() => return loss,
             };
             match answer {
@@ -73,8 +73,8 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
                     if let Some(since) = silent.take() {
                         info!("the machine answers again, after {}", in_words(since.elapsed()));
                     }
-                    if status.unsaved != told {
-                        told.clone_from(&status.unsaved);
+                    if status.checkpoint_error != told {
+                        told.clone_from(&status.checkpoint_error);
                         if let Some(why) = &told {
                             warn!("no checkpoint could be taken: {why}");
                         }
@@ -109,7 +109,7 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
         }
     }
 
-    fn on_status(&self, status: Status, announce: &watch::Sender<Option<u64>>) {
+    fn on_status(&self, status: AgentStatus, announce: &watch::Sender<Option<u64>>) {
         announce.send_if_modified(|newest| {
             let news = *newest < status.checkpoint;
             *newest = status.checkpoint;
@@ -150,7 +150,7 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
                     let at = (SystemTime::now() + PROVIDER_NOTICE_TIME)
                         .duration_since(UNIX_EPOCH)
                         .map(|at| at.as_secs());
-                    let told = self.agent.ask(Wish::Leave(Notice { why, at: at.ok() })).await;
+                    let told = self.agent.ask(AgentCommand::PrepareToEnd(Notice { why, at: at.ok() })).await;
                     if let Err(error) = told {
                         debug!(
                             "the machine does not hear that it is taken away: {}",

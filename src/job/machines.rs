@@ -9,7 +9,7 @@ use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
 use trainspot_base::log::progress::in_words;
 use trainspot_compute::link::{Agent, AskError};
 use trainspot_compute::{Compute, Machine, Order, Pool, Sight};
-use trainspot_protocol::{Status, Wish};
+use trainspot_protocol::{AgentCommand, AgentStatus};
 
 /// How long a machine that was just found may still be held by the pipe that was killed, whose hold lasts 20
 /// s.
@@ -83,7 +83,7 @@ impl<C: Compute> Job<'_, C> {
         };
         let agent = Agent::new(link, &self.owner);
         loop {
-            match agent.ask(Wish::Beat).await {
+            match agent.ask(AgentCommand::Heartbeat).await {
                 Ok(status) => {
                     self.state.taken_over.set(false);
                     let same = status.fingerprint.as_deref() == Some(work.fingerprint());
@@ -127,7 +127,11 @@ impl<C: Compute> Job<'_, C> {
 
     /// Refuses to end a machine that was found but is of no use, where the work says that it must not be
     /// ended.
-    fn refuse_to_terminate<W: Workload<C>, T>(&self, work: &W, status: Option<&Status>) -> Result<Option<T>> {
+    fn refuse_to_terminate<W: Workload<C>, T>(
+        &self,
+        work: &W,
+        status: Option<&AgentStatus>,
+    ) -> Result<Option<T>> {
         let Some(why) = work.must_not_terminate(status) else { return Ok(None) };
         self.state.taken_over.set(true);
         Err(why)
@@ -310,7 +314,7 @@ impl<C: Compute> Job<'_, C> {
         if finished.is_err()
             && let Some(agent) = agent
         {
-            let told = async { agent.ask(Wish::End).await.map(drop).map_err(Error::from) };
+            let told = async { agent.ask(AgentCommand::EndMachine).await.map(drop).map_err(Error::from) };
             if let Err(error) = self.in_time("the machine's own end", told).await {
                 debug!("the machine does not end itself at once: {}", chain(&error));
             }

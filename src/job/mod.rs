@@ -28,7 +28,7 @@ use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::count;
 use trainspot_compute::link::Agent;
 use trainspot_compute::{Compute, Machine, Order};
-use trainspot_protocol::Status;
+use trainspot_protocol::AgentStatus;
 
 /// What machines are rented for.
 pub(crate) trait Workload<C: Compute> {
@@ -52,7 +52,7 @@ pub(crate) trait Workload<C: Compute> {
 
     /// Why a machine that was found, but does not do this work, must not be ended; none if it may be ended.
     /// `status` is none where the machine does not answer.
-    fn must_not_terminate(&self, status: Option<&Status>) -> Option<Error>;
+    fn must_not_terminate(&self, status: Option<&AgentStatus>) -> Option<Error>;
 
     /// Does the work on one machine, to its end. If that machine is lost, this is called for the next one.
     async fn run_on(&self, job: &Job<'_, C>, reached: &ConnectedMachine<C>)

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 use trainspot_base::error::{Error, Result, chain};
 use trainspot_compute::Compute;
 use trainspot_compute::link::Agent;
-use trainspot_protocol::{Notice, Wish};
+use trainspot_protocol::{AgentCommand, Notice};
 
 /// The wait between two requests for a spot machine from one on demand. Each is a call to AWS, and
 /// checkpoints may come every second.
@@ -86,7 +86,7 @@ impl<'a, C: Compute> Successor<'a, C> {
         loop {
             if !told {
                 let notice = Notice { why: "spot machines are to be had again".to_owned(), at: None };
-                told = present.ask(Wish::Leave(notice)).await.is_ok();
+                told = present.ask(AgentCommand::PrepareToEnd(notice)).await.is_ok();
             }
             keep_alive(next).await;
         }
@@ -114,7 +114,7 @@ impl<'a, C: Compute> Successor<'a, C> {
 
 /// A sign of life to a machine that waits for the present one's end, which may take longer than its grace.
 async fn keep_alive<C: Compute>(next: &ConnectedMachine<C>) {
-    if let Err(error) = next.agent.ask(Wish::Beat).await {
+    if let Err(error) = next.agent.ask(AgentCommand::Heartbeat).await {
         debug!("the next machine does not answer: {}", chain(&Error::from(error)));
     }
     tokio::time::sleep(HEARTBEAT_INTERVAL).await;

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 use tokio::time::Instant;
 use trainspot_compute::RunId;
-use trainspot_protocol::{Exit, Spec};
+use trainspot_protocol::{CommandExit, CommandSpec};
 
 /// A clone, and the job in it.
 struct Scene {
@@ -52,9 +52,9 @@ impl Scene {
             commit: trainspot_git::Snapshot::default(),
             resumed: Vec::new(),
             slowest_transfer: Cell::default(),
-            fetch_outputs: async |_: &Agent<Fake>, _: &Exit, _: Duration| fetch_outputs().await,
+            fetch_outputs: async |_: &Agent<Fake>, _: &CommandExit, _: Duration| fetch_outputs().await,
             clock: RefCell::default(),
-            spec: Spec {
+            spec: CommandSpec {
                 fingerprint: String::new(),
                 command: String::new(),
                 environment: std::collections::BTreeMap::new(),
@@ -130,7 +130,7 @@ impl Workload<Fake> for Stays {
         "this"
     }
 
-    fn must_not_terminate(&self, _: Option<&Status>) -> Option<Error> {
+    fn must_not_terminate(&self, _: Option<&AgentStatus>) -> Option<Error> {
         self.spares.then(|| Error::new("it has a step"))
     }
 

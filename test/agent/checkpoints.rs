@@ -5,7 +5,7 @@ use crate::support::is_late;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot_protocol::{Spec, Wish};
+use trainspot_protocol::{AgentCommand, CommandSpec};
 use trainspot_transfer::Held;
 
 /// Writes a counter into three files, in place and by renaming, then rests as a training does between its
@@ -30,7 +30,7 @@ fn counter(folder: &Path) -> u64 {
 
 #[tokio::test]
 async fn each_holds_one_moment_however_the_training_writes() {
-    let spec = Spec {
+    let spec = CommandSpec {
         checkpoints: vec!["state/*".to_owned()],
         checkpoint_interval: Duration::from_millis(100),
         ..spec(WRITER)
@@ -38,7 +38,7 @@ async fn each_holds_one_moment_however_the_training_writes() {
     let (rig, agent) = Rig::training(20, spec).await;
     let (start, mut saved) = (Instant::now(), BTreeSet::new());
     for attempt in 0.. {
-        let Some(number) = agent.ask(Wish::Beat).await.unwrap().checkpoint else {
+        let Some(number) = agent.ask(AgentCommand::Heartbeat).await.unwrap().checkpoint else {
             assert!(!is_late(start, Duration::from_secs(20)), "no checkpoint comes");
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
@@ -60,7 +60,7 @@ async fn each_holds_one_moment_however_the_training_writes() {
 #[tokio::test]
 async fn of_the_next_one_only_new_content_comes() {
     const BYTES: u64 = 1 << 20;
-    let spec = Spec {
+    let spec = CommandSpec {
         checkpoints: vec!["state".to_owned()],
         checkpoint_interval: Duration::from_millis(100),
         ..spec(
@@ -89,7 +89,7 @@ async fn of_the_next_one_only_new_content_comes() {
 
 #[tokio::test]
 async fn a_damaged_checkpoint_is_refused() {
-    let spec = Spec {
+    let spec = CommandSpec {
         checkpoints: vec!["state".to_owned()],
         checkpoint_interval: Duration::from_millis(100),
         ..spec("mkdir state; echo good > state/a; : > state/empty; sleep 300")
@@ -117,7 +117,7 @@ async fn a_pattern_that_leads_out_makes_no_copy_and_does_no_harm() {
     let outside = tempfile::tempdir().unwrap();
     let precious = outside.path().join("precious");
     std::fs::write(&precious, "precious").unwrap();
-    let spec = Spec {
+    let spec = CommandSpec {
         checkpoints: vec![precious.display().to_string()],
         checkpoint_interval: Duration::from_millis(50),
         ..spec("sleep 2")

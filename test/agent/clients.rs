@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot_protocol::{How, Spec, Wish};
+use trainspot_protocol::{AgentCommand, CommandSpec, ExitReason};
 
 /// Its path may be longer than a socket's address.
 fn connect(rig: &Rig) -> UnixStream {
@@ -32,7 +32,7 @@ fn nonsense(random: &mut fastrand::Rng) -> Vec<u8> {
 
 #[tokio::test]
 async fn clients_that_stay_silent_or_talk_nonsense_delay_nothing() {
-    let limited = Spec { max_runtime: Duration::from_secs(2), ..spec("sleep 300") };
+    let limited = CommandSpec { max_runtime: Duration::from_secs(2), ..spec("sleep 300") };
     let (rig, agent) = Rig::training(3, limited).await;
     let silent: Vec<_> = (0..50).map(|_| connect(&rig)).collect();
     let mut random = fastrand::Rng::with_seed(11);
@@ -43,12 +43,12 @@ async fn clients_that_stay_silent_or_talk_nonsense_delay_nothing() {
             connect(&rig).write_all(&nonsense(&mut random)).ok();
         }
         let asked = Instant::now();
-        agent.ask(Wish::Beat).await.unwrap();
+        agent.ask(AgentCommand::Heartbeat).await.unwrap();
         slowest = slowest.max(asked.elapsed());
     }
     assert!(slowest < patience(Duration::from_secs(1)), "{slowest:?}");
     let exit = ended(&agent).await;
-    assert_eq!(exit.how, How::TimedOut);
+    assert_eq!(exit.reason, ExitReason::TimedOut);
     assert!(exit.seconds < patience(Duration::from_secs(3)).as_secs_f64(), "{}", exit.seconds);
     let silent_too: Vec<_> = (0..50).map(|_| connect(&rig)).collect();
     rig.assert_gone_within(Duration::from_secs(5), &[]).await;

@@ -10,7 +10,7 @@ use trainspot_agent::Home;
 use trainspot_compute::Compute as _;
 use trainspot_compute::link::local::LocalLink;
 use trainspot_compute::link::{Agent, AskError};
-use trainspot_protocol::{How, Spec, State, Wish};
+use trainspot_protocol::{AgentCommand, CommandSpec, CommandState, ExitReason};
 
 /// Starts a number of processes that do not want to be found: each sleeps for this odd time.
 fn hiding(seconds: &str) -> String {
@@ -21,8 +21,8 @@ fn hiding(seconds: &str) -> String {
 }
 
 /// A training for which a second is long.
-fn limited(command: &str) -> Spec {
-    Spec { max_runtime: Duration::from_secs(1), ..spec(command) }
+fn limited(command: &str) -> CommandSpec {
+    CommandSpec { max_runtime: Duration::from_secs(1), ..spec(command) }
 }
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn max_runtime_ends_what_ignores_sigterm() {
     let (rig, agent) =
         Rig::training(2, limited("trap '' TERM; echo deaf; while :; do sleep 0.1; done")).await;
     let exit = ended(&agent).await;
-    assert_eq!(exit.how, How::TimedOut);
+    assert_eq!(exit.reason, ExitReason::TimedOut);
     let most = patience(Duration::from_secs(6)).as_secs_f64();
     assert!((2.9..most).contains(&exit.seconds), "{}", exit.seconds);
     rig.end().await;
@@ -41,7 +41,7 @@ async fn a_stopped_training_hears_of_its_end() {
     let stopped = "trap 'echo saved; exit 0' TERM; kill -STOP $$; while :; do sleep 0.1; done";
     let (rig, agent) = Rig::training(10, limited(stopped)).await;
     let exit = ended(&agent).await;
-    assert_eq!(exit.how, How::TimedOut);
+    assert_eq!(exit.reason, ExitReason::TimedOut);
     assert!(exit.seconds < patience(Duration::from_secs(4)).as_secs_f64(), "{}", exit.seconds);
     assert_eq!(std::fs::read_to_string(rig.home().log()).unwrap(), "saved\n");
     rig.end().await;
@@ -54,8 +54,8 @@ async fn what_a_shell_runs_may_save_its_work_though_the_shell_dies_at_once() {
         echo never";
     let (rig, agent) = Rig::training(10, spec(command)).await;
     exists(rig.home().work().join("ready")).await;
-    agent.ask(Wish::Stop).await.unwrap();
-    assert_eq!(ended(&agent).await.how, How::Stopped);
+    agent.ask(AgentCommand::Stop).await.unwrap();
+    assert_eq!(ended(&agent).await.reason, ExitReason::Stopped);
     let log = std::fs::read_to_string(rig.home().log()).unwrap();
     assert!(log.contains("saved") && !log.contains("never"), "{log}");
     rig.end().await;
@@ -98,14 +98,14 @@ async fn a_pipe_ends_a_machine_at_once_even_without_its_supervisor() {
 #[tokio::test]
 async fn a_machine_told_to_end_does_not_come_back_by_a_copy_in_progress() {
     let command = "head -c 400000000 /dev/zero > state; sleep 300";
-    let spec = Spec {
+    let spec = CommandSpec {
         checkpoints: vec!["state".to_owned()],
         checkpoint_interval: Duration::from_millis(100),
         ..spec(command)
     };
     let (rig, agent) = Rig::training(10, spec).await;
     exists(rig.home().checkpoints().join("1.partial")).await;
-    agent.ask(Wish::End).await.unwrap();
+    agent.ask(AgentCommand::EndMachine).await.unwrap();
     rig.assert_gone_within(Duration::from_secs(5), &[]).await;
 }
 
@@ -122,11 +122,11 @@ async fn a_training_survives_the_process_that_started_its_machine() {
     exists(home.run().join("socket")).await;
     let link = LocalLink { program: program.into(), home: home.path().to_owned(), environment: [].into() };
     let agent = Agent::new(link, "a");
-    agent.ask(Wish::Start(Box::new(spec("sleep 1; exit 5")))).await.unwrap();
+    agent.ask(AgentCommand::Start(Box::new(spec("sleep 1; exit 5")))).await.unwrap();
     kill_process_group(Pid::from_child(&caller), Signal::KILL).unwrap();
     caller.wait().unwrap();
-    assert_eq!(ended(&agent).await.how, How::Exited(5));
-    agent.ask(Wish::End).await.unwrap();
+    assert_eq!(ended(&agent).await.reason, ExitReason::Exited(5));
+    agent.ask(AgentCommand::EndMachine).await.unwrap();
     let start = Instant::now();
     while home.path().exists() || !processes_with(home.path().to_str().unwrap()).is_empty() {
         assert!(!is_late(start, Duration::from_secs(5)));
@@ -139,16 +139,21 @@ async fn two_pipes_never_share_a_machine() {
     // The hold is half the grace.
     let (rig, first) = Rig::training(4, spec("sleep 300")).await;
     let second = rig.agent("another").await;
-    for wish in [Wish::Beat, Wish::Stop, Wish::End, Wish::Start(Box::new(spec("true")))] {
-        first.ask(Wish::Beat).await.unwrap();
-        let error = second.ask(wish).await.unwrap_err();
+    for command in [
+        AgentCommand::Heartbeat,
+        AgentCommand::Stop,
+        AgentCommand::EndMachine,
+        AgentCommand::Start(Box::new(spec("true"))),
+    ] {
+        first.ask(AgentCommand::Heartbeat).await.unwrap();
+        let error = second.ask(command).await.unwrap_err();
         assert!(
             matches!(&error, AskError::Refused(why) if why == "another run of this step is using the machine"),
             "{error:?}"
         );
     }
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!(second.ask(Wish::Beat).await.unwrap().state, State::Running);
-    assert!(matches!(first.ask(Wish::Beat).await, Err(AskError::Refused(_))));
+    assert_eq!(second.ask(AgentCommand::Heartbeat).await.unwrap().state, CommandState::Running);
+    assert!(matches!(first.ask(AgentCommand::Heartbeat).await, Err(AskError::Refused(_))));
     rig.end().await;
 }

@@ -5,7 +5,7 @@ use crate::support::{is_late, patience};
 use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use trainspot_protocol::Wish;
+use trainspot_protocol::AgentCommand;
 
 /// The guard's folder, as it is before a supervisor comes.
 fn folder() -> tempfile::TempDir {
@@ -71,7 +71,7 @@ async fn a_machine_that_its_guard_does_not_end_ends_itself() {
     let rig = Rig::rented(60, &[("--guard", guard.path().to_str().unwrap())]).await;
     let agent = rig.train(spec("sleep 300")).await;
     let start = Instant::now();
-    agent.ask(Wish::End).await.unwrap();
+    agent.ask(AgentCommand::EndMachine).await.unwrap();
     exists(guard.path().join("end")).await;
     assert!(!is_late(start, Duration::from_secs(2)), "{:?}", start.elapsed());
     while rig.calls().len() < 2 {
@@ -112,7 +112,7 @@ async fn a_second_supervisor_is_refused_and_does_no_harm() {
         let words = String::from_utf8(second.stderr).unwrap();
         assert!(words.contains("a supervisor runs in this home already"), "{words}");
     }
-    let status = agent.ask(Wish::Beat).await.unwrap();
+    let status = agent.ask(AgentCommand::Heartbeat).await.unwrap();
     assert_eq!(status.fingerprint.as_deref(), Some("f"));
     assert_eq!(rig.agents("supervise").len(), 1);
     assert_eq!(std::fs::read_to_string(rig.home().agent_log()).unwrap(), "first words\n");

@@ -4,7 +4,7 @@ use super::imds::{Imds, humantime, wall};
 use crate::local_machine::{Rig, beating, ended, exists, spec, until};
 use crate::support::patience;
 use std::time::{Duration, Instant};
-use trainspot_protocol::{How, Notice, Spec, State, Wish};
+use trainspot_protocol::{AgentCommand, CommandSpec, CommandState, ExitReason, Notice};
 use trainspot_transfer::Held;
 
 /// A training that counts until it is told to end, and then takes a moment to save its last count.
@@ -15,8 +15,8 @@ for count in $(seq 1 10000); do
   for rest in $(seq 1 15); do sleep 0.1; done
 done"#;
 
-fn saving(command: &str) -> Spec {
-    Spec { checkpoints: vec!["state".to_owned()], ..spec(command) }
+fn saving(command: &str) -> CommandSpec {
+    CommandSpec { checkpoints: vec!["state".to_owned()], ..spec(command) }
 }
 
 /// A whole second that is at least this many from now.
@@ -29,8 +29,8 @@ fn second(second: u64) -> Duration {
     Duration::from_secs(second)
 }
 
-fn leave(at: Option<u64>) -> Wish {
-    Wish::Leave(Notice { why: "the pipe saw it".to_owned(), at })
+fn leave(at: Option<u64>) -> AgentCommand {
+    AgentCommand::PrepareToEnd(Notice { why: "the pipe saw it".to_owned(), at })
 }
 
 impl Rig {
@@ -51,7 +51,7 @@ async fn a_training_goes_on_after_the_notice_and_its_last_words_are_saved() {
     let agent = rig.train(saving(COUNTER)).await;
     exists(rig.home().work().join("state")).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(agent.ask(Wish::Beat).await.unwrap().notice, None);
+    assert_eq!(agent.ask(AgentCommand::Heartbeat).await.unwrap().notice, None);
     assert!(!rig.home().notice().exists());
 
     let (start, at) = (wall(), in_seconds(14));
@@ -62,7 +62,7 @@ async fn a_training_goes_on_after_the_notice_and_its_last_words_are_saved() {
     assert!(seen - start < patience(second(5)), "{:?}", seen - start);
     let why = format!("EC2 takes the spot machine back (terminate at {})", humantime(at));
     assert_eq!(status.notice, Some(Notice { why, at: Some(at) }));
-    assert_eq!(status.state, State::Running);
+    assert_eq!(status.state, CommandState::Running);
     let text = std::fs::read_to_string(rig.home().notice()).unwrap();
     assert_eq!(text, format!(r#"{{"action":"terminate","time":"{}"}}"#, humantime(at)));
 
@@ -70,7 +70,7 @@ async fn a_training_goes_on_after_the_notice_and_its_last_words_are_saved() {
     until(&agent, |status| status.checkpoint.filter(|number| *number >= 1)).await;
     let count: u32 = rig.read("state").trim().parse().unwrap();
     let exit = ended(&agent).await;
-    assert_eq!(exit.how, How::Interrupted);
+    assert_eq!(exit.reason, ExitReason::Interrupted);
     let (end, told) = (second(at), rig.told());
     let half = (end - seen) / 2;
     println!("{half:?} were half of the time; the training was told {:?} before the end", end - told);
@@ -78,7 +78,7 @@ async fn a_training_goes_on_after_the_notice_and_its_last_words_are_saved() {
     assert!(end - told < half + second(1) && half < end - told + patience(second(1)));
     assert!(wall() < end, "the last checkpoint took too long");
 
-    let number = agent.ask(Wish::Beat).await.unwrap().checkpoint.unwrap();
+    let number = agent.ask(AgentCommand::Heartbeat).await.unwrap().checkpoint.unwrap();
     let copy = rig.aside("copy");
     agent.fetch_checkpoint(number, &["state".to_owned()], Held::default(), &copy).await.unwrap();
     let saved = std::fs::read_to_string(copy.join("state")).unwrap();
@@ -97,7 +97,7 @@ async fn metadata_that_fails_is_asked_again_and_a_risk_is_no_notice() {
     imds.set_broken(false);
     imds.recommend_rebalance();
     let status = until(&agent, |status| status.checkpoint.map(|_| status.clone())).await;
-    assert_eq!((status.notice, status.state), (None, State::Running));
+    assert_eq!((status.notice, status.state), (None, CommandState::Running));
     let refused = imds.refused();
     imds.expire_tokens();
     let at = in_seconds(100);
@@ -121,9 +121,9 @@ async fn metadata_that_fails_is_asked_again_and_a_risk_is_no_notice() {
 #[tokio::test]
 async fn a_training_that_ends_by_itself_after_the_notice_is_done_or_interrupted() {
     let cases = [
-        ("exit 0", How::Exited(0)),
-        ("echo saved > state; exit 3", How::Interrupted),
-        ("kill -9 $$", How::Interrupted),
+        ("exit 0", ExitReason::Exited(0)),
+        ("echo saved > state; exit 3", ExitReason::Interrupted),
+        ("kill -9 $$", ExitReason::Interrupted),
     ];
     for (end, how) in cases {
         let wait = "while [ ! -e \"$TRAINSPOT_NOTICE\" ]; do sleep 0.05; done; cat \"$TRAINSPOT_NOTICE\";";
@@ -131,10 +131,10 @@ async fn a_training_that_ends_by_itself_after_the_notice_is_done_or_interrupted(
         let at = in_seconds(100);
         let status = agent.ask(leave(Some(at))).await.unwrap();
         assert_eq!(status.notice.unwrap().at, Some(at));
-        assert_eq!(ended(&agent).await.how, how, "{end}");
+        assert_eq!(ended(&agent).await.reason, how, "{end}");
         let log = std::fs::read_to_string(rig.home().log()).unwrap();
         assert_eq!(log, format!(r#"{{"action":"terminate","time":"{}"}}"#, humantime(at)), "{end}");
-        let saved = agent.ask(Wish::Beat).await.unwrap().checkpoint;
+        let saved = agent.ask(AgentCommand::Heartbeat).await.unwrap().checkpoint;
         assert_eq!(saved, end.contains("state").then_some(1), "{end}");
         rig.end().await;
     }
@@ -152,8 +152,8 @@ async fn a_pipe_that_wants_the_training_to_leave_gets_its_last_checkpoint() {
     let status = agent.ask(leave(Some(in_seconds(1000)))).await.unwrap();
     assert_eq!(status.notice, Some(Notice { why: "the pipe saw it".to_owned(), at: None }));
     let exit = ended(&agent).await;
-    assert_eq!(exit.how, How::Interrupted);
-    let number = agent.ask(Wish::Beat).await.unwrap().checkpoint.unwrap();
+    assert_eq!(exit.reason, ExitReason::Interrupted);
+    let number = agent.ask(AgentCommand::Heartbeat).await.unwrap().checkpoint.unwrap();
     let state = rig.home().checkpoints().join(number.to_string()).join("files/state");
     assert_eq!(state.metadata().unwrap().len(), 300_000_000);
     rig.end().await;
@@ -163,14 +163,14 @@ async fn a_pipe_that_wants_the_training_to_leave_gets_its_last_checkpoint() {
 async fn what_cannot_be_saved_in_time_leaves_the_checkpoint_before() {
     let command = "trap 'truncate -s 100G state; exit 0' TERM
         echo first > state; while :; do sleep 0.1; done";
-    let spec = Spec { checkpoint_interval: Duration::from_millis(100), ..saving(command) };
+    let spec = CommandSpec { checkpoint_interval: Duration::from_millis(100), ..saving(command) };
     let (rig, agent) = Rig::training(20, spec).await;
     until(&agent, |status| status.checkpoint).await;
     let at = in_seconds(2);
     agent.ask(leave(Some(at))).await.unwrap();
-    assert_eq!(ended(&agent).await.how, How::Interrupted);
+    assert_eq!(ended(&agent).await.reason, ExitReason::Interrupted);
     assert!(wall() < second(at + 1), "it was not given up");
-    assert_eq!(agent.ask(Wish::Beat).await.unwrap().checkpoint, Some(1));
+    assert_eq!(agent.ask(AgentCommand::Heartbeat).await.unwrap().checkpoint, Some(1));
     let copy = rig.aside("copy");
     agent.fetch_checkpoint(1, &["state".to_owned()], Held::default(), &copy).await.unwrap();
     assert_eq!(std::fs::read_to_string(copy.join("state")).unwrap(), "first\n");
@@ -184,7 +184,7 @@ async fn a_training_without_checkpoints_goes_on_as_long() {
     exists(rig.home().work().join("up")).await;
     let (start, at) = (wall(), in_seconds(5));
     agent.ask(leave(Some(at))).await.unwrap();
-    assert_eq!(ended(&agent).await.how, How::Interrupted);
+    assert_eq!(ended(&agent).await.reason, ExitReason::Interrupted);
     let waited = rig.told() - start;
     assert!(second(2) < waited && waited < patience(second(4)), "{waited:?}");
     rig.end().await;
@@ -197,10 +197,10 @@ async fn what_ignores_its_end_is_killed_in_time_for_the_checkpoint() {
     exists(rig.home().work().join("state")).await;
     let at = in_seconds(patience(second(3)).as_secs());
     agent.ask(leave(Some(at))).await.unwrap();
-    assert_eq!(ended(&agent).await.how, How::Interrupted);
+    assert_eq!(ended(&agent).await.reason, ExitReason::Interrupted);
     // SIGTERM at half of the time, SIGKILL at half of what is then left.
     assert!(wall() < second(at), "too late");
-    let number = agent.ask(Wish::Beat).await.unwrap().checkpoint.unwrap();
+    let number = agent.ask(AgentCommand::Heartbeat).await.unwrap().checkpoint.unwrap();
     let saved = rig.home().checkpoints().join(number.to_string()).join("files/state");
     assert_eq!(std::fs::read_to_string(saved).unwrap(), rig.read("state"));
     rig.end().await;

@@ -5,7 +5,7 @@ use crate::local_machine::{Rig, beating, spec, until};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use trainspot_protocol::Spec;
+use trainspot_protocol::CommandSpec;
 use trainspot_transfer::Held;
 
 /// What every trainer does beside its checkpoints: a log that is appended to five times a second.
@@ -15,7 +15,7 @@ fn logging(log: &str) -> String {
 
 /// Runs a trainer that writes below `out`, and hands over this many of its checkpoints, each in a folder.
 async fn checkpoints(script: &str, count: usize, mut check: impl FnMut(&Path)) -> Rig {
-    let spec = Spec {
+    let spec = CommandSpec {
         checkpoints: vec!["out".to_owned()],
         checkpoint_interval: std::time::Duration::from_millis(200),
         ..spec(&format!(

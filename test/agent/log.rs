@@ -2,7 +2,7 @@
 
 use crate::local_machine::{Rig, beating, ended, spec};
 use std::time::Duration;
-use trainspot_protocol::{Exit, How};
+use trainspot_protocol::{CommandExit, ExitReason};
 
 /// All that a program may print: lines, progress bars, bytes that are not text, an unfinished end.
 const NOISE: &str = r"for i in $(seq 1 400); do
@@ -30,7 +30,7 @@ async fn a_log_that_is_opened_again_and_again_neither_loses_nor_repeats_a_byte()
     assert_eq!(offset, log.len() as u64);
     assert!(seen == log, "{} bytes of {} are not the log's", seen.len(), log.len());
     assert!(log.ends_with(b"unfinished") && opened > 5, "opened {opened} times");
-    assert_eq!(ended(&agent).await.how, How::Exited(0));
+    assert_eq!(ended(&agent).await.reason, ExitReason::Exited(0));
     rig.end().await;
 }
 
@@ -58,20 +58,21 @@ async fn two_hundred_megabytes_in_one_line_take_no_memory() {
 #[tokio::test]
 async fn the_exit_status_stands_beside_the_log() {
     let cases = [
-        ("exit 7", How::Exited(7), ""),
-        ("kill -9 $$", How::Signalled(9), ""),
-        ("kill $$", How::Signalled(15), ""),
-        ("echo one\nfalse\necho two", How::Exited(1), "one\n"),
-        ("exec >&- 2>&-; sleep 0.1; exit 3", How::Exited(3), ""),
-        ("echo out; echo error >&2; cat; exit 0", How::Exited(0), "out\nerror\n"),
-        ("rm -rf \"$PWD\"; echo gone", How::Exited(0), "gone\n"),
-        ("(setsid sleep 300 &) ; sleep 300 & echo left", How::Exited(0), "left\n"),
+        ("exit 7", ExitReason::Exited(7), ""),
+        ("kill -9 $$", ExitReason::Signalled(9), ""),
+        ("kill $$", ExitReason::Signalled(15), ""),
+        ("echo one\nfalse\necho two", ExitReason::Exited(1), "one\n"),
+        ("exec >&- 2>&-; sleep 0.1; exit 3", ExitReason::Exited(3), ""),
+        ("echo out; echo error >&2; cat; exit 0", ExitReason::Exited(0), "out\nerror\n"),
+        ("rm -rf \"$PWD\"; echo gone", ExitReason::Exited(0), "gone\n"),
+        ("(setsid sleep 300 &) ; sleep 300 & echo left", ExitReason::Exited(0), "left\n"),
     ];
     for (command, how, output) in cases {
         let (rig, agent) = Rig::training(20, spec(command)).await;
         let exit = ended(&agent).await;
-        assert_eq!(exit.how, how, "{command}");
-        let recorded: Exit = serde_json::from_slice(&std::fs::read(rig.home().exit()).unwrap()).unwrap();
+        assert_eq!(exit.reason, how, "{command}");
+        let recorded: CommandExit =
+            serde_json::from_slice(&std::fs::read(rig.home().exit()).unwrap()).unwrap();
         assert_eq!(recorded, exit, "{command}");
         assert_eq!(std::fs::read_to_string(rig.home().log()).unwrap(), output, "{command}");
         // Only the supervisor is left.

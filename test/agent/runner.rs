@@ -7,7 +7,7 @@ use fake_bitbucket::{ACCESS_TOKEN, FakeBitbucket};
 use std::time::{Duration, Instant};
 use trainspot_bitbucket::{Level, RunnerStatus};
 use trainspot_protocol::runner_log::Phase;
-use trainspot_protocol::{Registry, Runner, Spec, Status, Wish};
+use trainspot_protocol::{AgentCommand, AgentStatus, CommandSpec, Registry, RunnerSpec};
 
 const ONLINE: &str = "echo 'Updating runner state to \"ONLINE\".'";
 const TAKES: &str =
@@ -16,10 +16,15 @@ const DONE: &str = "echo 'Completing step with result Result{status=PASSED, erro
 const STAYS: &str = "sleep 600";
 
 /// A runner of this script, which goes after this many seconds without a step.
-fn runner(script: &[&str], idle: u64, registry: Option<(&str, Registry)>) -> Spec {
+fn runner(script: &[&str], idle: u64, registry: Option<(&str, Registry)>) -> CommandSpec {
     let (uuid, registry) = registry.map_or(("{r}", None), |(uuid, registry)| (uuid, Some(registry)));
-    let runner = Runner { uuid: uuid.to_owned(), idle: Duration::from_secs(idle), single: false, registry };
-    Spec { runner: Some(Box::new(runner)), ..spec(&script.join("; ")) }
+    let runner = RunnerSpec {
+        uuid: uuid.to_owned(),
+        idle_timeout: Duration::from_secs(idle),
+        single_step: false,
+        registry,
+    };
+    CommandSpec { runner: Some(Box::new(runner)), ..spec(&script.join("; ")) }
 }
 
 fn registry(fake: &FakeBitbucket, token: &str) -> Registry {
@@ -32,7 +37,7 @@ fn registry(fake: &FakeBitbucket, token: &str) -> Registry {
     }
 }
 
-fn phase(status: &Status) -> Phase {
+fn phase(status: &AgentStatus) -> Phase {
     status.runner.clone().unwrap().phase
 }
 
@@ -42,18 +47,18 @@ async fn an_idle_runner_goes_once_the_pipe_has_left_it_to_itself() {
     until(&agent, |status| (phase(status) == Phase::Idle).then_some(())).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(
-        phase(&agent.ask(Wish::Beat).await.unwrap()),
+        phase(&agent.ask(AgentCommand::Heartbeat).await.unwrap()),
         Phase::Idle,
         "the pipe decides while it is there"
     );
-    agent.ask(Wish::Release).await.unwrap();
+    agent.ask(AgentCommand::Release).await.unwrap();
     rig.assert_gone_within(Duration::from_secs(5), &[]).await;
 }
 
 #[tokio::test]
 async fn a_step_outlives_the_pipe_and_every_limit() {
     let script = [ONLINE, TAKES, "sleep 6", DONE, "touch ../done", STAYS];
-    let limited = Spec { max_runtime: Duration::from_secs(1), ..runner(&script, 1, None) };
+    let limited = CommandSpec { max_runtime: Duration::from_secs(1), ..runner(&script, 1, None) };
     // Nobody releases it: a pipe that is killed does not.
     let (rig, _) = Rig::training(2, limited).await;
     let start = Instant::now();
@@ -68,10 +73,10 @@ async fn a_runner_that_is_told_to_go_does_so_after_its_step() {
     let script = [ONLINE, TAKES, "until [ -e ../go ]; do sleep 0.1; done", DONE, STAYS];
     let (rig, agent) = Rig::training(30, runner(&script, 600, None)).await;
     until(&agent, |status| matches!(phase(status), Phase::Busy(_)).then_some(())).await;
-    let status = agent.ask(Wish::Retire).await.unwrap();
-    assert!(status.runner.unwrap().retiring);
+    let status = agent.ask(AgentCommand::Drain).await.unwrap();
+    assert!(status.runner.unwrap().draining);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(matches!(phase(&agent.ask(Wish::Beat).await.unwrap()), Phase::Busy(_)));
+    assert!(matches!(phase(&agent.ask(AgentCommand::Heartbeat).await.unwrap()), Phase::Busy(_)));
     std::fs::write(rig.home().path().join("go"), "").unwrap();
     rig.assert_gone_within(Duration::from_secs(15), &[]).await;
 }
@@ -80,14 +85,14 @@ async fn a_runner_that_is_told_to_go_does_so_after_its_step() {
 async fn bitbucket_may_know_better_than_the_log() {
     let (rig, agent) = Rig::training(30, runner(&["echo what?", TAKES, STAYS], 1, None)).await;
     until(&agent, |status| matches!(phase(status), Phase::Busy(_)).then_some(())).await;
-    agent.ask(Wish::StepOver("{another}".to_owned())).await.unwrap();
-    assert!(matches!(phase(&agent.ask(Wish::Beat).await.unwrap()), Phase::Busy(_)));
-    let status = agent.ask(Wish::StepOver("{d}".to_owned())).await.unwrap();
+    agent.ask(AgentCommand::StepFinished("{another}".to_owned())).await.unwrap();
+    assert!(matches!(phase(&agent.ask(AgentCommand::Heartbeat).await.unwrap()), Phase::Busy(_)));
+    let status = agent.ask(AgentCommand::StepFinished("{d}".to_owned())).await.unwrap();
     assert_eq!(phase(&status), Phase::Idle);
     rig.end().await;
     let (rig, agent) = Rig::training(30, runner(&["echo what?", STAYS], 1, None)).await;
     until(&agent, |status| (phase(status) == Phase::Starting).then_some(())).await;
-    assert_eq!(phase(&agent.ask(Wish::Online).await.unwrap()), Phase::Idle);
+    assert_eq!(phase(&agent.ask(AgentCommand::RunnerOnline).await.unwrap()), Phase::Idle);
     rig.end().await;
 }
 
@@ -101,7 +106,7 @@ async fn a_machine_with_a_token_takes_its_runner_off_the_list() {
         let spec = runner(script, 1, Some((&uuid, registry(&fake, ACCESS_TOKEN))));
         assert!(!format!("{spec:?}").contains(ACCESS_TOKEN));
         let (rig, agent) = Rig::training(30, spec).await;
-        agent.ask(Wish::Release).await.unwrap();
+        agent.ask(AgentCommand::Release).await.unwrap();
         rig.assert_gone_within(Duration::from_secs(20), &[]).await;
         assert_eq!(fake.runners().len(), 0);
         let disabled = fake.requests().iter().any(|request| request.method == "PUT");
@@ -116,7 +121,7 @@ async fn a_list_that_cannot_be_changed_keeps_no_machine() {
     let uuid = fake.add_runner("trainspot-forest-0123456789abcdef", &["self.hosted", "linux"], false);
     let registry = registry(&fake, "a token that is refused");
     let (rig, agent) = Rig::training(30, runner(&[ONLINE, STAYS], 1, Some((&uuid, registry)))).await;
-    agent.ask(Wish::Release).await.unwrap();
+    agent.ask(AgentCommand::Release).await.unwrap();
     rig.assert_gone_within(Duration::from_secs(20), &[]).await;
     let left = client(&fake).runner(Level::Repository, &uuid).await.unwrap().unwrap();
     assert_eq!(left.status, RunnerStatus::Unregistered);

@@ -13,7 +13,7 @@ use trainspot_compute::Machine;
 use trainspot_compute::aws::Purchase;
 use trainspot_compute::link::Agent;
 use trainspot_ec2::rounds::Rounds;
-use trainspot_protocol::Status;
+use trainspot_protocol::AgentStatus;
 
 /// How trainspot is set up.
 #[derive(Clone, Copy)]
@@ -56,7 +56,7 @@ impl Workload<Provider> for Training<'_> {
         ""
     }
 
-    fn must_not_terminate(&self, _: Option<&Status>) -> Option<Error> {
+    fn must_not_terminate(&self, _: Option<&AgentStatus>) -> Option<Error> {
         None
     }
 

@@ -15,7 +15,7 @@ use trainspot_compute::link::{Finished, Link, Session};
 use trainspot_compute::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
 use trainspot_ec2::rounds::{Market, Rounds};
 use trainspot_ec2::rounds::{Mode, Pass};
-use trainspot_protocol::{Notice, Reply, Request, State, Status, Wish};
+use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, CommandState, Notice, Reply};
 
 /// What EC2 gives between the notice and the end.
 const NOTICE: f64 = 120.0;
@@ -158,14 +158,14 @@ impl Provider {
     }
 
     async fn answer(&self, request: &[u8]) -> Option<Vec<u8>> {
-        let request: Request = serde_json::from_slice(request).unwrap();
+        let request: AgentRequest = serde_json::from_slice(request).unwrap();
         let before = self.now();
-        match request.wish {
-            Wish::Leave(notice) if notice.at.is_none() => {
+        match request.command {
+            AgentCommand::PrepareToEnd(notice) if notice.at.is_none() => {
                 self.world().servers[self.number].told.get_or_insert(before);
                 self.news.notify_waiters();
             }
-            Wish::Beat => {
+            AgentCommand::Heartbeat => {
                 let server = self.world().servers[self.number].clone();
                 let next = self.checkpoints(&server, before) + 1;
                 let next = server
@@ -186,7 +186,7 @@ impl Provider {
         let checkpoint = Some(self.checkpoints(&server, now)).filter(|number| *number > 0);
         let notice = (now >= server.gone - NOTICE)
             .then(|| Notice { why: "no capacity".to_owned(), at: Some(server.gone as u64) });
-        let status = Status { checkpoint, notice, ..Status::of(State::Running) };
+        let status = AgentStatus { checkpoint, notice, ..AgentStatus::with_state(CommandState::Running) };
         Some(serde_json::to_vec(&Reply::Status(Box::new(status))).unwrap())
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use trainspot_compute::aws::AwsSettings;
 use trainspot_compute::link::Agent;
 use trainspot_compute::{Compute as _, Sight};
-use trainspot_protocol::Wish;
+use trainspot_protocol::AgentCommand;
 
 /// A service that tells each caller another one of these addresses, and then always the last. Its URL.
 fn telling_addresses(addresses: [&'static str; 2]) -> String {
@@ -67,7 +67,7 @@ fn a_machine_that_is_asked_to_shut_down_does() {
         let (ec2, order) = (ec2(aws(lab)).await, order("shutdown"));
         let machine = told(ec2.launch(&order).await);
         let agent = Agent::new(told(ec2.connect(&machine, &order).await), "first");
-        agent.ask(Wish::Start(Box::new(spec("sleep 600")))).await.unwrap();
+        agent.ask(AgentCommand::Start(Box::new(spec("sleep 600")))).await.unwrap();
         // As each package does that brings a unit.
         let root = told(ec2.connect(&machine, &order).await);
         root.run_as_root("systemctl daemon-reload", |_| ()).await.unwrap();

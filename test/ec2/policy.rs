@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use trainspot_compute::Compute as _;
 use trainspot_compute::aws::AwsSettings;
 use trainspot_compute::link::Agent;
-use trainspot_protocol::Wish;
+use trainspot_protocol::AgentCommand;
 
 const OURS: &str = "acme/forest";
 const THEIRS: &str = "acme/meadow";
@@ -23,7 +23,7 @@ async fn of_a_run(lab: &Lab) -> BTreeSet<Question> {
     let (first, order) = (ec2(aws.clone()).await, order("policy"));
     let machine = told(first.launch(&order).await);
     let agent = Agent::new(told(first.connect(&machine, &order).await), "first");
-    agent.ask(Wish::Start(Box::new(spec("true")))).await.unwrap();
+    agent.ask(AgentCommand::Start(Box::new(spec("true")))).await.unwrap();
     drop((first, agent));
     let second = ec2(aws).await;
     let found = told(second.find(&order.run).await);

@@ -14,8 +14,8 @@ use trainspot_compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase, Ss
 use trainspot_compute::link::Agent;
 use trainspot_compute::{Compute as _, Machine, Order, RunId, Sight};
 use trainspot_ec2::{Cloud, Ec2, Left, Leftover, Owner};
-use trainspot_protocol::Wanted as Files;
-use trainspot_protocol::{How, Wish};
+use trainspot_protocol::FileSelection;
+use trainspot_protocol::{AgentCommand, ExitReason};
 
 pub(super) const LONG: Duration = Duration::from_mins(10);
 
@@ -105,7 +105,10 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         let machine = told(first.launch(&order).await);
         assert!(zone(&machine).starts_with("us-east-1"), "{machine:?}");
         let agent = Agent::new(told(first.connect(&machine, &order).await), "first");
-        agent.ask(Wish::Start(Box::new(spec("sudo cat /var/lib/who >out; sleep 2; exit 3")))).await.unwrap();
+        agent
+            .ask(AgentCommand::Start(Box::new(spec("sudo cat /var/lib/who >out; sleep 2; exit 3"))))
+            .await
+            .unwrap();
         assert_eq!(told(first.look(&machine).await), Sight::There);
         drop((first, agent));
 
@@ -114,7 +117,7 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         let found = told(second.find(&order.run).await);
         assert_eq!(found.iter().map(|machine| &machine.id).collect::<Vec<_>>(), [&machine.id]);
         let agent = Agent::new(told(second.connect(&found[0], &order).await), "first");
-        assert_eq!(ended(&agent).await.how, How::Exited(3));
+        assert_eq!(ended(&agent).await.reason, ExitReason::Exited(3));
         // The second pipe called from elsewhere.
         let groups = lab.ec2("us-east-1").await.describe_security_groups();
         let groups = groups.group_names(format!("trainspot-{}", order.run)).send().await.unwrap();
@@ -122,7 +125,7 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         let ranges: BTreeSet<_> = ranges.filter_map(|range| range.cidr_ip()).collect();
         assert_eq!(ranges, BTreeSet::from(["203.0.113.77/32", "203.0.113.0/24"]));
         let folder = tempfile::tempdir().unwrap();
-        let wanted = Files { required: vec!["out".to_owned()], ..Files::default() };
+        let wanted = FileSelection { required: vec!["out".to_owned()], ..FileSelection::default() };
         told(agent.fetch(&wanted, folder.path(), "out").await);
         assert_eq!(std::fs::read_to_string(folder.path().join("out")).unwrap(), "root\n");
 

@@ -7,8 +7,8 @@ use crate::local_machine::{ended, exists, spec};
 use crate::ssh_server::{Server, installed};
 use crate::support::memory_kib;
 use std::fs;
-use trainspot_protocol::How;
-use trainspot_protocol::Wanted;
+use trainspot_protocol::ExitReason;
+use trainspot_protocol::FileSelection;
 
 /// In a process of its own, where nothing else takes memory.
 #[tokio::test]
@@ -37,12 +37,12 @@ async fn alone() {
     let agent = training(server.machine().await, spec).await;
     exists(server.home().work().join("ready")).await;
     assert_eq!(naming(SECRET), Vec::<String>::new());
-    assert_eq!(ended(&agent).await.how, How::Exited(0));
+    assert_eq!(ended(&agent).await.reason, ExitReason::Exited(0));
     assert_eq!(fs::read(server.home().log()).unwrap(), format!("{}\n", SECRET.len() + 1).as_bytes());
 
     let clone = server.folder.path().join("clone");
     fs::create_dir(&clone).unwrap();
-    let wanted = Wanted { required: vec!["model".to_owned()], ..Wanted::default() };
+    let wanted = FileSelection { required: vec!["model".to_owned()], ..FileSelection::default() };
     let before = memory_kib("self", "VmRSS").unwrap();
     agent.fetch(&wanted, &clone, "fetching").await.unwrap();
     let took = memory_kib("self", "VmHWM").unwrap().saturating_sub(before);

@@ -8,11 +8,14 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use trainspot_compute::link::Agent;
 use trainspot_compute::link::local::LocalLink;
-use trainspot_protocol::Wanted;
+use trainspot_protocol::FileSelection;
 use trainspot_transfer::{Entry, EntryKind, Files, Header, Held, Name, Sender};
 
-fn wanted(patterns: &[&str]) -> Wanted {
-    Wanted { required: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), ..Wanted::default() }
+fn wanted(patterns: &[&str]) -> FileSelection {
+    FileSelection {
+        required: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        ..FileSelection::default()
+    }
 }
 
 #[tokio::test]

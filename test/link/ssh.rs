@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use trainspot_base::error::{Kind, Result};
 use trainspot_compute::link::ssh::{Door, KeyPair, SshLink};
 use trainspot_compute::link::{Agent, AskError};
-use trainspot_protocol::Wanted;
-use trainspot_protocol::{How, Spec, State, Wish};
+use trainspot_protocol::FileSelection;
+use trainspot_protocol::{AgentCommand, CommandSpec, CommandState, ExitReason};
 use trainspot_transfer::Held;
 
 /// How a login that must fail fails, and how soon.
@@ -27,9 +27,9 @@ async fn refused(door: Door, patience: u64) -> (String, Duration) {
     (error.render(), start.elapsed())
 }
 
-pub(super) async fn training(link: SshLink, spec: Spec) -> Agent<SshLink> {
+pub(super) async fn training(link: SshLink, spec: CommandSpec) -> Agent<SshLink> {
     let agent = Agent::new(link, "test");
-    agent.ask(Wish::Start(Box::new(spec))).await.unwrap();
+    agent.ask(AgentCommand::Start(Box::new(spec))).await.unwrap();
     agent
 }
 
@@ -112,7 +112,7 @@ async fn the_agent_is_sent_once_and_its_watch_outlives_the_connection() {
     };
     let (file, watch) = (agent(&server), agents(&home, "supervise"));
     assert_eq!(watch.len(), 1);
-    let error = Agent::new(server.link().await, "test").ask(Wish::Beat).await.unwrap_err();
+    let error = Agent::new(server.link().await, "test").ask(AgentCommand::Heartbeat).await.unwrap_err();
     assert!(
         matches!(&error, AskError::Lost(error) if error.render() == "no agent was installed on the machine")
     );
@@ -121,7 +121,10 @@ async fn the_agent_is_sent_once_and_its_watch_outlives_the_connection() {
     server.signal_connections(Signal::KILL);
     let link = server.machine().await;
     assert_eq!((agent(&server), agents(&home, "supervise")), (file, watch));
-    assert_eq!(Agent::new(link, "test").ask(Wish::Beat).await.unwrap().state, State::Idle);
+    assert_eq!(
+        Agent::new(link, "test").ask(AgentCommand::Heartbeat).await.unwrap().state,
+        CommandState::Idle
+    );
 }
 
 #[tokio::test]
@@ -154,7 +157,7 @@ async fn odd_names_arrive_and_failures_come_with_their_words() {
     agent.send(&clone, entries(&clone), "sending").await.unwrap();
     assert_eq!(tree(&server.home().work()), tree(&clone));
 
-    let wanted = Wanted { required: vec!["../run/log".to_owned()], ..Wanted::default() };
+    let wanted = FileSelection { required: vec!["../run/log".to_owned()], ..FileSelection::default() };
     let error = agent.fetch(&wanted, &clone, "").await.unwrap_err().render();
     assert!(error.contains("the pattern '../run/log' leads out of the folder"), "{error}");
     let error =
@@ -184,7 +187,7 @@ async fn what_is_not_wanted_any_more_ends() {
     }
     // Its channel was closed, not the connection.
     assert_eq!(server.processes().len(), connections);
-    assert_eq!(agent.ask(Wish::Beat).await.unwrap().state, State::Running);
+    assert_eq!(agent.ask(AgentCommand::Heartbeat).await.unwrap().state, CommandState::Running);
 }
 
 #[tokio::test]
@@ -212,7 +215,7 @@ async fn files_on_a_connection_that_is_killed_fail_and_go_over_the_next() {
 
     let (back, wanted) = (
         server.folder.path().join("back"),
-        Wanted { required: vec!["large".to_owned()], ..Wanted::default() },
+        FileSelection { required: vec!["large".to_owned()], ..FileSelection::default() },
     );
     fs::create_dir(&back).unwrap();
     let (fetched, killed) = tokio::join!(agent.fetch(&wanted, &back, ""), killing());
@@ -259,7 +262,7 @@ async fn a_log_goes_on_at_its_byte_when_connections_are_killed() {
     let log = fs::read(server.home().log()).unwrap();
     assert!(seen == log, "{} bytes of {} are not the log's", seen.len(), log.len());
     assert!(broken.get() >= 3, "{}", broken.get());
-    assert_eq!(ended(&agent).await.how, How::Exited(0));
+    assert_eq!(ended(&agent).await.reason, ExitReason::Exited(0));
 }
 
 #[tokio::test]
@@ -280,17 +283,17 @@ async fn a_server_that_freezes_is_noticed() {
         // A connection that is lost on the way, while a new one is not.
         server.signal_connections(Signal::STOP);
         let start = Instant::now();
-        agent.ask(Wish::Beat).await.unwrap();
+        agent.ask(AgentCommand::Heartbeat).await.unwrap();
         assert!(!is_late(start, Duration::from_secs(8)), "{:?}", start.elapsed());
         // The whole machine.
         server.freeze();
         let start = Instant::now();
-        let lost = agent.ask(Wish::Beat).await.unwrap_err();
+        let lost = agent.ask(AgentCommand::Heartbeat).await.unwrap_err();
         assert!(matches!(&lost, AskError::Lost(error) if error.render().contains("127.0.0.1:")), "{lost:?}");
         assert!(!is_late(start, Duration::from_secs(15)), "{:?}", start.elapsed());
         // And back again.
         server.processes()[..1].iter().for_each(|pid| kill_process(*pid, Signal::CONT).unwrap());
-        agent.ask(Wish::Beat).await.unwrap();
+        agent.ask(AgentCommand::Heartbeat).await.unwrap();
     };
     let ((error, took), ()) = tokio::join!(beating_late(&agent, follow), asking);
     assert!(error.contains("the connection to 127.0.0.1:"), "{error}");

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trainspot_protocol::Wanted;
+use trainspot_protocol::FileSelection;
 use trainspot_transfer::Entry;
 
 /// Everything below a folder, links as links.
@@ -91,7 +91,8 @@ async fn thousands_of_files_and_a_large_one_go_both_ways_and_take_no_memory() {
     assert!(0 < peak && peak < idle + MORE, "taking files took {peak} KiB, doing nothing {idle}");
     assert!(tree(&rig.home().work()) == sent, "not everything arrived as it was");
     let back = rig.aside("back");
-    let wanted = Wanted { required: vec!["data".to_owned(), "large".to_owned()], ..Wanted::default() };
+    let wanted =
+        FileSelection { required: vec!["data".to_owned(), "large".to_owned()], ..FileSelection::default() };
     let (header, peak) = with_peak(&rig, "pack", agent.fetch(&wanted, &back, "fetching")).await;
     assert_eq!(header.unwrap().entries.len(), 5001);
     assert!(0 < peak && peak < idle + MORE, "sending files took {peak} KiB, doing nothing {idle}");

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use trainspot_base::error::{Context as _, Error, Result};
-use trainspot_protocol::{How, Spec};
+use trainspot_protocol::{CommandSpec, ExitReason};
 
 /// Marks every process of a training in its environment, so that they are found even when they left the
 /// group.
@@ -26,9 +26,9 @@ pub(super) struct Training {
     group: Pid,
     pub(super) started: Instant,
     /// Why the supervisor ended it, and until when it may go on between SIGTERM and SIGKILL.
-    stopping: Option<(How, Instant)>,
+    stopping: Option<(ExitReason, Instant)>,
     /// How the shell ended, and when.
-    shell: Option<(How, Instant)>,
+    shell: Option<(ExitReason, Instant)>,
 }
 
 /// The shell that runs commands; bash where there is one, as in a pipeline's step.
@@ -39,7 +39,7 @@ pub fn shell() -> Option<&'static Path> {
 
 impl Training {
     /// Starts the training. Its output goes straight to the log file, so nothing of ours stands in its way.
-    pub(super) fn start(home: &Home, spec: &Spec) -> Result<Self> {
+    pub(super) fn start(home: &Home, spec: &CommandSpec) -> Result<Self> {
         let shell = shell().ok_or_else(|| Error::new("the machine has no shell (/bin/bash or /bin/sh)"))?;
         let log =
             File::options().create(true).append(true).open(home.log()).context("cannot open the log")?;
@@ -63,7 +63,7 @@ impl Training {
     }
 
     /// Asks the training to end; [`Training::reap`] sees to it that it does, within `patience`.
-    pub(super) fn stop(&mut self, why: How, patience: Duration) {
+    pub(super) fn stop(&mut self, why: ExitReason, patience: Duration) {
         if self.stopping.is_none() {
             self.stopping = Some((why, Instant::now() + patience));
             kill_process_group(self.group, Signal::TERM).ok();
@@ -77,11 +77,11 @@ impl Training {
     }
 
     /// How it ended, if it did. Everything that it left running is ended too.
-    pub(super) fn reap(&mut self) -> Option<How> {
+    pub(super) fn reap(&mut self) -> Option<ExitReason> {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == self.group {
-                let how = status.exit_status().map(How::Exited);
-                let how = how.or(status.terminating_signal().map(How::Signalled));
+                let how = status.exit_status().map(ExitReason::Exited);
+                let how = how.or(status.terminating_signal().map(ExitReason::Signalled));
                 self.shell = how.map(|how| (how, Instant::now()));
             }
         }
@@ -103,7 +103,7 @@ impl Training {
     }
 }
 
-fn defaults(home: &Home, spec: &Spec) -> BTreeMap<&'static str, String> {
+fn defaults(home: &Home, spec: &CommandSpec) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         // Python would otherwise keep its lines for itself until 8 KiB are full.
         ("PYTHONUNBUFFERED", "1".to_owned()),

@@ -30,13 +30,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_git::Snapshot;
-use trainspot_protocol::{Ending, VERBS};
+use trainspot_protocol::{AGENT_VERBS, EndMode};
 
 /// Runs one verb: `arguments` are what follows `trainspot agent`.
 pub fn run(arguments: &[String]) -> Result<()> {
     let (verb, flags) = arguments.split_first().ok_or_else(|| Error::new("agent: no verb"))?;
     let unknown = || Error::new(format!("agent: no verb '{verb}'"));
-    if !VERBS.contains(&verb.as_str()) {
+    if !AGENT_VERBS.contains(&verb.as_str()) {
         return Err(unknown());
     }
     let flags = Flags::parse(flags, flags_of(verb))?;
@@ -102,7 +102,7 @@ impl<'a> Flags<'a> {
         let guard = self.0.get("--guard").map(std::path::absolute).transpose().context("agent: --guard")?;
         Ok(supervise::Orders {
             grace: self.get("--grace")?.parse().map(Duration::from_secs).context("agent: --grace")?,
-            ending: Ending::of(self.get("--ending")?)?,
+            ending: EndMode::parse(self.get("--ending")?)?,
             guard,
             metadata: self.0.get("--metadata").copied().map(str::to_owned),
         })
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn an_ending_is_what_its_word_says() {
-        for ending in [Ending::Remove, Ending::PowerOff] {
-            assert_eq!(Ending::of(ending.word()).unwrap(), ending);
+        for ending in [EndMode::Remove, EndMode::PowerOff] {
+            assert_eq!(EndMode::parse(ending.as_str()).unwrap(), ending);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
-use trainspot_protocol::{Reply, Request};
+use trainspot_protocol::{AgentRequest, Reply};
 
 /// A pipe that is slower to say one line is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_REQUEST: u64 = 8 << 20;
 
 /// A request, and who waits for its answer.
-pub(super) type Question = (Request, Client);
+pub(super) type Question = (AgentRequest, Client);
 
 /// Who asks.
 pub(super) struct Client(UnixStream);
@@ -70,7 +70,7 @@ fn hear(stream: UnixStream, questions: &Sender<Question>) {
 }
 
 /// The request; none from a client that goes away without a word.
-fn read(stream: &UnixStream) -> Result<Option<Request>> {
+fn read(stream: &UnixStream) -> Result<Option<AgentRequest>> {
     stream.set_read_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
     stream.set_write_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
     let mut line = String::new();

@@ -11,173 +11,174 @@ use super::home::Home;
 use super::registrar::{Registrar, Task};
 use super::tail::Tail;
 use std::time::{Duration, Instant};
-use trainspot_protocol::RunnerStatus;
-use trainspot_protocol::runner_log::{Event, Limits, Phase, StepId, Verdict, Watch, Why};
+use trainspot_protocol::RunnerActivity;
+use trainspot_protocol::runner_log::{Event, LeaveReason, Phase, RunnerLimits, RunnerState, StepId, Verdict};
 
 /// How often Bitbucket is asked about a step that runs. Its answers are for one whose end the log did not
 /// tell.
-const ASK: Duration = Duration::from_mins(1);
+const STEP_POLL_INTERVAL: Duration = Duration::from_mins(1);
 /// Between the word that a runner is to get no step any more, and its end: one may be on its way, as runners
 /// of old versions ask for steps every 30 s only. Never longer than its idle timeout, but for
-/// [`LEAST_SETTLING`].
-const SETTLING: Duration = Duration::from_secs(35);
-const LEAST_SETTLING: Duration = Duration::from_secs(5);
+/// [`SHORTEST_SETTLE_TIME`].
+const DISABLE_SETTLE_TIME: Duration = Duration::from_secs(35);
+const SHORTEST_SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// A runner that is watched.
-pub(super) struct Runner {
-    told: trainspot_protocol::Runner,
-    watch: Watch,
+pub(super) struct SupervisedRunner {
+    spec: trainspot_protocol::RunnerSpec,
+    state: RunnerState,
     log: Tail,
     registrar: Option<Registrar>,
     /// Whether a pipe holds the machine.
-    held: bool,
-    retiring: bool,
-    departure: Departure,
+    claimed: bool,
+    draining: bool,
+    deregistration: Deregistration,
     /// Whether the step that runs is over, and when that was asked.
     asked: Option<(Instant, StepId, Task<bool>)>,
 }
 
 /// Its way off Bitbucket's list.
-enum Departure {
+enum Deregistration {
     /// It takes steps.
-    No,
+    NotBegun,
     Disabling(Task<bool>),
     /// It gets no step from Bitbucket any more, since then.
     Disabled(Instant),
     Deleting(Task<()>),
-    Over,
+    Done,
 }
 
 /// What is to be done with the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextAction {
     Stay,
     /// The runner's program is to be ended.
-    Stop(Why),
+    Stop(LeaveReason),
     /// The machine is to be ended.
     End,
 }
 
-impl Runner {
-    pub(super) fn new(home: &Home, told: &trainspot_protocol::Runner, max_runtime: Duration) -> Self {
-        let limits = Limits { idle: told.idle, single: told.single, max_runtime };
+impl SupervisedRunner {
+    pub(super) fn new(home: &Home, spec: &trainspot_protocol::RunnerSpec, max_runtime: Duration) -> Self {
+        let limits =
+            RunnerLimits { idle_timeout: spec.idle_timeout, single_step: spec.single_step, max_runtime };
         Self {
-            registrar: told.registry.clone().map(|registry| Registrar::new(registry, &told.uuid)),
-            told: told.clone(),
-            watch: Watch::new(limits, Instant::now()),
+            registrar: spec.registry.clone().map(|registry| Registrar::new(registry, &spec.uuid)),
+            spec: spec.clone(),
+            state: RunnerState::new(limits, Instant::now()),
             log: Tail::of(home.log()),
-            held: true,
-            retiring: false,
-            departure: Departure::No,
+            claimed: true,
+            draining: false,
+            deregistration: Deregistration::NotBegun,
             asked: None,
         }
     }
 
-    pub(super) fn status(&self) -> RunnerStatus {
-        RunnerStatus {
-            uuid: self.told.uuid.clone(),
-            phase: self.watch.phase().clone(),
-            complaint: self.watch.complaint().map(str::to_owned),
-            retiring: self.retiring,
+    pub(super) fn status(&self) -> RunnerActivity {
+        RunnerActivity {
+            uuid: self.spec.uuid.clone(),
+            phase: self.state.phase().clone(),
+            complaint: self.state.complaint().map(str::to_owned),
+            draining: self.draining,
         }
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.held
+    pub(super) fn is_claimed(&self) -> bool {
+        self.claimed
     }
 
     /// From now on its limits hold, and its idle time begins.
     pub(super) fn release(&mut self) {
-        self.held = false;
-        self.expect();
+        self.claimed = false;
+        self.reset_idle_timer();
     }
 
     /// From now on a pipe decides again, unless the runner is on its way off the list.
-    pub(super) fn hold(&mut self) -> bool {
-        let stays = matches!(self.departure, Departure::No);
+    pub(super) fn claim(&mut self) -> bool {
+        let stays = matches!(self.deregistration, Deregistration::NotBegun);
         if stays {
-            (self.held, self.retiring) = (true, false);
-            self.watch.retire(false);
+            (self.claimed, self.draining) = (true, false);
+            self.state.set_draining(false);
         }
         stays
     }
 
     /// Lets the machine go once no step runs.
-    pub(super) fn retire(&mut self) {
-        self.held = false;
-        self.retiring = true;
-        self.watch.retire(true);
+    pub(super) fn drain(&mut self) {
+        self.claimed = false;
+        self.draining = true;
+        self.state.set_draining(true);
     }
 
     /// Lets it wait for a step anew.
-    pub(super) fn expect(&mut self) {
-        self.watch.expect(Instant::now());
+    pub(super) fn reset_idle_timer(&mut self) {
+        self.state.reset_idle_timer(Instant::now());
     }
 
-    pub(super) fn is_online(&mut self) {
-        self.watch.hear(Event::Online, Instant::now());
+    pub(super) fn mark_online(&mut self) {
+        self.state.apply(Event::Online, Instant::now());
     }
 
-    pub(super) fn step_is_over(&mut self, step: &str) {
-        self.watch.is_over(step, Instant::now());
+    pub(super) fn finish_step(&mut self, step: &str) {
+        self.state.finish_step(step, Instant::now());
     }
 
     /// Its program is gone.
-    pub(super) fn exited(&mut self, code: Option<i32>) {
+    pub(super) fn mark_exited(&mut self, code: Option<i32>) {
         let now = Instant::now();
-        let watch = &mut self.watch;
-        while self.log.lines(|line| watch.read(line, now)) {}
-        self.watch.hear(Event::Exited(code), now);
+        let state = &mut self.state;
+        while self.log.lines(|line| state.read_line(line, now)) {}
+        self.state.apply(Event::Exited(code), now);
     }
 
     /// Reads what the log has got, and says what follows for the machine.
-    pub(super) fn mind(&mut self, now: Instant) -> Next {
-        let watch = &mut self.watch;
-        self.log.lines(|line| watch.read(line, now));
+    pub(super) fn tick(&mut self, now: Instant) -> NextAction {
+        let state = &mut self.state;
+        self.log.lines(|line| state.read_line(line, now));
         self.ask(now);
-        if self.held {
-            return Next::Stay;
+        if self.claimed {
+            return NextAction::Stay;
         }
-        let verdict = self.watch.verdict(now);
-        let settling = SETTLING.min(self.told.idle).max(LEAST_SETTLING);
-        match &mut self.departure {
-            Departure::No => match (verdict, &self.registrar) {
-                (Verdict::Stay, _) | (Verdict::LastStep, None) => Next::Stay,
-                (Verdict::Leave(Why::Exited), _) => self.delete(),
+        let verdict = self.state.verdict(now);
+        let settling = DISABLE_SETTLE_TIME.min(self.spec.idle_timeout).max(SHORTEST_SETTLE_TIME);
+        match &mut self.deregistration {
+            Deregistration::NotBegun => match (verdict, &self.registrar) {
+                (Verdict::Stay, _) | (Verdict::LastStep, None) => NextAction::Stay,
+                (Verdict::Leave(LeaveReason::Exited), _) => self.delete(),
                 (Verdict::LastStep | Verdict::Leave(_), Some(registrar)) => {
-                    self.departure = Departure::Disabling(registrar.disable());
+                    self.deregistration = Deregistration::Disabling(registrar.disable());
                     // It gets no more, whatever comes of the step that it has.
-                    self.retire();
-                    Next::Stay
+                    self.drain();
+                    NextAction::Stay
                 }
-                (Verdict::Leave(why), None) => Next::Stop(why),
+                (Verdict::Leave(why), None) => NextAction::Stop(why),
             },
-            Departure::Disabling(task) => {
+            Deregistration::Disabling(task) => {
                 if task.poll().is_some() {
-                    self.departure = Departure::Disabled(now);
+                    self.deregistration = Deregistration::Disabled(now);
                 }
-                Next::Stay
+                NextAction::Stay
             }
-            Departure::Disabled(since) => match verdict {
-                Verdict::Leave(Why::Exited) => self.delete(),
-                Verdict::Leave(why) if now.duration_since(*since) >= settling => Next::Stop(why),
+            Deregistration::Disabled(since) => match verdict {
+                Verdict::Leave(LeaveReason::Exited) => self.delete(),
+                Verdict::Leave(why) if now.duration_since(*since) >= settling => NextAction::Stop(why),
                 // A step that came meanwhile is run.
-                Verdict::Stay | Verdict::LastStep | Verdict::Leave(_) => Next::Stay,
+                Verdict::Stay | Verdict::LastStep | Verdict::Leave(_) => NextAction::Stay,
             },
-            Departure::Deleting(task) => {
+            Deregistration::Deleting(task) => {
                 if task.poll().is_some() {
-                    self.departure = Departure::Over;
+                    self.deregistration = Deregistration::Done;
                 }
-                Next::Stay
+                NextAction::Stay
             }
-            Departure::Over => Next::End,
+            Deregistration::Done => NextAction::End,
         }
     }
 
-    fn delete(&mut self) -> Next {
+    fn delete(&mut self) -> NextAction {
         let task = self.registrar.as_ref().map(Registrar::delete);
-        self.departure = task.map_or(Departure::Over, Departure::Deleting);
-        Next::Stay
+        self.deregistration = task.map_or(Deregistration::Done, Deregistration::Deleting);
+        NextAction::Stay
     }
 
     /// Asks Bitbucket now and then whether the step that runs, by the log, does.
@@ -186,10 +187,10 @@ impl Runner {
             && task.poll() == Some(true)
         {
             let over = step.step.clone();
-            self.watch.is_over(&over, now);
+            self.state.finish_step(&over, now);
         }
-        let (Phase::Busy(step), Some(registrar)) = (self.watch.phase(), &self.registrar) else { return };
-        let due = self.asked.as_ref().is_none_or(|(at, _, _)| now.duration_since(*at) >= ASK);
+        let (Phase::Busy(step), Some(registrar)) = (self.state.phase(), &self.registrar) else { return };
+        let due = self.asked.as_ref().is_none_or(|(at, _, _)| now.duration_since(*at) >= STEP_POLL_INTERVAL);
         if due && !step.step.is_empty() {
             self.asked = Some((now, step.clone(), registrar.is_over(step)));
         }

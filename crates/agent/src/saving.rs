@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use trainspot_protocol::Spec;
+use trainspot_protocol::CommandSpec;
 
 /// Takes the checkpoints of one training, on a thread of its own: gigabytes take longer than a tick.
 pub(super) struct Saver {
@@ -31,7 +31,7 @@ pub(super) struct Saver {
 
 impl Saver {
     /// To be made before the training starts: what it goes on from needs no checkpoint.
-    pub(super) fn new(home: &Home, spec: &Spec) -> Self {
+    pub(super) fn new(home: &Home, spec: &CommandSpec) -> Self {
         let mut saver = Self {
             home: home.clone(),
             patterns: spec.checkpoints.clone(),

@@ -7,7 +7,7 @@ use super::home::{Home, reserve, write_whole};
 use super::leaving::Leaving;
 use super::metadata::{self, News};
 use super::requests::{self, Question};
-use super::runner::{Next, Runner};
+use super::runner::{NextAction, SupervisedRunner};
 use super::saving::Saver;
 use std::fs::File;
 use std::path::PathBuf;
@@ -15,8 +15,11 @@ use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 use trainspot_base::error::{Context as _, Error, Result};
-use trainspot_protocol::Ending;
-use trainspot_protocol::{Exit, How, Notice, Reply, Request, Spec, State, Status, Wish};
+use trainspot_protocol::EndMode;
+use trainspot_protocol::{
+    AgentCommand, AgentRequest, AgentStatus, CommandExit, CommandSpec, CommandState, ExitReason, Notice,
+    Reply,
+};
 
 /// How often the training is looked at. A request is answered at once.
 const TICK: Duration = Duration::from_millis(50);
@@ -33,7 +36,7 @@ pub(super) struct Orders {
     /// The machine ends after this much silence.
     pub(super) grace: Duration,
     /// How it ends.
-    pub(super) ending: Ending,
+    pub(super) ending: EndMode,
     /// The guard's folder, on a machine that has one.
     pub(super) guard: Option<PathBuf>,
     /// Where the machine's metadata is, if it has any.
@@ -64,8 +67,8 @@ pub(super) fn run(home: &Home, orders: Orders) -> Result<()> {
     let taker = supervisor.watch(&questions, news.as_ref());
     end_descendants();
     match orders.ending {
-        Ending::Remove => remove(home, taker),
-        Ending::PowerOff => power_off(supervisor.guard.as_ref()),
+        EndMode::Remove => remove(home, taker),
+        EndMode::PowerOff => power_off(supervisor.guard.as_ref()),
     }
 }
 
@@ -75,14 +78,14 @@ struct Supervisor {
     guard: Option<Guard>,
     owner: Option<String>,
     heard: Instant,
-    spec: Option<Spec>,
+    spec: Option<CommandSpec>,
     training: Option<Training>,
     saver: Option<Saver>,
     /// The command, if it is a runner.
-    runner: Option<Runner>,
+    runner: Option<SupervisedRunner>,
     /// The end of a training whose last checkpoint is being taken: until that is there, it counts as running.
-    unsaved: Option<Exit>,
-    exit: Option<Exit>,
+    pending_exit: Option<CommandExit>,
+    exit: Option<CommandExit>,
     leaving: Option<Leaving>,
     ending: bool,
 }
@@ -99,7 +102,7 @@ impl Supervisor {
             training: None,
             saver: None,
             runner: None,
-            unsaved: None,
+            pending_exit: None,
             exit: None,
             leaving: None,
             ending: false,
@@ -130,38 +133,44 @@ impl Supervisor {
         }
     }
 
-    fn answer(&mut self, request: Request) -> Reply {
-        if matches!(request.wish, Wish::Look | Wish::Retire | Wish::Expect)
-            && self.owner.as_ref() != Some(&request.owner)
+    fn answer(&mut self, request: AgentRequest) -> Reply {
+        if matches!(
+            request.command,
+            AgentCommand::Status | AgentCommand::Drain | AgentCommand::ResetIdleTimer
+        ) && self.owner.as_ref() != Some(&request.owner)
         {
-            return self.answer_visitor(&request.wish);
+            return self.answer_visitor(&request.command);
         }
         let held = self.owner.as_ref().is_some_and(|owner| *owner != request.owner);
-        let held = held && self.runner.as_ref().is_none_or(Runner::is_held);
+        let held = held && self.runner.as_ref().is_none_or(SupervisedRunner::is_claimed);
         if held && self.heard.elapsed() < HOLD.min(self.grace / 2) {
             return Reply::Refused("another run of this step is using the machine".to_owned());
         }
         self.owner = Some(request.owner);
         self.heard = Instant::now();
-        match request.wish {
-            Wish::Beat | Wish::Look => {}
-            Wish::Stop => self.stop(How::Stopped),
-            Wish::Leave(notice) => self.leave(notice),
-            Wish::Hold => {
-                if !self.runner.as_mut().is_some_and(Runner::hold) {
+        match request.command {
+            AgentCommand::Heartbeat | AgentCommand::Status => {}
+            AgentCommand::Stop => self.stop(ExitReason::Stopped),
+            AgentCommand::PrepareToEnd(notice) => self.leave(notice),
+            AgentCommand::Claim => {
+                if !self.runner.as_mut().is_some_and(SupervisedRunner::claim) {
                     return Reply::Refused("the machine's runner is about to go".to_owned());
                 }
             }
-            Wish::Release => self.runner.iter_mut().for_each(Runner::release),
-            Wish::Retire => self.runner.iter_mut().for_each(Runner::retire),
-            Wish::Expect => self.runner.iter_mut().for_each(Runner::expect),
-            Wish::Online => self.runner.iter_mut().for_each(Runner::is_online),
-            Wish::StepOver(step) => self.runner.iter_mut().for_each(|runner| runner.step_is_over(&step)),
-            Wish::End => {
-                self.stop(How::Stopped);
+            AgentCommand::Release => self.runner.iter_mut().for_each(SupervisedRunner::release),
+            AgentCommand::Drain => self.runner.iter_mut().for_each(SupervisedRunner::drain),
+            AgentCommand::ResetIdleTimer => {
+                self.runner.iter_mut().for_each(SupervisedRunner::reset_idle_timer)
+            }
+            AgentCommand::RunnerOnline => self.runner.iter_mut().for_each(SupervisedRunner::mark_online),
+            AgentCommand::StepFinished(step) => {
+                self.runner.iter_mut().for_each(|runner| runner.finish_step(&step))
+            }
+            AgentCommand::EndMachine => {
+                self.stop(ExitReason::Stopped);
                 self.ending = true;
             }
-            Wish::Start(spec) => {
+            AgentCommand::Start(spec) => {
                 if let Err(error) = self.start(*spec) {
                     return Reply::Refused(error.render());
                 }
@@ -171,32 +180,40 @@ impl Supervisor {
     }
 
     /// What somebody asks for who does not want the machine: nobody's hold is touched.
-    fn answer_visitor(&mut self, wish: &Wish) -> Reply {
-        let runner = self.runner.as_mut().filter(|runner| !runner.is_held());
-        match (wish, runner) {
-            (Wish::Look, _) => {}
-            (Wish::Retire, Some(runner)) => runner.retire(),
-            (Wish::Expect, Some(runner)) => runner.expect(),
+    fn answer_visitor(&mut self, command: &AgentCommand) -> Reply {
+        let runner = self.runner.as_mut().filter(|runner| !runner.is_claimed());
+        match (command, runner) {
+            (AgentCommand::Status, _) => {}
+            (AgentCommand::Drain, Some(runner)) => runner.drain(),
+            (AgentCommand::ResetIdleTimer, Some(runner)) => runner.reset_idle_timer(),
             _ => return Reply::Refused("a pipe holds the machine".to_owned()),
         }
         Reply::Status(Box::new(self.status()))
     }
 
-    fn status(&self) -> Status {
+    fn status(&self) -> AgentStatus {
         let state = match &self.exit {
-            Some(exit) => State::Ended(exit.clone()),
-            None if self.training.is_some() || self.unsaved.is_some() => State::Running,
-            None => State::Idle,
+            Some(exit) => CommandState::Ended(exit.clone()),
+            None if self.training.is_some() || self.pending_exit.is_some() => CommandState::Running,
+            None => CommandState::Idle,
         };
         let fingerprint = self.spec.as_ref().map(|spec| spec.fingerprint.clone());
         let notice = self.leaving.as_ref().map(|leaving| leaving.notice().clone());
-        let unsaved = self.saver.as_ref().and_then(|saver| saver.problem().map(str::to_owned));
+        let checkpoint_error = self.saver.as_ref().and_then(|saver| saver.problem().map(str::to_owned));
         let left_out = self.saver.as_ref().and_then(|saver| saver.left_out().map(str::to_owned));
-        let runner = self.runner.as_ref().map(Runner::status);
-        Status { state, fingerprint, checkpoint: newest(&self.home), unsaved, left_out, notice, runner }
+        let runner = self.runner.as_ref().map(SupervisedRunner::status);
+        AgentStatus {
+            state,
+            fingerprint,
+            checkpoint: newest(&self.home),
+            checkpoint_error,
+            left_out,
+            notice,
+            runner,
+        }
     }
 
-    fn start(&mut self, spec: Spec) -> Result<()> {
+    fn start(&mut self, spec: CommandSpec) -> Result<()> {
         if self.spec.is_some() {
             return Err(Error::new("a training was started on this machine before"));
         }
@@ -204,7 +221,8 @@ impl Supervisor {
         reserve(&self.home.notice())?;
         let saver = (!spec.checkpoints.is_empty()).then(|| Saver::new(&self.home, &spec));
         self.training = Some(Training::start(&self.home, &spec)?);
-        self.runner = spec.runner.as_ref().map(|runner| Runner::new(&self.home, runner, spec.max_runtime));
+        self.runner =
+            spec.runner.as_ref().map(|runner| SupervisedRunner::new(&self.home, runner, spec.max_runtime));
         (self.saver, self.spec) = (saver, Some(spec));
         Ok(())
     }
@@ -213,7 +231,7 @@ impl Supervisor {
         TERM_GRACE.min(self.grace)
     }
 
-    fn stop(&mut self, why: How) {
+    fn stop(&mut self, why: ExitReason) {
         let patience = self.term_grace();
         if let Some(training) = &mut self.training {
             training.stop(why, patience);
@@ -243,7 +261,7 @@ impl Supervisor {
             .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
         self.saver.iter_mut().for_each(Saver::hurry);
         // A runner that nobody replaces takes no step that would be cut off.
-        self.runner.iter_mut().filter(|runner| !runner.is_held()).for_each(Runner::retire);
+        self.runner.iter_mut().filter(|runner| !runner.is_claimed()).for_each(SupervisedRunner::drain);
     }
 
     /// Ends the training at the last moment that leaves time for its checkpoint.
@@ -255,7 +273,7 @@ impl Supervisor {
             return;
         };
         if leaving.is_last_moment(now, longest) {
-            training.stop(How::Interrupted, leaving.patience(now, term_grace));
+            training.stop(ExitReason::Interrupted, leaving.patience(now, term_grace));
         }
     }
 
@@ -264,35 +282,37 @@ impl Supervisor {
         let term_grace = self.term_grace();
         let (Some(training), Some(spec)) = (&mut self.training, &self.spec) else { return };
         if training.started.elapsed() > spec.max_runtime && self.runner.is_none() {
-            training.stop(How::TimedOut, term_grace);
+            training.stop(ExitReason::TimedOut, term_grace);
         }
-        let Some(how) = training.reap() else { return self.saver.iter_mut().for_each(Saver::mind) };
-        let how = match how {
+        let Some(reason) = training.reap() else { return self.saver.iter_mut().for_each(Saver::mind) };
+        let reason = match reason {
             // It heard of the notice, or of what comes with the machine's end, and gave up by itself.
-            How::Exited(1..) | How::Signalled(_) if self.leaving.is_some() => How::Interrupted,
-            how => how,
+            ExitReason::Exited(1..) | ExitReason::Signalled(_) if self.leaving.is_some() => {
+                ExitReason::Interrupted
+            }
+            reason => reason,
         };
-        let code = if let How::Exited(code) = how { Some(code) } else { None };
-        self.runner.iter_mut().for_each(|runner| runner.exited(code));
-        self.unsaved = Some(Exit { how, seconds: training.started.elapsed().as_secs_f64() });
+        let code = if let ExitReason::Exited(code) = reason { Some(code) } else { None };
+        self.runner.iter_mut().for_each(|runner| runner.mark_exited(code));
+        self.pending_exit = Some(CommandExit { reason, seconds: training.started.elapsed().as_secs_f64() });
         self.training = None;
     }
 
     /// Ends the runner, and then the machine, when they are not needed any more.
     fn mind_the_runner(&mut self) {
         let Some(runner) = &mut self.runner else { return };
-        match runner.mind(Instant::now()) {
-            Next::Stay => {}
-            Next::Stop(why) => {
+        match runner.tick(Instant::now()) {
+            NextAction::Stay => {}
+            NextAction::Stop(why) => {
                 match &self.training {
                     Some(training) if training.is_stopping() => {}
                     Some(_) => tracing::info!("the runner goes: {}", why.in_words()),
                     // Its program is gone, whatever the log says.
-                    None => runner.exited(None),
+                    None => runner.mark_exited(None),
                 }
-                self.stop(How::Stopped);
+                self.stop(ExitReason::Stopped);
             }
-            Next::End => self.ending = true,
+            NextAction::End => self.ending = true,
         }
     }
 
@@ -302,10 +322,10 @@ impl Supervisor {
             return;
         }
         match &mut self.runner {
-            Some(runner) if runner.is_held() => runner.release(),
+            Some(runner) if runner.is_claimed() => runner.release(),
             Some(_) => {}
             None => {
-                self.stop(How::Orphaned);
+                self.stop(ExitReason::Orphaned);
                 self.ending = true;
             }
         }
@@ -313,9 +333,9 @@ impl Supervisor {
 
     /// Tells of the training's end, once the last checkpoint of one that is to go on elsewhere is there.
     fn mind_the_last_checkpoint(&mut self) {
-        let Some(exit) = &self.unsaved else { return };
+        let Some(exit) = &self.pending_exit else { return };
         let over = self.leaving.as_ref().is_some_and(|leaving| leaving.is_over(Instant::now()));
-        if let (How::Interrupted, Some(saver)) = (exit.how, &mut self.saver) {
+        if let (ExitReason::Interrupted, Some(saver)) = (exit.reason, &mut self.saver) {
             if over {
                 // It comes too late. The one before it is complete.
                 saver.abandon();
@@ -323,7 +343,7 @@ impl Supervisor {
                 return;
             }
         }
-        self.exit = self.unsaved.take();
+        self.exit = self.pending_exit.take();
         self.record();
     }
 

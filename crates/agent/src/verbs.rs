@@ -10,7 +10,7 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Result};
-use trainspot_protocol::Wanted;
+use trainspot_protocol::FileSelection;
 use trainspot_transfer::{Asked, Files, Header, Place, Sender, find, receive};
 
 /// How often the log is looked at.
@@ -35,7 +35,7 @@ pub(super) fn unpack(home: &Home) -> Result<()> {
 
 /// Sends the files that standard input asks for. The list alone, when a required pattern matches nothing.
 pub(super) fn pack(home: &Home) -> Result<()> {
-    let wanted: Wanted =
+    let wanted: FileSelection =
         serde_json::from_reader(std::io::stdin().lock()).context("cannot read what is wanted")?;
     let required = find(&home.work(), &wanted.required)?;
     let mut header = Header { entries: required.files, unmatched: required.unmatched };
@@ -47,7 +47,7 @@ pub(super) fn pack(home: &Home) -> Result<()> {
     } else {
         header.entries.clear();
     }
-    header.entries.retain(|entry| !wanted.leaves_out(&entry.path.to_path()));
+    header.entries.retain(|entry| !wanted.excludes(&entry.path.to_path()));
     let mut sender = Sender { root: &home.work(), files: Files::Final, progress: &mut |_| {} };
     sender.send(&header, std::io::stdout().lock()).map(drop)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use trainspot_agent::{Home, end_all, end_all_but_the_watch, is_watched, shell};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
-use trainspot_protocol::Ending;
+use trainspot_protocol::EndMode;
 
 /// A supervisor that does not open its socket within this time failed.
 const START: Duration = Duration::from_secs(10);
@@ -84,7 +84,7 @@ impl Compute for Local {
         let machine = Self::machine(&order.run);
         let flags = [
             ("--grace", order.orphan_grace.as_secs().to_string()),
-            ("--ending", Ending::Remove.word().to_owned()),
+            ("--ending", EndMode::Remove.as_str().to_owned()),
         ];
         let mut command = self.link(&machine.id).command("supervise", &flags);
         // Its standard error is ours until it has a log of its own.

@@ -24,7 +24,7 @@ use trainspot_base::mutex::lock;
 use trainspot_compute::aws::SshAddress;
 use trainspot_compute::link::ssh::{Door, SshLink};
 use trainspot_compute::{Machine, Order};
-use trainspot_protocol::Ending;
+use trainspot_protocol::EndMode;
 
 /// Between two looks at a machine that is coming up.
 const LOOK: Duration = Duration::from_secs(1);
@@ -271,7 +271,7 @@ impl Ec2 {
 fn supervise(order: &Order) -> [(&'static str, String); 4] {
     [
         ("--grace", order.orphan_grace.as_secs().to_string()),
-        ("--ending", Ending::PowerOff.word().to_owned()),
+        ("--ending", EndMode::PowerOff.as_str().to_owned()),
         ("--guard", GUARD_FOLDER.to_owned()),
         ("--metadata", METADATA.to_owned()),
     ]

@@ -2,35 +2,36 @@
 
 use trainspot_base::error::{Error, Result};
 
-/// What an agent can be started as. `supervise` answers nobody; it is asked by way of `ask`.
-pub const VERBS: [&str; 9] =
+/// The verbs of an agent's command line. An agent with the verb `supervise` reads no standard input; requests
+/// reach it through an agent with the verb `ask`.
+pub const AGENT_VERBS: [&str; 9] =
     ["supervise", "ask", "unpack", "commit", "pack", "pack-checkpoint", "dvc", "rescue", "follow"];
 
-/// What the machine does when the pipe falls silent or asks for its end.
+/// How the supervisor ends the machine when the pipe falls silent or asks for the machine's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The home is removed: the machine was no more than a folder.
+pub enum EndMode {
+    /// The supervisor removes the machine's home: the machine was no more than a folder.
     Remove,
-    /// The machine is powered off. It was rented so that this ends it for good.
+    /// The supervisor powers the machine off. The machine was rented so that this ends it for good.
     PowerOff,
 }
 
-impl Ending {
-    /// The word for it on the command line.
+impl EndMode {
+    /// The value of the flag `--ending` for this mode.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Remove => "remove",
             Self::PowerOff => "power-off",
         }
     }
 
-    /// The ending that has this word.
+    /// The mode that a value of the flag `--ending` stands for.
     ///
     /// # Errors
-    /// None has.
-    pub fn of(word: &str) -> Result<Self> {
-        let ending = [Self::Remove, Self::PowerOff].into_iter().find(|ending| ending.word() == word);
-        ending.ok_or_else(|| Error::new(format!("agent: --ending: there is no ending '{word}'")))
+    /// The value stands for no mode.
+    pub fn parse(value: &str) -> Result<Self> {
+        let mode = [Self::Remove, Self::PowerOff].into_iter().find(|mode| mode.as_str() == value);
+        mode.ok_or_else(|| Error::new(format!("agent: --ending: there is no ending '{value}'")))
     }
 }

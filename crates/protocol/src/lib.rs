@@ -1,15 +1,16 @@
 //! What the pipe and the agent on the machine say to each other, and what both read of a runner's log.
 
 mod command_line;
+mod file_selection;
 mod messages;
 pub mod runner_log;
-mod wanted;
 
-pub use command_line::{Ending, VERBS};
+pub use command_line::{AGENT_VERBS, EndMode};
+pub use file_selection::FileSelection;
 pub use messages::{
-    Exit, How, Notice, Registry, Reply, Request, Runner, RunnerStatus, Spec, State, Status, Wish,
+    AgentCommand, AgentRequest, AgentStatus, CommandExit, CommandSpec, CommandState, ExitReason, Notice,
+    Registry, Reply, RunnerActivity, RunnerSpec,
 };
-pub use wanted::Wanted;
 
-/// The number that no checkpoint has, nor any above it: no training takes so many.
+/// No checkpoint has this number or a higher one: no training takes so many checkpoints.
 pub const CHECKPOINT_NUMBER_LIMIT: u64 = u32::MAX as u64;

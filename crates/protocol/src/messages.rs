@@ -1,5 +1,7 @@
-//! What pipe and supervisor say to each other: one line of JSON each way, over a socket in the machine's
-//! home.
+//! The messages between pipe and supervisor: one line of JSON each way, over a socket in the machine's home.
+//!
+//! An agent of one version may be asked by a pipe of another: the words on the wire, which are the names given
+//! to serde, never change. A Rust name may.
 
 use super::runner_log::Phase;
 use serde::{Deserialize, Serialize};
@@ -8,86 +10,98 @@ use std::fmt;
 use std::time::Duration;
 use trainspot_base::clock::stated_fraction;
 
-/// A pipe's word to the supervisor. Each is also a sign of life, and renews the pipe's hold on the machine.
+/// A pipe's request to the supervisor. Each request is also a sign of life, and renews the pipe's claim to the
+/// machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Request {
+pub struct AgentRequest {
     /// A name that this pipe's process made up for itself. Two pipes never share a machine.
     pub owner: String,
-    /// What is wanted.
-    pub wish: Wish,
+    /// What the supervisor is asked to do.
+    #[serde(rename = "wish")]
+    pub command: AgentCommand,
 }
 
-/// What a pipe wants.
+/// What a pipe asks the supervisor to do. The answer to each command is the machine's [`AgentStatus`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wish {
-    /// To be told how things are, and to hold the machine.
-    Beat,
-    /// To be told how things are, as somebody who only looks in.
-    Look,
-    /// To start the training.
-    Start(Box<Spec>),
-    /// To end the training.
+pub enum AgentCommand {
+    /// Tell the status, and keep the machine for this pipe.
+    #[serde(rename = "beat")]
+    Heartbeat,
+    /// Tell the status to a pipe that need not be the machine's.
+    #[serde(rename = "look")]
+    Status,
+    /// Start the training.
+    Start(Box<CommandSpec>),
+    /// End the training.
     Stop,
-    /// To end the training before the machine is taken away, with a last checkpoint. The earliest notice
-    /// counts.
-    Leave(Notice),
-    /// To end the machine.
-    End,
-    /// To leave the runner to itself: this pipe goes, and its silence means nothing any more.
+    /// End the training, with a last checkpoint, before the machine is taken away. The earliest notice counts.
+    #[serde(rename = "leave")]
+    PrepareToEnd(Notice),
+    /// End the machine.
+    #[serde(rename = "end")]
+    EndMachine,
+    /// Leave the runner to itself: this pipe goes, and its silence no longer ends the machine.
     Release,
-    /// To hold the machine of a runner again that was left to itself.
-    Hold,
-    /// To end the machine once its runner has no step. Refused to others while a pipe holds it.
-    Retire,
-    /// To have the runner wait for a step anew: one is coming. Refused to others while a pipe holds it.
-    Expect,
-    /// To know that Bitbucket sees the runner online.
-    Online,
-    /// To know that Bitbucket sees the step of this id, in braces, as over.
-    StepOver(String),
+    /// Give this pipe the machine of a runner that was left to itself.
+    #[serde(rename = "hold")]
+    Claim,
+    /// End the machine once its runner has no step. Refused to others while a pipe has the machine.
+    #[serde(rename = "retire")]
+    Drain,
+    /// Let the runner's idle time begin anew: a step is coming. Refused to others while a pipe has the machine.
+    #[serde(rename = "expect")]
+    ResetIdleTimer,
+    /// Learn that Bitbucket sees the runner online.
+    #[serde(rename = "online")]
+    RunnerOnline,
+    /// Learn that Bitbucket sees the step with this id, in braces, as over.
+    #[serde(rename = "step_over")]
+    StepFinished(String),
 }
 
-/// A training. The values of `environment` may be secret: they live in memory, and in the training's
-/// environment.
+/// The command that a machine runs: a training, or a runner of Bitbucket's. The values of `environment` may be
+/// secret: they live in memory, and in the command's environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
-    /// Tells whether a training found on a machine is the one that a pipe was about to start.
+pub struct CommandSpec {
+    /// Tells whether the training that a pipe finds on a machine is the one that the pipe was about to start.
     pub fingerprint: String,
     /// Shell commands.
     pub command: String,
-    /// Variables of the training.
+    /// Environment variables of the command.
     pub environment: BTreeMap<String, String>,
-    /// The training is ended after this time.
+    /// The supervisor ends the command after this time.
     pub max_runtime: Duration,
     /// Patterns of the files to save as checkpoints.
     pub checkpoints: Vec<String>,
-    /// How often they are saved.
+    /// The time from one checkpoint to the next.
     pub checkpoint_interval: Duration,
     /// Whether a checkpoint was restored.
     pub resume: bool,
-    /// Present if the command is a runner of Bitbucket's: then the machine lives as that runner does.
-    pub runner: Option<Box<Runner>>,
+    /// Present if the command is a runner of Bitbucket's: then the machine lives as long as the runner.
+    pub runner: Option<Box<RunnerSpec>>,
 }
 
-/// A runner of Bitbucket's, and how long its machine lives: while a pipe holds it, as that pipe wants; after
-/// that, until these limits or [`Spec::max_runtime`] are reached and no step runs.
+/// A runner of Bitbucket's, and how long its machine lives: while a pipe has the machine, as that pipe wants;
+/// after that, until these limits or [`CommandSpec::max_runtime`] are reached and no step runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Runner {
-    /// Its id, in braces.
+pub struct RunnerSpec {
+    /// The runner's id, in braces.
     pub uuid: String,
-    /// It goes after this much time without a step.
-    pub idle: Duration,
-    /// It goes after one step.
-    pub single: bool,
-    /// How the machine can take it off Bitbucket's list.
+    /// The runner goes after this much time without a step.
+    #[serde(rename = "idle")]
+    pub idle_timeout: Duration,
+    /// Whether the runner goes after one step.
+    #[serde(rename = "single")]
+    pub single_step: bool,
+    /// How the machine can take the runner off Bitbucket's list.
     pub registry: Option<Registry>,
 }
 
-/// Where a runner is registered, and a token that may change that.
+/// Where a runner is registered, and a token that may change the registration.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registry {
-    /// The API's base.
+    /// The base of the API's addresses.
     pub api_url: String,
     /// The workspace's short name.
     pub workspace: String,
@@ -95,7 +109,7 @@ pub struct Registry {
     pub repo_slug: String,
     /// Whether the runner is the workspace's.
     pub of_workspace: bool,
-    /// The token. It is in memory only.
+    /// The token. The machine keeps it in memory only.
     pub token: String,
 }
 
@@ -109,41 +123,42 @@ impl fmt::Debug for Registry {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// How things are, after the wish was granted.
-    Status(Box<Status>),
-    /// The wish was not granted, and why.
+    /// The machine's status after the command was carried out.
+    Status(Box<AgentStatus>),
+    /// Why the supervisor refused the command.
     Refused(String),
 }
 
-/// How things are on the machine.
+/// The machine's status, as its supervisor tells it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct AgentStatus {
     /// The training's state.
-    pub state: State,
-    /// The training's fingerprint, once there is one.
+    pub state: CommandState,
+    /// The training's fingerprint, once there is a training.
     pub fingerprint: Option<String>,
     /// The number of the newest complete checkpoint.
     pub checkpoint: Option<u64>,
     /// Why the last attempt at a checkpoint failed, if it did.
-    pub unsaved: Option<String>,
+    #[serde(rename = "unsaved")]
+    pub checkpoint_error: Option<String>,
     /// Which files the newest checkpoint lacks, because they were never whole for long enough.
     #[serde(default)]
     pub left_out: Option<String>,
     /// Present once the machine is about to be taken away.
     pub notice: Option<Notice>,
     /// Present if the command is a runner.
-    pub runner: Option<RunnerStatus>,
+    pub runner: Option<RunnerActivity>,
 }
 
-impl Status {
+impl AgentStatus {
     /// The status of a machine of which nothing is known but its training's state.
     #[must_use]
-    pub fn of(state: State) -> Self {
+    pub fn with_state(state: CommandState) -> Self {
         Self {
             state,
             fingerprint: None,
             checkpoint: None,
-            unsaved: None,
+            checkpoint_error: None,
             left_out: None,
             notice: None,
             runner: None,
@@ -151,50 +166,53 @@ impl Status {
     }
 }
 
-/// How a runner is, by its log.
+/// What a runner is doing, by its log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunnerStatus {
-    /// Its id, in braces.
+pub struct RunnerActivity {
+    /// The runner's id, in braces.
     pub uuid: String,
-    /// What it is doing.
+    /// The phase of the runner's life.
     pub phase: Phase,
-    /// The last thing that went wrong, in its own words.
+    /// The last thing that went wrong, in the runner's own words.
     pub complaint: Option<String>,
     /// Whether the machine ends as soon as no step runs.
-    pub retiring: bool,
+    #[serde(rename = "retiring")]
+    pub draining: bool,
 }
 
-/// The machine is about to be taken away.
+/// The notice that a machine is about to be taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
-    /// Why, in words for people.
+    /// Why the machine is taken away, in words for people.
     pub why: String,
-    /// When, in seconds since 1970; none for at once: the training then gets no more time than to end.
+    /// When the machine is taken away, in seconds since 1970; none for at once: the training then gets no more
+    /// time than to end.
     pub at: Option<u64>,
 }
 
-/// A training's state.
+/// The state of a machine's command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Not started yet.
+pub enum CommandState {
+    /// The command has not been started yet.
     Idle,
-    /// Running.
+    /// The command runs.
     Running,
-    /// Over.
-    Ended(Exit),
+    /// The command is over.
+    Ended(CommandExit),
 }
 
-/// How a training ended. Stands beside the log, in `exit.json`.
+/// How a training ended. It stands beside the log, in `exit.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Exit {
-    /// In which way.
-    pub how: How,
-    /// How long it ran.
+pub struct CommandExit {
+    /// What ended the training.
+    #[serde(rename = "how")]
+    pub reason: ExitReason,
+    /// How long the training ran.
     pub seconds: f64,
 }
 
-impl Exit {
+impl CommandExit {
     /// How long the training ran, as far as the machine can be believed.
     #[must_use]
     pub fn duration(&self) -> Duration {
@@ -202,20 +220,71 @@ impl Exit {
     }
 }
 
-/// In which way a training ended.
+/// What ended a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum How {
-    /// By itself, with this exit code.
+pub enum ExitReason {
+    /// The training ended by itself, with this exit code.
     Exited(i32),
-    /// By this signal, which the supervisor did not send.
+    /// This signal, which the supervisor did not send, ended the training.
     Signalled(i32),
-    /// It ran for `MAX_RUNTIME`.
+    /// The training ran for `MAX_RUNTIME`.
     TimedOut,
-    /// The pipe asked for it.
+    /// The pipe asked for the end.
     Stopped,
     /// The pipe fell silent.
     Orphaned,
     /// The machine is about to be taken away. The newest checkpoint holds what the training saved at its end.
     Interrupted,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe and an agent of other versions speak these words, whatever the Rust names are.
+    #[test]
+    fn the_words_on_the_wire_stay() {
+        let notice = Notice { why: "w".to_owned(), at: None };
+        let commands = [
+            (AgentCommand::Heartbeat, r#""beat""#),
+            (AgentCommand::Status, r#""look""#),
+            (AgentCommand::Stop, r#""stop""#),
+            (AgentCommand::PrepareToEnd(notice), r#"{"leave":{"why":"w","at":null}}"#),
+            (AgentCommand::EndMachine, r#""end""#),
+            (AgentCommand::Release, r#""release""#),
+            (AgentCommand::Claim, r#""hold""#),
+            (AgentCommand::Drain, r#""retire""#),
+            (AgentCommand::ResetIdleTimer, r#""expect""#),
+            (AgentCommand::RunnerOnline, r#""online""#),
+            (AgentCommand::StepFinished("{s}".to_owned()), r#"{"step_over":"{s}"}"#),
+        ];
+        for (command, word) in commands {
+            let request = AgentRequest { owner: "o".to_owned(), command };
+            let expected = format!(r#"{{"owner":"o","wish":{word}}}"#);
+            assert_eq!(serde_json::to_string(&request).unwrap(), expected);
+        }
+        let exit = CommandExit { reason: ExitReason::TimedOut, seconds: 1.5 };
+        let activity =
+            RunnerActivity { uuid: "{r}".to_owned(), phase: Phase::Idle, complaint: None, draining: true };
+        let status = AgentStatus {
+            checkpoint_error: Some("full".to_owned()),
+            runner: Some(activity),
+            ..AgentStatus::with_state(CommandState::Ended(exit))
+        };
+        let expected = concat!(
+            r#"{"state":{"ended":{"how":"timed_out","seconds":1.5}},"fingerprint":null,"checkpoint":null,"#,
+            r#""unsaved":"full","left_out":null,"notice":null,"#,
+            r#""runner":{"uuid":"{r}","phase":"idle","complaint":null,"retiring":true}}"#
+        );
+        assert_eq!(serde_json::to_string(&status).unwrap(), expected);
+        let runner = RunnerSpec {
+            uuid: "{r}".to_owned(),
+            idle_timeout: Duration::from_secs(5),
+            single_step: true,
+            registry: None,
+        };
+        let expected = r#"{"uuid":"{r}","idle":{"secs":5,"nanos":0},"single":true,"registry":null}"#;
+        assert_eq!(serde_json::to_string(&runner).unwrap(), expected);
+    }
 }

@@ -28,7 +28,7 @@ use trainspot_bitbucket::{Client, NewRunner};
 use trainspot_compute::checks::Check;
 use trainspot_compute::{Compute, Order};
 use trainspot_ec2::{Ec2, Owner};
-use trainspot_protocol::runner_log::{LONGEST_STEP, STARTUP};
+use trainspot_protocol::runner_log::{STARTUP_TIMEOUT, STEP_RUN_LIMIT};
 use trainspot_transfer::text_beneath;
 
 pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
@@ -95,7 +95,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         order: Order {
             run,
             orphan_grace: runner.orphan_grace,
-            max_runtime: STARTUP + runner.max_runtime + LONGEST_STEP,
+            max_runtime: STARTUP_TIMEOUT + runner.max_runtime + STEP_RUN_LIMIT,
             avoid: Vec::new(),
             spot_now: false,
         },

@@ -6,7 +6,7 @@ use tracing::info;
 use trainspot_base::error::{Result, chain};
 use trainspot_bitbucket::{NewRunner, Runner, RunnerStatus};
 use trainspot_ec2::{Cloud, RunnersMachine};
-use trainspot_protocol::Wish;
+use trainspot_protocol::AgentCommand;
 use trainspot_protocol::runner_log::Phase;
 
 /// The name of a runner that is online, has at least the labels of `new`, and may be used.
@@ -43,8 +43,8 @@ pub(super) async fn find(
 
 async fn is_idle(cloud: &Cloud, machine: &RunnersMachine, public_ip_url: &str) -> bool {
     let place = (machine.region.as_str(), machine.id.as_str());
-    match visit(cloud, place, public_ip_url, Wish::Expect).await {
-        Ok(runner) => runner.phase == Phase::Idle && !runner.retiring,
+    match visit(cloud, place, public_ip_url, AgentCommand::ResetIdleTimer).await {
+        Ok(runner) => runner.phase == Phase::Idle && !runner.draining,
         Err(error) => {
             info!("{}", chain(&error));
             false

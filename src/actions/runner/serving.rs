@@ -21,7 +21,7 @@ use trainspot_bitbucket::{Client, Level, NewRunner, Registered, RunnerStatus as 
 use trainspot_compute::link::{Agent, AskError, Link};
 use trainspot_compute::{Compute, Machine};
 use trainspot_protocol::runner_log::Phase;
-use trainspot_protocol::{Registry, RunnerStatus, Spec, State, Status, Wish};
+use trainspot_protocol::{AgentCommand, AgentStatus, CommandSpec, CommandState, Registry, RunnerActivity};
 
 const DOCKER: &str = concat!(include_str!("machine.sh"), include_str!("docker.sh"));
 const SHELL: &str = concat!(include_str!("machine.sh"), include_str!("shell.sh"));
@@ -40,7 +40,7 @@ pub(super) struct Serving<'a> {
     pub(super) runner: &'a Runner,
     pub(super) bitbucket: &'a Client,
     pub(super) new: NewRunner,
-    pub(super) spec: Spec,
+    pub(super) spec: CommandSpec,
     /// What is run on it.
     pub(super) child: Option<Child<'a>>,
     pub(super) began: Instant,
@@ -69,7 +69,7 @@ impl<C: Compute> Workload<C> for Serving<'_> {
     }
 
     /// Another pipeline's step may run there. A pipeline of this step's own is ended with its machine.
-    fn must_not_terminate(&self, status: Option<&Status>) -> Option<Error> {
+    fn must_not_terminate(&self, status: Option<&AgentStatus>) -> Option<Error> {
         let runner = status.map(|status| status.runner.as_ref());
         let busy = match runner {
             Some(runner) => runner.is_some_and(|runner| matches!(runner.phase, Phase::Busy(_))),
@@ -85,11 +85,13 @@ impl<C: Compute> Workload<C> for Serving<'_> {
 
     async fn run_on(&self, job: &Job<'_, C>, reached: &ConnectedMachine<C>) -> Result<AttemptEnd<Served>> {
         let agent = &reached.agent;
-        let status = ask_until_answered(agent, Wish::Beat).await?;
+        let status = ask_until_answered(agent, AgentCommand::Heartbeat).await?;
         match (status.state, status.runner) {
             // What ran there has nothing to go on with.
-            (State::Ended(_), _) => return Ok(AttemptEnd::MachineLost(Error::new("its runner has ended"))),
-            (State::Idle, _) => {
+            (CommandState::Ended(_), _) => {
+                return Ok(AttemptEnd::MachineLost(Error::new("its runner has ended")));
+            }
+            (CommandState::Idle, _) => {
                 if let Some(child) = &self.child {
                     // It may have come to its end when its machine did.
                     if let Some(words) = child.has_succeeded().await? {
@@ -99,36 +101,36 @@ impl<C: Compute> Workload<C> for Serving<'_> {
                 }
                 self.start(agent).await?;
             }
-            (_, Some(_)) => match agent.ask(Wish::Hold).await {
+            (_, Some(_)) => match agent.ask(AgentCommand::Claim).await {
                 Err(AskError::Refused(why)) => return Ok(AttemptEnd::MachineLost(Error::new(why))),
                 held => drop(held?),
             },
             (_, None) => return Err(Error::new("the machine has no runner").kind(Kind::Machine)),
         }
         let online = self.online(agent).await;
-        if let Some(notice) = ask_until_answered(agent, Wish::Beat).await?.notice {
+        if let Some(notice) = ask_until_answered(agent, AgentCommand::Heartbeat).await?.notice {
             return Ok(AttemptEnd::Interrupted(notice.why));
         }
         online?;
         let name = self.new.name();
         let Some(child) = &self.child else {
-            ask_until_answered(agent, Wish::Release).await?;
+            ask_until_answered(agent, AgentCommand::Release).await?;
             let idle = in_words(self.runner.idle);
             info!("the machine ends itself {idle} after the runner's last step");
             let words = Ok(format!("the runner {name} is online"));
             return Ok(AttemptEnd::HandedOver(Served { words, is_over: false }));
         };
         child.start().await?;
-        let is_over = async |step: &str| drop(agent.ask(Wish::StepOver(step.to_owned())).await);
+        let is_over = async |step: &str| drop(agent.ask(AgentCommand::StepFinished(step.to_owned())).await);
         let outcome = child.follow(is_over, || self.must_stop(job)).await?;
         let verdict = child.verdict(&outcome);
-        let status = match (agent.ask(Wish::Beat).await, &verdict) {
+        let status = match (agent.ask(AgentCommand::Heartbeat).await, &verdict) {
             // What was done is done, wherever the machine is.
             (Err(_), Ok(words)) => {
                 return Ok(AttemptEnd::Done(Served { words: Ok(words.clone()), is_over: true }));
             }
             // A machine that is gone does not answer; that it is lost, its provider tells.
-            (Err(_), Err(_)) => ask_until_answered(agent, Wish::Beat).await?,
+            (Err(_), Err(_)) => ask_until_answered(agent, AgentCommand::Heartbeat).await?,
             (Ok(status), _) => status,
         };
         if let (Err(error), Some(notice)) = (&verdict, status.notice) {
@@ -140,7 +142,7 @@ impl<C: Compute> Workload<C> for Serving<'_> {
             // Labels are no reservation.
             (verdict, Some(Phase::Busy(step))) if !child.is(&step.pipeline) => {
                 warn!("the runner has a step of another pipeline: its machine ends after that");
-                ask_until_answered(agent, Wish::Retire).await?;
+                ask_until_answered(agent, AgentCommand::Drain).await?;
                 Ok(AttemptEnd::HandedOver(Served { words: verdict, is_over: false }))
             }
             (Ok(words), _) => Ok(AttemptEnd::Done(Served { words: Ok(words), is_over: true })),
@@ -216,18 +218,20 @@ impl Serving<'_> {
         ];
         let given = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         spec.environment.extend(given);
-        spec.runner = Some(Box::new(trainspot_protocol::Runner {
+        spec.runner = Some(Box::new(trainspot_protocol::RunnerSpec {
             uuid: runner.uuid,
-            idle: self.runner.idle,
-            single: self.runner.single && self.child.is_none(),
+            idle_timeout: self.runner.idle,
+            single_step: self.runner.single && self.child.is_none(),
             registry: self.registry(),
         }));
         let start = async |number| {
             // The answer alone may have been lost.
-            if number > 1 && ask_until_answered(agent, Wish::Beat).await?.state != State::Idle {
+            if number > 1
+                && ask_until_answered(agent, AgentCommand::Heartbeat).await?.state != CommandState::Idle
+            {
                 return Ok(());
             }
-            agent.ask(Wish::Start(Box::new(spec.clone()))).await.map(drop).map_err(Error::from)
+            agent.ask(AgentCommand::Start(Box::new(spec.clone()))).await.map(drop).map_err(Error::from)
         };
         retry(TRANSFER_RETRY, async |number| judge_transfer(start(number).await, number)).await
     }
@@ -278,8 +282,8 @@ impl Serving<'_> {
         let start = Instant::now();
         let mut asked: Option<Instant> = None;
         loop {
-            let status = ask_until_answered(agent, Wish::Beat).await?;
-            let ended = matches!(status.state, State::Ended(_));
+            let status = ask_until_answered(agent, AgentCommand::Heartbeat).await?;
+            let ended = matches!(status.state, CommandState::Ended(_));
             let runner = status.runner.ok_or_else(|| Error::new("the machine has no runner"))?;
             if ended || matches!(runner.phase, Phase::Gone(_) | Phase::Unhealthy) {
                 // Its last words may be on their way.
@@ -291,7 +295,7 @@ impl Serving<'_> {
                 asked = Some(Instant::now());
                 match self.bitbucket.runner(self.runner.level, &runner.uuid).await? {
                     Some(seen) if seen.status == AtBitbucket::Online => {
-                        ask_until_answered(agent, Wish::Online).await?;
+                        ask_until_answered(agent, AgentCommand::RunnerOnline).await?;
                         let seconds = start.elapsed().as_secs_f64();
                         info!("the runner is online ({seconds:.1} s)");
                         return Ok(());
@@ -329,7 +333,7 @@ impl Serving<'_> {
     }
 }
 
-fn never_online(why: &str, runner: &RunnerStatus) -> Error {
+fn never_online(why: &str, runner: &RunnerActivity) -> Error {
     let error = Error::new(format!("the runner did not come online: {why}")).kind(Kind::Machine);
     let error = error.hint(
         "see the runner's own words; it needs a way out to Bitbucket, and to where its program comes from",
@@ -342,7 +346,7 @@ fn never_online(why: &str, runner: &RunnerStatus) -> Error {
 
 /// What machines run for a runner. The fingerprint tells this runner from another one that the step once
 /// wanted.
-pub(super) fn spec(config: &Config, runner: &Runner, labels: &[String]) -> Spec {
+pub(super) fn spec(config: &Config, runner: &Runner, labels: &[String]) -> CommandSpec {
     let (command, variables) = match &runner.program {
         Program::Docker { image } => (DOCKER, vec![("RUNNER_IMAGE", image.clone())]),
         Program::Shell { archive, sha256 } => {
@@ -356,7 +360,7 @@ pub(super) fn spec(config: &Config, runner: &Runner, labels: &[String]) -> Spec 
         "{command} {environment:?} {labels:?} {:?} {:?} {} {:?} {:?}",
         runner.level, runner.idle, runner.single, runner.max_runtime, config.pipeline.repo_uuid
     );
-    Spec {
+    CommandSpec {
         fingerprint: blake3::hash(parts.as_bytes()).to_hex().to_string(),
         command: command.to_owned(),
         environment,

@@ -4,9 +4,9 @@ use crate::job;
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::link::Agent;
 use trainspot_ec2::Cloud;
-use trainspot_protocol::{RunnerStatus, Wish};
+use trainspot_protocol::{AgentCommand, RunnerActivity};
 
-/// What a machine's runner is doing, once `wish` is granted. `public_ip_url` tells the pipe's own address.
+/// What a machine's runner is doing, once `command` is granted. `public_ip_url` tells the pipe's own address.
 ///
 /// # Errors
 /// The machine cannot be reached, has no runner, or is held by a pipe.
@@ -14,9 +14,9 @@ pub(crate) async fn visit(
     cloud: &Cloud,
     (region, id): (&str, &str),
     public_ip_url: &str,
-    wish: Wish,
-) -> Result<RunnerStatus> {
+    command: AgentCommand,
+) -> Result<RunnerActivity> {
     let link = cloud.visit(region, id, public_ip_url).await?;
-    let status = Agent::new(link, &job::owner()).ask(wish).await.map_err(Error::from)?;
+    let status = Agent::new(link, &job::owner()).ask(command).await.map_err(Error::from)?;
     status.runner.ok_or_else(|| Error::new(format!("the machine {id} has no runner")))
 }

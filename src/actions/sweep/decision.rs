@@ -7,7 +7,7 @@ use std::time::Duration;
 use trainspot_base::error::{Result, chain};
 use trainspot_bitbucket::RunnerStatus;
 use trainspot_ec2::{Left, Leftover};
-use trainspot_protocol::Wish;
+use trainspot_protocol::AgentCommand;
 use trainspot_protocol::runner_log::Phase;
 
 /// A step may be on its way to a runner that was just told to take none.
@@ -104,7 +104,7 @@ impl Sweep<'_> {
 
     /// Has a machine go that is not needed any more. It alone knows whether it has a step.
     async fn retire(&self, machine: &Leftover, own: Option<&Registered>) -> Life {
-        let wish = if self.dry_run { Wish::Look } else { Wish::Retire };
+        let command = if self.dry_run { AgentCommand::Status } else { AgentCommand::Drain };
         if !self.dry_run
             && let Some(own) = own
             && let Err(error) = self.disable(own).await
@@ -112,7 +112,7 @@ impl Sweep<'_> {
             tracing::warn!("{}", chain(&error));
         }
         let place = (machine.region.as_str(), machine.id.as_str());
-        match visit(self.cloud, place, self.public_ip_url, wish).await {
+        match visit(self.cloud, place, self.public_ip_url, command).await {
             Ok(runner) if matches!(runner.phase, Phase::Busy(_)) => {
                 Life::Serving("has a step; it goes after it")
             }

@@ -31,8 +31,8 @@ use trainspot_dvc::{Keeper, Kept};
 #[cfg(feature = "aws")]
 use trainspot_ec2::{Ec2, Owner};
 use trainspot_git::{Branches, Checkout};
-use trainspot_protocol::Wanted;
-use trainspot_protocol::{Exit, How, Spec};
+use trainspot_protocol::FileSelection;
+use trainspot_protocol::{CommandExit, CommandSpec, ExitReason};
 use trainspot_transfer::{Entry, Header};
 
 /// Signals by the names that people know; the others are shown by number.
@@ -131,7 +131,7 @@ impl TrainingRun<'_> {
             slowest_transfer: Cell::default(),
             commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
             checkpoints: Checkpoints::new(&train.scratch, &run, &train.checkpoints)?,
-            fetch_outputs: async |agent: &Agent<C::Link>, exit: &Exit, took: Duration| {
+            fetch_outputs: async |agent: &Agent<C::Link>, exit: &CommandExit, took: Duration| {
                 collect(agent, (exit, took), config, keeper).await
             },
             clock: RefCell::default(),
@@ -246,11 +246,11 @@ struct CollectedOutputs {
 /// Collects what a training made, unless it failed. `took` is how long it trained.
 async fn collect<L: Link>(
     agent: &Agent<L>,
-    (exit, took): (&Exit, Duration),
+    (exit, took): (&CommandExit, Duration),
     config: &Config,
     keeper: Option<&Keeper>,
 ) -> Result<CollectedOutputs> {
-    if exit.how != How::Exited(0) {
+    if exit.reason != ExitReason::Exited(0) {
         return Ok(CollectedOutputs::default());
     }
     info!("training done ({})", in_words(took));
@@ -277,7 +277,7 @@ async fn collect<L: Link>(
 async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
     let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
     let without = config.dvc.outputs.clone();
-    let wanted = Wanted { required: config.outputs.clone(), optional, without };
+    let wanted = FileSelection { required: config.outputs.clone(), optional, without };
     let what = "fetching the outputs";
     let header = agent.fetch(&wanted, &config.clone_dir, what).await?;
     if header.unmatched.is_empty() {
@@ -286,7 +286,7 @@ async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Hea
         return Ok(header);
     }
     // What there is must not be lost with the machine.
-    let all = Wanted {
+    let all = FileSelection {
         required: Vec::new(),
         optional: wanted.required.into_iter().chain(wanted.optional).collect(),
         without: wanted.without,
@@ -309,18 +309,18 @@ fn outputs(header: &Header, config: &Config) -> Result<Vec<Entry>> {
 }
 
 fn verdict<T>(trained: &Trained<T>, max_runtime: Duration) -> Result<()> {
-    let why = match trained.exit.how {
-        How::Exited(0) => return Ok(()),
-        How::Exited(code) => format!("the training failed with exit code {code}"),
-        How::Signalled(signal) => format!("the training was killed by {}", signal_name(signal)),
-        How::TimedOut => {
+    let why = match trained.exit.reason {
+        ExitReason::Exited(0) => return Ok(()),
+        ExitReason::Exited(code) => format!("the training failed with exit code {code}"),
+        ExitReason::Signalled(signal) => format!("the training was killed by {}", signal_name(signal)),
+        ExitReason::TimedOut => {
             let limit = in_words(max_runtime);
             return Err(Error::new(format!("the training ran for MAX_RUNTIME ({limit}) and was ended"))
                 .kind(Kind::Training)
                 .hint("raise MAX_RUNTIME, or train less"));
         }
-        How::Stopped | How::Interrupted => "the training was stopped".to_owned(),
-        How::Orphaned => "the machine did not hear from the pipe, and ended the training".to_owned(),
+        ExitReason::Stopped | ExitReason::Interrupted => "the training was stopped".to_owned(),
+        ExitReason::Orphaned => "the machine did not hear from the pipe, and ended the training".to_owned(),
     };
     Err(Error::new(why).kind(Kind::Training))
 }
@@ -342,8 +342,8 @@ fn repeat_last_lines(tail: &[String]) {
         .for_each(|line| trainspot_base::log::training(line));
 }
 
-fn spec(config: &Config, train: &Train, commit: &str) -> Spec {
-    let mut spec = Spec {
+fn spec(config: &Config, train: &Train, commit: &str) -> CommandSpec {
+    let mut spec = CommandSpec {
         fingerprint: String::new(),
         command: train.command.clone(),
         environment: train.environment.clone(),

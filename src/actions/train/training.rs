@@ -18,12 +18,12 @@ use trainspot_base::retry::retry;
 use trainspot_compute::link::Agent;
 use trainspot_compute::{Compute, Machine};
 use trainspot_git::Snapshot;
-use trainspot_protocol::{Exit, How, Spec, State, Status, Wish};
+use trainspot_protocol::{AgentCommand, AgentStatus, CommandExit, CommandSpec, CommandState, ExitReason};
 use trainspot_transfer::{Entry, everything};
 
 /// A training as a workload. `fetch_outputs` brings its outputs from the machine where it ended.
 pub(crate) struct TrainingWorkload<'a, F> {
-    pub(crate) spec: Spec,
+    pub(crate) spec: CommandSpec,
     /// The clone, and the files of it that go along.
     pub(crate) clone_dir: &'a Path,
     pub(crate) workspace: Vec<Entry>,
@@ -42,7 +42,7 @@ pub(crate) struct TrainingWorkload<'a, F> {
 
 /// A training that came to its end.
 pub(crate) struct Trained<T> {
-    pub(crate) exit: Exit,
+    pub(crate) exit: CommandExit,
     /// The last lines of its output.
     pub(crate) tail: Vec<String>,
     /// How long the training took on all machines.
@@ -56,7 +56,7 @@ pub(crate) struct Trained<T> {
 impl<C, T, F> Workload<C> for TrainingWorkload<'_, F>
 where
     C: Compute,
-    F: AsyncFn(&Agent<C::Link>, &Exit, Duration) -> Result<T>,
+    F: AsyncFn(&Agent<C::Link>, &CommandExit, Duration) -> Result<T>,
 {
     type Done = Trained<T>;
 
@@ -68,7 +68,7 @@ where
         &self.spec.fingerprint
     }
 
-    fn must_not_terminate(&self, _: Option<&Status>) -> Option<Error> {
+    fn must_not_terminate(&self, _: Option<&AgentStatus>) -> Option<Error> {
         None
     }
 
@@ -80,7 +80,7 @@ where
         let agent = &reached.agent;
         self.start(agent).await?;
         let (exit, tail) = training_log::until_the_end(agent, self.spec.max_runtime).await?;
-        if exit.how == How::Interrupted {
+        if exit.reason == ExitReason::Interrupted {
             return self.interrupted(job, reached, &exit).await;
         }
         let took = self.clock().before() + exit.duration();
@@ -150,11 +150,11 @@ impl<F> TrainingWorkload<'_, F> {
         &self,
         job: &Job<'_, C>,
         reached: &ConnectedMachine<C>,
-        exit: &Exit,
+        exit: &CommandExit,
     ) -> Result<AttemptEnd<Trained<T>>> {
         let ConnectedMachine { machine, agent } = reached;
         self.clock().end(exit.duration());
-        let status = agent.ask(Wish::Beat).await?;
+        let status = agent.ask(AgentCommand::Heartbeat).await?;
         if let Some(number) = status.checkpoint {
             let keep = async |attempt| {
                 judge_transfer(self.checkpoints.fetch(agent, &machine.id, number).await, attempt)
@@ -178,7 +178,7 @@ impl<F> TrainingWorkload<'_, F> {
     }
 
     async fn start_once<L: trainspot_compute::link::Link>(&self, agent: &Agent<L>) -> Result<()> {
-        if agent.ask(Wish::Beat).await?.state != State::Idle {
+        if agent.ask(AgentCommand::Heartbeat).await?.state != CommandState::Idle {
             self.clock().start();
             return Ok(());
         }
@@ -199,7 +199,7 @@ impl<F> TrainingWorkload<'_, F> {
             info!("sent the clone's checkpoint; the training goes on with TRAINSPOT_RESUME=1");
         }
         spec.max_runtime = self.spec.max_runtime.saturating_sub(self.clock().before());
-        agent.ask(Wish::Start(Box::new(spec))).await?;
+        agent.ask(AgentCommand::Start(Box::new(spec))).await?;
         self.clock().start();
         info!("training started");
         Ok(())

@@ -8,7 +8,7 @@ use trainspot_base::log::lines::Lines;
 use trainspot_base::log::progress::in_words;
 use trainspot_base::mutex::lock;
 use trainspot_compute::link::{Agent, AskError, Link};
-use trainspot_protocol::{Exit, State, Status, Wish};
+use trainspot_protocol::{AgentCommand, AgentStatus, CommandExit, CommandState};
 
 /// How long after `MAX_RUNTIME` the machine may take to end the training, and its log to arrive. Only a
 /// machine that does not keep its word takes longer.
@@ -20,15 +20,15 @@ const FOLLOW_RETRY_WAIT: Duration = Duration::from_secs(1);
 pub(super) async fn until_the_end<L: Link>(
     agent: &Agent<L>,
     max_runtime: Duration,
-) -> Result<(Exit, Vec<String>)> {
+) -> Result<(CommandExit, Vec<String>)> {
     let log = Mutex::new(TrainingLog::new());
     let reading = async {
         let mut offset = 0;
         loop {
             let followed = agent.follow(&mut offset, &mut |bytes| with(&log, |log| log.feed(bytes))).await;
-            match (followed, agent.ask(Wish::Beat).await) {
+            match (followed, agent.ask(AgentCommand::Heartbeat).await) {
                 // The log was read to its end only if following it ended well.
-                (Ok(()), Ok(Status { state: State::Ended(exit), .. })) => return Ok(exit),
+                (Ok(()), Ok(AgentStatus { state: CommandState::Ended(exit), .. })) => return Ok(exit),
                 (_, Err(AskError::Refused(why))) => return Err(Error::new(why)),
                 // Whether a machine that does not answer is lost, the heart decides.
                 (followed, asked) => {
@@ -46,7 +46,7 @@ pub(super) async fn until_the_end<L: Link>(
             with(&log, |log| log.tick(max_runtime));
         }
     };
-    let exit: Result<Exit> = tokio::select! {
+    let exit: Result<CommandExit> = tokio::select! {
         exit = reading => exit,
         () = ticking => Err(Error::new("the clock stopped")),
         () = tokio::time::sleep(max_runtime.saturating_add(OVERTIME_LIMIT)) => Err(endless(max_runtime)),

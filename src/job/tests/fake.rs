@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 use trainspot_compute::link::{Finished, Link, Session};
 use trainspot_compute::{Pool, Rate, RunId, Sight};
-use trainspot_protocol::{Exit, How, Notice, Reply, Request, State as Training, Status, Wish};
+use trainspot_protocol::{
+    AgentCommand, AgentRequest, AgentStatus, CommandExit, CommandState, ExitReason, Notice, Reply,
+};
 use trainspot_transfer::{Files, Header, Sender, find};
 
 /// What a machine does when its training is started.
@@ -105,13 +107,15 @@ impl Fake {
         self.world.lock().unwrap().done.push(what);
     }
 
-    fn answer(&self, request: &Request) -> Option<Reply> {
+    fn answer(&self, request: &AgentRequest) -> Option<Reply> {
         let mut world = self.world.lock().unwrap();
         let server = &mut world.servers[self.number];
-        match &request.wish {
-            Wish::Start(spec) => (server.started, server.resumed) = (Some(Instant::now()), spec.resume),
-            Wish::Leave(notice) => server.leaving = Some((Instant::now(), notice.at)),
-            Wish::End => {
+        match &request.command {
+            AgentCommand::Start(spec) => {
+                (server.started, server.resumed) = (Some(Instant::now()), spec.resume)
+            }
+            AgentCommand::PrepareToEnd(notice) => server.leaving = Some((Instant::now(), notice.at)),
+            AgentCommand::EndMachine => {
                 let number = self.number;
                 world.done.push(format!("end {number}"));
                 return None;
@@ -122,31 +126,32 @@ impl Fake {
             return Some(Reply::Refused("another run of this step is using the machine".to_owned()));
         }
         let age = server.started.map_or(0, |started| started.elapsed().as_secs());
-        server.idle_beats += u32::from(server.started.is_none() && matches!(request.wish, Wish::Beat));
+        server.idle_beats +=
+            u32::from(server.started.is_none() && matches!(request.command, AgentCommand::Heartbeat));
         if matches!(server.fate, Fate::Vanishes(_) | Fate::IsReclaimed) && age >= 10 || server.ended {
             return None;
         }
         let (how, seconds) = match server.fate {
-            Fate::IsTaken | Fate::LiesOfItsEnd if age >= 30 => (Some(How::Interrupted), 30.0),
+            Fate::IsTaken | Fate::LiesOfItsEnd if age >= 30 => (Some(ExitReason::Interrupted), 30.0),
             Fate::GoesOn | Fate::IsLeaving | Fate::OnDemand if server.leaving.is_some() => {
-                (Some(How::Interrupted), 60.0)
+                (Some(ExitReason::Interrupted), 60.0)
             }
-            Fate::OnDemand if age >= 600 => (Some(How::Exited(0)), 600.0),
-            Fate::Trains if age >= 60 => (Some(How::Exited(0)), 60.0),
+            Fate::OnDemand if age >= 600 => (Some(ExitReason::Exited(0)), 600.0),
+            Fate::Trains if age >= 60 => (Some(ExitReason::Exited(0)), 60.0),
             _ => (None, 0.0),
         };
         let state = match (server.started, how) {
-            (None, _) => Training::Idle,
-            (_, Some(how)) => Training::Ended(Exit { how, seconds }),
-            _ => Training::Running,
+            (None, _) => CommandState::Idle,
+            (_, Some(how)) => CommandState::Ended(CommandExit { reason: how, seconds }),
+            _ => CommandState::Running,
         };
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 20;
         let noticed = matches!(server.fate, Fate::IsTaken | Fate::LiesOfItsEnd) && age >= 10;
         let notice = noticed.then(|| Notice { why: "no spot capacity".to_owned(), at: Some(at) });
         let regular = if server.fate == Fate::OnDemand { age / 100 } else { 0 };
-        let newest = regular + u64::from(how == Some(How::Interrupted));
+        let newest = regular + u64::from(how == Some(ExitReason::Interrupted));
         let checkpoint = (newest > 0).then_some(newest);
-        Some(Reply::Status(Box::new(Status { checkpoint, notice, ..Status::of(state) })))
+        Some(Reply::Status(Box::new(AgentStatus { checkpoint, notice, ..AgentStatus::with_state(state) })))
     }
 
     async fn serve(

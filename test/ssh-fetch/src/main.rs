@@ -15,8 +15,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use trainspot_compute::link::Agent;
 use trainspot_compute::link::ssh::{Door, KeyPair, Packed, SshLink};
-use trainspot_protocol::Wanted;
-use trainspot_protocol::{Spec, State, Wish};
+use trainspot_protocol::FileSelection;
+use trainspot_protocol::{AgentCommand, CommandSpec, CommandState};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -51,7 +51,7 @@ async fn fetch(door: Door, program: &str, file: &str) -> Result<()> {
     let supervise = [("--grace", "300".to_owned()), ("--ending", "remove".to_owned())];
     link.install(&packed?, &supervise).await?;
     let agent = Agent::new(link, "bench");
-    let spec = Spec {
+    let spec = CommandSpec {
         fingerprint: String::new(),
         command: format!("mkdir model && ln '{file}' model/big.bin"),
         environment: std::collections::BTreeMap::new(),
@@ -61,23 +61,23 @@ async fn fetch(door: Door, program: &str, file: &str) -> Result<()> {
         resume: false,
         runner: None,
     };
-    ask(&agent, Wish::Start(Box::new(spec))).await?;
-    while !matches!(ask(&agent, Wish::Beat).await?, State::Ended(_)) {
+    ask(&agent, AgentCommand::Start(Box::new(spec))).await?;
+    while !matches!(ask(&agent, AgentCommand::Heartbeat).await?, CommandState::Ended(_)) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let wanted = Wanted { required: vec!["model/big.bin".to_owned()], ..Wanted::default() };
+    let wanted = FileSelection { required: vec!["model/big.bin".to_owned()], ..FileSelection::default() };
     for folder in std::io::stdin().lock().lines() {
         let start = Instant::now();
         agent.fetch(&wanted, Path::new(&folder?), "fetching").await?;
         writeln!(std::io::stdout(), "{} {}", start.elapsed().as_secs_f64(), peak()?)?;
     }
     // The machine's end may be quicker than its answer.
-    ask(&agent, Wish::End).await.ok();
+    ask(&agent, AgentCommand::EndMachine).await.ok();
     Ok(())
 }
 
-async fn ask(agent: &Agent<SshLink>, wish: Wish) -> Result<State> {
-    let status = agent.ask(wish).await.map_err(trainspot_base::error::Error::from)?;
+async fn ask(agent: &Agent<SshLink>, command: AgentCommand) -> Result<CommandState> {
+    let status = agent.ask(command).await.map_err(trainspot_base::error::Error::from)?;
     Ok(status.state)
 }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use trainspot_base::clock::LONGEST_STATED;
 use trainspot_base::error::{Error, Result};
 use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
-use trainspot_protocol::{Exit, How, Notice, Reply, State, Status};
+use trainspot_protocol::{AgentStatus, CommandExit, CommandState, ExitReason, Notice, Reply};
 
 /// The longest answer of a supervisor: its state, and a few sentences.
 pub(super) const STATUS_LIMIT_BYTES: u64 = 1 << 20;
@@ -79,8 +79,8 @@ pub(super) fn checked(reply: Reply) -> Result<Reply> {
     })
 }
 
-fn checked_status(mut status: Status) -> Result<Status> {
-    if let State::Ended(exit) = &status.state {
+fn checked_status(mut status: AgentStatus) -> Result<AgentStatus> {
+    if let CommandState::Ended(exit) = &status.state {
         check_exit(exit)?;
     }
     if let Some(number) = status.checkpoint.filter(|number| *number >= CHECKPOINT_NUMBER_LIMIT) {
@@ -92,17 +92,21 @@ fn checked_status(mut status: Status) -> Result<Status> {
         return Err(senseless(&format!("an end {at} s after 1970")));
     }
     status.notice = status.notice.map(|notice| Notice { why: cut(notice.why), ..notice });
-    (status.unsaved, status.left_out) = (status.unsaved.map(cut), status.left_out.map(cut));
+    (status.checkpoint_error, status.left_out) = (status.checkpoint_error.map(cut), status.left_out.map(cut));
     if let Some(runner) = &mut status.runner {
         runner.complaint = runner.complaint.take().map(cut);
     }
     Ok(status)
 }
 
-fn check_exit(exit: &Exit) -> Result<()> {
-    match exit.how {
-        How::Exited(code) if !EXIT_CODES.contains(&code) => Err(senseless(&format!("exit code {code}"))),
-        How::Signalled(signal) if !SIGNALS.contains(&signal) => Err(senseless(&format!("signal {signal}"))),
+fn check_exit(exit: &CommandExit) -> Result<()> {
+    match exit.reason {
+        ExitReason::Exited(code) if !EXIT_CODES.contains(&code) => {
+            Err(senseless(&format!("exit code {code}")))
+        }
+        ExitReason::Signalled(signal) if !SIGNALS.contains(&signal) => {
+            Err(senseless(&format!("signal {signal}")))
+        }
         _ if !(0.0..=LONGEST_STATED.as_secs_f64()).contains(&exit.seconds) => {
             Err(senseless(&format!("a training of {} s", exit.seconds)))
         }
@@ -160,21 +164,22 @@ mod tests {
 
     #[test]
     fn a_state_is_checked_and_its_texts_are_cut() {
-        let read = |text: &str| serde_json::from_str::<Status>(text).unwrap();
+        let read = |text: &str| serde_json::from_str::<AgentStatus>(text).unwrap();
         let good = r#"{"state":"running","fingerprint":null,"checkpoint":7,"unsaved":null,"notice":null,"runner":null}"#;
         let good = read(good);
         let at = |at| Some(Notice { why: "x".to_owned(), at: Some(at) });
-        checked_status(Status { notice: at(1_800_000_000), ..good.clone() }).unwrap();
+        checked_status(AgentStatus { notice: at(1_800_000_000), ..good.clone() }).unwrap();
         for status in [
-            Status { checkpoint: Some(u64::MAX), ..good.clone() },
-            Status { notice: at(u64::MAX), ..good.clone() },
+            AgentStatus { checkpoint: Some(u64::MAX), ..good.clone() },
+            AgentStatus { notice: at(u64::MAX), ..good.clone() },
         ] {
             let error = checked_status(status).unwrap_err().render();
             assert!(error.contains("cannot be true: it tells of "), "{error}");
         }
         let long = Some("ü".repeat(TEXT_LIMIT_BYTES));
-        let status = checked_status(Status { unsaved: long.clone(), left_out: long, ..good }).unwrap();
-        for text in [status.unsaved.unwrap(), status.left_out.unwrap()] {
+        let status =
+            checked_status(AgentStatus { checkpoint_error: long.clone(), left_out: long, ..good }).unwrap();
+        for text in [status.checkpoint_error.unwrap(), status.left_out.unwrap()] {
             assert_eq!(text.len(), TEXT_LIMIT_BYTES + "…".len());
         }
         let Reply::Refused(why) = checked(Reply::Refused("x".repeat(1 << 20))).unwrap() else { panic!() };

@@ -15,8 +15,8 @@ use trainspot_base::log::count;
 use trainspot_base::log::progress::Progress;
 use trainspot_dvc::{Order, Outcome, salvage};
 use trainspot_git::Snapshot;
-use trainspot_protocol::Wanted;
-use trainspot_protocol::{Reply, Request, Status, Wish};
+use trainspot_protocol::FileSelection;
+use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, Reply};
 use trainspot_transfer::{Asked, Entry, Files, Header, Held, Place, Received, Sender, receive};
 
 /// A supervisor answers at once; a link that is slower is broken.
@@ -57,8 +57,8 @@ impl<L: Link> Agent<L> {
     }
 
     /// Asks the supervisor for something. Each question is a sign of life.
-    pub async fn ask(&self, wish: Wish) -> Result<Status, AskError> {
-        let answer = timeout(ANSWER, self.exchange(wish)).await;
+    pub async fn ask(&self, command: AgentCommand) -> Result<AgentStatus, AskError> {
+        let answer = timeout(ANSWER, self.exchange(command)).await;
         let answer = answer.unwrap_or_else(|_| Err(Error::new(format!("no answer within {ANSWER:?}"))));
         match answer.map_err(AskError::Lost)? {
             Reply::Status(status) => Ok(*status),
@@ -66,9 +66,10 @@ impl<L: Link> Agent<L> {
         }
     }
 
-    async fn exchange(&self, wish: Wish) -> Result<Reply> {
+    async fn exchange(&self, command: AgentCommand) -> Result<Reply> {
         let what = "cannot reach the machine's supervisor";
-        let mut line = serde_json::to_vec(&Request { owner: self.owner.clone(), wish }).context(what)?;
+        let mut line =
+            serde_json::to_vec(&AgentRequest { owner: self.owner.clone(), command }).context(what)?;
         line.push(b'\n');
         let session = self.link.agent("ask", &[]).await?;
         let answered = answers::answer(session, &line, STATUS_LIMIT_BYTES, &Meter::default()).await;
@@ -136,8 +137,9 @@ impl<L: Link> Agent<L> {
 
     /// Brings files that the training made into `folder`. No file arrives when a required pattern matches
     /// nothing.
-    pub async fn fetch(&self, wanted: &Wanted, folder: &Path, what: &str) -> Result<Header> {
-        let (asked, wanted) = (wanted.asked()?, serde_json::to_vec(wanted).context("cannot ask for files")?);
+    pub async fn fetch(&self, wanted: &FileSelection, folder: &Path, what: &str) -> Result<Header> {
+        let (asked, wanted) =
+            (wanted.receive_policy()?, serde_json::to_vec(wanted).context("cannot ask for files")?);
         // A machine has no reason to send links: whatever reads or commits the files here would follow them.
         let place = Place::open(folder)?.without_links();
         self.bring("pack", &[], &wanted, Target { place, asked }, what).await.map(|received| received.header)

@@ -105,8 +105,8 @@ mod tests {
     use std::path::Path;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use trainspot_git::Snapshot;
-    use trainspot_protocol::Wanted;
-    use trainspot_protocol::Wish;
+    use trainspot_protocol::AgentCommand;
+    use trainspot_protocol::FileSelection;
     use trainspot_transfer::{Entry, Held};
 
     #[tokio::test(start_paused = true)]
@@ -194,7 +194,7 @@ mod tests {
         let (sent, took) = timed(agent.send(folder.path(), vec![large], "")).await;
         assert!(sent.unwrap_err().render().contains("nothing moved for 1m"));
         assert!(took < PAUSE + Duration::from_secs(30), "{took:?}");
-        let (fetched, took) = timed(agent.fetch(&Wanted::default(), folder.path(), "")).await;
+        let (fetched, took) = timed(agent.fetch(&FileSelection::default(), folder.path(), "")).await;
         assert!(fetched.unwrap_err().render().contains("nothing moved for 10m"));
         assert!(took < BEGIN + Duration::from_secs(30), "{took:?}");
     }
@@ -205,7 +205,7 @@ mod tests {
         let agent = Agent::new(Silent, "test");
         let order = trainspot_dvc::Order::default();
         let failed = |error: Error| error.render();
-        let (asked, took) = timed(agent.ask(Wish::Beat)).await;
+        let (asked, took) = timed(agent.ask(AgentCommand::Heartbeat)).await;
         assert!(failed(asked.unwrap_err().into()).contains("no answer within 15s") && took < PAUSE);
         for (verb, (done, took)) in [
             ("commit", timed(agent.send_commit(&Snapshot::default())).await),

@@ -5,29 +5,29 @@ use std::path::Path;
 use trainspot_base::error::Result;
 use trainspot_transfer::Asked;
 
-/// The files that a pipe wants from the workspace.
+/// The files that a pipe asks for from the workspace.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct FileSelection {
     /// Patterns that must each match a file.
     pub required: Vec<String>,
     /// Patterns that may match none.
     pub optional: Vec<String>,
-    /// Files and folders that are not sent, whatever matches them.
+    /// Files and folders that are not sent, whatever pattern matches them.
     pub without: Vec<String>,
 }
 
-impl Wanted {
-    /// Whether a path is one of those that are not sent, or below one.
+impl FileSelection {
+    /// Whether a path is that of a file or folder in [`Self::without`], or below such a folder.
     #[must_use]
-    pub fn leaves_out(&self, path: &Path) -> bool {
+    pub fn excludes(&self, path: &Path) -> bool {
         self.without.iter().any(|folder| path.starts_with(folder))
     }
 
-    /// What of a machine's answer is taken.
+    /// What the pipe takes of a machine's answer to this selection.
     ///
     /// # Errors
-    /// A pattern is none, or leads out of the workspace.
-    pub fn asked(&self) -> Result<Asked> {
+    /// A pattern is not a glob, or leads out of the workspace.
+    pub fn receive_policy(&self) -> Result<Asked> {
         let asked = Asked::matching(self.required.iter().chain(&self.optional))?;
         Ok(asked.that_may_miss(&self.required).without(&self.without))
     }
