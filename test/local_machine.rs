@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use trainspot_agent::{Home, end_all};
 use trainspot_compute::link::local::LocalLink;
 use trainspot_compute::link::{Agent, AskError, Link};
-use trainspot_compute::local::Local;
-use trainspot_compute::{Compute as _, Machine, Order, RunId};
+use trainspot_compute::local::LocalCompute;
+use trainspot_compute::{Compute as _, LaunchRequest, Machine, RunId};
 use trainspot_protocol::EndMode;
 use trainspot_protocol::{AgentCommand, AgentStatus, CommandExit, CommandSpec, CommandState};
 
@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_secs(30);
 /// A machine. What is left of it is killed when this is dropped.
 pub(crate) struct Rig {
     pub(crate) folder: TempDir,
-    pub(crate) compute: Local,
+    pub(crate) compute: LocalCompute,
     pub(crate) machine: Machine,
 }
 
@@ -31,7 +31,7 @@ impl Rig {
     /// Launches a machine that ends itself after `grace` seconds of silence.
     pub(crate) async fn new(grace: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let compute = Local {
+        let compute = LocalCompute {
             program: PathBuf::from(env!("CARGO_BIN_EXE_trainspot")),
             root: folder.path().join("machines"),
             environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
@@ -56,7 +56,7 @@ impl Rig {
             std::fs::set_permissions(programs.join(name), Permissions::from_mode(0o755)).unwrap();
         }
         let environment = [("PATH", programs.to_str().unwrap()), ("http_proxy", "http://127.0.0.1:9")];
-        let compute = Local {
+        let compute = LocalCompute {
             program: PathBuf::from(env!("CARGO_BIN_EXE_trainspot")),
             root: folder.path().join("machines"),
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
@@ -160,8 +160,8 @@ impl Rig {
     }
 }
 
-fn order(grace: u64) -> Order {
-    Order {
+fn order(grace: u64) -> LaunchRequest {
+    LaunchRequest {
         run: RunId::new(&["test"]),
         orphan_grace: Duration::from_secs(grace),
         max_runtime: Duration::from_mins(5),

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
 use trainspot_agent::{Home, end_all};
-use trainspot_compute::link::ssh::{Door, KeyPair, Packed, SshLink};
+use trainspot_compute::link::ssh::{KeyPair, PackedAgent, SshLink, SshTarget};
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -88,9 +88,9 @@ impl Server {
     }
 
     /// The way in.
-    pub(crate) fn door(&self) -> Door {
+    pub(crate) fn target(&self) -> SshTarget {
         let user = Command::new("id").arg("-un").output().unwrap().stdout;
-        Door {
+        SshTarget {
             addresses: vec![IpAddr::V4(self.address)],
             port: self.port,
             user: String::from_utf8(user).unwrap().trim().to_owned(),
@@ -100,7 +100,7 @@ impl Server {
     }
 
     pub(crate) async fn link(&self) -> SshLink {
-        SshLink::open(self.door(), Duration::from_secs(10)).await.unwrap()
+        SshLink::open(self.target(), Duration::from_secs(10)).await.unwrap()
     }
 
     /// A link to a machine whose agent runs.
@@ -172,10 +172,10 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// The program, as the pipe sends it.
-pub(crate) async fn packed() -> &'static Packed {
-    static PACKED: tokio::sync::OnceCell<Packed> = tokio::sync::OnceCell::const_new();
+pub(crate) async fn packed() -> &'static PackedAgent {
+    static PACKED: tokio::sync::OnceCell<PackedAgent> = tokio::sync::OnceCell::const_new();
     let program = Path::new(env!("CARGO_BIN_EXE_trainspot"));
-    PACKED.get_or_init(async || Packed::program(program).await.unwrap()).await
+    PACKED.get_or_init(async || PackedAgent::program(program).await.unwrap()).await
 }
 
 pub(crate) fn supervise() -> [(&'static str, String); 2] {

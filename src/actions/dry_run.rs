@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::AwsSettings;
 use trainspot_compute::checks::{Check, verdict};
-use trainspot_compute::{Order, RunId};
+use trainspot_compute::{LaunchRequest, RunId};
 use trainspot_dvc::probe;
 use trainspot_ec2::{Ec2, Owner};
 use trainspot_git::Checkout;
@@ -26,11 +26,11 @@ pub(super) async fn train(
 ) -> Result<String> {
     let mut checks = match publication::checkout(config) {
         Ok(clone) => of_clone(config, train, &clone, shutdown).await?,
-        Err(error) => vec![Check::of::<()>("open the clone", Err(error))],
+        Err(error) => vec![Check::from_result::<()>("open the clone", Err(error))],
     };
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", async { Ok(deadline.await) }).await?;
-    checks.push(Check::of("the step lasts long enough", deadline));
+    checks.push(Check::from_result("the step lasts long enough", deadline));
     let owner = Owner::from(&config.pipeline);
     let limits = Limits { orphan_grace: train.orphan_grace, max_runtime: train.max_runtime, waits: true };
     with_aws(config, checks, (owner, aws), limits, shutdown).await
@@ -75,9 +75,9 @@ async fn of_clone(
 ) -> Result<Vec<Check>> {
     let workspace = clone.workspace(&train.include);
     let outputs = workspace.and_then(|workspace| precheck::outputs(config, clone, Some(&workspace)));
-    let mut checks = vec![Check::of("the outputs can be committed", outputs)];
+    let mut checks = vec![Check::from_result("the outputs can be committed", outputs)];
     let access = unless_stopped(shutdown, "looking at the remote", async {
-        Ok(Check::of("push to the repository", publication::check_access(config, clone).await))
+        Ok(Check::from_result("push to the repository", publication::check_access(config, clone).await))
     });
     checks.push(access.await?);
     let dvc = unless_stopped(shutdown, "trying DVC's remotes", async { Ok(of_dvc(config, clone).await) });
@@ -91,11 +91,11 @@ async fn of_dvc(config: &Config, clone: &Checkout) -> Vec<Check> {
     let keeper = match dvc_pointers::keeper(config, clone, dvc_pointers::Where::Rented) {
         Ok(None) => return Vec::new(),
         Ok(Some(keeper)) => keeper,
-        Err(error) => return vec![Check::of::<()>("DVC can keep its outputs", Err(error))],
+        Err(error) => return vec![Check::from_result::<()>("DVC can keep its outputs", Err(error))],
     };
     let tried = probe(keeper.order()).await.into_iter();
-    let remotes = tried.map(|(remote, sent)| Check::of(format!("send an object to {remote}"), sent));
-    std::iter::once(Check::of("DVC can keep its outputs", Ok(()))).chain(remotes).collect()
+    let remotes = tried.map(|(remote, sent)| Check::from_result(format!("send an object to {remote}"), sent));
+    std::iter::once(Check::from_result("DVC can keep its outputs", Ok(()))).chain(remotes).collect()
 }
 
 /// Whether AWS gives what a run needs: credentials, a plan of what to rent, and each call that is tried.
@@ -109,8 +109,8 @@ async fn of_aws(
         Ok(Ec2::new(aws.clone(), owner).await)
     });
     let (ec2, credentials) = match ec2.await? {
-        Ok(ec2) => (ec2, Check::of("credentials for AWS", Ok(()))),
-        Err(error) => return Ok(vec![Check::of::<()>("credentials for AWS", Err(error))]),
+        Ok(ec2) => (ec2, Check::from_result("credentials for AWS", Ok(()))),
+        Err(error) => return Ok(vec![Check::from_result::<()>("credentials for AWS", Err(error))]),
     };
     let planned = unless_stopped(shutdown, "planning", async { Ok(ec2.plan().await) }).await?;
     let plan = match planned {
@@ -118,9 +118,11 @@ async fn of_aws(
             let text = plan.text(aws, limits.max_runtime);
             let beside = || plan.beside(aws, limits.max_runtime, charges::beside(config));
             trainspot_base::log::text(&if limits.waits { format!("{text}\n\n{}", beside()) } else { text });
-            Check::of("a plan of what to rent", Ok(()))
+            Check::from_result("a plan of what to rent", Ok(()))
         }
-        Err(error) => return Ok(vec![credentials, Check::of::<()>("a plan of what to rent", Err(error))]),
+        Err(error) => {
+            return Ok(vec![credentials, Check::from_result::<()>("a plan of what to rent", Err(error))]);
+        }
     };
     let tried = try_calls(config, &ec2, limits, shutdown).await?;
     Ok([credentials, plan].into_iter().chain(tried).collect())
@@ -136,7 +138,7 @@ async fn try_calls(
     // A run of its own: what the step's run made may be in use.
     let run = RunId::new(&[run_id(config).as_str(), "dry run"]);
     let Limits { orphan_grace, max_runtime, .. } = limits;
-    let order = Order { run, orphan_grace, max_runtime, avoid: Vec::new(), spot_now: false };
+    let order = LaunchRequest { run, orphan_grace, max_runtime, avoid: Vec::new(), spot_now: false };
     match unless_stopped(shutdown, "trying what a run needs", ec2.rehearse(&order)).await {
         Ok(checks) => Ok(checks),
         Err(stopped) => Err(match ec2.forget_rehearsal(&order).await {

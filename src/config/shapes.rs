@@ -4,7 +4,7 @@ use super::spelling::alternatives;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use trainspot_bitbucket::label_fault;
-use trainspot_compute::aws::IMAGES;
+use trainspot_compute::aws::IMAGE_NAMES;
 
 /// What a value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +131,10 @@ fn image(text: &str) -> Result<(), String> {
         return id(text, "ami-", "an AMI's id", "ami-0123456789abcdef0");
     }
     let path = |letter: u8| letter.is_ascii_alphanumeric() || b"/._-".contains(&letter);
-    if IMAGES.contains(&text) || (text.starts_with('/') && text.len() > 1 && text.bytes().all(path)) {
+    if IMAGE_NAMES.contains(&text) || (text.starts_with('/') && text.len() > 1 && text.bytes().all(path)) {
         return Ok(());
     }
-    let names = alternatives(&IMAGES);
+    let names = alternatives(&IMAGE_NAMES);
     Err(format!("is not known; it can be {names}, an AMI's id, or the path of an SSM parameter"))
 }
 

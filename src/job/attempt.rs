@@ -102,7 +102,7 @@ impl<'a, C: Compute> Job<'a, C> {
                 // An error while the machine does not answer is the machine's loss, not the work's end.
                 Err(error) => match agent.ask(AgentCommand::Heartbeat).await {
                     Ok(_) => AttemptEnd::Failed(error),
-                    Err(AskError::Lost(lost)) => AttemptEnd::MachineLost(lost.source(error)),
+                    Err(AskError::NoAnswer(lost)) => AttemptEnd::MachineLost(lost.source(error)),
                     Err(AskError::Refused(why)) => AttemptEnd::TakenOver(why),
                 },
             },
@@ -191,7 +191,7 @@ pub(crate) async fn ask_until_answered<L: Link>(
         match agent.ask(command.clone()).await {
             Ok(status) => return Ok(status),
             Err(AskError::Refused(why)) => return Err(Error::new(why).kind(Kind::Machine)),
-            Err(AskError::Lost(error)) => debug!("asking again: {}", chain(&error)),
+            Err(AskError::NoAnswer(error)) => debug!("asking again: {}", chain(&error)),
         }
         tokio::time::sleep(ASK_RETRY_WAIT).await;
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 use trainspot_base::error::chain;
 use trainspot_base::log::progress::in_words;
-use trainspot_compute::{Compute, Machine, Sight};
+use trainspot_compute::{Compute, Machine, MachineStatus};
 
 /// The wait between two questions to the provider.
 const PROVIDER_POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -65,8 +65,8 @@ impl<C: Compute> Job<'_, C> {
 
     async fn await_end(&self, machine: &Machine, since: Instant) {
         match self.provider_status(machine).await {
-            Some(Sight::Reclaimed(_)) => _ = self.close_account(machine, true),
-            Some(Sight::Gone(_)) => _ = self.close_account(machine, false),
+            Some(MachineStatus::Reclaimed(_)) => _ = self.close_account(machine, true),
+            Some(MachineStatus::Gone(_)) => _ = self.close_account(machine, false),
             _ if since.elapsed() < TAKING_LIMIT => {}
             _ => {
                 let limit = in_words(TAKING_LIMIT);
@@ -84,8 +84,8 @@ impl<C: Compute> Job<'_, C> {
     }
 
     /// What the provider says of a machine now; none if the provider fails, or is slow.
-    async fn provider_status(&self, machine: &Machine) -> Option<Sight> {
-        let sight = tokio::time::timeout(PROVIDER_ANSWER_LIMIT, self.compute.look(machine)).await;
+    async fn provider_status(&self, machine: &Machine) -> Option<MachineStatus> {
+        let sight = tokio::time::timeout(PROVIDER_ANSWER_LIMIT, self.compute.status(machine)).await;
         debug!("the machine {} says that it is taken away; its provider says: {sight:?}", machine.id);
         sight.ok()?.ok()
     }
@@ -93,7 +93,7 @@ impl<C: Compute> Job<'_, C> {
     /// Whether a machine whose end is awaited was taken by its provider, as far as that is known now.
     pub(super) async fn is_reclaimed(&self, machine: &Machine) -> bool {
         self.state.departures.has(machine)
-            && matches!(self.provider_status(machine).await, Some(Sight::Reclaimed(_)))
+            && matches!(self.provider_status(machine).await, Some(MachineStatus::Reclaimed(_)))
     }
 
     /// Closes the account of a machine that is gone; `reclaimed` by its provider, or not. Tells whether the

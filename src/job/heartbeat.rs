@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 use trainspot_base::error::{Error, chain};
 use trainspot_base::log::progress::in_words;
 use trainspot_compute::link::{Agent, AskError};
-use trainspot_compute::{Compute, Machine, Sight};
+use trainspot_compute::{Compute, Machine, MachineStatus};
 use trainspot_protocol::{AgentCommand, AgentStatus, Notice};
 
 /// How often the machine is asked, unless `ORPHAN_GRACE` is so short that it must be more often. The machine
@@ -88,7 +88,7 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
                     self.on_status(status, &announce);
                 }
                 Err(AskError::Refused(why)) => return Loss::TakenOver(why),
-                Err(AskError::Lost(error)) => {
+                Err(AskError::NoAnswer(error)) => {
                     let since = *silent.get_or_insert_with(Instant::now);
                     if let Some(loss) = self.on_no_answer(error, since).await {
                         return loss;
@@ -103,7 +103,7 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
     async fn loss_while_waiting(&self) -> Loss {
         loop {
             tokio::time::sleep(SLOW_ANSWER_LIMIT).await;
-            if let Some(loss) = self.compute.look(self.machine).await.ok().and_then(loss_of) {
+            if let Some(loss) = self.compute.status(self.machine).await.ok().and_then(loss_of) {
                 return loss;
             }
         }
@@ -124,7 +124,7 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
     async fn on_no_answer(&self, error: Error, since: Instant) -> Option<Loss> {
         let patience = self.grace / SILENCE_DIVISOR;
         // A provider that is slow must not keep a machine that answers again waiting for its beat.
-        let sight = tokio::time::timeout(SLOW_ANSWER_LIMIT, self.compute.look(self.machine)).await;
+        let sight = tokio::time::timeout(SLOW_ANSWER_LIMIT, self.compute.status(self.machine)).await;
         debug!("no answer ({}); its provider says: {sight:?}", chain(&error));
         if let Some(loss) = sight.ok().and_then(Result::ok).and_then(loss_of) {
             return Some(loss);
@@ -145,8 +145,8 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
     async fn ask_provider(&self) -> Loss {
         loop {
             tokio::time::sleep(PROVIDER_POLL_INTERVAL).await;
-            match self.compute.look(self.machine).await {
-                Ok(Sight::Leaving(why)) if self.notice.borrow().is_none() => {
+            match self.compute.status(self.machine).await {
+                Ok(MachineStatus::InterruptionNotice(why)) if self.notice.borrow().is_none() => {
                     let at = (SystemTime::now() + PROVIDER_NOTICE_TIME)
                         .duration_since(UNIX_EPOCH)
                         .map(|at| at.as_secs());
@@ -183,10 +183,10 @@ impl<C: Compute, W: Workload<C>> Heartbeat<'_, C, W> {
     }
 }
 
-fn loss_of(sight: Sight) -> Option<Loss> {
+fn loss_of(sight: MachineStatus) -> Option<Loss> {
     match sight {
-        Sight::There | Sight::Leaving(_) => None,
-        Sight::Reclaimed(why) => Some(Loss::Reclaimed(why)),
-        Sight::Gone(why) => Some(Loss::Gone(Error::new(format!("the machine is gone: {why}")))),
+        MachineStatus::Running | MachineStatus::InterruptionNotice(_) => None,
+        MachineStatus::Reclaimed(why) => Some(Loss::Reclaimed(why)),
+        MachineStatus::Gone(why) => Some(Loss::Gone(Error::new(format!("the machine is gone: {why}")))),
     }
 }

@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
 use trainspot_base::log::progress::in_words;
 use trainspot_compute::link::{Agent, AskError};
-use trainspot_compute::{Compute, Machine, Order, Pool, Sight};
+use trainspot_compute::{Compute, LaunchRequest, Machine, MachineStatus, Pool};
 use trainspot_protocol::{AgentCommand, AgentStatus};
 
 /// How long a machine that was just found may still be held by the pipe that was killed, whose hold lasts 20
@@ -110,14 +110,14 @@ impl<C: Compute> Job<'_, C> {
                         .kind(Kind::Machine)
                         .hint("wait for the other run to end, or stop it"));
                 }
-                Err(AskError::Lost(_)) if Instant::now() < give_up => {
+                Err(AskError::NoAnswer(_)) if Instant::now() < give_up => {
                     tokio::time::sleep(CONNECT_RETRY_WAIT).await
                 }
                 // What another pipe holds is not ours to end because it does not answer.
-                Err(AskError::Lost(error)) if self.state.taken_over.get() => {
+                Err(AskError::NoAnswer(error)) if self.state.taken_over.get() => {
                     return Err(error.kind(Kind::Machine));
                 }
-                Err(AskError::Lost(error)) => {
+                Err(AskError::NoAnswer(error)) => {
                     debug!("it does not answer: {}", error.render());
                     return self.refuse_to_terminate(work, None);
                 }
@@ -141,7 +141,7 @@ impl<C: Compute> Job<'_, C> {
     /// come up is ended and replaced; a machine that is taken away while it boots is replaced as any
     /// interrupted one.
     pub(super) async fn launch_new(&self, avoid: Vec<Pool>) -> Result<ConnectedMachine<C>> {
-        let mut order = Order { avoid, ..self.order.clone() };
+        let mut order = LaunchRequest { avoid, ..self.order.clone() };
         let (mut failed, restarts) = (0, &self.state.restarts);
         loop {
             match self.boot(&order).await? {
@@ -176,7 +176,7 @@ impl<C: Compute> Job<'_, C> {
         if self.is_over_max_cost() {
             return Err(self.max_cost_error());
         }
-        match self.boot(&Order { spot_now: true, ..self.order.clone() }).await? {
+        match self.boot(&LaunchRequest { spot_now: true, ..self.order.clone() }).await? {
             Boot::Up(reached) => Ok(reached),
             Boot::Reclaimed(machine, why) => {
                 Err(Error::new(format!("the machine {} was taken away: {why}", machine.id)))
@@ -186,7 +186,7 @@ impl<C: Compute> Job<'_, C> {
     }
 
     /// Launches a machine, and waits until it is up.
-    async fn boot(&self, order: &Order) -> Result<Boot<C>> {
+    async fn boot(&self, order: &LaunchRequest) -> Result<Boot<C>> {
         let start = Instant::now();
         let machine = self.compute.launch(order).await.map_err(|error| error.kind(Kind::Machine))?;
         self.open_account(&machine);
@@ -197,7 +197,9 @@ impl<C: Compute> Job<'_, C> {
             }
             Err(error) => error,
         };
-        if let Ok(Sight::Reclaimed(why) | Sight::Leaving(why)) = self.compute.look(&machine).await {
+        if let Ok(MachineStatus::Reclaimed(why) | MachineStatus::InterruptionNotice(why)) =
+            self.compute.status(&machine).await
+        {
             // It is its provider's to end: what that takes within the hour is free.
             self.state.departures.add(&machine);
             return Ok(Boot::Reclaimed(machine, why));
@@ -242,7 +244,7 @@ impl<C: Compute> Job<'_, C> {
             return Ok(());
         }
         let mut errors = self.end_all(known).await;
-        match self.compute.made(&self.order.run).await {
+        match self.compute.launched_by_this_process(&self.order.run).await {
             Ok(mut made) => {
                 made.retain(|made| known.iter().all(|known| known.id != made.id));
                 errors.extend(self.end_all(&made).await);
@@ -258,7 +260,7 @@ impl<C: Compute> Job<'_, C> {
         if self.state.taken_over.get() {
             return Ok(());
         }
-        self.in_time(THE_REMOVAL, self.compute.clean(&self.order.run)).await
+        self.in_time(THE_REMOVAL, self.compute.delete_run_resources(&self.order.run)).await
     }
 
     /// Waits for `part`, which is called `what`, no longer than the step's deadline allows one part of the
@@ -282,7 +284,7 @@ impl<C: Compute> Job<'_, C> {
     /// Leaves `machine` to itself, and ends the `others`.
     pub(super) async fn hand_over(&self, machine: &Machine, others: &[Machine]) -> Result<()> {
         // What it leaves costs nothing, and a later run's sweep finds it.
-        if let Err(error) = self.compute.hand_over(machine, &self.order.run).await {
+        if let Err(error) = self.compute.detach(machine, &self.order.run).await {
             warn!("{}", error.render());
         }
         self.end_known_and_launched(others).await

@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::count;
 use trainspot_compute::link::Agent;
-use trainspot_compute::{Compute, Machine, Order};
+use trainspot_compute::{Compute, LaunchRequest, Machine};
 use trainspot_protocol::AgentStatus;
 
 /// What machines are rented for.
@@ -79,7 +79,7 @@ pub(crate) trait Workload<C: Compute> {
 /// The terms on which machines are had for a run.
 pub(crate) struct Job<'a, C> {
     pub(crate) compute: &'a C,
-    pub(crate) order: Order,
+    pub(crate) order: LaunchRequest,
     /// The name by which machines know this process.
     pub(crate) owner: String,
     /// The machines that carry the run's name already.

@@ -41,7 +41,7 @@ impl Scene {
     }
 
     async fn run(&self, fetch_outputs: impl AsyncFn() -> Result<()>) -> Result<FinishedJob<Trained<()>>> {
-        let order = Order { max_runtime: self.max_runtime, ..order() };
+        let order = LaunchRequest { max_runtime: self.max_runtime, ..order() };
         let shutdown = CancellationToken::new();
         let clone_dir = self.folder.path().join("clone");
         std::fs::create_dir_all(&clone_dir).unwrap();
@@ -88,8 +88,8 @@ impl Scene {
     }
 }
 
-fn order() -> Order {
-    Order {
+fn order() -> LaunchRequest {
+    LaunchRequest {
         run: RunId::new(&["r"]),
         orphan_grace: Duration::from_mins(10),
         max_runtime: Duration::from_mins(10),

@@ -11,8 +11,8 @@ use trainspot_agent::leaving::Leaving;
 use trainspot_base::clock::stated_fraction;
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::Purchase;
-use trainspot_compute::link::{Finished, Link, Session};
-use trainspot_compute::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
+use trainspot_compute::link::{Link, RunningVerb, VerbExit};
+use trainspot_compute::{Compute, LaunchRequest, Machine, MachineStatus, Pool, Rate, RunId};
 use trainspot_ec2::rounds::{Market, Rounds};
 use trainspot_ec2::rounds::{Mode, Pass};
 use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, CommandState, Notice, Reply};
@@ -192,7 +192,7 @@ impl Provider {
 }
 
 impl Link for Provider {
-    async fn agent(&self, _: &str, _: &[(&str, String)]) -> Result<Session> {
+    async fn agent(&self, _: &str, _: &[(&str, String)]) -> Result<RunningVerb> {
         let ((input, mut far_input), (output, mut far_output)) =
             (tokio::io::duplex(4096), tokio::io::duplex(4096));
         let link = self.clone();
@@ -202,12 +202,12 @@ impl Link for Provider {
             if let Some(reply) = link.answer(&request).await {
                 far_output.write_all(&reply).await.ok();
             }
-            Ok(Finished { success: true, words: String::new() })
+            Ok(VerbExit { success: true, stderr_tail: String::new() })
         };
-        Ok(Session {
+        Ok(RunningVerb {
             input: Some(Box::pin(input)),
             output: Some(Box::pin(output)),
-            finished: Box::pin(finished),
+            exit: Box::pin(finished),
         })
     }
 }
@@ -245,7 +245,7 @@ impl Compute for Provider {
         Ok(())
     }
 
-    async fn launch(&self, order: &Order) -> Result<Machine> {
+    async fn launch(&self, order: &LaunchRequest) -> Result<Machine> {
         let rounds = if order.spot_now {
             Rounds { purchase: Purchase::Spot, capacity_wait: Duration::ZERO, ..self.rounds }
         } else {
@@ -259,7 +259,7 @@ impl Compute for Provider {
         Ok(Vec::new())
     }
 
-    async fn made(&self, _: &RunId) -> Result<Vec<Machine>> {
+    async fn launched_by_this_process(&self, _: &RunId) -> Result<Vec<Machine>> {
         let servers = self.world().servers.clone();
         let alive = servers.iter().enumerate().filter(|(_, server)| server.ended.is_none());
         let machine = |(number, _)| Machine {
@@ -273,7 +273,7 @@ impl Compute for Provider {
         Ok(alive.map(machine).collect())
     }
 
-    async fn connect(&self, machine: &Machine, _: &Order) -> Result<Self> {
+    async fn connect(&self, machine: &Machine, _: &LaunchRequest) -> Result<Self> {
         let server = self.server(machine);
         self.until(server.up.min(server.gone)).await;
         if server.gone <= server.up {
@@ -282,9 +282,9 @@ impl Compute for Provider {
         Ok(Self { number: number(machine), ..self.clone() })
     }
 
-    async fn look(&self, machine: &Machine) -> Result<Sight> {
+    async fn status(&self, machine: &Machine) -> Result<MachineStatus> {
         let gone = self.now() >= self.server(machine).gone;
-        Ok(if gone { Sight::Reclaimed("no capacity".to_owned()) } else { Sight::There })
+        Ok(if gone { MachineStatus::Reclaimed("no capacity".to_owned()) } else { MachineStatus::Running })
     }
 
     async fn terminate(&self, machine: &Machine) -> Result<()> {
@@ -293,11 +293,11 @@ impl Compute for Provider {
         Ok(())
     }
 
-    async fn hand_over(&self, _: &Machine, _: &RunId) -> Result<()> {
+    async fn detach(&self, _: &Machine, _: &RunId) -> Result<()> {
         Ok(())
     }
 
-    async fn clean(&self, _: &RunId) -> Result<()> {
+    async fn delete_run_resources(&self, _: &RunId) -> Result<()> {
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::time::{Duration, Instant};
 use trainspot_compute::aws::AwsSettings;
 use trainspot_compute::link::Agent;
-use trainspot_compute::{Compute as _, Sight};
+use trainspot_compute::{Compute as _, MachineStatus};
 use trainspot_protocol::AgentCommand;
 
 /// A service that tells each caller another one of these addresses, and then always the last. Its URL.
@@ -137,8 +137,8 @@ fn a_machine_that_nobody_reaches_ends_itself() {
         let machine = told(ec2.launch(&order).await);
         let start = Instant::now();
         let why = loop {
-            match told(ec2.look(&machine).await) {
-                Sight::Gone(why) => break why,
+            match told(ec2.status(&machine).await) {
+                MachineStatus::Gone(why) => break why,
                 sight => assert!(start.elapsed() < LONG, "{sight:?}"),
             }
             tokio::time::sleep(Duration::from_millis(500)).await;

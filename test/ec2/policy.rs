@@ -28,7 +28,7 @@ async fn of_a_run(lab: &Lab) -> BTreeSet<Question> {
     let second = ec2(aws).await;
     let found = told(second.find(&order.run).await);
     drop(Agent::new(told(second.connect(&found[0], &order).await), "first"));
-    told(second.look(&found[0]).await);
+    told(second.status(&found[0]).await);
     // All that there is was made by this run, with the same tags.
     let left = lab.get("leftovers").await;
     let there: Tags = serde_json::from_value(left[0]["tags"].clone()).unwrap();

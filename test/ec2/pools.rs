@@ -8,7 +8,7 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use trainspot_base::error::Kind;
 use trainspot_compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase};
-use trainspot_compute::{Compute as _, Pool, Sight};
+use trainspot_compute::{Compute as _, MachineStatus, Pool};
 use trainspot_ec2::Cloud;
 
 #[test]
@@ -129,19 +129,25 @@ fn a_region_that_is_closed_leaves_the_others_open() {
         lab.faults(json!([])).await;
         let second = ec2(aws(lab)).await;
         let other = told(second.launch(&order).await);
-        assert_eq!(told(first.made(&order.run).await).len(), 1);
+        assert_eq!(told(first.launched_by_this_process(&order.run).await).len(), 1);
         told(first.terminate(&machine).await);
-        told(first.clean(&order.run).await);
-        assert_eq!(told(second.look(&other).await), Sight::There);
+        told(first.delete_run_resources(&order.run).await);
+        assert_eq!(told(second.status(&other).await), MachineStatus::Running);
 
         lab.faults(json!([{"kind": "error", "region": "eu-west-1", "status": 401, "code": "AuthFailure"}]))
             .await;
         assert_eq!(told(second.find(&order.run).await).len(), 1);
         told(second.terminate(&other).await);
-        told(second.clean(&order.run).await);
+        told(second.delete_run_resources(&order.run).await);
         lab.faults(json!([])).await;
         end(&second, &order).await;
-        told(Cloud::new(&aws(lab).account, "acme/forest").await.unwrap().clean(&order.run).await);
+        told(
+            Cloud::new(&aws(lab).account, "acme/forest")
+                .await
+                .unwrap()
+                .delete_run_resources(&order.run)
+                .await,
+        );
         lab.assert_nothing_left().await;
     });
 }

@@ -12,7 +12,7 @@ use trainspot_base::error::Error;
 use trainspot_bitbucket::StepVariables;
 use trainspot_compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase, SshAddress};
 use trainspot_compute::link::Agent;
-use trainspot_compute::{Compute as _, Machine, Order, RunId, Sight};
+use trainspot_compute::{Compute as _, LaunchRequest, Machine, MachineStatus, RunId};
 use trainspot_ec2::{Cloud, Ec2, Left, Leftover, Owner};
 use trainspot_protocol::FileSelection;
 use trainspot_protocol::{AgentCommand, ExitReason};
@@ -64,8 +64,8 @@ pub(super) async fn ec2(aws: AwsSettings) -> Ec2 {
     Ec2::new(aws, owner()).await.unwrap().with_agent(program)
 }
 
-pub(super) fn order(run: &str) -> Order {
-    Order {
+pub(super) fn order(run: &str) -> LaunchRequest {
+    LaunchRequest {
         run: RunId::new(&[run]),
         orphan_grace: Duration::from_mins(5),
         max_runtime: Duration::from_mins(10),
@@ -84,11 +84,11 @@ async fn leftovers(aws: &AwsSettings) -> Vec<Leftover> {
 }
 
 /// Ends what a run has, as a pipe does at its end.
-pub(super) async fn end(ec2: &Ec2, order: &Order) {
+pub(super) async fn end(ec2: &Ec2, order: &LaunchRequest) {
     for machine in told(ec2.find(&order.run).await) {
         told(ec2.terminate(&machine).await);
     }
-    told(ec2.clean(&order.run).await);
+    told(ec2.delete_run_resources(&order.run).await);
 }
 
 pub(super) fn zone(machine: &Machine) -> &str {
@@ -109,7 +109,7 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
             .ask(AgentCommand::Start(Box::new(spec("sudo cat /var/lib/who >out; sleep 2; exit 3"))))
             .await
             .unwrap();
-        assert_eq!(told(first.look(&machine).await), Sight::There);
+        assert_eq!(told(first.status(&machine).await), MachineStatus::Running);
         drop((first, agent));
 
         // The pipe was killed: another one finds the machine, which knows other keys.
@@ -136,7 +136,7 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         );
         assert!(left.iter().all(|left| left.run == order.run && left.number.as_deref() == Some("7")));
         end(&second, &order).await;
-        assert!(matches!(told(second.look(&machine).await), Sight::Gone(_)));
+        assert!(matches!(told(second.status(&machine).await), MachineStatus::Gone(_)));
         lab.assert_nothing_left().await;
         assert_only_documented_calls(lab).await;
     });
@@ -166,11 +166,11 @@ fn a_run_is_found_and_cleaned_up_at_a_server_that_only_answers_calls() {
         let kinds: Vec<_> = leftovers(&aws).await.iter().map(|left| left.what).collect();
         assert_eq!(kinds, [Left::Machine, Left::Machine, Left::Template, Left::Group]);
         told(first.terminate(&machine).await);
-        assert!(matches!(told(first.look(&machine).await), Sight::Gone(_)));
-        assert_eq!(told(first.look(&other).await), Sight::There);
+        assert!(matches!(told(first.status(&machine).await), MachineStatus::Gone(_)));
+        assert_eq!(told(first.status(&other).await), MachineStatus::Running);
         // A machine that is still there when everything is cleaned up is ended, too.
-        told(second.clean(&order.run).await);
-        assert!(matches!(told(second.look(&other).await), Sight::Gone(_)));
+        told(second.delete_run_resources(&order.run).await);
+        assert!(matches!(told(second.status(&other).await), MachineStatus::Gone(_)));
         assert_eq!(leftovers(&aws).await, []);
     });
 }
@@ -278,7 +278,7 @@ fn what_cannot_be_ended_is_named_with_its_command() {
         told(ec2.terminate(&machine).await);
 
         lab.faults(json!([denied("DeleteSecurityGroup"), denied("DeleteLaunchTemplate")])).await;
-        let shown = ec2.clean(&order.run).await.unwrap_err().render();
+        let shown = ec2.delete_run_resources(&order.run).await.unwrap_err().render();
         for command in [
             "delete-security-group --region us-east-1 --group-id sg-",
             "delete-launch-template --region us-east-1 --launch-template-id lt-",
@@ -286,8 +286,8 @@ fn what_cannot_be_ended_is_named_with_its_command() {
             assert!(shown.contains(command), "{shown}");
         }
         lab.faults(json!([])).await;
-        told(ec2.clean(&order.run).await);
-        told(ec2.clean(&order.run).await);
+        told(ec2.delete_run_resources(&order.run).await);
+        told(ec2.delete_run_resources(&order.run).await);
         lab.assert_nothing_left().await;
     });
 }
@@ -324,7 +324,7 @@ fn a_launch_that_is_dropped_is_found() {
             launched = ec2.launch(&order) => panic!("the launch was not slow: {launched:?}"),
             () = asked => {}
         }
-        assert_eq!(told(ec2.made(&order.run).await).len(), 1);
+        assert_eq!(told(ec2.launched_by_this_process(&order.run).await).len(), 1);
         end(&ec2, &order).await;
         lab.assert_nothing_left().await;
     });
@@ -337,13 +337,13 @@ fn an_interruption_is_seen_before_it_happens() {
         let machine = told(ec2.launch(&order).await);
         told(ec2.connect(&machine, &order).await);
         lab.post(&format!("instances/{}/interrupt", machine.id), json!({})).await;
-        let sight = told(ec2.look(&machine).await);
+        let sight = told(ec2.status(&machine).await);
         assert!(
-            matches!(&sight, Sight::Leaving(why) if why.starts_with("instance-terminated-no-capacity")),
+            matches!(&sight, MachineStatus::InterruptionNotice(why) if why.starts_with("instance-terminated-no-capacity")),
             "{sight:?}"
         );
         let start = Instant::now();
-        while !matches!(told(ec2.look(&machine).await), Sight::Reclaimed(_)) {
+        while !matches!(told(ec2.status(&machine).await), MachineStatus::Reclaimed(_)) {
             assert!(start.elapsed() < LONG);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

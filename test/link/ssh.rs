@@ -13,16 +13,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use trainspot_base::error::{Kind, Result};
-use trainspot_compute::link::ssh::{Door, KeyPair, SshLink};
+use trainspot_compute::link::ssh::{KeyPair, SshLink, SshTarget};
 use trainspot_compute::link::{Agent, AskError};
 use trainspot_protocol::FileSelection;
 use trainspot_protocol::{AgentCommand, CommandSpec, CommandState, ExitReason};
 use trainspot_transfer::Held;
 
 /// How a login that must fail fails, and how soon.
-async fn refused(door: Door, patience: u64) -> (String, Duration) {
+async fn refused(target: SshTarget, patience: u64) -> (String, Duration) {
     let start = Instant::now();
-    let error = SshLink::open(door, Duration::from_secs(patience)).await.unwrap_err();
+    let error = SshLink::open(target, Duration::from_secs(patience)).await.unwrap_err();
     assert_eq!(error.exit_kind(), Kind::Machine);
     (error.render(), start.elapsed())
 }
@@ -42,20 +42,20 @@ async fn only_the_machine_that_was_meant_is_talked_to() {
     server.link().await;
     let other = KeyPair::new().unwrap();
 
-    let door = Door { host_key: other.public_openssh().unwrap(), ..server.door() };
-    let (error, took) = refused(door, 30).await;
+    let target = SshTarget { host_key: other.public_openssh().unwrap(), ..server.target() };
+    let (error, took) = refused(target, 30).await;
     assert!(error.contains("its host key is not the one that was made for this machine"), "{error}");
     assert!(error.contains("\nNext: somebody else answers at that address"), "{error}");
     assert!(took < patience(Duration::from_secs(5)), "{took:?}");
 
-    let door = Door { client: other, ..server.door() };
-    let user = door.user.clone();
-    let (error, took) = refused(door, 2).await;
+    let target = SshTarget { client: other, ..server.target() };
+    let user = target.user.clone();
+    let (error, took) = refused(target, 2).await;
     assert!(error.starts_with("cannot log in to the machine by SSH within 2.0s: 127.0.0.1:"), "{error}");
     assert!(error.contains(&format!("it does not let '{user}' in with the run's key")), "{error}");
     assert!(Duration::from_secs(2) <= took && took < patience(Duration::from_secs(4)), "{took:?}");
 
-    let (error, _) = refused(Door { port: free_port(), ..server.door() }, 1).await;
+    let (error, _) = refused(SshTarget { port: free_port(), ..server.target() }, 1).await;
     assert!(error.contains("Connection refused"), "{error}");
     assert!(error.contains("\nNext: check that the security group"), "{error}");
 }
@@ -67,10 +67,11 @@ async fn the_address_that_leads_to_the_machine_is_found() {
     }
     let server = Server::new();
     let [nobody, somebody, machine] = [2, 3, 1].map(|last| Ipv4Addr::new(127, 0, 0, last));
-    let mut other = Server::at(somebody, server.door().port, "");
+    let mut other = Server::at(somebody, server.target().port, "");
     other.start();
     let addresses = [nobody, somebody, machine].map(IpAddr::V4).to_vec();
-    let link = SshLink::open(Door { addresses, ..server.door() }, Duration::from_secs(10)).await.unwrap();
+    let link =
+        SshLink::open(SshTarget { addresses, ..server.target() }, Duration::from_secs(10)).await.unwrap();
     let mut lines = Vec::new();
     if rustix::process::getuid().is_root() {
         link.run_as_root("echo $HOME", |line| lines.push(line.to_owned())).await.unwrap();
@@ -84,9 +85,9 @@ async fn a_server_that_comes_up_late_is_waited_for() {
         return;
     }
     let mut server = Server::at(Ipv4Addr::LOCALHOST, free_port(), "");
-    let door = server.door();
+    let target = server.target();
     let start = Instant::now();
-    let (link, ()) = tokio::join!(SshLink::open(door, Duration::from_secs(20)), async {
+    let (link, ()) = tokio::join!(SshLink::open(target, Duration::from_secs(20)), async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         server.start();
     });
@@ -114,7 +115,7 @@ async fn the_agent_is_sent_once_and_its_watch_outlives_the_connection() {
     assert_eq!(watch.len(), 1);
     let error = Agent::new(server.link().await, "test").ask(AgentCommand::Heartbeat).await.unwrap_err();
     assert!(
-        matches!(&error, AskError::Lost(error) if error.render() == "no agent was installed on the machine")
+        matches!(&error, AskError::NoAnswer(error) if error.render() == "no agent was installed on the machine")
     );
 
     drop(link);
@@ -289,7 +290,10 @@ async fn a_server_that_freezes_is_noticed() {
         server.freeze();
         let start = Instant::now();
         let lost = agent.ask(AgentCommand::Heartbeat).await.unwrap_err();
-        assert!(matches!(&lost, AskError::Lost(error) if error.render().contains("127.0.0.1:")), "{lost:?}");
+        assert!(
+            matches!(&lost, AskError::NoAnswer(error) if error.render().contains("127.0.0.1:")),
+            "{lost:?}"
+        );
         assert!(!is_late(start, Duration::from_secs(15)), "{:?}", start.elapsed());
         // And back again.
         server.processes()[..1].iter().for_each(|pid| kill_process(*pid, Signal::CONT).unwrap());

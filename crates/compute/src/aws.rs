@@ -4,27 +4,27 @@ use std::fmt;
 use std::time::Duration;
 use trainspot_base::log::Secret;
 
-/// The images that have a name, as values of `IMAGE`.
-pub const IMAGES: [&str; 4] = ["ubuntu-24.04", "ubuntu-22.04", "al2023", "deep-learning"];
+/// The names of images that `IMAGE` takes, beside AMIs' ids and SSM parameters.
+pub const IMAGE_NAMES: [&str; 4] = ["ubuntu-24.04", "ubuntu-22.04", "al2023", "deep-learning"];
 
-/// Where in AWS, and as whom.
+/// The regions and the credentials to use at AWS.
 #[derive(Clone, Debug)]
 pub struct AwsAccount {
-    /// `AWS_DEFAULT_REGION`, then `FALLBACK_REGIONS`: where to look, in this order. Never empty.
+    /// `AWS_DEFAULT_REGION`, then `FALLBACK_REGIONS`, in the order in which they are tried. Never empty.
     pub regions: Vec<String>,
-    /// The role to take by the step's OIDC token.
+    /// The role that the pipe assumes by the step's OIDC token.
     pub oidc: Option<OidcRole>,
-    /// The access key, where there is no role. With neither, credentials come from where else the AWS SDK
-    /// looks.
+    /// The access key, where there is no role. With neither, the credentials come from the AWS SDK's default
+    /// chain.
     pub key: Option<AccessKey>,
 }
 
-/// What to remove from AWS.
+/// How a sweep reaches AWS, and whether it removes anything.
 #[derive(Clone, Debug)]
 pub struct SweepSettings {
-    /// Where, and as whom.
+    /// The regions and the credentials.
     pub account: AwsAccount,
-    /// Where the pipe's own public address is asked for.
+    /// The URL of the service that tells the pipe its own public address.
     pub public_ip_url: String,
     /// Only say what would be removed.
     pub dry_run: bool,
@@ -33,21 +33,22 @@ pub struct SweepSettings {
 /// What to rent from AWS, and how.
 #[derive(Clone, Debug)]
 pub struct AwsSettings {
-    /// Where, and as whom.
+    /// The regions and the credentials.
     pub account: AwsAccount,
-    /// Which machines will do.
+    /// Which types of machines will do.
     pub machine: MachineNeeds,
-    /// How to pay.
+    /// Spot, on demand, or both.
     pub purchase: Purchase,
-    /// The most that an hour of spot may cost, in dollars; the on-demand price where this is not set.
+    /// The highest price of a spot machine, in dollars an hour; the on-demand price where this is not set.
     pub max_price: Option<f64>,
-    /// The run is ended, checkpoint first, when it cost this much, in dollars.
+    /// The run is ended, after a checkpoint, once it has cost this many dollars.
     pub max_cost: Option<f64>,
     /// How long to go on looking for capacity.
     pub capacity_wait: Duration,
-    /// How long to look for spot alone, where on demand will do as well.
+    /// With [`Purchase::SpotThenOnDemand`]: how long to look for spot alone.
     pub spot_wait: Duration,
-    /// One of [`IMAGES`], an AMI's id, or an SSM parameter; by the machine where it is not set.
+    /// One of [`IMAGE_NAMES`], an AMI's id, or an SSM parameter. Where this is not set, the image depends on
+    /// whether the machine has a GPU.
     pub image: Option<String>,
     /// The least size of the root volume, in GiB; the image's own where that is larger.
     pub disk_size: Option<u32>,
@@ -60,24 +61,24 @@ pub struct AwsSettings {
     pub subnets: Vec<String>,
     /// The security group to use; one is made for the run where this is not set.
     pub security_group: Option<String>,
-    /// Tags on everything that is made, besides our own.
+    /// The user's tags, for every resource that is made, beside the pipe's own.
     pub tags: Vec<(String, String)>,
     /// Shell commands that run as root on the machine, before the training.
     pub startup_script: Option<String>,
-    /// From where port 22 may be reached, in CIDR's canonical form; the pipe's own address where there are
-    /// none.
+    /// The address ranges that may reach port 22, in CIDR's canonical form. Where there are none, the pipe's
+    /// own address may.
     pub ssh_cidrs: Vec<String>,
-    /// By which address to reach the machine.
+    /// Which of the machine's addresses the pipe connects to.
     pub ssh_address: SshAddress,
-    /// Where the pipe's own public address is asked for.
+    /// The URL of the service that tells the pipe its own public address.
     pub public_ip_url: String,
-    /// A machine that is not ready after this time is given up.
+    /// A machine that is not ready this long after its launch is ended.
     pub boot_timeout: Duration,
     /// Only say what would be rented.
     pub dry_run: bool,
 }
 
-/// A role, and the token by which it is taken.
+/// An IAM role, and the OIDC token by which the pipe assumes it.
 #[derive(Clone)]
 pub struct OidcRole {
     /// The role's ARN.
@@ -92,7 +93,7 @@ impl fmt::Debug for OidcRole {
     }
 }
 
-/// An access key.
+/// An access key of AWS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessKey {
     /// `AWS_ACCESS_KEY_ID`.
@@ -109,7 +110,7 @@ impl fmt::Debug for AccessKey {
     }
 }
 
-/// Which machines will do.
+/// Which types of machines will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MachineNeeds {
     /// One of these types.
@@ -128,25 +129,25 @@ pub enum MachineNeeds {
 }
 
 impl MachineNeeds {
-    /// Whether the wish names a GPU; a list of types tells only by its types.
+    /// Whether a GPU is asked for by number or memory. A list of types is never taken for one.
     #[must_use]
     pub fn names_a_gpu(&self) -> bool {
         matches!(self, Self::AtLeast { gpus, gpu_memory, .. } if *gpus > 0 || *gpu_memory > 0)
     }
 }
 
-/// How to pay.
+/// Which ways to pay may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purchase {
-    /// Spot, or nothing.
+    /// Spot only.
     Spot,
-    /// Spot where there is some, else on demand.
+    /// Spot where there is capacity, else on demand.
     SpotThenOnDemand,
-    /// On demand.
+    /// On demand only.
     OnDemand,
 }
 
-/// By which address the pipe reaches the machine.
+/// Which of the machine's addresses the pipe connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SshAddress {
     /// The private one if the pipe runs inside the VPC, else the public one.

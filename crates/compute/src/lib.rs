@@ -1,4 +1,4 @@
-//! Machines: how to get one, find one again, and end it.
+//! Providers of machines: how to launch a machine, find it again, reach it and end it.
 
 pub mod aws;
 pub mod checks;
@@ -10,20 +10,20 @@ use std::fmt;
 use std::time::Duration;
 use trainspot_base::error::Result;
 
-/// A run's name, known before anything is rented: the same for a step that is run again.
+/// A run's name, known before anything is rented. A step that is run again has the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunId(String);
 
 impl RunId {
-    /// The name.
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The run of that name, as it was made by [`Self::new`] and written down.
+    /// The run whose name was made by [`Self::new`] and written down, as in a tag.
     #[must_use]
-    pub fn named(name: &str) -> Self {
+    pub fn from_name(name: &str) -> Self {
         Self(name.to_owned())
     }
 
@@ -44,22 +44,23 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What to rent.
+/// What a machine is launched for, and under which limits.
 #[derive(Clone, Debug)]
-pub struct Order {
-    /// For which run.
+pub struct LaunchRequest {
+    /// The run that the machine is for.
     pub run: RunId,
     /// The machine ends itself after this long without a word from the pipe.
     pub orphan_grace: Duration,
-    /// The training is ended after this time, and the machine soon after, whatever happens to its watch.
+    /// The training is ended after this time, and the machine soon after, even if its supervisor hangs.
     pub max_runtime: Duration,
-    /// Where machines of this run were taken away: tried last, as what is taken once is soon taken again.
+    /// Pools in which the provider reclaimed a machine of this run. They are tried last, as a pool that lost
+    /// one machine soon loses another.
     pub avoid: Vec<Pool>,
-    /// Only spot, and only what there is at once: for a machine that is to take the place of one on demand.
+    /// Ask for spot only, once, and without waiting for capacity: the machine is to replace one on demand.
     pub spot_now: bool,
 }
 
-/// A pool of capacity: what is taken away together.
+/// A pool of capacity: machines of one type in one zone, which the provider reclaims together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pool {
     /// The zone, such as `eu-west-1b`.
@@ -68,94 +69,103 @@ pub struct Pool {
     pub instance_type: String,
 }
 
-/// A machine that exists, or existed a moment ago.
+/// A machine that exists, or has just ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
-    /// The provider's name for it.
+    /// The provider's id of the machine.
     pub id: String,
-    /// What it is, in words for the report.
+    /// The machine's type, place and way to pay, in words for the log and the report.
     pub description: String,
-    /// Where it came from; none where machines do not come from pools.
+    /// The pool that the machine came from; none for a provider without pools.
     pub pool: Option<Pool>,
-    /// Whether its provider may take it away at any time, for less money.
+    /// Whether the machine is a spot one: cheaper, and its provider may reclaim it at any time.
     pub spot: bool,
-    /// What it costs; none where it costs nothing, or nobody can tell.
+    /// What an hour of the machine costs; none where it costs nothing, or the price is not known.
     pub rate: Option<Rate>,
-    /// How long it had been there when it was found; nothing for one that was just launched.
+    /// How long the machine had been running when it was found; zero for one that was just launched.
     pub age: Duration,
 }
 
 /// What a machine costs, in dollars an hour.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// The machine itself, as it was bought.
+    /// The machine itself, by the way to pay for which it was launched.
     pub machine: f64,
     /// The same type on demand, if that is known.
     pub on_demand: Option<f64>,
-    /// Its disk and its public address.
+    /// The machine's disk and its public address.
     pub extras: f64,
 }
 
-/// What the provider says of a machine.
+/// The state of a machine, as its provider sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
-    /// It runs.
-    There,
-    /// It runs, but is about to be taken away, for this reason.
-    Leaving(String),
-    /// Its provider took it back, for this reason.
+pub enum MachineStatus {
+    /// The machine is starting or running.
+    Running,
+    /// The machine runs, but its provider has announced to reclaim it, for this reason.
+    InterruptionNotice(String),
+    /// The provider reclaimed the machine, for this reason.
     Reclaimed(String),
-    /// It is gone or going, for this reason.
+    /// The machine has ended or is ending, for this reason.
     Gone(String),
 }
 
 /// A provider of machines.
 pub trait Compute: Send + Sync {
-    /// The way to its machines.
+    /// The link by which the pipe reaches this provider's machines.
     type Link: Link;
 
-    /// Finds out, at the same time as others do other things, what is needed before anything can be launched.
+    /// Finds out what [`Self::launch`] needs to know. Called early, so that it runs beside other work.
     ///
     /// # Errors
-    /// What is wished for cannot be had; nothing was made.
+    /// The provider cannot offer what is asked for. Nothing was made.
     fn prepare(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Gets a machine. It carries the run's name from its first moment, and ends itself when the pipe falls
-    /// silent.
+    /// Launches a machine. The machine carries the run's name from its first moment, and ends itself when the
+    /// pipe falls silent.
     ///
     /// # Errors
-    /// None could be had. What may have been made all the same is named in the error.
-    fn launch(&self, order: &Order) -> impl Future<Output = Result<Machine>> + Send;
+    /// No machine could be launched. The error names what may have been made all the same.
+    fn launch(&self, request: &LaunchRequest) -> impl Future<Output = Result<Machine>> + Send;
 
-    /// The machines of a run that was killed, if they are still there.
+    /// The machines of a run that still exist, also those that a killed pipe launched.
     fn find(&self, run: &RunId) -> impl Future<Output = Result<Vec<Machine>>> + Send;
 
-    /// The machines of a run that this process launched, known or not, and did not end. Waits for a launch
-    /// whose caller is gone. What another process has launched for the run since is not among them.
-    fn made(&self, run: &RunId) -> impl Future<Output = Result<Vec<Machine>>> + Send;
+    /// The machines of a run that this process launched and did not end, those included whose launch was not
+    /// answered. Waits for a launch whose caller was dropped. Machines that another process has launched for
+    /// the run are left out.
+    fn launched_by_this_process(&self, run: &RunId) -> impl Future<Output = Result<Vec<Machine>>> + Send;
 
-    /// Opens the way to a machine, and waits until its supervisor runs.
+    /// Opens a link to a machine, and waits until the machine's supervisor runs.
     ///
-    /// `order` is what it was launched for: the first that comes to a machine starts its supervisor.
-    fn connect(&self, machine: &Machine, order: &Order) -> impl Future<Output = Result<Self::Link>> + Send;
+    /// `request` is the one by which the machine was launched: the first pipe that connects to a machine
+    /// starts the supervisor with its limits.
+    fn connect(
+        &self,
+        machine: &Machine,
+        request: &LaunchRequest,
+    ) -> impl Future<Output = Result<Self::Link>> + Send;
 
-    /// What the provider says of a machine: a link that is silent does not tell slow from gone.
-    fn look(&self, machine: &Machine) -> impl Future<Output = Result<Sight>> + Send;
+    /// The state of a machine as the provider sees it: a silent link does not tell a slow machine from an
+    /// ended one.
+    fn status(&self, machine: &Machine) -> impl Future<Output = Result<MachineStatus>> + Send;
 
-    /// Ends a machine, and returns when it is gone. A machine that is gone already is no error.
+    /// Ends a machine, and returns once it is ending for certain. A machine that has ended already is no
+    /// error.
     fn terminate(&self, machine: &Machine) -> impl Future<Output = Result<()>> + Send;
 
-    /// Leaves a machine to itself: it lives until it ends itself, and [`Self::made`] does not tell of it any
-    /// more. What it does not need of what was made for the run is removed; what it needs is left.
+    /// Leaves a machine to itself: the machine lives until it ends itself, and
+    /// [`Self::launched_by_this_process`] leaves it out. Resources of the run that the machine does not need
+    /// are removed; the others stay.
     ///
     /// # Errors
-    /// Names each thing that could not be removed, with the command that removes it.
-    fn hand_over(&self, machine: &Machine, run: &RunId) -> impl Future<Output = Result<()>> + Send;
+    /// Names each resource that could not be removed, with the command that removes it.
+    fn detach(&self, machine: &Machine, run: &RunId) -> impl Future<Output = Result<()>> + Send;
 
-    /// Removes what was made for a run as a whole, once its machines are gone. Where another process has
-    /// launched one for the run since, it is that one's now.
+    /// Removes the resources that the run's machines shared, once these machines have ended. Where another
+    /// process has launched a machine for the run since, the resources are left to that process.
     ///
     /// # Errors
-    /// Names each thing that is still there, with the command that removes it.
-    fn clean(&self, run: &RunId) -> impl Future<Output = Result<()>> + Send;
+    /// Names each resource that still exists, with the command that removes it.
+    fn delete_run_resources(&self, run: &RunId) -> impl Future<Output = Result<()>> + Send;
 }

@@ -1,6 +1,6 @@
-//! Machines that are folders on this one, each with a supervisor's process.
+//! The provider of local machines: each is a folder on this computer, with a supervisor's process.
 
-use super::{Compute, Machine, Order, RunId, Sight};
+use super::{Compute, LaunchRequest, Machine, MachineStatus, RunId};
 use crate::link::local::LocalLink;
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
@@ -15,33 +15,35 @@ use trainspot_agent::{Home, end_all, end_all_but_the_watch, is_watched, shell};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_protocol::EndMode;
 
-/// A supervisor that does not open its socket within this time failed.
-const START: Duration = Duration::from_secs(10);
-/// A process that was just started has no arguments for a moment, by which it could be found.
-const SIGHT: Duration = Duration::from_millis(500);
-/// A killed process is gone at once, unless a disk keeps it waiting.
-const END: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(20);
+/// A supervisor that has not opened its socket after this time has failed.
+const SUPERVISOR_START_LIMIT: Duration = Duration::from_secs(10);
+/// Processes are found by their arguments, which a process that was just started lacks for a moment. A
+/// supervisor that is not found after this time has not started.
+const PROCESS_VISIBLE_LIMIT: Duration = Duration::from_millis(500);
+/// How long a killed process may live on. It ends at once, unless it waits for a disk.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// How often processes and sockets are looked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// This machine as a provider of machines.
+/// This computer as a provider of machines.
 #[derive(Clone, Debug)]
-pub struct Local {
+pub struct LocalCompute {
     /// This program.
     pub program: PathBuf,
     /// The folder that holds the machines.
     pub root: PathBuf,
-    /// What of the environment describes this machine, and goes to the training.
+    /// The environment variables that describe this computer, and go to the training.
     pub environment: BTreeMap<String, String>,
 }
 
-impl Local {
+impl LocalCompute {
     fn home(&self, id: &str) -> Home {
         let home = self.root.join(id);
         // Its processes are found by this path, also by a later run from another folder.
         Home::new(std::path::absolute(&home).unwrap_or(home))
     }
 
-    /// The home, if nobody else can have put there what is in it: its path can be guessed.
+    /// The machine's home, checked to be this user's own: others can guess its path, and make it beforehand.
     fn own_home(&self, id: &str) -> Result<Home> {
         let home = self.home(id);
         home.check().map_err(|error| error.kind(Kind::Machine))?;
@@ -68,22 +70,22 @@ impl Local {
     }
 }
 
-impl Compute for Local {
+impl Compute for LocalCompute {
     type Link = LocalLink;
 
     async fn prepare(&self) -> Result<()> {
         Ok(())
     }
 
-    async fn launch(&self, order: &Order) -> Result<Machine> {
+    async fn launch(&self, request: &LaunchRequest) -> Result<Machine> {
         if shell().is_none() {
             return Err(Error::new("cannot train here: there is no shell (/bin/bash or /bin/sh)")
                 .kind(Kind::Machine)
                 .hint("the pipe's image holds nothing but the pipe; with CLOUD 'local', run it where the training's tools are, as «On a machine of your own» in docs/training.md shows"));
         }
-        let machine = Self::machine(&order.run);
+        let machine = Self::machine(&request.run);
         let flags = [
-            ("--grace", order.orphan_grace.as_secs().to_string()),
+            ("--grace", request.orphan_grace.as_secs().to_string()),
             ("--ending", EndMode::Remove.as_str().to_owned()),
         ];
         let mut command = self.link(&machine.id).command("supervise", &flags);
@@ -99,12 +101,12 @@ impl Compute for Local {
         Ok((home.path().exists() || is_watched(&home)).then_some(machine).into_iter().collect())
     }
 
-    /// There is one machine for a run, whoever started it.
-    async fn made(&self, run: &RunId) -> Result<Vec<Machine>> {
+    /// A run has one local machine, whichever process started it.
+    async fn launched_by_this_process(&self, run: &RunId) -> Result<Vec<Machine>> {
         self.find(run).await
     }
 
-    async fn connect(&self, machine: &Machine, _: &Order) -> Result<LocalLink> {
+    async fn connect(&self, machine: &Machine, _: &LaunchRequest) -> Result<LocalLink> {
         let start = Instant::now();
         loop {
             let home = self.own_home(&machine.id)?;
@@ -112,70 +114,74 @@ impl Compute for Local {
             if watched && home.run().join("socket").exists() {
                 break;
             }
-            if start.elapsed() > if watched { START } else { SIGHT } {
-                let words = last_words(&home.agent_log()).unwrap_or_default();
+            if start.elapsed() > if watched { SUPERVISOR_START_LIMIT } else { PROCESS_VISIBLE_LIMIT } {
+                let tail = log_tail(&home.agent_log()).unwrap_or_default();
                 return Err(Error::new("the machine's supervisor does not run")
-                    .source(words)
+                    .source(tail)
                     .kind(Kind::Machine));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(self.link(&machine.id))
     }
 
-    async fn look(&self, machine: &Machine) -> Result<Sight> {
+    async fn status(&self, machine: &Machine) -> Result<MachineStatus> {
         let there = is_watched(&self.home(&machine.id));
-        Ok(if there { Sight::There } else { Sight::Gone("its supervisor is gone".to_owned()) })
+        Ok(if there {
+            MachineStatus::Running
+        } else {
+            MachineStatus::Gone("its supervisor is gone".to_owned())
+        })
     }
 
     async fn terminate(&self, machine: &Machine) -> Result<()> {
         let home = self.home(&machine.id);
-        // The watch goes last: if this process is killed half way, it ends what is left.
-        gone(|| end_all_but_the_watch(&home)).await.ok();
+        // The supervisor goes last: if this process is killed half way, the supervisor ends the others.
+        kill_until_gone(|| end_all_but_the_watch(&home)).await.ok();
         let removed = home.remove();
-        let ended = gone(|| end_all(&home)).await;
-        // What was starting when the first sweep passed may have written since.
+        let ended = kill_until_gone(|| end_all(&home)).await;
+        // A process that was starting during the first sweep may have written files since.
         let removed = removed.and_then(|()| home.remove());
         ended.and(removed).map_err(|error| error.leaves(home.path().display().to_string()))
     }
 
-    async fn hand_over(&self, _: &Machine, _: &RunId) -> Result<()> {
+    async fn detach(&self, _: &Machine, _: &RunId) -> Result<()> {
         Ok(())
     }
 
-    async fn clean(&self, _: &RunId) -> Result<()> {
+    async fn delete_run_resources(&self, _: &RunId) -> Result<()> {
         Ok(())
     }
 }
 
-/// Kills processes by `end` until that finds none any more.
+/// Kills processes by `end` until `end` finds none, which it tells by `false`.
 ///
 /// # Errors
-/// There are some after all this time.
-async fn gone(end: impl Fn() -> bool) -> Result<()> {
+/// Some still live after [`KILL_LIMIT`].
+async fn kill_until_gone(end: impl Fn() -> bool) -> Result<()> {
     let start = Instant::now();
     while end() {
-        if start.elapsed() > END {
+        if start.elapsed() > KILL_LIMIT {
             return Err(Error::new(format!(
-                "processes of the machine are there {END:?} after they were killed"
+                "processes of the machine are there {KILL_LIMIT:?} after they were killed"
             )));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }
 
-/// The end of a log, which the training of a machine that is found again may have written.
-fn last_words(log: &Path) -> std::io::Result<String> {
+/// The last 8 KiB of a log. The training of a machine that is found again may have written that log.
+fn log_tail(log: &Path) -> std::io::Result<String> {
     const LIMIT_BYTES: u64 = 8 << 10;
     // A named pipe in its place would be waited for.
     let mut options = fs::File::options();
     let mut log = options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(log)?;
     let bytes = log.metadata()?.len();
     log.seek(SeekFrom::Start(bytes.saturating_sub(LIMIT_BYTES)))?;
-    let mut words = Vec::new();
-    log.take(LIMIT_BYTES).read_to_end(&mut words)?;
-    Ok(String::from_utf8_lossy(&words).into_owned())
+    let mut tail = Vec::new();
+    log.take(LIMIT_BYTES).read_to_end(&mut tail)?;
+    Ok(String::from_utf8_lossy(&tail).into_owned())
 }
 
 #[cfg(test)]
@@ -189,9 +195,9 @@ mod tests {
             looks.set(looks.get() + 1);
             looks.get() < count
         };
-        gone(|| some(3)).await.unwrap();
+        kill_until_gone(|| some(3)).await.unwrap();
         assert_eq!(looks.get(), 3);
-        let error = gone(|| true).await.unwrap_err().render();
+        let error = kill_until_gone(|| true).await.unwrap_err().render();
         assert_eq!(error, "processes of the machine are there 10s after they were killed");
     }
 
@@ -206,11 +212,11 @@ mod tests {
             1 << 40,
         )
         .unwrap();
-        let words = last_words(&log).unwrap();
-        assert!(words.len() == 8 << 10 && words.ends_with("why"));
+        let tail = log_tail(&log).unwrap();
+        assert!(tail.len() == 8 << 10 && tail.ends_with("why"));
         fs::remove_file(&log).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &log, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
             .unwrap();
-        assert!(last_words(&log).is_err());
+        assert!(log_tail(&log).is_err());
     }
 }

@@ -22,8 +22,8 @@ use trainspot_base::log::lines::Lines;
 use trainspot_base::log::progress::{in_words, while_waiting};
 use trainspot_base::mutex::lock;
 use trainspot_compute::aws::SshAddress;
-use trainspot_compute::link::ssh::{Door, SshLink};
-use trainspot_compute::{Machine, Order};
+use trainspot_compute::link::ssh::{SshLink, SshTarget};
+use trainspot_compute::{LaunchRequest, Machine};
 use trainspot_protocol::EndMode;
 
 /// Between two looks at a machine that is coming up.
@@ -78,7 +78,7 @@ impl Steps {
 
 impl Ec2 {
     /// See [`trainspot_compute::Compute::connect`].
-    pub(super) async fn boot(&self, machine: &Machine, order: &Order) -> Result<SshLink> {
+    pub(super) async fn boot(&self, machine: &Machine, order: &LaunchRequest) -> Result<SshLink> {
         let (steps, patience) = (Steps::new(), self.aws.boot_timeout);
         let reaching = while_waiting("waiting for the machine", self.reach(machine, order, &steps));
         let reached = timeout(patience, reaching).await.unwrap_or_else(|_| {
@@ -98,7 +98,7 @@ impl Ec2 {
         }
     }
 
-    async fn reach(&self, machine: &Machine, order: &Order, steps: &Steps) -> Result<SshLink> {
+    async fn reach(&self, machine: &Machine, order: &LaunchRequest, steps: &Steps) -> Result<SshLink> {
         steps.enter("pending");
         let reaching = async {
             let seen = self.running(machine, steps).await?;
@@ -205,11 +205,11 @@ impl Ec2 {
         }
     }
 
-    pub(super) fn door(&self, seen: &Seen, host_key: &str) -> Result<Door> {
+    pub(super) fn door(&self, seen: &Seen, host_key: &str) -> Result<SshTarget> {
         let image = || self.planned(&seen.region).map(|plan| plan.image.user.as_str());
         let user = seen.tag(super::tags::USER).or_else(image);
         let user = user.ok_or_else(|| Error::new("nobody knows who logs in there: it lacks its tag"))?;
-        Ok(Door {
+        Ok(SshTarget {
             addresses: self.addresses(seen),
             port: PORT,
             user: user.to_owned(),
@@ -268,7 +268,7 @@ impl Ec2 {
     }
 }
 
-fn supervise(order: &Order) -> [(&'static str, String); 4] {
+fn supervise(order: &LaunchRequest) -> [(&'static str, String); 4] {
     [
         ("--grace", order.orphan_grace.as_secs().to_string()),
         ("--ending", EndMode::PowerOff.as_str().to_owned()),

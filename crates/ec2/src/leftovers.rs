@@ -61,7 +61,7 @@ impl Leftover {
             what,
             id: id?.to_owned(),
             region: region.to_owned(),
-            run: RunId::named(value(tags, RUN)?),
+            run: RunId::from_name(value(tags, RUN)?),
             number: text(NUMBER),
             step: text(PIPELINE).zip(text(STEP)),
             runner: text(RUNNER),
@@ -88,7 +88,7 @@ impl Cloud {
     ///
     /// # Errors
     /// What could not be removed, each with the command that does.
-    pub async fn clean(&self, run: &RunId) -> Result<()> {
+    pub async fn delete_run_resources(&self, run: &RunId) -> Result<()> {
         ending::clean(self, run, Whose::Anyones).await
     }
 }

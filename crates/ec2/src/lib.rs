@@ -44,8 +44,8 @@ use tags::Tags;
 use tokio::sync::{Mutex, OnceCell};
 use trainspot_base::error::Result;
 use trainspot_compute::aws::AwsSettings;
-use trainspot_compute::link::ssh::{KeyPair, Packed, SshLink};
-use trainspot_compute::{Compute, Machine, Order, Pool, Rate, RunId, Sight};
+use trainspot_compute::link::ssh::{KeyPair, PackedAgent, SshLink};
+use trainspot_compute::{Compute, LaunchRequest, Machine, MachineStatus, Pool, Rate, RunId};
 
 /// Prices that take longer than this to be told are not worth the wait.
 const PRICES: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ pub struct Ec2 {
     /// The program that goes to each machine as its agent, if it is not this one; packed while the first one
     /// boots.
     program: Option<PathBuf>,
-    packed: OnceCell<Packed>,
+    packed: OnceCell<PackedAgent>,
     /// Made for this process: whoever knows these keys launched the machine.
     host: KeyPair,
     host_key: String,
@@ -139,10 +139,10 @@ impl Ec2 {
         Self { program: Some(program), ..self }
     }
 
-    async fn packed(&self) -> Result<&Packed> {
+    async fn packed(&self) -> Result<&PackedAgent> {
         let pack = async || match &self.program {
-            Some(program) => Packed::program(program).await,
-            None => Packed::this_program().await,
+            Some(program) => PackedAgent::program(program).await,
+            None => PackedAgent::this_program().await,
         };
         self.packed.get_or_try_init(pack).await
     }
@@ -214,7 +214,7 @@ impl Compute for Ec2 {
         self.plan().await.map(drop)
     }
 
-    async fn launch(&self, order: &Order) -> Result<Machine> {
+    async fn launch(&self, order: &LaunchRequest) -> Result<Machine> {
         let machine = Box::pin(self.search(order)).await?;
         Ok(self.priced(machine).await)
     }
@@ -229,7 +229,7 @@ impl Compute for Ec2 {
         Ok(join_all(priced).await)
     }
 
-    async fn made(&self, run: &RunId) -> Result<Vec<Machine>> {
+    async fn launched_by_this_process(&self, run: &RunId) -> Result<Vec<Machine>> {
         let mut made = self.made.lock().await;
         for region in made.unanswered.clone() {
             let seen =
@@ -242,11 +242,11 @@ impl Compute for Ec2 {
         Ok(ours.map(|(_, launched)| Self::machine_in(&launched.id, &launched.pool, Mode::Spot)).collect())
     }
 
-    async fn connect(&self, machine: &Machine, order: &Order) -> Result<SshLink> {
+    async fn connect(&self, machine: &Machine, order: &LaunchRequest) -> Result<SshLink> {
         Box::pin(self.boot(machine, order)).await
     }
 
-    async fn look(&self, machine: &Machine) -> Result<Sight> {
+    async fn status(&self, machine: &Machine) -> Result<MachineStatus> {
         let region = self.region_of(machine);
         let (seen, status) = tokio::join!(
             machines::describe_surely(&self.cloud, region, &machine.id),
@@ -265,7 +265,7 @@ impl Compute for Ec2 {
         Ok(())
     }
 
-    async fn hand_over(&self, machine: &Machine, run: &RunId) -> Result<()> {
+    async fn detach(&self, machine: &Machine, run: &RunId) -> Result<()> {
         let mut made = self.made.lock().await;
         made.launched.retain(|(_, launched)| launched.id != machine.id);
         made.handed_over.insert(machine.id.clone());
@@ -273,7 +273,7 @@ impl Compute for Ec2 {
         ending::remove_all_templates(&self.cloud, run).await
     }
 
-    async fn clean(&self, run: &RunId) -> Result<()> {
+    async fn delete_run_resources(&self, run: &RunId) -> Result<()> {
         ending::clean(&self.cloud, run, Whose::Ours(&self.host_key)).await
     }
 }

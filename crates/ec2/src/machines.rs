@@ -11,7 +11,7 @@ use aws_sdk_ec2::types::{
 use futures_util::future::try_join_all;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
-use trainspot_compute::{Pool, RunId, Sight};
+use trainspot_compute::{MachineStatus, Pool, RunId};
 
 /// States in which a machine is, or will be, there.
 pub(super) const ALIVE: [&str; 2] = ["pending", "running"];
@@ -110,18 +110,18 @@ fn in_words(reason: &StateReason) -> String {
 }
 
 /// What the provider says of a machine, from its description and its spot request's status.
-pub(super) fn sight(seen: Option<&Seen>, status: Option<&SpotStatus>) -> Sight {
-    let Some(seen) = seen else { return Sight::Gone("EC2 knows it no more".to_owned()) };
+pub(super) fn sight(seen: Option<&Seen>, status: Option<&SpotStatus>) -> MachineStatus {
+    let Some(seen) = seen else { return MachineStatus::Gone("EC2 knows it no more".to_owned()) };
     if seen.is_alive() {
         return match status {
-            Some(status) if status.is_leaving() => Sight::Leaving(status.to_string()),
-            _ => Sight::There,
+            Some(status) if status.is_leaving() => MachineStatus::InterruptionNotice(status.to_string()),
+            _ => MachineStatus::Running,
         };
     }
     let taken = seen.is_reclaimed || status.is_some_and(SpotStatus::is_by_aws);
     let told = status.filter(|status| status.is_leaving()).map(ToString::to_string);
     let why = seen.reason.clone().or(told).unwrap_or_else(|| format!("it is {:?}", seen.state));
-    if taken { Sight::Reclaimed(why) } else { Sight::Gone(why) }
+    if taken { MachineStatus::Reclaimed(why) } else { MachineStatus::Gone(why) }
 }
 
 /// The status of a machine's spot request.
@@ -316,23 +316,23 @@ mod tests {
     #[test]
     fn a_notice_is_told_from_an_end() {
         let running = seen(InstanceStateName::Running, None);
-        assert_eq!(sight(Some(&running), None), Sight::There);
-        assert_eq!(sight(Some(&running), Some(&status("fulfilled"))), Sight::There);
+        assert_eq!(sight(Some(&running), None), MachineStatus::Running);
+        assert_eq!(sight(Some(&running), Some(&status("fulfilled"))), MachineStatus::Running);
         for code in
             ["marked-for-termination", "instance-terminated-no-capacity", "instance-terminated-by-price"]
         {
-            let leaving = Sight::Leaving(format!("{code}: Your instance was marked."));
+            let leaving = MachineStatus::InterruptionNotice(format!("{code}: Your instance was marked."));
             assert_eq!(sight(Some(&running), Some(&status(code))), leaving);
         }
         let why = "Server.SpotInstanceTermination: Spot Instance termination";
         let ended = seen(InstanceStateName::ShuttingDown, Some(("Server.SpotInstanceTermination", why)));
-        assert_eq!(sight(Some(&ended), None), Sight::Reclaimed(why.to_owned()));
+        assert_eq!(sight(Some(&ended), None), MachineStatus::Reclaimed(why.to_owned()));
         let ended = seen(InstanceStateName::Terminated, None);
         let by = |code| sight(Some(&ended), Some(&status(code)));
-        assert!(matches!(by("instance-terminated-by-price"), Sight::Reclaimed(_)));
-        assert!(matches!(by("instance-terminated-by-user"), Sight::Gone(_)));
+        assert!(matches!(by("instance-terminated-by-price"), MachineStatus::Reclaimed(_)));
+        assert!(matches!(by("instance-terminated-by-user"), MachineStatus::Gone(_)));
         let stopped = seen(InstanceStateName::Stopped, None);
-        assert_eq!(sight(Some(&stopped), None), Sight::Gone("it is Stopped".to_owned()));
-        assert_eq!(sight(None, None), Sight::Gone("EC2 knows it no more".to_owned()));
+        assert_eq!(sight(Some(&stopped), None), MachineStatus::Gone("it is Stopped".to_owned()));
+        assert_eq!(sight(None, None), MachineStatus::Gone("EC2 knows it no more".to_owned()));
     }
 }

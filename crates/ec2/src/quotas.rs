@@ -31,14 +31,14 @@ pub(super) async fn check(cloud: &Cloud, plan: &RegionPlan, mode: Mode) -> Check
     let subject = format!("{}: vCPU quota for {mode} machines", plan.region);
     let least = least_cpus(&plan.machine.types);
     if least.is_empty() {
-        return Check::open(subject, "not compared, as the sizes of the types are not known");
+        return Check::unverified(subject, "not compared, as the sizes of the types are not known");
     }
     let quotas = join_all(least.keys().map(|family| quota(cloud, &plan.region, *family, mode))).await;
     match quotas.into_iter().collect::<Result<Vec<_>, _>>() {
         Ok(quotas) => judged(subject, &least, &quotas, mode),
         Err(failure) => {
             let why = "not compared, as servicequotas:GetServiceQuota failed, which is optional";
-            Check::open(subject, format!("{why}: {failure}"))
+            Check::unverified(subject, format!("{why}: {failure}"))
         }
     }
 }
@@ -76,10 +76,10 @@ fn judged(subject: String, least: &BTreeMap<Family, u32>, quotas: &[f64], mode: 
         .collect();
     let told = told.join("; ");
     if !compared().all(|pair| short(&pair)) {
-        return Check::of(format!("{subject} ({told})"), Ok(()));
+        return Check::from_result(format!("{subject} ({told})"), Ok(()));
     }
     let error = Error::new(format!("no type fits into its quota for {mode} machines ({told})"));
-    Check::of::<()>(subject, Err(error.kind(Kind::Configuration).hint(
+    Check::from_result::<()>(subject, Err(error.kind(Kind::Configuration).hint(
         "ask for a higher quota in Service Quotas (Amazon EC2), twice what one machine has; or name types of other families",
     )))
 }

@@ -21,7 +21,7 @@ use aws_sdk_ec2::types::{
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use trainspot_base::error::{Error, Result};
-use trainspot_compute::Order;
+use trainspot_compute::LaunchRequest;
 use trainspot_compute::checks::Check;
 
 /// The id of a security group that does not exist, for a template without one: EC2 does not look whether a
@@ -34,7 +34,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// The plan cannot be made.
-    pub async fn rehearse(&self, order: &Order) -> Result<Vec<Check>> {
+    pub async fn rehearse(&self, order: &LaunchRequest) -> Result<Vec<Check>> {
         let regions = self.plan().await?.regions.iter();
         let checks = join_all(regions.map(|plan| self.rehearse_in(plan, order))).await;
         Ok(checks.into_iter().flatten().collect())
@@ -44,11 +44,11 @@ impl Ec2 {
     ///
     /// # Errors
     /// Names each thing that is still there, with the command that removes it.
-    pub async fn forget_rehearsal(&self, order: &Order) -> Result<()> {
+    pub async fn forget_rehearsal(&self, order: &LaunchRequest) -> Result<()> {
         ending::clean(&self.cloud, &order.run, Whose::Anyones).await
     }
 
-    async fn rehearse_in(&self, plan: &RegionPlan, order: &Order) -> Vec<Check> {
+    async fn rehearse_in(&self, plan: &RegionPlan, order: &LaunchRequest) -> Vec<Check> {
         let region = &plan.region;
         let (group, mut checks) = self.rehearse_group(plan, order).await;
         for mode in modes(self.aws.purchase) {
@@ -58,15 +58,15 @@ impl Ec2 {
         let left = ending::clean_region(&self.cloud, region, &order.run, Whose::Anyones).await;
         let subject = format!("{region}: remove what was made");
         checks.extend(match left {
-            left if left.is_empty() => vec![Check::of(subject, Ok(()))],
-            left => left.into_iter().map(|error| Check::of::<()>(&subject, Err(error))).collect(),
+            left if left.is_empty() => vec![Check::from_result(subject, Ok(()))],
+            left => left.into_iter().map(|error| Check::from_result::<()>(&subject, Err(error))).collect(),
         });
         checks.extend(self.rehearse_the_rest(region).await);
         checks
     }
 
     /// Makes the run's security group, unless the user named one. Its id; none where it cannot be made.
-    async fn rehearse_group(&self, plan: &RegionPlan, order: &Order) -> (Option<String>, Vec<Check>) {
+    async fn rehearse_group(&self, plan: &RegionPlan, order: &LaunchRequest) -> (Option<String>, Vec<Check>) {
         if let Some(group) = &plan.network.security_group {
             return (Some(group.clone()), Vec::new());
         }
@@ -87,7 +87,7 @@ impl Ec2 {
         &self,
         plan: &RegionPlan,
         mode: Mode,
-        order: &Order,
+        order: &LaunchRequest,
         group: Option<&str>,
     ) -> Vec<Check> {
         let machine = match mode {
@@ -160,10 +160,10 @@ impl Ec2 {
 }
 
 fn check<T>(subject: String, done: Result<T, Failure>) -> Check {
-    Check::of(subject, done.map_err(Error::from))
+    Check::from_result(subject, done.map_err(Error::from))
 }
 
 /// The check of a launch for which something could not be made, as its own check tells.
 fn not_tried(subject: String, missing: &str) -> Check {
-    Check::open(subject, format!("not tried, as there is no {missing} for it"))
+    Check::unverified(subject, format!("not tried, as there is no {missing} for it"))
 }

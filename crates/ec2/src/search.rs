@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::Purchase;
-use trainspot_compute::{Machine, Order};
+use trainspot_compute::{LaunchRequest, Machine};
 
 /// How often something that was just made may be unknown to the next call.
 const GONE: u32 = 3;
@@ -25,7 +25,7 @@ const GONE_WAIT: Duration = Duration::from_secs(3);
 /// One search.
 struct Search<'a> {
     ec2: &'a Ec2,
-    order: &'a Order,
+    order: &'a LaunchRequest,
     plan: &'a Plan,
     refusals: Refusals,
     /// Quotas that are used up in a region, as far as this round knows.
@@ -50,7 +50,7 @@ enum Found {
 
 impl Ec2 {
     /// See [`trainspot_compute::Compute::launch`].
-    pub(super) async fn search(&self, order: &Order) -> Result<Machine> {
+    pub(super) async fn search(&self, order: &LaunchRequest) -> Result<Machine> {
         let mut search = Search {
             ec2: self,
             order,

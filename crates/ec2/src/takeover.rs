@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tracing::warn;
 use trainspot_base::error::{Error, Result, chain};
-use trainspot_compute::link::ssh::{Door, KeyPair, SshLink};
+use trainspot_compute::link::ssh::{KeyPair, SshLink, SshTarget};
 
 /// EC2 Instance Connect shows the machine a key for 60 s.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -68,7 +68,7 @@ impl Cloud {
         }
         let (key, user) = known(&seen)?;
         let addresses = [seen.private, seen.public].into_iter().flatten().collect();
-        let door = Door {
+        let door = SshTarget {
             addresses,
             port: group::PORT,
             user: user.to_owned(),
@@ -95,7 +95,7 @@ fn known(seen: &Seen) -> Result<(&str, &str)> {
     Ok((key, user))
 }
 
-async fn enter(cloud: &Cloud, seen: &Seen, door: Door, inbound: &[String]) -> Result<SshLink> {
+async fn enter(cloud: &Cloud, seen: &Seen, door: SshTarget, inbound: &[String]) -> Result<SshLink> {
     if let Err(error) = admit(cloud, seen, inbound).await {
         warn!("{}; it may still let us in", chain(&error));
     }

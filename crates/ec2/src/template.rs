@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use trainspot_base::error::{Error, Kind};
 use trainspot_compute::aws::AwsSettings;
-use trainspot_compute::{Order, RunId};
+use trainspot_compute::{LaunchRequest, RunId};
 
 /// What the files of a run take on their way, at most: the machine must not end while its outputs are being
 /// fetched. The supervisor's grace ends it much earlier when nobody fetches them.
@@ -45,7 +45,7 @@ impl Ec2 {
         &self,
         plan: &RegionPlan,
         mode: Mode,
-        order: &Order,
+        order: &LaunchRequest,
     ) -> Result<String, Failure> {
         let mut templates = self.templates.lock().await;
         let place = (plan.region.clone(), mode);
@@ -70,7 +70,7 @@ impl Ec2 {
         &self,
         plan: &RegionPlan,
         mode: Mode,
-        order: &Order,
+        order: &LaunchRequest,
         group: &str,
     ) -> Result<String, Failure> {
         let tags = self.tags(&order.run);

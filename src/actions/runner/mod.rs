@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_bitbucket::{Client, NewRunner};
 use trainspot_compute::checks::Check;
-use trainspot_compute::{Compute, Order};
+use trainspot_compute::{Compute, LaunchRequest};
 use trainspot_ec2::{Ec2, Owner};
 use trainspot_protocol::runner_log::{STARTUP_TIMEOUT, STEP_RUN_LIMIT};
 use trainspot_transfer::text_beneath;
@@ -42,8 +42,8 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         let seen =
             unless_stopped(shutdown, "looking at Bitbucket", async { Ok(see_runners(config, runner).await) });
         let checks = vec![
-            Check::of("the pipeline to run", check_pipeline(config, runner)),
-            Check::of("list the runners at Bitbucket", seen.await?),
+            Check::from_result("the pipeline to run", check_pipeline(config, runner)),
+            Check::from_result("list the runners at Bitbucket", seen.await?),
         ];
         let limits = dry_run::Limits {
             orphan_grace: runner.orphan_grace,
@@ -92,7 +92,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let job = Job {
         compute: &ec2,
         found,
-        order: Order {
+        order: LaunchRequest {
             run,
             orphan_grace: runner.orphan_grace,
             max_runtime: STARTUP_TIMEOUT + runner.max_runtime + STEP_RUN_LIMIT,

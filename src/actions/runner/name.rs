@@ -16,7 +16,7 @@ pub(crate) fn name(slug: &str, run: &RunId) -> String {
 pub(crate) fn run_of(slug: &str, name: &str) -> Option<RunId> {
     let run = name.strip_prefix(&prefix(slug))?;
     let ours = run.len() == 16 && run.chars().all(|digit| matches!(digit, '0'..='9' | 'a'..='f'));
-    ours.then(|| RunId::named(run))
+    ours.then(|| RunId::from_name(run))
 }
 
 fn prefix(slug: &str) -> String {

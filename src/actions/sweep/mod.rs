@@ -102,7 +102,7 @@ impl Sweep<'_> {
         {
             warn!("{}", chain(&error));
         }
-        self.cloud.clean(run).await
+        self.cloud.delete_run_resources(run).await
     }
 }
 

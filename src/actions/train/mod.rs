@@ -25,8 +25,8 @@ use trainspot_base::log::count;
 use trainspot_base::log::progress::{in_words, while_waiting};
 use trainspot_compute::aws::Purchase;
 use trainspot_compute::link::{Agent, Link};
-use trainspot_compute::local::Local;
-use trainspot_compute::{Compute, Order};
+use trainspot_compute::local::LocalCompute;
+use trainspot_compute::{Compute, LaunchRequest};
 use trainspot_dvc::{Keeper, Kept};
 #[cfg(feature = "aws")]
 use trainspot_ec2::{Ec2, Owner};
@@ -73,7 +73,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let run = TrainingRun { config, train, clone: &clone, keeper: keeper.as_ref(), deadline, shutdown };
     match &train.cloud {
         Cloud::Local => {
-            let local = Local {
+            let local = LocalCompute {
                 program: PathBuf::from("/proc/self/exe"),
                 root: train.scratch.clone(),
                 environment: train.machine_environment.clone(),
@@ -139,7 +139,7 @@ impl TrainingRun<'_> {
         let job = Job {
             compute,
             found,
-            order: Order {
+            order: LaunchRequest {
                 run,
                 orphan_grace: train.orphan_grace,
                 max_runtime: train.max_runtime,

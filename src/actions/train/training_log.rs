@@ -109,7 +109,7 @@ impl TrainingLog {
 mod tests {
     use super::*;
     use tokio::io::{AsyncWriteExt as _, duplex};
-    use trainspot_compute::link::{Finished, Session};
+    use trainspot_compute::link::{RunningVerb, VerbExit};
 
     /// A machine on which the training never ends, and whose log never does, either, if `is_followed`.
     struct Endless {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     impl Link for Endless {
-        async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<Session> {
+        async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<RunningVerb> {
             const RUNNING: &str = r#"{"status":{"state":"running","fingerprint":null,"checkpoint":null,"unsaved":null,"notice":null,"runner":null}}"#;
             let (output, mut speaking) = duplex(1 << 10);
             let is_endless = verb == "follow" && self.is_followed;
@@ -126,9 +126,9 @@ mod tests {
                     std::future::pending::<()>().await;
                 }
                 speaking.write_all(RUNNING.as_bytes()).await.ok();
-                Ok(Finished { success: true, words: String::new() })
+                Ok(VerbExit { success: true, stderr_tail: String::new() })
             };
-            Ok(Session { input: None, output: Some(Box::pin(output)), finished: Box::pin(finished) })
+            Ok(RunningVerb { input: None, output: Some(Box::pin(output)), exit: Box::pin(finished) })
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
-use trainspot_compute::link::{Finished, Link, Session};
-use trainspot_compute::{Pool, Rate, RunId, Sight};
+use trainspot_compute::link::{Link, RunningVerb, VerbExit};
+use trainspot_compute::{MachineStatus, Pool, Rate, RunId};
 use trainspot_protocol::{
     AgentCommand, AgentRequest, AgentStatus, CommandExit, CommandState, ExitReason, Notice, Reply,
 };
@@ -190,7 +190,7 @@ impl Fake {
 }
 
 impl Link for Fake {
-    async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<Session> {
+    async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<RunningVerb> {
         if self.fails(verb) {
             return Err(Error::new("the link is down"));
         }
@@ -202,12 +202,12 @@ impl Link for Fake {
         let served = tokio::spawn(self.clone().serve(verb.to_owned(), far_input, far_output));
         let finished = async {
             served.await.unwrap();
-            Ok(Finished { success: true, words: String::new() })
+            Ok(VerbExit { success: true, stderr_tail: String::new() })
         };
-        Ok(Session {
+        Ok(RunningVerb {
             input: Some(Box::pin(input)),
             output: Some(Box::pin(output)),
-            finished: Box::pin(finished),
+            exit: Box::pin(finished),
         })
     }
 }
@@ -249,7 +249,7 @@ impl Compute for Fake {
         Ok(())
     }
 
-    async fn launch(&self, order: &Order) -> Result<Machine> {
+    async fn launch(&self, order: &LaunchRequest) -> Result<Machine> {
         let mut world = self.world.lock().unwrap();
         let number = world.servers.len();
         let avoid: Vec<_> = order.avoid.iter().map(|pool| pool.instance_type.as_str()).collect();
@@ -280,7 +280,7 @@ impl Compute for Fake {
         Ok((0..world.servers.len()).filter(|number| !world.servers[*number].ended).map(machine).collect())
     }
 
-    async fn made(&self, run: &RunId) -> Result<Vec<Machine>> {
+    async fn launched_by_this_process(&self, run: &RunId) -> Result<Vec<Machine>> {
         self.take_time().await;
         let found = self.find(run).await?;
         let world = self.world.lock().unwrap();
@@ -291,7 +291,7 @@ impl Compute for Fake {
         Ok(found.into_iter().filter(ours).collect())
     }
 
-    async fn connect(&self, machine: &Machine, _: &Order) -> Result<Self> {
+    async fn connect(&self, machine: &Machine, _: &LaunchRequest) -> Result<Self> {
         let link = Self { number: number(machine), ..self.clone() };
         let fate = link.world.lock().unwrap().servers[link.number].fate;
         if fate == Fate::IsTakenAtBoot {
@@ -305,24 +305,24 @@ impl Compute for Fake {
         if fate == Fate::NeverBoots { Err(Error::new("no answer at its address")) } else { Ok(link) }
     }
 
-    async fn look(&self, machine: &Machine) -> Result<Sight> {
+    async fn status(&self, machine: &Machine) -> Result<MachineStatus> {
         let server = self.world.lock().unwrap().servers[number(machine)].clone();
         Ok(match server.fate {
-            Fate::IsTakenAtBoot => Sight::Reclaimed("no spot capacity".to_owned()),
-            Fate::IsReclaimed if server.is_gone() => Sight::Reclaimed("no spot capacity".to_owned()),
+            Fate::IsTakenAtBoot => MachineStatus::Reclaimed("no spot capacity".to_owned()),
+            Fate::IsReclaimed if server.is_gone() => MachineStatus::Reclaimed("no spot capacity".to_owned()),
             // Some seconds after the last checkpoint was taken.
             Fate::IsTaken if server.started.is_some_and(|at| at.elapsed().as_secs() >= 40) => {
-                Sight::Reclaimed("no spot capacity".to_owned())
+                MachineStatus::Reclaimed("no spot capacity".to_owned())
             }
             Fate::IsLeaving if server.started.is_some_and(|at| at.elapsed().as_secs() >= 10) => {
-                Sight::Leaving("no spot capacity".to_owned())
+                MachineStatus::InterruptionNotice("no spot capacity".to_owned())
             }
             Fate::Vanishes(why)
                 if !why.is_empty() && server.started.is_some_and(|at| at.elapsed().as_secs() >= 10) =>
             {
-                Sight::Gone(why.to_owned())
+                MachineStatus::Gone(why.to_owned())
             }
-            _ => Sight::There,
+            _ => MachineStatus::Running,
         })
     }
 
@@ -337,13 +337,13 @@ impl Compute for Fake {
         Ok(())
     }
 
-    async fn hand_over(&self, machine: &Machine, _: &RunId) -> Result<()> {
+    async fn detach(&self, machine: &Machine, _: &RunId) -> Result<()> {
         self.note(format!("hand over {}", number(machine)));
         self.world.lock().unwrap().left.push(number(machine));
         Ok(())
     }
 
-    async fn clean(&self, _: &RunId) -> Result<()> {
+    async fn delete_run_resources(&self, _: &RunId) -> Result<()> {
         self.take_time().await;
         self.note("clean".to_owned());
         Ok(())

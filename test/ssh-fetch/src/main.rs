@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use trainspot_compute::link::Agent;
-use trainspot_compute::link::ssh::{Door, KeyPair, Packed, SshLink};
+use trainspot_compute::link::ssh::{KeyPair, PackedAgent, SshLink, SshTarget};
 use trainspot_protocol::FileSelection;
 use trainspot_protocol::{AgentCommand, CommandSpec, CommandState};
 
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
         private?.write_all(key.private_openssh()?.as_bytes())?;
         fs::write(Path::new(keys).join(format!("{name}.pub")), key.public_openssh()?)?;
     }
-    let door = Door {
+    let target = SshTarget {
         addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         port: port.parse()?,
         user: user.clone(),
@@ -41,12 +41,14 @@ fn main() -> Result<()> {
     };
     // As the pipe has it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(fetch(door, program, file))
+    runtime.block_on(fetch(target, program, file))
 }
 
-async fn fetch(door: Door, program: &str, file: &str) -> Result<()> {
-    let (link, packed) =
-        tokio::join!(SshLink::open(door, Duration::from_secs(20)), Packed::program(Path::new(program)));
+async fn fetch(target: SshTarget, program: &str, file: &str) -> Result<()> {
+    let (link, packed) = tokio::join!(
+        SshLink::open(target, Duration::from_secs(20)),
+        PackedAgent::program(Path::new(program))
+    );
     let link = link?;
     let supervise = [("--grace", "300".to_owned()), ("--ending", "remove".to_owned())];
     link.install(&packed?, &supervise).await?;

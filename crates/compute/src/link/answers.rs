@@ -1,7 +1,8 @@
-//! Answers of an agent, which is as trustworthy as the training beside it: read to a limit, and checked.
+//! Answers of an agent: read to a limit, and checked, as an agent is no more trustworthy than the training
+//! beside it.
 
 use super::stall::Meter;
-use super::{Finished, Session};
+use super::{RunningVerb, VerbExit};
 use indicatif::HumanBytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use trainspot_base::clock::LONGEST_STATED;
@@ -9,30 +10,30 @@ use trainspot_base::error::{Error, Result};
 use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
 use trainspot_protocol::{AgentStatus, CommandExit, CommandState, ExitReason, Notice, Reply};
 
-/// The longest answer of a supervisor: its state, and a few sentences.
+/// The longest answer of a supervisor, which holds its state and a few sentences.
 pub(super) const STATUS_LIMIT_BYTES: u64 = 1 << 20;
-/// The longest answer about what DVC keeps: some numbers and a path for each output, and warnings. What is
-/// made of an answer may take eight times as much memory.
+/// The longest answer about outputs that DVC keeps: some numbers and a path for each output, and warnings. A
+/// parsed answer may take eight times as much memory.
 pub(super) const STORED_LIMIT_BYTES: u64 = 4 << 20;
-/// The longest text in a supervisor's state. What is longer is cut.
+/// The longest text in a supervisor's state. Longer texts are cut.
 const TEXT_LIMIT_BYTES: usize = 4 << 10;
 /// The exit codes that the kernel knows.
 const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=255;
 /// The signals that the kernel knows.
-const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+const SIGNAL_NUMBERS: std::ops::RangeInclusive<i32> = 1..=64;
 
-/// Puts a question to a verb, and reads its answer and its end.
+/// Writes `question` to a command's input, and reads the answer and the exit.
 ///
 /// # Errors
-/// The answer is longer than `limit_bytes`, or the link broke. That the streams broke is in the answer's own
-/// result: the verb's last words may say why.
+/// The answer is longer than `limit_bytes`, or the link broke. A broken stream is told by the answer's own
+/// result, as the command's standard error may say why it broke.
 pub(super) async fn answer(
-    session: Session,
+    running: RunningVerb,
     question: &[u8],
     limit_bytes: u64,
     meter: &Meter,
-) -> Result<(std::io::Result<Vec<u8>>, Finished)> {
-    let Session { input, output, finished } = session;
+) -> Result<(std::io::Result<Vec<u8>>, VerbExit)> {
+    let RunningVerb { input, output, exit } = running;
     let talk = async {
         let asked = async {
             if let Some(mut input) = input {
@@ -52,7 +53,7 @@ pub(super) async fn answer(
         Ok(asked.and(read?).map(|()| answer))
     };
     // An answer that is too long ends all of it: the verb might go on for ever.
-    tokio::try_join!(talk, finished)
+    tokio::try_join!(talk, exit)
 }
 
 async fn read_limited(
@@ -68,13 +69,13 @@ async fn read_limited(
     Ok(read.map(drop))
 }
 
-/// The answer of a supervisor, if all that it says can be true. Texts are cut to what a log can show.
+/// The answer of a supervisor, if all its numbers are possible. Its texts are cut to [`TEXT_LIMIT_BYTES`].
 ///
 /// # Errors
 /// A number is out of its range.
 pub(super) fn checked(reply: Reply) -> Result<Reply> {
     Ok(match reply {
-        Reply::Refused(why) => Reply::Refused(cut(why)),
+        Reply::Refused(why) => Reply::Refused(truncated(why)),
         Reply::Status(status) => Reply::Status(Box::new(checked_status(*status)?)),
     })
 }
@@ -84,17 +85,18 @@ fn checked_status(mut status: AgentStatus) -> Result<AgentStatus> {
         check_exit(exit)?;
     }
     if let Some(number) = status.checkpoint.filter(|number| *number >= CHECKPOINT_NUMBER_LIMIT) {
-        return Err(senseless(&format!("checkpoint {number}")));
+        return Err(impossible(&format!("checkpoint {number}")));
     }
     if let Some(at) = status.notice.as_ref().and_then(|notice| notice.at)
         && at > LONGEST_STATED.as_secs()
     {
-        return Err(senseless(&format!("an end {at} s after 1970")));
+        return Err(impossible(&format!("an end {at} s after 1970")));
     }
-    status.notice = status.notice.map(|notice| Notice { why: cut(notice.why), ..notice });
-    (status.checkpoint_error, status.left_out) = (status.checkpoint_error.map(cut), status.left_out.map(cut));
+    status.notice = status.notice.map(|notice| Notice { why: truncated(notice.why), ..notice });
+    (status.checkpoint_error, status.left_out) =
+        (status.checkpoint_error.map(truncated), status.left_out.map(truncated));
     if let Some(runner) = &mut status.runner {
-        runner.complaint = runner.complaint.take().map(cut);
+        runner.complaint = runner.complaint.take().map(truncated);
     }
     Ok(status)
 }
@@ -102,23 +104,23 @@ fn checked_status(mut status: AgentStatus) -> Result<AgentStatus> {
 fn check_exit(exit: &CommandExit) -> Result<()> {
     match exit.reason {
         ExitReason::Exited(code) if !EXIT_CODES.contains(&code) => {
-            Err(senseless(&format!("exit code {code}")))
+            Err(impossible(&format!("exit code {code}")))
         }
-        ExitReason::Signalled(signal) if !SIGNALS.contains(&signal) => {
-            Err(senseless(&format!("signal {signal}")))
+        ExitReason::Signalled(signal) if !SIGNAL_NUMBERS.contains(&signal) => {
+            Err(impossible(&format!("signal {signal}")))
         }
         _ if !(0.0..=LONGEST_STATED.as_secs_f64()).contains(&exit.seconds) => {
-            Err(senseless(&format!("a training of {} s", exit.seconds)))
+            Err(impossible(&format!("a training of {} s", exit.seconds)))
         }
         _ => Ok(()),
     }
 }
 
-fn senseless(what: &str) -> Error {
+fn impossible(what: &str) -> Error {
     Error::new(format!("the machine's answer cannot be true: it tells of {what}"))
 }
 
-fn cut(mut text: String) -> String {
+fn truncated(mut text: String) -> String {
     let end = text.floor_char_boundary(TEXT_LIMIT_BYTES);
     if end < text.len() {
         text.truncate(end);
@@ -187,9 +189,9 @@ mod tests {
     }
 
     /// A verb that says `count` bytes, and does not end when nobody listens any more.
-    fn flood(count: usize) -> Session {
+    fn flood(count: usize) -> RunningVerb {
         let (mut far, output) = tokio::io::duplex(1 << 16);
-        let finished = async move {
+        let exit = async move {
             let piece = vec![b' '; 1 << 16];
             let mut left = count;
             while left > 0 && far.write_all(&piece[..left.min(piece.len())]).await.is_ok() {
@@ -198,9 +200,9 @@ mod tests {
             if left > 0 {
                 std::future::pending::<()>().await;
             }
-            Ok(Finished { success: true, words: String::new() })
+            Ok(VerbExit { success: true, stderr_tail: String::new() })
         };
-        Session { input: None, output: Some(Box::pin(output)), finished: Box::pin(finished) }
+        RunningVerb { input: None, output: Some(Box::pin(output)), exit: Box::pin(exit) }
     }
 
     #[tokio::test]
@@ -208,8 +210,8 @@ mod tests {
         const LIMIT: usize = 1 << 20;
         let limit = LIMIT as u64;
         let ask = async |count| answer(flood(count), b"", limit, &Meter::default()).await;
-        let (whole, finished) = ask(LIMIT).await.unwrap();
-        assert!(whole.unwrap().len() == LIMIT && finished.success);
+        let (whole, exit) = ask(LIMIT).await.unwrap();
+        assert!(whole.unwrap().len() == LIMIT && exit.success);
         for count in [LIMIT + 1, 600 << 20] {
             let error = ask(count).await.unwrap_err().render();
             assert_eq!(error, "the machine's answer is longer than 1.00 MiB, and was not read on");

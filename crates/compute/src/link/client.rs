@@ -2,7 +2,7 @@
 
 use super::answers::{self, STATUS_LIMIT_BYTES, STORED_LIMIT_BYTES};
 use super::stall::Meter;
-use super::{Finished, Link, Session};
+use super::{Link, RunningVerb, VerbExit};
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,48 +19,49 @@ use trainspot_protocol::FileSelection;
 use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, Reply};
 use trainspot_transfer::{Asked, Entry, Files, Header, Held, Place, Received, Sender, receive};
 
-/// A supervisor answers at once; a link that is slower is broken.
-const ANSWER: Duration = Duration::from_secs(15);
-/// How long the end of a verb is waited for once its files are refused.
-const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
-/// How many files that changed while they were sent are named; the others are counted.
-const CHANGES_TOLD: usize = 5;
+/// A supervisor answers at once: without an answer after this time, the link is broken.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long to wait for a verb's exit once its files were refused.
+const EXIT_WAIT: Duration = Duration::from_secs(5);
+/// How many of the files that changed while they were sent are named; all are counted.
+const CHANGES_NAMED: usize = 5;
 
-/// Why a question had no good answer.
+/// Why a supervisor did not do what it was asked for.
 #[derive(Debug)]
 pub enum AskError {
-    /// The supervisor is there, and refuses.
+    /// The supervisor refused, for this reason.
     Refused(String),
-    /// No answer: the link is down, or the machine gone.
-    Lost(Error),
+    /// No answer came: the link is down, or the machine has ended.
+    NoAnswer(Error),
 }
 
 impl From<AskError> for Error {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Refused(why) => Self::new(why),
-            AskError::Lost(error) => error,
+            AskError::NoAnswer(error) => error,
         }
     }
 }
 
-/// The agent on one machine, and the name by which this pipe is known to it.
+/// The agent on one machine, and the owner's name by which this pipe identifies itself to it.
 pub struct Agent<L> {
     link: L,
     owner: String,
 }
 
 impl<L: Link> Agent<L> {
-    /// An agent reached by `link`. `owner` must be this process's own.
+    /// An agent that is reached by `link`. `owner` must be unique to this process.
     pub fn new(link: L, owner: &str) -> Self {
         Self { link, owner: owner.to_owned() }
     }
 
     /// Asks the supervisor for something. Each question is a sign of life.
     pub async fn ask(&self, command: AgentCommand) -> Result<AgentStatus, AskError> {
-        let answer = timeout(ANSWER, self.exchange(command)).await;
-        let answer = answer.unwrap_or_else(|_| Err(Error::new(format!("no answer within {ANSWER:?}"))));
-        match answer.map_err(AskError::Lost)? {
+        let answer = timeout(ANSWER_TIMEOUT, self.exchange(command)).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(Error::new(format!("no answer within {ANSWER_TIMEOUT:?}"))));
+        match answer.map_err(AskError::NoAnswer)? {
             Reply::Status(status) => Ok(*status),
             Reply::Refused(why) => Err(AskError::Refused(why)),
         }
@@ -71,35 +72,41 @@ impl<L: Link> Agent<L> {
         let mut line =
             serde_json::to_vec(&AgentRequest { owner: self.owner.clone(), command }).context(what)?;
         line.push(b'\n');
-        let session = self.link.agent("ask", &[]).await?;
-        let answered = answers::answer(session, &line, STATUS_LIMIT_BYTES, &Meter::default()).await;
-        let (reply, finished) = answered.context(what)?;
-        // The verb's own words say more than a broken pipe does.
-        finished.check(what)?;
+        let running = self.link.agent("ask", &[]).await?;
+        let answered = answers::answer(running, &line, STATUS_LIMIT_BYTES, &Meter::default()).await;
+        let (reply, exit) = answered.context(what)?;
+        // The verb's own messages say more than a broken pipe does.
+        exit.check(what)?;
         let reply = serde_json::from_slice(&reply.context(what)?).context(what)?;
         answers::checked(reply).context(what)
     }
 
     /// Sends files from `root`, which nobody changes, into the machine's workspace.
     pub async fn send(&self, root: &Path, entries: Vec<Entry>, what: &str) -> Result<()> {
-        self.put(root, entries, Files::Final, what).await.map(drop)
+        self.upload(root, entries, Files::Final, what).await.map(drop)
     }
 
-    /// Sends files that others may write to into the machine's workspace: of each what there is when its turn
-    /// comes. The log names those that changed.
+    /// Sends files, to which others may write meanwhile, into the machine's workspace. Each file is sent as
+    /// it is when its turn comes; the log names files that changed.
     pub async fn send_in_use(&self, root: &Path, entries: Vec<Entry>, what: &str) -> Result<()> {
-        let changes = self.put(root, entries, Files::InUse, what).await?;
+        let changes = self.upload(root, entries, Files::InUse, what).await?;
         if !changes.is_empty() {
-            let more = if changes.len() > CHANGES_TOLD { "; and more" } else { "" };
-            let told = &changes[..changes.len().min(CHANGES_TOLD)];
+            let more = if changes.len() > CHANGES_NAMED { "; and more" } else { "" };
+            let told = &changes[..changes.len().min(CHANGES_NAMED)];
             let files = count(changes.len(), "file");
             warn!("{files} changed while the workspace was sent: {}{more}", told.join("; "));
         }
         Ok(())
     }
 
-    async fn put(&self, root: &Path, entries: Vec<Entry>, files: Files, what: &str) -> Result<Vec<String>> {
-        let Session { input, output, finished } = self.link.agent("unpack", &[]).await?;
+    async fn upload(
+        &self,
+        root: &Path,
+        entries: Vec<Entry>,
+        files: Files,
+        what: &str,
+    ) -> Result<Vec<String>> {
+        let RunningVerb { input, output, exit } = self.link.agent("unpack", &[]).await?;
         drop(output);
         let (root, header) = (root.to_owned(), Header { entries, unmatched: Vec::new() });
         let mut progress = Progress::bytes(what, Some(header.bytes()));
@@ -113,15 +120,15 @@ impl<L: Link> Agent<L> {
             bridge.shutdown().context("cannot send files")?;
             Ok(changes)
         });
-        let ended = meter.watch(async { Ok(tokio::join!(pumped, finished)) }).await;
-        let (sent, finished) = ended.context("cannot send files")?;
-        both(sent.context("cannot send files")?, finished?.check("the machine cannot take the files"))
+        let ended = meter.watch(async { Ok(tokio::join!(pumped, exit)) }).await;
+        let (sent, exit) = ended.context("cannot send files")?;
+        merge_results(sent.context("cannot send files")?, exit?.check("the machine cannot take the files"))
     }
 
     /// Makes the machine's workspace a git repository of one commit, whose files must be there already.
     pub async fn send_commit(&self, commit: &Snapshot) -> Result<()> {
-        const WHAT: &str = "cannot send the commit";
-        let Session { input, output, finished } = self.link.agent("commit", &[]).await?;
+        const FAILURE_TEXT: &str = "cannot send the commit";
+        let RunningVerb { input, output, exit } = self.link.agent("commit", &[]).await?;
         drop(output);
         let mut bytes = Vec::new();
         commit.write(&mut bytes)?;
@@ -131,22 +138,24 @@ impl<L: Link> Agent<L> {
             input.shutdown().await
         };
         // The machine says nothing while it works.
-        let (sent, finished) = Meter::default().watch(async { Ok(tokio::join!(sent, finished)) }).await?;
-        both(sent.context(WHAT), finished?.check(WHAT))
+        let (sent, exit) = Meter::default().watch(async { Ok(tokio::join!(sent, exit)) }).await?;
+        merge_results(sent.context(FAILURE_TEXT), exit?.check(FAILURE_TEXT))
     }
 
-    /// Brings files that the training made into `folder`. No file arrives when a required pattern matches
+    /// Downloads files of the training into `folder`. No file arrives when a required pattern matches
     /// nothing.
     pub async fn fetch(&self, wanted: &FileSelection, folder: &Path, what: &str) -> Result<Header> {
         let (asked, wanted) =
             (wanted.receive_policy()?, serde_json::to_vec(wanted).context("cannot ask for files")?);
         // A machine has no reason to send links: whatever reads or commits the files here would follow them.
         let place = Place::open(folder)?.without_links();
-        self.bring("pack", &[], &wanted, Target { place, asked }, what).await.map(|received| received.header)
+        self.download("pack", &[], &wanted, FetchTarget { place, asked }, what)
+            .await
+            .map(|received| received.header)
     }
 
-    /// Brings a complete checkpoint into `folder`: files that these patterns match, and links to its own
-    /// files. Those of its files that are `held` do not travel.
+    /// Downloads a complete checkpoint into `folder`: files that these patterns match, and links to the
+    /// checkpoint's own files. Files that are `held` here already are not sent.
     pub async fn fetch_checkpoint(
         &self,
         number: u64,
@@ -158,44 +167,52 @@ impl<L: Link> Agent<L> {
         let question = serde_json::to_vec(&held.hashes()).context("cannot ask for a checkpoint")?;
         let (place, asked) =
             (Place::open(folder)?.with_own_links(), Asked::matching(patterns)?.holding(held));
-        self.bring("pack-checkpoint", &flags, &question, Target { place, asked }, "saving a checkpoint").await
+        self.download(
+            "pack-checkpoint",
+            &flags,
+            &question,
+            FetchTarget { place, asked },
+            "saving a checkpoint",
+        )
+        .await
     }
 
-    /// Has the machine keep outputs in DVC's remotes. The order's credentials stay in the agent's memory.
+    /// Has the machine upload outputs to DVC's remotes. The credentials in `order` stay in the agent's
+    /// memory.
     ///
     /// # Errors
-    /// They could not be kept, or the link broke: asked again, the machine sends only what is missing.
+    /// An upload failed, or the link broke. Asked again, the machine uploads only what is missing.
     pub async fn store(&self, order: &Order) -> Result<Outcome> {
-        const WHAT: &str = "cannot keep the outputs in DVC's remote";
-        let question = serde_json::to_vec(order).context(WHAT)?;
-        let session = self.link.agent("dvc", &[]).await?;
+        const FAILURE_TEXT: &str = "cannot keep the outputs in DVC's remote";
+        let question = serde_json::to_vec(order).context(FAILURE_TEXT)?;
+        let running = self.link.agent("dvc", &[]).await?;
         let meter = Meter::default();
-        let answered = meter.watch(answers::answer(session, &question, STORED_LIMIT_BYTES, &meter)).await;
-        let (answer, finished) = answered.context(WHAT)?;
-        // The verb's own words are final: it has tried again itself. A link that broke is not.
-        finished.check(WHAT).map_err(|error| error.kind(Kind::Publication))?;
-        order.read(&answer.context(WHAT)?)
+        let answered = meter.watch(answers::answer(running, &question, STORED_LIMIT_BYTES, &meter)).await;
+        let (answer, exit) = answered.context(FAILURE_TEXT)?;
+        // The verb's own failure is final, as the verb has retried already. A broken link is not.
+        exit.check(FAILURE_TEXT).map_err(|error| error.kind(Kind::Publication))?;
+        order.read(&answer.context(FAILURE_TEXT)?)
     }
 
-    /// Brings what DVC was to keep into the clone at `folder`, each file to its path there, as the machine is
-    /// about to end. What the machine offers beside that is left out.
+    /// Downloads the outputs that DVC was to keep into the clone at `folder`, each file to its path there, as
+    /// the machine is about to end. Files that were not asked for are left out.
     pub async fn rescue(&self, order: &Order, folder: &Path) -> Result<Header> {
         let (place, asked) = (Place::open(folder)?.without_links(), salvage(folder, order)?);
         let order = serde_json::to_vec(order).context("cannot ask for files")?;
         let rescued =
-            self.bring("rescue", &[], &order, Target { place, asked }, "rescuing the outputs").await;
+            self.download("rescue", &[], &order, FetchTarget { place, asked }, "rescuing the outputs").await;
         rescued.map(|received| received.header)
     }
 
-    async fn bring(
+    async fn download(
         &self,
         verb: &str,
         flags: &[(&str, String)],
         question: &[u8],
-        Target { place, asked }: Target,
+        FetchTarget { place, asked }: FetchTarget,
         what: &str,
     ) -> Result<Received> {
-        let Session { input, output, finished } = self.link.agent(verb, flags).await?;
+        let RunningVerb { input, output, exit } = self.link.agent(verb, flags).await?;
         let what = what.to_owned();
         let meter = Meter::default();
         // Not counted: the machine may need time between the question's end and the first byte of its answer.
@@ -228,19 +245,20 @@ impl<L: Link> Agent<L> {
         let pumped = async { pumped.await.context("cannot receive files")? };
         // An agent may answer, and end, without having read the question.
         let ended = async {
-            tokio::select! { ended = ends(pumped, finished) => Ok(ended), never = asking => never }
+            tokio::select! { ended = await_both_ends(pumped, exit) => Ok(ended), never = asking => never }
         };
         let ended = meter.watch(ended).await;
-        let (brought, finished) = ended.context("cannot receive files")?;
-        let Some(finished) = finished else { return brought };
-        both(brought, finished?.check("the machine cannot send the files"))
+        let (received, exit) = ended.context("cannot receive files")?;
+        let Some(exit) = exit else { return received };
+        merge_results(received, exit?.check("the machine cannot send the files"))
     }
 
-    /// Reads the training's log from `offset` on, and hands each piece to `take`. Returns at the log's end.
+    /// Reads the training's log from byte `offset` on, and hands each piece to `take`. Returns at the log's
+    /// end.
     ///
-    /// `offset` counts what was taken, so that the next call goes on there when the link breaks.
+    /// `offset` grows by each piece that was taken: when the link breaks, the next call goes on there.
     pub async fn follow(&self, offset: &mut u64, take: &mut (impl FnMut(&[u8]) + Send)) -> Result<()> {
-        let Session { input, output, finished } =
+        let RunningVerb { input, output, exit } =
             self.link.agent("follow", &[("--offset", offset.to_string())]).await?;
         let mut buffer = vec![0; 64 << 10];
         let reading = async {
@@ -260,37 +278,37 @@ impl<L: Link> Agent<L> {
             drop(input);
             read
         };
-        let (read, finished) = tokio::join!(reading, finished);
-        finished?.check("cannot follow the training's log")?;
+        let (read, exit) = tokio::join!(reading, exit);
+        exit?.check("cannot follow the training's log")?;
         read
     }
 }
 
-/// Where files go, and which.
-struct Target {
+/// Which files to fetch, and the folder that they go to.
+struct FetchTarget {
     place: Place,
     asked: Asked,
 }
 
-/// Waits for what arrives and for the verb's end. A verb whose files are not taken may go on for ever: it has
-/// a moment for its last words.
-async fn ends<T>(
+/// Awaits the files' arrival here and the verb's exit there. A verb whose files are refused may go on for
+/// ever: its exit is awaited for [`EXIT_WAIT`].
+async fn await_both_ends<T>(
     here: impl Future<Output = Result<T>>,
-    there: impl Future<Output = Result<Finished>>,
-) -> (Result<T>, Option<Result<Finished>>) {
+    there: impl Future<Output = Result<VerbExit>>,
+) -> (Result<T>, Option<Result<VerbExit>>) {
     tokio::pin!(here, there);
     tokio::select! {
-        brought = &mut here => {
-            let limit = if brought.is_ok() { Duration::MAX } else { LAST_WORDS_WAIT };
-            (brought, timeout(limit, there).await.ok())
+        received = &mut here => {
+            let limit = if received.is_ok() { Duration::MAX } else { EXIT_WAIT };
+            (received, timeout(limit, there).await.ok())
         }
-        finished = &mut there => (here.await, Some(finished)),
+        exit = &mut there => (here.await, Some(exit)),
     }
 }
 
-/// The result of a transfer. When both ends failed, each may know what the other only felt as a stream that
-/// broke off.
-fn both<T>(here: Result<T>, there: Result<()>) -> Result<T> {
+/// The result of a transfer from those of its two ends. When both failed, both reasons are kept: each end may
+/// know what the other only saw as a broken stream.
+fn merge_results<T>(here: Result<T>, there: Result<()>) -> Result<T> {
     match (here, there) {
         (Err(here), Err(there)) => Err(Error::new(there.render()).source(here)),
         (here, there) => there.and(here),

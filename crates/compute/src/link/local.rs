@@ -1,6 +1,6 @@
 //! The way to a machine that is a folder on this one: the verbs are child processes.
 
-use super::{Finished, Link, Session};
+use super::{Link, RunningVerb, VerbExit};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use tokio::process::Command;
 use trainspot_base::error::{Context as _, Result};
 
 /// What is kept of a verb's standard error.
-const WORDS_LIMIT_BYTES: usize = 8 << 10;
+const STDERR_TAIL_BYTES: usize = 8 << 10;
 
 /// A machine's folder, and how to start an agent for it.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl LocalLink {
 }
 
 impl Link for LocalLink {
-    async fn agent(&self, verb: &str, flags: &[(&str, String)]) -> Result<Session> {
+    async fn agent(&self, verb: &str, flags: &[(&str, String)]) -> Result<RunningVerb> {
         let mut command = self.command(verb, flags);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         // A Ctrl-C at the terminal is for the pipe alone; it ends what it started.
@@ -45,31 +45,31 @@ impl Link for LocalLink {
         let input = child.stdin.take().map(|stream| Box::pin(stream) as _);
         let output = child.stdout.take().map(|stream| Box::pin(stream) as _);
         let errors = child.stderr.take();
-        let finished = async move {
-            let words = match errors {
-                Some(errors) => last_words(errors).await.context("cannot read the agent's words")?,
+        let exit = async move {
+            let tail = match errors {
+                Some(errors) => read_tail(errors).await.context("cannot read the agent's words")?,
                 None => Vec::new(),
             };
             let status = child.wait().await.context("cannot wait for the agent")?;
-            Ok(Finished {
+            Ok(VerbExit {
                 success: status.success(),
-                words: String::from_utf8_lossy(&words).trim().to_owned(),
+                stderr_tail: String::from_utf8_lossy(&tail).trim().to_owned(),
             })
         };
-        Ok(Session { input, output, finished: Box::pin(finished) })
+        Ok(RunningVerb { input, output, exit: Box::pin(exit) })
     }
 }
 
 /// The end of what a verb says, however much that is.
-async fn last_words(mut errors: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
-    let (mut words, mut buffer) = (Vec::new(), vec![0; WORDS_LIMIT_BYTES]);
+async fn read_tail(mut errors: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
+    let (mut tail, mut buffer) = (Vec::new(), vec![0; STDERR_TAIL_BYTES]);
     loop {
         let count = errors.read(&mut buffer).await?;
         if count == 0 {
-            return Ok(words);
+            return Ok(tail);
         }
-        words.extend_from_slice(&buffer[..count]);
-        words.drain(..words.len().saturating_sub(WORDS_LIMIT_BYTES));
+        tail.extend_from_slice(&buffer[..count]);
+        tail.drain(..tail.len().saturating_sub(STDERR_TAIL_BYTES));
     }
 }
 
@@ -80,9 +80,9 @@ mod tests {
     #[tokio::test]
     async fn of_a_flood_of_words_the_last_ones_are_kept() {
         let noise = tokio::io::repeat(b'x').take(100 << 20);
-        let words = last_words(noise.chain(&b"disk full"[..])).await.unwrap();
-        assert_eq!(words.len(), WORDS_LIMIT_BYTES);
-        assert!(words.ends_with(b"xdisk full") && words.capacity() <= 4 * WORDS_LIMIT_BYTES);
-        assert_eq!(last_words(&b"few"[..]).await.unwrap(), b"few");
+        let tail = read_tail(noise.chain(&b"disk full"[..])).await.unwrap();
+        assert_eq!(tail.len(), STDERR_TAIL_BYTES);
+        assert!(tail.ends_with(b"xdisk full") && tail.capacity() <= 4 * STDERR_TAIL_BYTES);
+        assert_eq!(read_tail(&b"few"[..]).await.unwrap(), b"few");
     }
 }

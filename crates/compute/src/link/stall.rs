@@ -1,4 +1,4 @@
-//! A transfer's deadline: not on its whole, which takes as long as its bytes do, but on each pause in it.
+//! A transfer's deadlines. Its whole may take as long as its bytes do; each pause in it is limited.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,14 +10,15 @@ use tokio::time::{Instant, sleep};
 use trainspot_base::error::{Error, Result};
 use trainspot_base::log::progress::in_words;
 
-/// A transfer that pauses for so long is broken, whatever the link says of itself.
-const PAUSE: Duration = Duration::from_mins(1);
-/// What a machine may do before it begins: it reads a checkpoint whole, to prove it, at the speed of its
-/// disk.
-const BEGIN: Duration = Duration::from_mins(10);
-/// No transfer takes longer: a machine that sends a byte now and then would keep the pipe for ever.
-const LONGEST: Duration = Duration::from_hours(24);
-const LOOK: Duration = Duration::from_secs(1);
+/// A transfer in which nothing moves for this long is broken, whatever the link reports.
+const PAUSE_LIMIT: Duration = Duration::from_mins(1);
+/// How long a machine may take until its first byte: it reads a whole checkpoint first, to prove it, at the
+/// speed of its disk.
+const FIRST_BYTE_LIMIT: Duration = Duration::from_mins(10);
+/// The longest transfer: a machine that sends a byte now and then would keep the pipe for ever.
+const TRANSFER_LIMIT: Duration = Duration::from_hours(24);
+/// How often the counted bytes are compared.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Counts the bytes of a transfer.
 #[derive(Clone, Default)]
@@ -34,24 +35,24 @@ impl Meter {
         Metered { stream, meter: self.clone() }
     }
 
-    /// Does `work`, unless the transfer pauses for too long.
+    /// Awaits `work`, unless the transfer pauses for too long or lasts for more than [`TRANSFER_LIMIT`].
     pub(super) async fn watch<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             done = work => done,
             stalled = self.stall() => Err(Error::new(format!("nothing moved for {}", in_words(stalled)))),
-            () = sleep(LONGEST) => Err(Error::new(format!("not done after {}", in_words(LONGEST)))),
+            () = sleep(TRANSFER_LIMIT) => Err(Error::new(format!("not done after {}", in_words(TRANSFER_LIMIT)))),
         }
     }
 
     async fn stall(&self) -> Duration {
         let (mut seen, mut since) = (0, Instant::now());
         loop {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
             let moved = self.0.load(Ordering::Relaxed);
             if moved != seen {
                 (seen, since) = (moved, Instant::now());
             }
-            let most = if moved == 0 { BEGIN } else { PAUSE };
+            let most = if moved == 0 { FIRST_BYTE_LIMIT } else { PAUSE_LIMIT };
             if since.elapsed() >= most {
                 return most;
             }
@@ -100,7 +101,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 mod tests {
     use super::*;
 
-    use crate::link::{Agent, Finished, Link, Session};
+    use crate::link::{Agent, Link, RunningVerb, VerbExit};
     use std::future::pending;
     use std::path::Path;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
@@ -112,7 +113,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_transfer_goes_on_and_one_that_pauses_ends() {
         let (meter, start) = (Meter::default(), Instant::now());
-        let slow = PAUSE.saturating_sub(2 * LOOK);
+        let slow = PAUSE_LIMIT.saturating_sub(2 * CHECK_INTERVAL);
         let (mut from, to) = duplex(1);
         let mut to = meter.count(to);
         let sending = async {
@@ -130,8 +131,8 @@ mod tests {
         let error = meter.watch(reading).await.unwrap_err();
         assert_eq!(error.render(), "nothing moved for 1m");
         let took = start.elapsed();
-        let least = 10 * slow + PAUSE;
-        assert!(least <= took && took <= least + 2 * LOOK, "{took:?}");
+        let least = 10 * slow + PAUSE_LIMIT;
+        assert!(least <= took && took <= least + 2 * CHECK_INTERVAL, "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -139,31 +140,31 @@ mod tests {
         let (meter, start) = (Meter::default(), Instant::now());
         let dripping = async {
             loop {
-                sleep(PAUSE.saturating_sub(2 * LOOK)).await;
+                sleep(PAUSE_LIMIT.saturating_sub(2 * CHECK_INTERVAL)).await;
                 meter.add(1);
             }
         };
         let error = meter.watch::<()>(dripping).await.unwrap_err();
         assert_eq!(error.render(), "not done after 1day");
-        assert!(start.elapsed() < LONGEST + PAUSE);
+        assert!(start.elapsed() < TRANSFER_LIMIT + PAUSE_LIMIT);
     }
 
     /// A machine that starts every verb, takes a little, and says nothing.
     struct Silent;
 
     impl Link for Silent {
-        async fn agent(&self, _: &str, _: &[(&str, String)]) -> Result<Session> {
+        async fn agent(&self, _: &str, _: &[(&str, String)]) -> Result<RunningVerb> {
             let (ours, mut theirs) = duplex(1 << 10);
             let (output, speaking) = duplex(1 << 10);
-            let finished = async move {
+            let exit = async move {
                 let _speaking = speaking;
                 theirs.read_exact(&mut [0; 100]).await.ok();
-                pending::<Result<Finished>>().await
+                pending::<Result<VerbExit>>().await
             };
-            Ok(Session {
+            Ok(RunningVerb {
                 input: Some(Box::pin(ours)),
                 output: Some(Box::pin(output)),
-                finished: Box::pin(finished),
+                exit: Box::pin(exit),
             })
         }
     }
@@ -173,7 +174,7 @@ mod tests {
         let start = Instant::now();
         let clock = async {
             loop {
-                tokio::time::advance(LOOK / 2).await;
+                tokio::time::advance(CHECK_INTERVAL / 2).await;
                 // The threads' steps take real time.
                 std::thread::sleep(Duration::from_micros(100));
             }
@@ -193,10 +194,10 @@ mod tests {
         let agent = Agent::new(Silent, "test");
         let (sent, took) = timed(agent.send(folder.path(), vec![large], "")).await;
         assert!(sent.unwrap_err().render().contains("nothing moved for 1m"));
-        assert!(took < PAUSE + Duration::from_secs(30), "{took:?}");
+        assert!(took < PAUSE_LIMIT + Duration::from_secs(30), "{took:?}");
         let (fetched, took) = timed(agent.fetch(&FileSelection::default(), folder.path(), "")).await;
         assert!(fetched.unwrap_err().render().contains("nothing moved for 10m"));
-        assert!(took < BEGIN + Duration::from_secs(30), "{took:?}");
+        assert!(took < FIRST_BYTE_LIMIT + Duration::from_secs(30), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -206,7 +207,7 @@ mod tests {
         let order = trainspot_dvc::Order::default();
         let failed = |error: Error| error.render();
         let (asked, took) = timed(agent.ask(AgentCommand::Heartbeat)).await;
-        assert!(failed(asked.unwrap_err().into()).contains("no answer within 15s") && took < PAUSE);
+        assert!(failed(asked.unwrap_err().into()).contains("no answer within 15s") && took < PAUSE_LIMIT);
         for (verb, (done, took)) in [
             ("commit", timed(agent.send_commit(&Snapshot::default())).await),
             ("dvc", drop_value(timed(agent.store(&order)).await)),
@@ -218,7 +219,7 @@ mod tests {
         ] {
             let error = failed(done.unwrap_err());
             assert!(error.contains("nothing moved for "), "{verb}: {error}");
-            assert!(took < BEGIN + Duration::from_secs(30), "{verb}: {took:?}");
+            assert!(took < FIRST_BYTE_LIMIT + Duration::from_secs(30), "{verb}: {took:?}");
         }
     }
 

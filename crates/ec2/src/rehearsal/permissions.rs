@@ -122,12 +122,15 @@ impl Ec2 {
 /// `without` says what a run without the call is like.
 fn optional(subject: String, done: Result<(), Failure>, without: &str) -> Check {
     match done {
-        Ok(()) => Check::of(subject, Ok(())),
+        Ok(()) => Check::from_result(subject, Ok(())),
         Err(failure) if failure.is_denied() => {
             let action = failure.missing_action();
-            Check::open(subject, format!("{action} is not allowed, and is optional: without it, {without}"))
+            Check::unverified(
+                subject,
+                format!("{action} is not allowed, and is optional: without it, {without}"),
+            )
         }
-        Err(failure) => Check::open(
+        Err(failure) => Check::unverified(
             subject,
             format!("{}; it is optional: without it, {without}", chain(&Error::from(failure))),
         ),
@@ -140,10 +143,10 @@ fn optional(subject: String, done: Result<(), Failure>, without: &str) -> Check 
 /// which comes first. `without` says what a run without the permission is like.
 fn on_a_machine(subject: String, (action, done): (&str, Result<(), Failure>), without: &str) -> Check {
     match done {
-        Ok(()) => Check::of(subject, Ok(())),
+        Ok(()) => Check::from_result(subject, Ok(())),
         Err(failure) => {
             let said = failure.code().map_or_else(|| failure.to_string(), str::to_owned);
-            Check::open(
+            Check::unverified(
                 subject,
                 format!(
                     "cannot be told before there is a machine: for a machine that does not exist, AWS answered {said} to {action}, which may be so whether or not the policy allows that action for the run's machines. Without the permission, {without}"

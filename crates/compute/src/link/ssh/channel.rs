@@ -1,7 +1,7 @@
-//! A command on the machine: its streams, its words and its end, by one channel.
+//! A command on the machine by one SSH channel: its streams, its standard error and its exit.
 
 use super::connection::Connection;
-use crate::link::{Finished, Session};
+use crate::link::{RunningVerb, VerbExit};
 use bytes::BytesMut;
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
@@ -13,46 +13,46 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// What is kept of a command's standard error.
-const WORDS_LIMIT_BYTES: usize = 8 << 10;
-/// What either stream holds; enough that its two ends need not take turns.
-const BUFFER: usize = 1 << 20;
-/// What is sent at once.
-const PIECE: usize = 128 << 10;
+/// How much of the end of a command's standard error is kept.
+const STDERR_TAIL_BYTES: usize = 8 << 10;
+/// How much either stream buffers: enough that its two ends need not take turns.
+const STREAM_BUFFER_BYTES: usize = 1 << 20;
+/// How much input is sent at once.
+const SENT_PIECE_BYTES: usize = 128 << 10;
 /// The standard error's number in the protocol (RFC 4254, 5.2).
-const STDERR: u32 = 1;
+const STDERR_STREAM: u32 = 1;
 
-/// Starts a command. Dropping the session's `finished` closes the channel, by which the command ends.
+/// Starts a command. Dropping `exit` of the returned value closes the channel, which ends the command.
 ///
-/// What the command leaves running may hold its output open: `linger` says how long to wait for silence once
-/// it ended.
+/// A process that the command leaves running may hold the output open: once the command has ended, the output
+/// is read until it is silent for `linger`.
 pub(super) async fn start(
     connection: Arc<Connection>,
     channel: Channel<Msg>,
     command: &str,
     linger: Option<Duration>,
-) -> Result<Session> {
-    channel.exec(true, command).await.with_context(|| lost(&connection))?;
-    let (input, from) = duplex(BUFFER);
-    let (output, to) = duplex(BUFFER);
-    let mut pump = Ending(tokio::spawn(pump(connection, channel, from, to, linger)));
-    let finished = async move { (&mut pump.0).await.context("cannot wait for the machine")? };
-    Ok(Session { input: Some(Box::pin(input)), output: Some(Box::pin(output)), finished: Box::pin(finished) })
+) -> Result<RunningVerb> {
+    channel.exec(true, command).await.with_context(|| broken_connection(&connection))?;
+    let (input, from) = duplex(STREAM_BUFFER_BYTES);
+    let (output, to) = duplex(STREAM_BUFFER_BYTES);
+    let mut pump = AbortOnDrop(tokio::spawn(pump(connection, channel, from, to, linger)));
+    let exit = async move { (&mut pump.0).await.context("cannot wait for the machine")? };
+    Ok(RunningVerb { input: Some(Box::pin(input)), output: Some(Box::pin(output)), exit: Box::pin(exit) })
 }
 
-/// Ends a task when it is dropped.
-struct Ending<T>(JoinHandle<T>);
+/// Aborts a task when it is dropped.
+struct AbortOnDrop<T>(JoinHandle<T>);
 
-impl<T> Drop for Ending<T> {
+impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Closes a channel when it is dropped. One that is closed already stays so.
-struct Closing(Arc<ChannelWriteHalf<Msg>>);
+/// Closes a channel when it is dropped. Closing a closed channel does nothing.
+struct CloseOnDrop(Arc<ChannelWriteHalf<Msg>>);
 
-impl Drop for Closing {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         let channel = Arc::clone(&self.0);
         // Fails only if the connection is gone, and the channel with it.
@@ -66,29 +66,29 @@ async fn pump(
     from: DuplexStream,
     to: DuplexStream,
     linger: Option<Duration>,
-) -> Result<Finished> {
+) -> Result<VerbExit> {
     let (reader, writer) = channel.split();
-    let closing = Closing(Arc::new(writer));
+    let channel = CloseOnDrop(Arc::new(writer));
     let feeding = async {
         // A connection that is gone ends the reading too, which knows more.
-        feed(&closing.0, from).await.ok();
+        send_input(&channel.0, from).await.ok();
         pending().await
     };
-    let finished = tokio::select! {
-        finished = read(reader, to, linger) => finished,
-        finished = feeding => finished,
+    let exit = tokio::select! {
+        exit = read_output(reader, to, linger) => exit,
+        exit = feeding => exit,
     };
-    finished?.ok_or_else(|| Error::new(lost(&connection)))
+    exit?.ok_or_else(|| Error::new(broken_connection(&connection)))
 }
 
-fn lost(connection: &Connection) -> String {
+fn broken_connection(connection: &Connection) -> String {
     format!("the connection to {} broke", connection.address)
 }
 
-async fn feed(writer: &ChannelWriteHalf<Msg>, mut from: DuplexStream) -> Result<(), russh::Error> {
+async fn send_input(writer: &ChannelWriteHalf<Msg>, mut from: DuplexStream) -> Result<(), russh::Error> {
     let mut buffer = BytesMut::new();
     loop {
-        buffer.reserve(PIECE);
+        buffer.reserve(SENT_PIECE_BYTES);
         if from.read_buf(&mut buffer).await? == 0 {
             return writer.eof().await;
         }
@@ -96,14 +96,14 @@ async fn feed(writer: &ChannelWriteHalf<Msg>, mut from: DuplexStream) -> Result<
     }
 }
 
-/// Reads a channel to its end; `None` when that came without a word about the command's.
-async fn read(
+/// Reads a channel to its end; `None` when the channel ended without the command's exit.
+async fn read_output(
     mut reader: ChannelReadHalf,
     to: DuplexStream,
     linger: Option<Duration>,
-) -> Result<Option<Finished>> {
+) -> Result<Option<VerbExit>> {
     let mut to = Some(to);
-    let (mut success, mut words) = (None, Vec::new());
+    let (mut success, mut stderr_tail) = (None, Vec::new());
     loop {
         let next = match linger.filter(|_| success.is_some()) {
             Some(linger) => timeout(linger, reader.wait()).await.unwrap_or(None),
@@ -120,13 +120,13 @@ async fn read(
                 }
             }
             Some(ChannelMsg::Eof) => to = None,
-            Some(ChannelMsg::ExtendedData { data, ext: STDERR }) => {
-                words.extend_from_slice(&data);
-                words.drain(..words.len().saturating_sub(WORDS_LIMIT_BYTES));
+            Some(ChannelMsg::ExtendedData { data, ext: STDERR_STREAM }) => {
+                stderr_tail.extend_from_slice(&data);
+                stderr_tail.drain(..stderr_tail.len().saturating_sub(STDERR_TAIL_BYTES));
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => success = Some(exit_status == 0),
             Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                words.extend_from_slice(format!("\nended by SIG{signal_name:?}").as_bytes());
+                stderr_tail.extend_from_slice(format!("\nended by SIG{signal_name:?}").as_bytes());
                 success = Some(false);
             }
             Some(ChannelMsg::Failure) => {
@@ -135,6 +135,6 @@ async fn read(
             Some(_) => {}
         }
     }
-    let words = String::from_utf8_lossy(&words).trim().to_owned();
-    Ok(success.map(|success| Finished { success, words }))
+    let stderr_tail = String::from_utf8_lossy(&stderr_tail).trim().to_owned();
+    Ok(success.map(|success| VerbExit { success, stderr_tail }))
 }

@@ -1,7 +1,8 @@
-//! The agent on a machine that has nothing but a POSIX shell and gzip: sent, proved, and its watch started.
+//! Installs the agent on a machine that has nothing but a POSIX shell and gzip: sends the program, proves it,
+//! and starts its supervisor.
 
 use super::SshLink;
-use crate::link::Session;
+use crate::link::RunningVerb;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::fs::File;
@@ -12,28 +13,28 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// Where everything of ours is, as the shell reads it.
-const BASE: &str = "\"$HOME\"/.trainspot";
-/// A binary of ten megabytes takes this long over the slowest link that could serve a training.
-const SENDING: Duration = Duration::from_mins(5);
-/// The script itself gives up after 20 s.
-const STARTING: Duration = Duration::from_secs(40);
-/// How long a script's end waits for what its background processes print.
-const LINGER: Duration = Duration::from_secs(1);
-/// A line that is longer is shown in pieces.
-const LONGEST_LINE: usize = 4 << 10;
-/// How many of a failed script's last lines are told again.
-const LAST_LINES: usize = 5;
+/// The folder of the agent and its home, as the shell reads it.
+const AGENT_FOLDER: &str = "\"$HOME\"/.trainspot";
+/// How long sending the program may take: ten megabytes over the slowest link that could serve a training.
+const SEND_TIMEOUT: Duration = Duration::from_mins(5);
+/// How long the supervisor's start may take. The script itself gives up after 20 s.
+const START_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long the output of a script that has ended must be silent: its background processes may still print.
+const OUTPUT_LINGER: Duration = Duration::from_secs(1);
+/// The longest line of a script's output. Longer ones are shown in pieces.
+const LINE_LIMIT_BYTES: usize = 4 << 10;
+/// How many of a failed script's last lines its error repeats.
+const LAST_LINES_TOLD: usize = 5;
 
-/// A program, compressed, and known by what it is.
+/// A compressed program, named by its hash.
 #[derive(Clone)]
-pub struct Packed {
+pub struct PackedAgent {
     gzip: bytes::Bytes,
     /// The beginning of its BLAKE3 hash.
     hash: String,
 }
 
-impl Packed {
+impl PackedAgent {
     /// This program, for the machine to run as its agent. Takes a second or so, on another thread.
     pub async fn this_program() -> Result<Self> {
         Self::program(Path::new("/proc/self/exe")).await
@@ -51,7 +52,7 @@ impl Packed {
     }
 }
 
-fn pack(path: &Path) -> std::io::Result<Packed> {
+fn pack(path: &Path) -> std::io::Result<PackedAgent> {
     let mut file = File::open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -65,26 +66,27 @@ fn pack(path: &Path) -> std::io::Result<Packed> {
         encoder.write_all(&buffer[..count])?;
     }
     let hash = hasher.finalize().to_hex()[..16].to_owned();
-    Ok(Packed { gzip: encoder.finish()?.into(), hash })
+    Ok(PackedAgent { gzip: encoder.finish()?.into(), hash })
 }
 
 /// An agent's command line for a shell. Nothing in it may be secret: everybody on the machine can read it.
 pub(super) fn command(agent: &str, verb: &str, flags: &[(&str, String)]) -> String {
     let flags: Vec<_> = flags.iter().map(|(name, value)| format!(" {name} {}", quoted(value))).collect();
-    format!("{BASE}/{agent} agent {verb} --home {BASE}/home{}", flags.concat())
+    format!("{AGENT_FOLDER}/{agent} agent {verb} --home {AGENT_FOLDER}/home{}", flags.concat())
 }
 
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// A script for whatever shell logs in there.
-fn posix(script: &str) -> String {
+/// A script, wrapped for whatever login shell the machine's user has.
+fn in_posix_shell(script: &str) -> String {
     format!("exec sh -c {}", quoted(script))
 }
 
-/// Asks for the program (`send`) unless it is there. Gzip proves by its checksum what arrived.
-fn receiving(name: &str) -> String {
+/// The script that asks for the program by printing `send`, unless the machine has it, and receives it.
+/// Gzip's checksum proves that it arrived whole.
+fn receive_script(name: &str) -> String {
     format!(
         r#"cd && umask 077 && mkdir -p .trainspot && cd .trainspot || exit
 [ -x {name} ] && exit
@@ -95,14 +97,14 @@ gzip -dc >"$new" && chmod 700 "$new" && ./"$new" --version >/dev/null && mv "$ne
     )
 }
 
-/// Starts the watch, unless it answers already, and waits until it does. Its first words go to a file of
-/// their own: later ones have the agent's log.
-fn watching(agent: &str, supervise: &[(&str, String)]) -> String {
+/// The script that starts the supervisor, unless it answers already, and waits until it answers. The
+/// supervisor's first messages go to a file of their own; later ones go to the agent's log.
+fn start_script(agent: &str, supervise: &[(&str, String)]) -> String {
     let (ask, supervise) = (command(agent, "ask", &[]), command(agent, "supervise", supervise));
     format!(
         r#"answers() {{ {ask} </dev/null >/dev/null 2>&1; }}
 answers && exit
-cd {BASE} && umask 077 || exit
+cd {AGENT_FOLDER} && umask 077 || exit
 {supervise} </dev/null >/dev/null 2>words &
 tries=0
 until answers; do
@@ -117,41 +119,42 @@ exit 1"#
     )
 }
 
-/// Runs what is on its standard input as root, with the shell that the training gets, and ends at the first
-/// failure.
-const AS_ROOT: &str = r#"exec 2>&1
+/// The script that runs its standard input as root, in the shell that the training gets, and ends at the
+/// first failure.
+const ROOT_SCRIPT: &str = r#"exec 2>&1
 shell=$(command -v bash || command -v sh)
 run='script=$(cat) && exec </dev/null && eval "$script"'
 if [ "$(id -u)" = 0 ]; then exec "$shell" -e -c "$run"; fi
 exec sudo -n "$shell" -e -c "$run""#;
 
 impl SshLink {
-    /// Puts the agent on the machine and starts its watch with these flags, unless either is there.
+    /// Puts the agent on the machine, unless it is there, and starts its supervisor with these flags, unless
+    /// it runs.
     ///
-    /// Returns when the watch can be asked; it lives on when the connection ends.
-    pub async fn install(&self, agent: &Packed, supervise: &[(&str, String)]) -> Result<()> {
+    /// Returns when the supervisor answers. The supervisor outlives the connection.
+    pub async fn install(&self, agent: &PackedAgent, supervise: &[(&str, String)]) -> Result<()> {
         let name = agent.file_name();
-        let sent = timeout(SENDING, self.send_program(agent)).await;
-        sent.unwrap_or_else(|_| Err(Error::new(format!("not done after {SENDING:?}"))))
+        let sent = timeout(SEND_TIMEOUT, self.send_program(agent)).await;
+        sent.unwrap_or_else(|_| Err(Error::new(format!("not done after {SEND_TIMEOUT:?}"))))
             .context("cannot install the agent on the machine")?;
         let what = "cannot start the agent on the machine";
-        let started = timeout(STARTING, async {
-            let script = posix(&watching(&name, supervise));
-            self.run(&self.0.questions, &script, None).await?.finished.await?.check(what)
+        let started = timeout(START_TIMEOUT, async {
+            let script = in_posix_shell(&start_script(&name, supervise));
+            self.run(&self.0.questions, &script, None).await?.exit.await?.check(what)
         });
         started
             .await
-            .unwrap_or_else(|_| Err(Error::new(what).source(format!("not done after {STARTING:?}"))))?;
+            .unwrap_or_else(|_| Err(Error::new(what).source(format!("not done after {START_TIMEOUT:?}"))))?;
         self.0.agent.set(name).ok();
         Ok(())
     }
 
-    /// Takes the agent that another pipe has put on the machine: the one that was started last, if there are
-    /// several.
+    /// Uses the agent that another pipe has put on the machine: the newest one, if there are several.
     pub async fn find_agent(&self) -> Result<()> {
         let what = "cannot find the machine's agent";
-        let script = posix(&format!("cd {BASE} && ls -t | grep '^agent-[0-9a-f]*$' | head -n 1"));
-        let Session { output, finished, .. } = self.run(&self.0.questions, &script, None).await?;
+        let script =
+            in_posix_shell(&format!("cd {AGENT_FOLDER} && ls -t | grep '^agent-[0-9a-f]*$' | head -n 1"));
+        let RunningVerb { output, exit, .. } = self.run(&self.0.questions, &script, None).await?;
         let mut name = String::new();
         let read = async {
             match output {
@@ -159,8 +162,8 @@ impl SshLink {
                 None => Ok(()),
             }
         };
-        let (read, finished) = tokio::join!(read, finished);
-        finished?.check(what)?;
+        let (read, exit) = tokio::join!(read, exit);
+        exit?.check(what)?;
         read.context(what)?;
         let name = name.trim();
         if name.is_empty() {
@@ -170,28 +173,28 @@ impl SshLink {
         Ok(())
     }
 
-    async fn send_program(&self, agent: &Packed) -> Result<()> {
-        let script = posix(&receiving(&agent.file_name()));
-        let Session { input, output, finished } = self.run(&self.0.streams, &script, None).await?;
+    async fn send_program(&self, agent: &PackedAgent) -> Result<()> {
+        let script = in_posix_shell(&receive_script(&agent.file_name()));
+        let RunningVerb { input, output, exit } = self.run(&self.0.streams, &script, None).await?;
         let talk = async {
             let (Some(mut input), Some(mut output)) = (input, output) else { return };
-            // What cannot be sent, the other side tells the reason for.
+            // If sending fails, the other side's standard error tells why.
             if output.read_exact(&mut [0; 4]).await.is_ok() && input.write_all(&agent.gzip).await.is_ok() {
                 input.shutdown().await.ok();
             }
         };
-        let ((), finished) = tokio::join!(talk, finished);
-        finished?.check("the machine cannot take it")
+        let ((), exit) = tokio::join!(talk, exit);
+        exit?.check("the machine cannot take it")
     }
 
-    /// Runs a script as root: `sudo` asks for no password there, or the user is root. `line` gets each line
-    /// of its output.
+    /// Runs a script as root, which needs a user who is root or whom `sudo` asks for no password. `line` gets
+    /// each line of the script's output.
     ///
     /// # Errors
-    /// The script failed; its last lines are told.
+    /// The script failed; the error repeats its last lines.
     pub async fn run_as_root(&self, script: &str, mut line: impl FnMut(&str) + Send) -> Result<()> {
-        let Session { input, output, finished } =
-            self.run(&self.0.streams, &posix(AS_ROOT), Some(LINGER)).await?;
+        let RunningVerb { input, output, exit } =
+            self.run(&self.0.streams, &in_posix_shell(ROOT_SCRIPT), Some(OUTPUT_LINGER)).await?;
         let mut last = Vec::new();
         let talk = async {
             let (Some(mut input), Some(output)) = (input, output) else { return };
@@ -200,22 +203,22 @@ impl SshLink {
             }
             each_line(output, |text| {
                 last.push(text.to_owned());
-                last.drain(..last.len().saturating_sub(LAST_LINES));
+                last.drain(..last.len().saturating_sub(LAST_LINES_TOLD));
                 line(text);
             })
             .await;
         };
-        let ((), finished) = tokio::join!(talk, finished);
-        if finished?.success {
+        let ((), exit) = tokio::join!(talk, exit);
+        if exit?.success {
             return Ok(());
         }
         Err(Error::new("the script that runs as root failed").source(last.join("\n")))
     }
 }
 
-/// Cuts a stream into lines; what a progress bar overwrites is a line too.
+/// Cuts a stream into lines. A text that a progress bar overwrites is a line, too.
 async fn each_line(mut stream: impl tokio::io::AsyncRead + Unpin, mut line: impl FnMut(&str)) {
-    let (mut text, mut buffer) = (Vec::new(), vec![0; LONGEST_LINE]);
+    let (mut text, mut buffer) = (Vec::new(), vec![0; LINE_LIMIT_BYTES]);
     let mut flush = |text: &mut Vec<u8>| {
         if !text.is_empty() {
             line(&String::from_utf8_lossy(text));
@@ -228,7 +231,7 @@ async fn each_line(mut stream: impl tokio::io::AsyncRead + Unpin, mut line: impl
                 b'\n' | b'\r' => flush(&mut text),
                 byte => text.push(*byte),
             }
-            if text.len() >= LONGEST_LINE {
+            if text.len() >= LINE_LIMIT_BYTES {
                 flush(&mut text);
             }
         }

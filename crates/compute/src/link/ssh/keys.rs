@@ -1,4 +1,4 @@
-//! Keys that are made for a run, and forgotten with it.
+//! SSH keys that are made for a run, and never stored.
 
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey};
