@@ -66,7 +66,7 @@ impl Kind {
 }
 
 const STILL_THERE: &str = "Still there: ";
-const NEXT: &str = "Next: ";
+const NEXT_STEP: &str = "Next: ";
 
 /// What failed, why (its source), what may still exist, and what to do next.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl Error {
         }
         if let Some(hint) = self.next_step() {
             text.push('\n');
-            text.push_str(NEXT);
+            text.push_str(NEXT_STEP);
             text.push_str(&indented(hint));
         }
         text
@@ -184,7 +184,7 @@ impl Error {
         for line in text.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)) {
             if let Some(leftover) = line.strip_prefix(STILL_THERE) {
                 error = error.leaves(leftover);
-            } else if let Some(hint) = line.strip_prefix(NEXT) {
+            } else if let Some(hint) = line.strip_prefix(NEXT_STEP) {
                 error = error.hint(hint);
             } else {
                 lines.push(line);
@@ -213,9 +213,9 @@ fn each_once(texts: impl Iterator<Item = String>) -> Vec<String> {
 ///
 /// A source that its wrapper already quotes is not repeated.
 pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = told(error);
+    let mut text = text_of(error);
     for source in std::iter::successors(error.source(), |&error| error.source()) {
-        let why = told(source);
+        let why = text_of(source);
         if !text.contains(&why) {
             text.push_str(": ");
             text.push_str(&why);
@@ -241,7 +241,7 @@ impl Write for Cut {
 }
 
 /// The text of one error of a chain, cut if it is not the program's own.
-fn told(error: &(dyn StdError + 'static)) -> String {
+fn text_of(error: &(dyn StdError + 'static)) -> String {
     if let Some(own) = error.downcast_ref::<Error>() {
         return own.message.clone();
     }

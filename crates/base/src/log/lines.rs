@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// A longer line is cut. Redaction sees this much, so a secret that spans the cut is found.
-const LONGEST_LINE: usize = 8 << 10;
+const LINE_LIMIT_BYTES: usize = 8 << 10;
 /// What is shown of a line.
-const SHOWN_LINE: usize = 4 << 10;
+const SHOWN_LINE_BYTES: usize = 4 << 10;
 /// How often a progress bar is shown, and how long an unfinished line waits.
-const EVERY: Duration = Duration::from_secs(10);
-/// After this much, only a line every [`EVERY`] is shown: Pipelines stops a step that prints 100 MB.
-const SHOWN_IN_FULL: usize = 16 << 20;
+const SHOW_INTERVAL: Duration = Duration::from_secs(10);
+/// After this much, only a line every [`SHOW_INTERVAL`] is shown: Pipelines stops a step that prints 100 MB.
+const SHOWN_IN_FULL_BYTES: usize = 16 << 20;
 /// The last lines are kept, for the end of a failed training.
-const TAIL: usize = 40;
+const TAIL_LIMIT_LINES: usize = 40;
 
 /// Turns bytes as they arrive into the lines to show. Memory stays bounded by the constants above.
 pub struct Lines {
@@ -39,7 +39,7 @@ impl Lines {
             line: Vec::new(),
             dropped: 0,
             carriage_return: false,
-            last_progress: now.checked_sub(EVERY).unwrap_or(now),
+            last_progress: now.checked_sub(SHOW_INTERVAL).unwrap_or(now),
             line_since: now,
             shown: 0,
             unshown: 0,
@@ -66,7 +66,8 @@ impl Lines {
 
     /// Shows a line that has been unfinished for long.
     pub fn tick(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
-        if !self.line.is_empty() && self.dropped == 0 && now.duration_since(self.line_since) >= EVERY {
+        if !self.line.is_empty() && self.dropped == 0 && now.duration_since(self.line_since) >= SHOW_INTERVAL
+        {
             self.end_line(now, show);
         }
     }
@@ -94,12 +95,12 @@ impl Lines {
         if self.line.is_empty() {
             self.line_since = now;
         }
-        if self.line.len() < LONGEST_LINE { self.line.push(byte) } else { self.dropped += 1 }
+        if self.line.len() < LINE_LIMIT_BYTES { self.line.push(byte) } else { self.dropped += 1 }
     }
 
     /// A progress bar went back to the line's start.
     fn overwritten(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
-        if !self.line.is_empty() && now.duration_since(self.last_progress) >= EVERY {
+        if !self.line.is_empty() && now.duration_since(self.last_progress) >= SHOW_INTERVAL {
             self.last_progress = now;
             self.end_line(now, show);
         }
@@ -112,11 +113,11 @@ impl Lines {
         self.line.clear();
         self.dropped = 0;
         self.tail.push_back(text.clone());
-        if self.tail.len() > TAIL {
+        if self.tail.len() > TAIL_LIMIT_LINES {
             self.tail.pop_front();
         }
-        let due = now.duration_since(self.last_shown) >= EVERY;
-        if self.shown < SHOWN_IN_FULL || due {
+        let due = now.duration_since(self.last_shown) >= SHOW_INTERVAL;
+        if self.shown < SHOWN_IN_FULL_BYTES || due {
             self.shown += text.len() + 1;
             self.last_shown = now;
             show(&text);
@@ -136,7 +137,7 @@ fn readable(line: &[u8], dropped: usize, carried: &mut String) -> String {
     let before = std::mem::take(carried);
     *carried = super::windows::carry(&before, &clean);
     let clean = super::redact_after(&before, &clean);
-    let cut = clean.floor_char_boundary(SHOWN_LINE);
+    let cut = clean.floor_char_boundary(SHOWN_LINE_BYTES);
     if cut == clean.len() && dropped == 0 {
         return clean;
     }
@@ -200,11 +201,11 @@ mod tests {
         let chunk = vec![b'x'; 1 << 20];
         for _ in 0..64 {
             lines.feed(&chunk, now, &mut |line: &str| out.push(line.to_owned()));
-            assert!(lines.line.capacity() <= 2 * LONGEST_LINE);
+            assert!(lines.line.capacity() <= 2 * LINE_LIMIT_BYTES);
         }
         lines.finish(now, &mut |line: &str| out.push(line.to_owned()));
         assert_eq!(out.len(), 1);
-        assert!(out[0].ends_with("… (67104768 more bytes in this line)"), "{}", &out[0][SHOWN_LINE..]);
+        assert!(out[0].ends_with("… (67104768 more bytes in this line)"), "{}", &out[0][SHOWN_LINE_BYTES..]);
     }
 
     #[test]
@@ -222,7 +223,7 @@ mod tests {
             lines.feed(format!("line {number} {:40}\n", "").as_bytes(), now, &mut show);
         }
         lines.finish(now, &mut show);
-        assert!(bytes < SHOWN_IN_FULL + (1 << 20), "{bytes}");
+        assert!(bytes < SHOWN_IN_FULL_BYTES + (1 << 20), "{bytes}");
         assert!(count < 500_000);
         assert!(last.starts_with("line 999999"));
         assert_eq!(said, 1);
@@ -233,7 +234,7 @@ mod tests {
         let (now, mut out) = (Instant::now(), Vec::new());
         let mut lines = Lines::new(now);
         lines.feed(b"Loading data...", now, &mut |line: &str| out.push(line.to_owned()));
-        lines.tick(now + EVERY, &mut |line: &str| out.push(line.to_owned()));
+        lines.tick(now + SHOW_INTERVAL, &mut |line: &str| out.push(line.to_owned()));
         assert_eq!(out, ["Loading data..."]);
     }
 }

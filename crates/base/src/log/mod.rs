@@ -32,28 +32,28 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-static DEBUG: AtomicBool = AtomicBool::new(false);
-static REDACTOR: RwLock<Option<Redactor>> = RwLock::new(None);
-static SECRETS: Mutex<Vec<Secret>> = Mutex::new(Vec::new());
+static SHOW_DEBUG: AtomicBool = AtomicBool::new(false);
+static SECRET_REDACTOR: RwLock<Option<Redactor>> = RwLock::new(None);
+static HIDDEN_SECRETS: Mutex<Vec<Secret>> = Mutex::new(Vec::new());
 
 /// What stands before each line that others wrote.
-const BAR: &str = "│ ";
+const QUOTE_BAR: &str = "│ ";
 
 /// Starts the log. A second call changes nothing.
 pub fn start() {
-    let subscriber = tracing_subscriber::registry().with(Lines);
+    let subscriber = tracing_subscriber::registry().with(LogLayer);
     // Only a test that starts the log twice in one process gets an error here.
     tracing::subscriber::set_global_default(subscriber).ok();
 }
 
 /// Shows debugging lines from now on.
 pub fn show_debug() {
-    DEBUG.store(true, Ordering::Relaxed);
+    SHOW_DEBUG.store(true, Ordering::Relaxed);
 }
 
 /// Hides these values as well from now on, in whatever is printed or given to [`redact`].
 pub fn hide(secrets: impl IntoIterator<Item = Secret>) {
-    let mut hidden = lock(&SECRETS);
+    let mut hidden = lock(&HIDDEN_SECRETS);
     let known = hidden.len();
     for secret in secrets {
         if secret.value.len() >= parts::SHORTEST_PART_BYTES && !hidden.contains(&secret) {
@@ -61,7 +61,7 @@ pub fn hide(secrets: impl IntoIterator<Item = Secret>) {
         }
     }
     if hidden.len() > known
-        && let Ok(mut redactor) = REDACTOR.write()
+        && let Ok(mut redactor) = SECRET_REDACTOR.write()
     {
         *redactor = Redactor::new(&hidden);
     }
@@ -74,7 +74,7 @@ pub fn redact(text: &str) -> String {
 }
 
 fn redact_after(before: &str, text: &str) -> String {
-    match REDACTOR.read() {
+    match SECRET_REDACTOR.read() {
         Ok(redactor) => {
             redactor.as_ref().map_or_else(|| text.to_owned(), |redactor| redactor.apply(before, text))
         }
@@ -110,7 +110,7 @@ fn quote(text: &str) {
     let barred = text.split('\n').map(|line| {
         // A colour that the line does not end would be that of the pipe's next line.
         let end = if line.contains('\x1b') { "\x1b[0m" } else { "" };
-        format!("{BAR}{line}{end}\n")
+        format!("{QUOTE_BAR}{line}{end}\n")
     });
     print(&barred.collect::<String>());
 }
@@ -136,12 +136,12 @@ fn print(text: &str) {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
 }
 
-struct Lines;
+struct LogLayer;
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for LogLayer {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
         let level = *metadata.level();
-        let wanted = level <= Level::INFO || (level == Level::DEBUG && DEBUG.load(Ordering::Relaxed));
+        let wanted = level <= Level::INFO || (level == Level::DEBUG && SHOW_DEBUG.load(Ordering::Relaxed));
         wanted && metadata.target().starts_with("trainspot")
     }
 

@@ -4,7 +4,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-const EVERY: Duration = Duration::from_secs(10);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Progress of a number of bytes.
 pub struct Progress {
@@ -28,7 +28,7 @@ impl Progress {
         self.done += bytes;
         if let Some(bar) = &self.bar {
             bar.set_position(self.done);
-        } else if self.last_line.elapsed() >= EVERY {
+        } else if self.last_line.elapsed() >= PROGRESS_INTERVAL {
             self.last_line = Instant::now();
             tracing::info!("{}", self.line());
         }
@@ -64,7 +64,7 @@ fn bar(what: &str, total: Option<u64>) -> ProgressBar {
 /// Says every 10 s that `what` is still going on, until `work` is done. The waits double up to five minutes.
 pub async fn while_waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
     let start = Instant::now();
-    let mut wait = EVERY;
+    let mut wait = PROGRESS_INTERVAL;
     tokio::pin!(work);
     loop {
         tokio::select! {

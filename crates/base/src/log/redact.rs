@@ -54,7 +54,7 @@ impl Redactor {
 fn encoded(part: &str) -> Vec<String> {
     let upper = utf8_percent_encode(part, NON_ALPHANUMERIC).to_string();
     // What RFC 3986 leaves as it is stands unencoded in most programs' output.
-    let lenient = utf8_percent_encode(part, &UNRESERVED).to_string();
+    let lenient = utf8_percent_encode(part, &UNRESERVED_CHARS).to_string();
     let json = serde_json::to_string(part).unwrap_or_default();
     let mut forms = vec![part.to_owned(), lower_hex(&upper), upper, lower_hex(&lenient), lenient];
     forms.push(json.trim_matches('"').to_owned());
@@ -88,7 +88,7 @@ fn dense(part: &str) -> Vec<String> {
     forms
 }
 
-const UNRESERVED: percent_encoding::AsciiSet =
+const UNRESERVED_CHARS: percent_encoding::AsciiSet =
     NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn lower_hex(percent_encoded: &str) -> String {
