@@ -21,7 +21,9 @@ use std::{
 };
 use tempfile::TempDir;
 use trainspot_base::error::{Error, Result};
-use trainspot_git::{Access, Branches, Checkout, Destination, Publication, Published, Remote, StepIdentity};
+use trainspot_git::{
+    Access, Branches, Checkout, Destination, GitRemote, Publication, Published, StepIdentity,
+};
 
 const BRANCH: &str = "trainspot/main-1234567";
 const FALLBACK: &str = "trainspot/main-1234567-conflict";
@@ -104,7 +106,7 @@ impl World {
     }
 
     /// Publishes, and checks that the clone is as it was before.
-    async fn publish_to(&self, remote: &Remote, publication: Publication) -> Result<Published> {
+    async fn publish_to(&self, remote: &GitRemote, publication: Publication) -> Result<Published> {
         let before = self.state();
         let published = self.checkout().publish(remote, &publication).await;
         assert_eq!(self.state(), before);
@@ -113,9 +115,9 @@ impl World {
         published
     }
 
-    fn by_token(&self) -> Remote {
+    fn by_token(&self) -> GitRemote {
         let access = Access::Token { username: "x-token-auth", secret: ACCESS_TOKEN.into() };
-        Remote { url: self.fake.git_url(), access }
+        GitRemote { url: self.fake.git_url(), access }
     }
 
     /// What a commit on the remote changed, a line a file.

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_bitbucket::{Credential, StepVariables};
-use trainspot_git::{Access, Checkout, Remote};
+use trainspot_git::{Access, Checkout, GitRemote};
 use url::{Origin, Url};
 
 /// Where Bitbucket Cloud's repositories are.
@@ -13,7 +13,7 @@ const BITBUCKET: &str = "https://bitbucket.org";
 ///
 /// # Errors
 /// There is none, or it is at an address that must not see the token.
-pub(super) fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
+pub(super) fn remote(config: &Config, clone: &Checkout) -> Result<GitRemote> {
     let origin = clone.origin().map(str::to_owned).or_else(|| config.pipeline.git_http_origin.clone());
     let origin = origin.ok_or_else(|| {
         Error::new("the clone has no remote 'origin' to push to")
@@ -23,7 +23,7 @@ pub(super) fn remote(config: &Config, clone: &Checkout) -> Result<Remote> {
     remote_at(origin, &config.pipeline, config.bitbucket.credential.as_ref())
 }
 
-fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Credential>) -> Result<Remote> {
+fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Credential>) -> Result<GitRemote> {
     let by_proxy = matches!(credential, Some(Credential::PipelinesProxy { .. }));
     let url = push_url(origin, pipeline, by_proxy);
     let (variable, access) = match credential {
@@ -40,7 +40,7 @@ fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Crede
         }
         Some(Credential::PipelinesProxy { .. }) | None => (None, Access::Anonymous),
     };
-    let remote = Remote { url, access };
+    let remote = GitRemote { url, access };
     match (variable, remote.address()) {
         (Some(variable), Some(address)) if !may_see_the_token(&address, &remote.access, pipeline) => {
             Err(elsewhere(variable, &address, pipeline))
@@ -52,7 +52,7 @@ fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Crede
 /// Whether a token for Bitbucket may go to this scheme, host and port. What `origin` says is no reason:
 /// whatever ran in the step before, and git's configuration (`url.*.insteadOf`), may have changed it.
 fn may_see_the_token(address: &Origin, access: &Access, pipeline: &StepVariables) -> bool {
-    let named = pipeline.git_http_origin.clone().map(|url| Remote { url, access: access.clone() });
+    let named = pipeline.git_http_origin.clone().map(|url| GitRemote { url, access: access.clone() });
     let named = named.and_then(|remote| remote.address());
     let bitbucket = Url::parse(BITBUCKET).map(|url| url.origin()).ok();
     [bitbucket, named].into_iter().flatten().any(|known| known == *address)

@@ -110,7 +110,7 @@ async fn the_bytes_are_those_of_git_add() {
             before.insert(path, bytes);
         }
         let expected = added_by_git(&world, &paths);
-        let remote = Remote { url: world.bare.path().display().to_string(), access: Access::Anonymous };
+        let remote = GitRemote { url: world.bare.path().display().to_string(), access: Access::Anonymous };
         let published = world.publish_to(&remote, publication_of("a", pull_request(), &paths)).await;
         let head = match published.map_err(|error| error.render()) {
             Ok(Published::Pushed { commit, .. }) => commit,

@@ -129,7 +129,7 @@ impl Publisher {
         Self { clone, items, publication }
     }
 
-    async fn publish(&self, remote: &Remote, wait: Duration) -> Result<Published> {
+    async fn publish(&self, remote: &GitRemote, wait: Duration) -> Result<Published> {
         tokio::time::sleep(wait).await;
         Checkout::open(&self.clone).unwrap().publish(remote, &self.publication).await
     }
@@ -223,7 +223,7 @@ async fn pair(random: &mut fastrand::Rng, counts: &mut Counts) {
     let remote = if random.u8(0..3) > 0 {
         world.by_token()
     } else {
-        Remote { url: world.bare.path().display().to_string(), access: Access::Anonymous }
+        GitRemote { url: world.bare.path().display().to_string(), access: Access::Anonymous }
     };
     let notes = random.u8(0..4) == 0;
     if notes {

@@ -11,7 +11,7 @@ const URL: &str = "TEST_VICTIM_URL";
 async fn victim() {
     let clone = std::env::var(CLONE).unwrap();
     let access = Access::Token { username: "x-token-auth", secret: ACCESS_TOKEN.into() };
-    let remote = Remote { url: std::env::var(URL).unwrap(), access };
+    let remote = GitRemote { url: std::env::var(URL).unwrap(), access };
     Checkout::open(clone.as_ref()).unwrap().publish(&remote, &publication(pull_request())).await.unwrap();
 }
 

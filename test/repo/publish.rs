@@ -199,7 +199,7 @@ async fn a_directory_on_this_machine_can_be_the_remote() {
     let world = World::new();
     let path = world.bare.path().to_str().unwrap().to_owned();
     for url in [path.clone(), format!("file://{path}")] {
-        let remote = Remote { url, access: Access::Anonymous };
+        let remote = GitRemote { url, access: Access::Anonymous };
         world.write("model/forest.bin", remote.url.as_bytes());
         let again = Publication { seen: remote.check().await.unwrap(), ..publication(pull_request()) };
         let (commit, ..) = pushed(world.publish_to(&remote, again).await);
@@ -207,7 +207,7 @@ async fn a_directory_on_this_machine_can_be_the_remote() {
         assert_eq!(world.bare.file(&commit, "model/forest.bin").unwrap(), remote.url.as_bytes());
         world.bare.commit("main", "meanwhile", &[("other.txt", remote.url.as_bytes())]);
     }
-    let remote = Remote { url: path, access: Access::Anonymous };
+    let remote = GitRemote { url: path, access: Access::Anonymous };
     let (commit, ..) = pushed(world.publish_to(&remote, publication(push())).await);
     assert_eq!(world.bare.head("main"), Some(commit));
 }
@@ -217,7 +217,7 @@ async fn a_branch_that_another_push_has_locked_is_tried_again() {
     let world = World::new();
     let lock = world.bare.path().join("refs/heads/main.lock");
     fs::write(&lock, b"").unwrap();
-    let remote = Remote { url: world.bare.path().display().to_string(), access: Access::Anonymous };
+    let remote = GitRemote { url: world.bare.path().display().to_string(), access: Access::Anonymous };
     let publishing = world.publish_to(&remote, publication(push()));
     let unlocking = async {
         // Once the publication is at work, and the lock is in its way.

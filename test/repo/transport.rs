@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 const RECEIVE: &str = "git-receive-pack";
 
-fn token(world: &World, username: &'static str, secret: &str) -> Remote {
-    Remote { url: world.fake.git_url(), access: Access::Token { username, secret: secret.into() } }
+fn token(world: &World, username: &'static str, secret: &str) -> GitRemote {
+    GitRemote { url: world.fake.git_url(), access: Access::Token { username, secret: secret.into() } }
 }
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn both_kinds_of_token_and_the_proxy_are_let_in() {
     let remotes = [
         token(&world, "x-token-auth", ACCESS_TOKEN),
         token(&world, "x-bitbucket-api-token-auth", API_TOKEN),
-        Remote { url: world.fake.http_origin(), access: proxy },
+        GitRemote { url: world.fake.http_origin(), access: proxy },
     ];
     for (number, remote) in remotes.iter().enumerate() {
         let seen = remote.check().await.unwrap();
@@ -33,7 +33,7 @@ async fn both_kinds_of_token_and_the_proxy_are_let_in() {
 #[tokio::test]
 async fn who_is_not_let_in_learns_which_variable_to_look_at() {
     let world = World::new();
-    let anonymous = Remote { url: world.fake.git_url(), access: Access::Anonymous };
+    let anonymous = GitRemote { url: world.fake.git_url(), access: Access::Anonymous };
     let cases = [
         (token(&world, "x-token-auth", "wrong-secret"), "check BITBUCKET_ACCESS_TOKEN"),
         (token(&world, "x-bitbucket-api-token-auth", "wrong-secret"), "check ATLASSIAN_API_TOKEN"),

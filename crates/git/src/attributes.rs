@@ -19,7 +19,7 @@ pub(super) struct Attributes<'a> {
 
 /// An attribute's value, as far as it makes a difference here.
 #[derive(Debug, PartialEq)]
-enum State {
+enum AttributeState {
     Unspecified,
     Set,
     Unset,
@@ -32,30 +32,30 @@ impl<'a> Attributes<'a> {
         Self { repository, path }
     }
 
-    fn state(&self, name: &str) -> Result<State> {
+    fn state(&self, name: &str) -> Result<AttributeState> {
         let flags = AttrCheckFlags::FILE_THEN_INDEX;
         let value =
             self.repository.get_attr_bytes(self.path, name, flags).context("cannot read .gitattributes")?;
         Ok(match AttrValue::from_bytes(value) {
-            AttrValue::Unspecified => State::Unspecified,
-            AttrValue::True => State::Set,
-            AttrValue::False => State::Unset,
-            AttrValue::String(text) => State::Value(text.to_owned()),
-            AttrValue::Bytes(bytes) => State::Value(String::from_utf8_lossy(bytes).into_owned()),
+            AttrValue::Unspecified => AttributeState::Unspecified,
+            AttrValue::True => AttributeState::Set,
+            AttrValue::False => AttributeState::Unset,
+            AttrValue::String(text) => AttributeState::Value(text.to_owned()),
+            AttrValue::Bytes(bytes) => AttributeState::Value(String::from_utf8_lossy(bytes).into_owned()),
         })
     }
 
     /// Refuses a file whose bytes git would pass through a program or an encoder.
     pub(super) fn check(&self) -> Result<()> {
         match self.state("filter")? {
-            State::Value(name) if name == "lfs" => {
+            AttributeState::Value(name) if name == "lfs" => {
                 return Err(self.refused(
                     "filter",
                     &name,
                     "gives it to Git LFS, for which its content must be uploaded first",
                 ));
             }
-            State::Value(name) => {
+            AttributeState::Value(name) => {
                 return Err(self.refused("filter", &name, &format!(
                     "has git pass it through the filter '{name}', which the pipe does not have: the bytes would be committed unfiltered"
                 )));
@@ -64,14 +64,14 @@ impl<'a> Attributes<'a> {
         }
         let name = "working-tree-encoding";
         match self.state(name)? {
-            State::Unspecified => Ok(()),
-            State::Value(encoding) if encoding.is_empty() || is_utf8(&encoding) => Ok(()),
-            State::Value(encoding) => Err(self.refused(
+            AttributeState::Unspecified => Ok(()),
+            AttributeState::Value(encoding) if encoding.is_empty() || is_utf8(&encoding) => Ok(()),
+            AttributeState::Value(encoding) => Err(self.refused(
                 name,
                 &encoding,
                 &format!("has git re-encode it from {encoding}, which the pipe cannot"),
             )),
-            State::Set | State::Unset => {
+            AttributeState::Set | AttributeState::Unset => {
                 Err(self.refused(name, "", "names no encoding, and git refuses such a file"))
             }
         }
@@ -120,15 +120,15 @@ impl<'a> Attributes<'a> {
 
     /// What `git add` does to the file's bytes.
     pub(super) fn normalization(&self) -> Result<Normalization> {
-        let ident = self.state("ident")? == State::Set;
-        let mut line_ends = of_text(&self.state("text")?);
+        let ident = self.state("ident")? == AttributeState::Set;
+        let mut line_ends = line_ends_of(&self.state("text")?);
         if line_ends.is_none() {
             let crlf = self.state("crlf")?;
             // libgit2's macro `binary` has a `-crlf` that git's has not.
-            let of_macro = crlf == State::Unset && self.state("binary")? == State::Set;
-            line_ends = of_text(&crlf).filter(|_| !of_macro);
+            let of_macro = crlf == AttributeState::Unset && self.state("binary")? == AttributeState::Set;
+            line_ends = line_ends_of(&crlf).filter(|_| !of_macro);
         }
-        let eol = matches!(self.state("eol")?, State::Value(eol) if eol == "lf" || eol == "crlf");
+        let eol = matches!(self.state("eol")?, AttributeState::Value(eol) if eol == "lf" || eol == "crlf");
         let line_ends = match line_ends {
             Some(LineEnds::Auto) => LineEnds::Auto,
             Some(LineEnds::Keep) => LineEnds::Keep,
@@ -152,13 +152,13 @@ impl<'a> Attributes<'a> {
 
 /// What `text`, or `crlf` as it was called once, says; nothing where it is not given, or has a value that git
 /// does not know.
-fn of_text(state: &State) -> Option<LineEnds> {
+fn line_ends_of(state: &AttributeState) -> Option<LineEnds> {
     match state {
-        State::Set => Some(LineEnds::Text),
-        State::Unset => Some(LineEnds::Keep),
-        State::Value(value) if value == "auto" => Some(LineEnds::Auto),
-        State::Value(value) if value == "input" => Some(LineEnds::Text),
-        State::Value(_) | State::Unspecified => None,
+        AttributeState::Set => Some(LineEnds::Text),
+        AttributeState::Unset => Some(LineEnds::Keep),
+        AttributeState::Value(value) if value == "auto" => Some(LineEnds::Auto),
+        AttributeState::Value(value) if value == "input" => Some(LineEnds::Text),
+        AttributeState::Value(_) | AttributeState::Unspecified => None,
     }
 }
 

@@ -32,9 +32,9 @@ impl Branches {
     /// Names for a branch of its own where `name` must be left alone, the likeliest first. Those that cannot
     /// be made beside others are left out.
     pub(super) fn names_beside(&self, name: &str) -> impl Iterator<Item = String> {
-        const MOST_NAMES: usize = 100;
+        const BRANCH_NAMES_LIMIT: usize = 100;
         let base = if self.obstacle(name).is_some() { name.replace('/', "-") } else { name.to_owned() };
-        let numbered = (2..MOST_NAMES).map(move |number| format!("{base}-{number}"));
+        let numbered = (2..BRANCH_NAMES_LIMIT).map(move |number| format!("{base}-{number}"));
         numbered.filter(|name| self.obstacle(name).is_none())
     }
 }

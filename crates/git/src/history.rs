@@ -6,17 +6,17 @@ use git2::{Commit, Oid, Repository};
 use trainspot_base::error::{Context as _, Result};
 
 /// How many commits of a branch are asked for, and looked at.
-pub(super) const MOST_COMMITS: usize = 50;
+pub(super) const HISTORY_LIMIT_COMMITS: usize = 50;
 
 /// The commits of a branch since the pipeline's commit, newest first, by first parents.
 #[derive(Default)]
 pub(super) struct History<'a> {
-    steps: Vec<Step<'a>>,
+    changes: Vec<BranchChange<'a>>,
     /// Whether the pipeline's commit, or the beginning of the branch's history, is the last one's parent.
     pub(super) is_complete: bool,
 }
 
-struct Step<'a> {
+struct BranchChange<'a> {
     after: Commit<'a>,
     before: Option<Commit<'a>>,
     /// Whether it is an earlier result of the step that publishes.
@@ -33,12 +33,12 @@ impl<'a> History<'a> {
         seen: Option<Oid>,
         identity: &StepIdentity,
     ) -> Result<Self> {
-        let mut history = Self { steps: Vec::new(), is_complete: tip == head };
+        let mut history = Self { changes: Vec::new(), is_complete: tip == head };
         let mut at = repository.find_commit(tip).context("cannot read the branch's tip")?;
         let mut before_run = false;
-        while !history.is_complete && history.steps.len() < MOST_COMMITS {
+        while !history.is_complete && history.changes.len() < HISTORY_LIMIT_COMMITS {
             before_run |= Some(at.id()) == seen;
-            let own = before_run && at.message().is_ok_and(|message| identity.made(message));
+            let own = before_run && at.message().is_ok_and(|message| identity.is_result_of(message));
             let parent = at.parent_id(0).ok();
             // A shallow clone names commits that it does not hold.
             let before = parent.and_then(|parent| repository.find_commit(parent).ok());
@@ -47,7 +47,7 @@ impl<'a> History<'a> {
                 return Ok(history);
             }
             history.is_complete = parent.is_none_or(|parent| parent == head);
-            history.steps.push(Step { after: at, before: before.clone(), own });
+            history.changes.push(BranchChange { after: at, before: before.clone(), own });
             let Some(before) = before else { break };
             at = before;
         }
@@ -66,14 +66,14 @@ impl<'a> History<'a> {
 
     /// Whether there is nothing but earlier results of this step.
     pub(super) fn is_all_own(&self) -> bool {
-        self.is_complete && self.steps.iter().all(|step| step.own)
+        self.is_complete && self.changes.iter().all(|change| change.own)
     }
 
     /// Whether each change is this step's own, the newest first.
     fn changes<T: PartialEq>(&self, look: impl Fn(&Commit<'a>) -> T) -> impl Iterator<Item = bool> {
-        let differs = move |step: &&Step<'a>| {
-            step.before.as_ref().is_none_or(|before| look(before) != look(&step.after))
+        let differs = move |change: &&BranchChange<'a>| {
+            change.before.as_ref().is_none_or(|before| look(before) != look(&change.after))
         };
-        self.steps.iter().filter(differs).map(|step| step.own)
+        self.changes.iter().filter(differs).map(|change| change.own)
     }
 }

@@ -19,30 +19,32 @@ pub struct StepIdentity {
     pub pipeline: Option<String>,
 }
 
-const RUN: &str = "Trainspot-Run";
-const STEP: &str = "Trainspot-Step";
-const PIPELINE: &str = "Trainspot-Pipeline";
+const RUN_TRAILER: &str = "Trainspot-Run";
+const STEP_TRAILER: &str = "Trainspot-Step";
+const PIPELINE_TRAILER: &str = "Trainspot-Pipeline";
 
 impl StepIdentity {
     /// The lines for a commit's message.
     #[must_use]
     pub fn trailers(&self) -> Vec<String> {
-        let pipeline = self.pipeline.iter().map(|url| format!("{PIPELINE}: {url}"));
-        pipeline.chain([format!("{RUN}: {}", self.run), format!("{STEP}: {}", self.step)]).collect()
+        let pipeline = self.pipeline.iter().map(|url| format!("{PIPELINE_TRAILER}: {url}"));
+        pipeline
+            .chain([format!("{RUN_TRAILER}: {}", self.run), format!("{STEP_TRAILER}: {}", self.step)])
+            .collect()
     }
 
     /// Whether the commit with this message is a result of the same step.
-    pub(super) fn made(&self, message: &str) -> bool {
+    pub(super) fn is_result_of(&self, message: &str) -> bool {
         let value = |name: &str| {
             let mut lines = message.lines().rev();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
         };
         let same = |name, own: &str| !own.is_empty() && value(name) == Some(own);
-        let other_pipeline = match (&self.pipeline, value(PIPELINE)) {
+        let other_pipeline = match (&self.pipeline, value(PIPELINE_TRAILER)) {
             (Some(own), Some(other)) => own != other,
             _ => false,
         };
-        same(RUN, &self.run) || (same(STEP, &self.step) && other_pipeline)
+        same(RUN_TRAILER, &self.run) || (same(STEP_TRAILER, &self.step) && other_pipeline)
     }
 }
 
@@ -57,21 +59,25 @@ mod tests {
     #[test]
     fn a_run_knows_its_own_commits_and_those_of_its_step_in_other_pipelines() {
         let own = identity("r1", "s1", Some("p7"));
-        let made = |other: StepIdentity| own.made(&format!("Retrain\n\n{}\n", other.trailers().join("\n")));
-        assert!(made(own.clone()));
-        assert!(made(identity("r1", "s2", Some("p7"))), "the command may change from one try to the next");
-        assert!(made(identity("r2", "s1", Some("p6"))));
-        assert!(!made(identity("r2", "s1", Some("p7"))), "a step of the same pipeline");
-        assert!(!made(identity("r2", "s2", Some("p6"))), "another step of another pipeline");
-        assert!(!made(identity("r2", "s1", None)));
-        assert!(!own.made("by hand\n") && !StepIdentity::default().made("Trainspot-Run: \n"));
+        let is_result_of =
+            |other: StepIdentity| own.is_result_of(&format!("Retrain\n\n{}\n", other.trailers().join("\n")));
+        assert!(is_result_of(own.clone()));
+        assert!(
+            is_result_of(identity("r1", "s2", Some("p7"))),
+            "the command may change from one try to the next"
+        );
+        assert!(is_result_of(identity("r2", "s1", Some("p6"))));
+        assert!(!is_result_of(identity("r2", "s1", Some("p7"))), "a step of the same pipeline");
+        assert!(!is_result_of(identity("r2", "s2", Some("p6"))), "another step of another pipeline");
+        assert!(!is_result_of(identity("r2", "s1", None)));
+        assert!(!own.is_result_of("by hand\n") && !StepIdentity::default().is_result_of("Trainspot-Run: \n"));
     }
 
     #[test]
     fn without_a_pipeline_only_the_run_counts() {
         let own = identity("r1", "s1", None);
-        let made = |other: StepIdentity| own.made(&other.trailers().join("\n"));
-        assert!(made(identity("r1", "s1", None)));
-        assert!(!made(identity("r2", "s1", None)) && !made(identity("r2", "s1", Some("p7"))));
+        let is_result_of = |other: StepIdentity| own.is_result_of(&other.trailers().join("\n"));
+        assert!(is_result_of(identity("r1", "s1", None)));
+        assert!(!is_result_of(identity("r2", "s1", None)) && !is_result_of(identity("r2", "s1", Some("p7"))));
     }
 }

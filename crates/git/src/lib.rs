@@ -2,9 +2,9 @@
 //!
 //! A [`Checkout`] is the clone as Pipelines made it: shallow, detached or on a branch, owned by another user,
 //! perhaps behind its remote. It is only read. The commit is made in a scratch repository inside its `.git`
-//! directory, which borrows the clone's objects, and goes from there straight to the remote: the index, the
+//! folder, which borrows the clone's objects, and goes from there straight to the remote: the index, the
 //! work tree, `HEAD`, the references and `.git/shallow` of the clone never change. A run that is killed
-//! leaves that directory, nothing else; the next run removes it.
+//! leaves that folder, nothing else; the next run removes it.
 //!
 //! Nothing here ever forces a push: a branch is only moved from the commit that it was seen at to a child of
 //! it.
@@ -27,27 +27,28 @@ mod scratch;
 mod snapshot;
 mod target;
 mod transport;
+mod tree_entry;
 mod workspace;
 
 pub use branches::Branches;
 pub use identity::StepIdentity;
 pub use publication::{Destination, Publication, Published};
 pub use snapshot::Snapshot;
-pub use transport::{Access, Remote};
+pub use transport::{Access, GitRemote};
 
 use attributes::Attributes;
 use git2::{ErrorCode, ObjectType, Oid, Repository};
 use opening::{open, open_clone, unusable};
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
-use trainspot_base::error::{Context, Error, Kind, Result};
+use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_transfer::Entry;
 
 /// The largest file that is read into memory as a whole: 1 MiB.
-const SMALL: u64 = 1 << 20;
+const SMALL_FILE_LIMIT_BYTES: u64 = 1 << 20;
 
-/// The directory into which Pipelines itself writes; its clone excludes it, and so do we.
-const GENERATED: &str = ".bitbucket/pipelines/generated";
+/// The folder into which Pipelines itself writes; its clone excludes it, and so do we.
+const GENERATED_FOLDER: &str = ".bitbucket/pipelines/generated";
 
 /// A clone with a work tree and at least one commit.
 #[derive(Clone, Debug)]
@@ -58,19 +59,19 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// Opens the clone whose work tree is `directory`.
-    pub fn open(directory: &Path) -> Result<Self> {
-        let repository = open_clone(directory)?;
+    /// Opens the clone whose work tree is `folder`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let repository = open_clone(folder)?;
         let root = repository
             .workdir()
-            .ok_or_else(|| unusable(directory, "is a bare git repository, without a work tree"))?
+            .ok_or_else(|| unusable(folder, "is a bare git repository, without a work tree"))?
             .to_owned();
         let commit = match repository.head().and_then(|head| head.peel_to_commit()) {
             Ok(commit) => commit.id().to_string(),
             Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
-                return Err(unusable(directory, "is a git repository without any commit"));
+                return Err(unusable(folder, "is a git repository without any commit"));
             }
-            Err(error) => return Err(unusable(directory, "has no readable HEAD").source(error)),
+            Err(error) => return Err(unusable(folder, "has no readable HEAD").source(error)),
         };
         let origin = repository.find_remote("origin").ok();
         let origin = origin.and_then(|origin| origin.url().ok().map(str::to_owned));
@@ -187,7 +188,7 @@ impl Checkout {
     /// Commits the outputs on the remote, or says that there is nothing new in them.
     ///
     /// Dropping the future stops the work: the remote then has all of it or nothing.
-    pub async fn publish(&self, remote: &Remote, publication: &Publication) -> Result<Published> {
+    pub async fn publish(&self, remote: &GitRemote, publication: &Publication) -> Result<Published> {
         let stop = CancellationToken::new();
         let _stops_when_dropped = stop.clone().drop_guard();
         publish::publish(self.clone(), remote.clone(), publication.clone(), stop)
@@ -196,7 +197,7 @@ impl Checkout {
     }
 }
 
-impl Remote {
+impl GitRemote {
     /// Asks the remote whether it would take a push from us, which a run should know before it costs
     /// anything, and what branches it has.
     ///
@@ -234,15 +235,19 @@ fn read_at(repository: &Repository, commit: Oid, path: &Path) -> Result<Option<V
     };
     let odb = repository.odb().with_context(context)?;
     let (size, _) = odb.read_header(entry.id()).with_context(context)?;
-    if size as u64 > SMALL {
-        return Err(Error::new(format!("{}: it has {size} bytes, more than {SMALL}", context())));
+    if size as u64 > SMALL_FILE_LIMIT_BYTES {
+        return Err(Error::new(format!(
+            "{}: it has {size} bytes, more than {SMALL_FILE_LIMIT_BYTES}",
+            context()
+        )));
     }
     Ok(Some(odb.read(entry.id()).with_context(context)?.data().to_vec()))
 }
 
 /// Whether `path` is git's own or Pipelines' own, and so never sent and never committed.
 fn is_reserved(path: &Path) -> bool {
-    path.starts_with(GENERATED) || path.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git"))
+    path.starts_with(GENERATED_FOLDER)
+        || path.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git"))
 }
 
 #[cfg(test)]
@@ -251,15 +256,13 @@ mod tests {
 
     #[test]
     fn what_is_not_a_usable_clone_is_named() {
-        let directory = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let why = |path: &Path| Checkout::open(path).unwrap_err().to_string();
-        assert!(why(directory.path()).ends_with("is not a git repository"));
-        Repository::init(directory.path().join("new")).unwrap();
-        assert!(why(&directory.path().join("new")).ends_with("is a git repository without any commit"));
-        Repository::init_bare(directory.path().join("bare")).unwrap();
-        assert!(
-            why(&directory.path().join("bare")).ends_with("is a bare git repository, without a work tree")
-        );
+        assert!(why(folder.path()).ends_with("is not a git repository"));
+        Repository::init(folder.path().join("new")).unwrap();
+        assert!(why(&folder.path().join("new")).ends_with("is a git repository without any commit"));
+        Repository::init_bare(folder.path().join("bare")).unwrap();
+        assert!(why(&folder.path().join("bare")).ends_with("is a bare git repository, without a work tree"));
     }
 
     #[test]

@@ -49,8 +49,9 @@ pub(super) fn why_not_written(error: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::{Compression, write::ZlibEncoder};
-    use sha1::{Digest, Sha1};
+    use flate2::Compression;
+    use flate2::write::ZlibEncoder;
+    use sha1::{Digest as _, Sha1};
     use std::io::Write as _;
 
     const MIB: usize = 1 << 20;

@@ -28,7 +28,7 @@ pub(super) struct Normalization {
 
 /// What is counted to tell text from binary, as in git's `convert.c`.
 #[derive(Debug, Default)]
-pub(super) struct Statistics {
+pub(super) struct TextStatistics {
     nul: bool,
     lone_cr: bool,
     pub(super) crlf: u64,
@@ -38,7 +38,7 @@ pub(super) struct Statistics {
     last: u8,
 }
 
-impl Statistics {
+impl TextStatistics {
     pub(super) fn of(mut content: impl BufRead) -> io::Result<Self> {
         let mut statistics = Self::default();
         loop {
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn binary_is_what_git_takes_for_it() {
-        let binary = |bytes: &[u8]| Statistics::of(bytes).unwrap().is_binary();
+        let binary = |bytes: &[u8]| TextStatistics::of(bytes).unwrap().is_binary();
         assert!(binary(b"a\0b") && binary(b"a\rb") && binary(b"a\r") && binary(b"\x01abc"));
         assert!(!binary(b"") && !binary(b"a\r\nb\n") && !binary("ü".as_bytes()) && !binary(b"a\n\x1a"));
     }

@@ -13,9 +13,9 @@ use trainspot_base::error::{Context as _, Error, Kind, Result};
 const HARMLESS_EXTENSIONS: [&str; 1] = ["partialclone"];
 
 /// Opens a repository.
-pub(super) fn open(directory: &Path) -> Result<Repository> {
-    static SETTINGS: Once = Once::new();
-    SETTINGS.call_once(|| {
+pub(super) fn open(folder: &Path) -> Result<Repository> {
+    static LIBGIT2_SETTINGS: Once = Once::new();
+    LIBGIT2_SETTINGS.call_once(|| {
         // The clone belongs to the step's user, who need not be ours; the container is the border that
         // counts. SAFETY: both write settings that libgit2 reads when it opens a repository, and every one is
         // opened below.
@@ -28,7 +28,7 @@ pub(super) fn open(directory: &Path) -> Result<Repository> {
         // Trees name blobs that are in the pack for the remote only, not in any repository on this disk.
         git2::opts::strict_object_creation(false);
     });
-    Repository::open(directory).map_err(|error| cannot_open(directory, error))
+    Repository::open(folder).map_err(|error| cannot_open(folder, error))
 }
 
 /// Opens the step's clone. An index that libgit2 cannot read is replaced, in memory, by one of the
@@ -36,11 +36,11 @@ pub(super) fn open(directory: &Path) -> Result<Repository> {
 ///
 /// A split index and a sparse one are of that kind. They differ from the replacement in what was added and
 /// not committed, and in nothing that a publication reads.
-pub(super) fn open_clone(directory: &Path) -> Result<Repository> {
-    let repository = open(directory)?;
+pub(super) fn open_clone(folder: &Path) -> Result<Repository> {
+    let repository = open(folder)?;
     if let Err(error) = repository.index() {
-        static TOLD: Once = Once::new();
-        TOLD.call_once(|| {
+        static WARNED_ONCE: Once = Once::new();
+        WARNED_ONCE.call_once(|| {
             warn!(
                 "git's index cannot be read ({}), so files that were added but not committed may be missed; \
                  `git update-index --no-split-index` and `git sparse-checkout reapply --no-sparse-index` write it plainly",
@@ -48,7 +48,7 @@ pub(super) fn open_clone(directory: &Path) -> Result<Repository> {
             );
         });
         let replaced = index_of_head(&repository).and_then(|mut index| repository.set_index(&mut index));
-        replaced.with_context(|| format!("cannot read the checked-out commit of {}", directory.display()))?;
+        replaced.with_context(|| format!("cannot read the checked-out commit of {}", folder.display()))?;
     }
     Ok(repository)
 }
@@ -62,36 +62,36 @@ fn index_of_head(repository: &Repository) -> Result<Index, git2::Error> {
     Ok(index)
 }
 
-pub(super) fn unusable(directory: &Path, why: &str) -> Error {
-    Error::new(format!("{} {why}", directory.display()))
+pub(super) fn unusable(folder: &Path, why: &str) -> Error {
+    Error::new(format!("{} {why}", folder.display()))
         .kind(Kind::Configuration)
         .hint("run in a step that clones the repository (clone: enabled: true), in BITBUCKET_CLONE_DIR")
 }
 
-fn cannot_open(directory: &Path, error: git2::Error) -> Error {
-    if let Some(missing) = missing_git_directory(directory) {
+fn cannot_open(folder: &Path, error: git2::Error) -> Error {
+    if let Some(missing) = missing_git_folder(folder) {
         let why = format!("names {} as its git directory, which is not there", missing.display());
-        return unusable(directory, &why).hint(
+        return unusable(folder, &why).hint(
             "make that folder visible to the pipe, too, or use a clone that has its git directory inside",
         );
     }
     if error.code() == ErrorCode::NotFound {
-        return unusable(directory, "is not a git repository");
+        return unusable(folder, "is not a git repository");
     }
-    let hint = extensions(directory).iter().find_map(|(name, value)| way_out(name, value));
-    unusable(directory, "cannot be opened as a git repository").source(error).maybe_hint(hint)
+    let hint = extensions(folder).iter().find_map(|(name, value)| extension_hint(name, value));
+    unusable(folder, "cannot be opened as a git repository").source(error).maybe_hint(hint)
 }
 
 /// Where a work tree's `.git` file leads, if that does not exist.
-fn missing_git_directory(directory: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(directory.join(".git")).ok()?;
-    let place = directory.join(text.strip_prefix("gitdir:")?.trim());
+fn missing_git_folder(folder: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(folder.join(".git")).ok()?;
+    let place = folder.join(text.strip_prefix("gitdir:")?.trim());
     (!place.exists()).then_some(place)
 }
 
 /// The extensions of git's format that a repository's configuration names, with their values.
-fn extensions(directory: &Path) -> Vec<(String, String)> {
-    let config = Config::open(&directory.join(".git/config"));
+fn extensions(folder: &Path) -> Vec<(String, String)> {
+    let config = Config::open(&folder.join(".git/config"));
     let mut found = Vec::new();
     let listed = config.and_then(|config| {
         let entries = config.entries(Some(r"^(extensions\..*|core\.repositoryformatversion)$"))?;
@@ -106,8 +106,8 @@ fn extensions(directory: &Path) -> Vec<(String, String)> {
 }
 
 /// What undoes an extension that libgit2 cannot read, by git's own commands.
-fn way_out(name: &str, value: &str) -> Option<String> {
-    const READABLE: [&str; 5] =
+fn extension_hint(name: &str, value: &str) -> Option<String> {
+    const READABLE_EXTENSIONS: [&str; 5] =
         ["noop", "worktreeconfig", "preciousobjects", "relativeworktrees", "partialclone"];
     let then = "before this pipe";
     match name.strip_prefix("extensions.") {
@@ -118,7 +118,7 @@ fn way_out(name: &str, value: &str) -> Option<String> {
             "its hashes are {value} (extensions.objectFormat), which Bitbucket does not have: clone it with SHA-1"
         )),
         Some("refstorage" | "objectformat") => None,
-        Some(other) if !READABLE.contains(&other) => Some(format!(
+        Some(other) if !READABLE_EXTENSIONS.contains(&other) => Some(format!(
             "it uses git's extension extensions.{other}, which the pipe does not know: clone it without, or undo it {then}"
         )),
         None if value != "0" && value != "1" => Some(format!(

@@ -1,65 +1,27 @@
 //! From files in the work tree to what a commit says of them: refused, or packed.
 
 use super::attributes::Attributes;
-use super::merge::Form;
-use super::normalize::{LineEnds, Normalization, Statistics, WithoutCr, without_ident};
-use super::{SMALL, is_reserved, pack::Blobs};
-use git2::{FileMode, ObjectType, Oid, Repository, Tree};
-use std::{
-    collections::BTreeSet,
-    fs::{File, Metadata},
-    io::{BufReader, Read},
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
-    path::{Component, Path, PathBuf},
-};
-use trainspot_base::error::{Context, Error, Kind, Result};
+use super::merge::MergeForm;
+use super::normalize::{LineEnds, Normalization, TextStatistics, WithoutCr, without_ident};
+use super::pack::Blobs;
+use super::tree_entry::OutputEntry;
+use super::{SMALL_FILE_LIMIT_BYTES, is_reserved};
+use git2::{FileMode, Oid, Repository, Tree};
+use std::collections::BTreeSet;
+use std::fs::{File, Metadata};
+use std::io::{BufReader, Read};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+use trainspot_base::error::{Context as _, Error, Kind, Result};
 
 /// What Bitbucket takes in one file: "100 MB". Read as decimal, so that no reading of it is exceeded.
-const LARGEST: u64 = 100_000_000;
+const FILE_LIMIT_BYTES: u64 = 100_000_000;
 
 /// What Bitbucket takes in one push, in bytes: "3.5 GB". Read as binary: the pack is counted as it is sent.
-const LARGEST_PUSH_BYTES: u64 = 7 << 29;
+const PUSH_LIMIT_BYTES: u64 = 7 << 29;
 
-const EXECUTABLE: u32 = 0o111;
-
-/// A file as a tree names it.
-pub(super) struct Output {
-    pub(super) path: PathBuf,
-    pub(super) id: Oid,
-    pub(super) mode: FileMode,
-    /// The committed bytes of a file that can be merged with the branch's.
-    pub(super) content: Option<Vec<u8>>,
-}
-
-impl Output {
-    /// Content and mode, as a tree has them.
-    pub(super) fn version(&self) -> (Oid, i32) {
-        (self.id, self.mode.into())
-    }
-
-    /// Whether a tree has something else than a file in the output's place, or than a folder above it.
-    pub(super) fn is_obstructed(&self, tree: &Tree<'_>) -> bool {
-        self.obstacle(tree).is_some()
-    }
-
-    /// What a tree has in the output's way, in words: a commit that deletes a directory for it would change
-    /// more than outputs.
-    fn obstacle(&self, tree: &Tree<'_>) -> Option<String> {
-        let places = self.path.ancestors().filter(|place| !place.as_os_str().is_empty());
-        places.into_iter().find_map(|place| {
-            let wanted = if place == self.path { ObjectType::Blob } else { ObjectType::Tree };
-            // Below a file nothing is found; one of the next, shorter, places is that file.
-            let found = tree.get_path(place).ok()?.kind();
-            let what = match found {
-                found if found == Some(wanted) => return None,
-                Some(ObjectType::Tree) => "a directory",
-                Some(ObjectType::Blob) => "a file",
-                _ => "a submodule",
-            };
-            Some(format!("{} is {what}", place.display()))
-        })
-    }
-}
+const EXECUTABLE_BITS: u32 = 0o111;
 
 /// Each path once, and as a tree spells it: `./a//b` is `a/b`.
 pub(super) fn tidy(outputs: &[PathBuf]) -> Vec<PathBuf> {
@@ -91,14 +53,14 @@ pub(super) fn check_sizes(root: &Path, outputs: &[PathBuf]) -> Result<()> {
     let size = |path: &PathBuf| {
         let metadata = root.join(path).symlink_metadata().ok().filter(Metadata::is_file)?;
         let megabytes = metadata.len().div_ceil(1_000_000);
-        (metadata.len() > LARGEST).then(|| format!("{} ({megabytes} MB)", path.display()))
+        (metadata.len() > FILE_LIMIT_BYTES).then(|| format!("{} ({megabytes} MB)", path.display()))
     };
     let too_large: Vec<_> = outputs.iter().filter_map(size).collect();
     if too_large.is_empty() {
         return Ok(());
     }
     Err(Error::new(format!(
-        "{}: Bitbucket refuses a push with a file of more than 100 MB ({LARGEST} bytes)",
+        "{}: Bitbucket refuses a push with a file of more than 100 MB ({FILE_LIMIT_BYTES} bytes)",
         too_large.join(", ")
     ))
     .hint(
@@ -108,7 +70,7 @@ pub(super) fn check_sizes(root: &Path, outputs: &[PathBuf]) -> Result<()> {
 
 /// Refuses a pack of `bytes` that is too large for Bitbucket, before an hour of sending shows that.
 pub(super) fn check_push(bytes: u64) -> Result<()> {
-    if bytes <= LARGEST_PUSH_BYTES {
+    if bytes <= PUSH_LIMIT_BYTES {
         return Ok(());
     }
     let megabytes = bytes.div_ceil(1_000_000);
@@ -155,22 +117,22 @@ pub(super) struct WorkTree<'a> {
 impl WorkTree<'_> {
     /// Packs each output's content as `git add` would take it; what the pipeline's commit has there is only
     /// hashed.
-    pub(super) fn pack(&self, outputs: &[PathBuf], blobs: &mut Blobs) -> Result<Vec<Output>> {
+    pub(super) fn pack(&self, outputs: &[PathBuf], blobs: &mut Blobs) -> Result<Vec<OutputEntry>> {
         let mut pack =
             |path| self.pack_one(path, blobs).with_context(|| format!("cannot commit {}", path.display()));
         outputs.iter().map(|path: &PathBuf| pack(path)).collect()
     }
 
-    fn pack_one(&self, path: &Path, blobs: &mut Blobs) -> Result<Output> {
+    fn pack_one(&self, path: &Path, blobs: &mut Blobs) -> Result<OutputEntry> {
         let old = self.base.get_path(path).ok();
         let known = |id| old.as_ref().is_some_and(|old| old.id() == id);
         let file = self.root.join(path);
         let metadata = file.symlink_metadata().context("cannot look at it")?;
         let (id, content) =
-            Source { clone: self.clone, path, file, metadata: &metadata }.pack(blobs, known)?;
+            WorkTreeFile { clone: self.clone, path, file, metadata: &metadata }.pack(blobs, known)?;
         let old_mode = old.as_ref().map(git2::TreeEntry::filemode);
         let mode = mode(&metadata, self.tracks_executable_bit, old_mode);
-        let output = Output { path: path.to_owned(), id, mode, content };
+        let output = OutputEntry { path: path.to_owned(), id, mode, content };
         match output.obstacle(&self.base) {
             Some(obstacle) => Err(Error::new(format!("{obstacle} in the pipeline's commit"))
                 .hint("write the output to another path")),
@@ -180,7 +142,7 @@ impl WorkTree<'_> {
 }
 
 /// A file of the work tree on its way to a blob.
-struct Source<'a> {
+struct WorkTreeFile<'a> {
     clone: &'a Repository,
     /// Relative to the clone.
     path: &'a Path,
@@ -188,7 +150,7 @@ struct Source<'a> {
     metadata: &'a Metadata,
 }
 
-impl Source<'_> {
+impl WorkTreeFile<'_> {
     /// The blob's name, and its bytes if they can be merged with the branch's.
     fn pack(&self, blobs: &mut Blobs, known: impl FnOnce(Oid) -> bool) -> Result<(Oid, Option<Vec<u8>>)> {
         if self.metadata.is_symlink() {
@@ -197,7 +159,8 @@ impl Source<'_> {
             return Ok((blobs.add(target.len() as u64, &mut &*target, known)?, None));
         }
         let normalization = Attributes::new(self.clone, self.path).normalization()?;
-        let merged = Form::of(self.path) != Form::Whole && self.metadata.len() <= SMALL;
+        let merged =
+            MergeForm::of(self.path) != MergeForm::Whole && self.metadata.len() <= SMALL_FILE_LIMIT_BYTES;
         if merged || normalization.ident {
             let bytes = self.normalized(normalization)?;
             let id = blobs.add(bytes.len() as u64, &mut bytes.as_slice(), known)?;
@@ -223,7 +186,7 @@ impl Source<'_> {
         if line_ends == LineEnds::Keep {
             return Ok((size, Box::new(open()?)));
         }
-        let statistics = Statistics::of(open()?).context("cannot read it")?;
+        let statistics = TextStatistics::of(open()?).context("cannot read it")?;
         if statistics.strips(line_ends, || self.index_has_crlf())? {
             return Ok((size.saturating_sub(statistics.crlf), Box::new(WithoutCr::new(open()?))));
         }
@@ -235,7 +198,8 @@ impl Source<'_> {
         let index = self.clone.index().context("cannot read the index")?;
         let Some(entry) = index.get_path(self.path, 0) else { return Ok(false) };
         let blob = self.clone.find_blob(entry.id).context("cannot read the version in the index")?;
-        let statistics = Statistics::of(blob.content()).context("cannot read the version in the index")?;
+        let statistics =
+            TextStatistics::of(blob.content()).context("cannot read the version in the index")?;
         Ok(statistics.crlf > 0 && !statistics.is_binary())
     }
 }
@@ -243,7 +207,7 @@ impl Source<'_> {
 fn mode(metadata: &Metadata, tracked: bool, old: Option<i32>) -> FileMode {
     let executable = match old {
         Some(old) if !tracked => old == i32::from(FileMode::BlobExecutable),
-        _ => metadata.permissions().mode() & EXECUTABLE != 0,
+        _ => metadata.permissions().mode() & EXECUTABLE_BITS != 0,
     };
     match executable {
         _ if metadata.is_symlink() => FileMode::Link,
@@ -272,8 +236,8 @@ mod tests {
 
     #[test]
     fn the_executable_bit_counts_where_git_tracks_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("run.sh");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.sh");
         std::fs::write(&path, b"#!/bin/sh\n").unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         let metadata = path.symlink_metadata().unwrap();

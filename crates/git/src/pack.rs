@@ -6,21 +6,20 @@
 //! are never deltas: what a training writes rarely resembles what the last one wrote, and searching for a
 //! delta takes several times the file's size in memory.
 
-use flate2::{Compression, write::ZlibEncoder};
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use git2::{ObjectType, Oid};
-use sha1::{Digest, Sha1};
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io::{Read, Seek, SeekFrom, Write},
-};
+use sha1::{Digest as _, Sha1};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Seek as _, SeekFrom, Write};
 use tokio_util::sync::CancellationToken;
-use trainspot_base::error::{Context, Error, Result};
+use trainspot_base::error::{Context as _, Error, Result};
 
 /// Fast: models are mostly incompressible floats, on which higher levels spend seconds for a percent.
-const LEVEL: Compression = Compression::fast();
+const COMPRESSION_LEVEL: Compression = Compression::fast();
 
-const CHUNK: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Finished entries for blobs, in a file.
 pub(super) struct Blobs {
@@ -63,9 +62,9 @@ impl Blobs {
 
     fn append(&mut self, size: u64, content: &mut impl Read) -> Result<Oid> {
         self.file.write_all(&entry_header(ObjectType::Blob, size)).context("cannot write the pack")?;
-        let mut entry = ZlibEncoder::new(&mut self.file, LEVEL);
+        let mut entry = ZlibEncoder::new(&mut self.file, COMPRESSION_LEVEL);
         let mut hash = Sha1::new_with_prefix(format!("blob {size}\0"));
-        let (mut buffer, mut total) = (vec![0; CHUNK], 0);
+        let (mut buffer, mut total) = (vec![0; CHUNK_BYTES], 0);
         loop {
             if self.stop.is_cancelled() {
                 return Err(Error::new("stopped while packing"));
@@ -145,7 +144,7 @@ impl Pack {
 }
 
 fn deflate(data: &[u8]) -> Result<Vec<u8>> {
-    let mut entry = ZlibEncoder::new(Vec::new(), LEVEL);
+    let mut entry = ZlibEncoder::new(Vec::new(), COMPRESSION_LEVEL);
     entry.write_all(data).and_then(|()| entry.finish()).context("cannot deflate an object")
 }
 
@@ -199,8 +198,8 @@ mod tests {
 
     #[test]
     fn libgit2_reads_the_pack_and_finds_every_object() {
-        let directory = tempfile::tempdir().unwrap();
-        let repository = git2::Repository::init_bare(directory.path()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let repository = git2::Repository::init_bare(folder.path()).unwrap();
         let mut blobs = blobs();
         let big: Vec<u8> =
             (0..3_000_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();

@@ -1,32 +1,31 @@
 //! The story of a publication: look at the remote, commit on what it has, push, and start over where it moved
 //! meanwhile.
 
-use super::{
-    Branches, Checkout, check_branch,
-    conflict::{Conflict, Delivery, refused},
-    history::{self, History},
-    merge::{Merged, Sides},
-    open_clone, outputs,
-    outputs::{Output, WorkTree},
-    pack::Blobs,
-    publication::{Destination, Publication, Published},
-    read_at,
-    scratch::{Commit, Scratch},
-    transport::{Answer, Depth, Fault, Refs, Remote, Server, Update},
-};
+use super::conflict::{Conflict, Delivery, refused};
+use super::history::{self, History};
+use super::merge::{MergeSides, Merged};
+use super::outputs::WorkTree;
+use super::pack::Blobs;
+use super::publication::{Destination, Publication, Published};
+use super::scratch::{NewCommit, Scratch};
+use super::transport::{Fault, FetchDepth, GitRemote, PushAnswer, RefUpdate, Refs, Transport};
+use super::tree_entry::OutputEntry;
+use super::{Branches, Checkout, check_branch, open_clone, outputs, read_at};
 use git2::Oid;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use trainspot_base::error::{Context, Error, Result, chain};
+use trainspot_base::error::{Context as _, Error, Result, chain};
 use trainspot_base::retry::{Attempted, RetryPolicy, retry};
 
 /// How often a branch may move under a push, which is then made again at once: each move is another's push
 /// that arrived.
-const MOST_MOVES: usize = 20;
+const BRANCH_MOVES_LIMIT: usize = 20;
 
 /// A failing remote gets time.
-const POLICY: RetryPolicy = RetryPolicy {
+const REMOTE_RETRY: RetryPolicy = RetryPolicy {
     attempts: 5,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_secs(15),
@@ -35,33 +34,34 @@ const POLICY: RetryPolicy = RetryPolicy {
 
 pub(super) async fn publish(
     checkout: Checkout,
-    remote: Remote,
+    remote: GitRemote,
     publication: Publication,
     stop: CancellationToken,
 ) -> Result<Published> {
-    let job = blocking(move || Job::prepare(&checkout, &remote, publication, stop)).await?;
-    persist(job, Job::attempt).await
+    let prepared =
+        blocking(move || PreparedPublication::prepare(&checkout, &remote, publication, stop)).await?;
+    retry_blocking(prepared, PreparedPublication::attempt).await
 }
 
 /// The remote's branches, if it would take a push from us.
-pub(super) async fn check_remote(remote: Remote, stop: CancellationToken) -> Result<Branches> {
-    let server = blocking(move || Server::new(&remote, stop)).await?;
+pub(super) async fn check_remote(remote: GitRemote, stop: CancellationToken) -> Result<Branches> {
+    let transport = blocking(move || Transport::new(&remote, stop)).await?;
     // What is refused now is refused for the credential or the address; a network that is down is neither.
-    let check = |server: &mut Server| match server.check_push() {
+    let check = |transport: &mut Transport| match transport.check_push() {
         Err(Fault::Final(error)) => Err(Fault::Final(error.kind(trainspot_base::error::Kind::Configuration))),
         other => other,
     };
-    Ok(persist(server, check).await?.branches())
+    Ok(retry_blocking(transport, check).await?.branches())
 }
 
 /// Repeats blocking work on a thread for such until it ends, or the policy does.
-async fn persist<W, T>(work: W, attempt: fn(&mut W) -> Result<T, Fault>) -> Result<T>
+async fn retry_blocking<W, T>(work: W, attempt: fn(&mut W) -> Result<T, Fault>) -> Result<T>
 where
     W: Send + 'static,
     T: Send + 'static,
 {
     let mut held = Some(work);
-    let result = retry(POLICY, async |number| {
+    let result = retry(REMOTE_RETRY, async |number| {
         let mut work = held.take().expect("each attempt puts it back");
         let (work, result) = match tokio::task::spawn_blocking(move || (attempt(&mut work), work)).await {
             Ok((result, work)) => (work, result),
@@ -74,7 +74,7 @@ where
             Ok(value) => Attempted::Final(Ok(value)),
             Err(Fault::Final(error)) => Attempted::Final(Err(error)),
             Err(Fault::Transient(error)) => {
-                if number < POLICY.attempts {
+                if number < REMOTE_RETRY.attempts {
                     warn!("{}; trying again", chain(&error));
                 }
                 Attempted::Transient(error, None)
@@ -89,30 +89,30 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// What survives from one attempt to the next: above all the packed outputs.
-struct Job {
+struct PreparedPublication {
     publication: Publication,
     /// The pipeline's commit.
     head: Oid,
     scratch: Scratch,
     blobs: Blobs,
-    outputs: Vec<Output>,
-    server: Server,
+    outputs: Vec<OutputEntry>,
+    transport: Transport,
     /// The last commit that was sent: after a cut connection it may have arrived all the same.
     sent: Option<(String, Oid, Option<Oid>)>,
     /// How often a branch moved under a push.
     moves: usize,
 }
 
-impl Job {
+impl PreparedPublication {
     fn prepare(
         checkout: &Checkout,
-        remote: &Remote,
+        remote: &GitRemote,
         mut publication: Publication,
         stop: CancellationToken,
     ) -> Result<Self> {
         check_branches(&publication.destination)?;
         publication.outputs = outputs::tidy(&publication.outputs);
-        let server = Server::new(remote, stop.clone())?;
+        let transport = Transport::new(remote, stop.clone())?;
         let clone = open_clone(&checkout.root)?;
         let head = Oid::from_str(&checkout.commit).context("odd commit hash")?;
         let kept = |error: Error| error.leaves("the outputs, in the clone; nothing was committed");
@@ -126,14 +126,14 @@ impl Job {
         let work_tree = WorkTree { clone: &clone, root: &checkout.root, base, tracks_executable_bit };
         let outputs = work_tree.pack(&publication.outputs, &mut blobs)?;
         outputs::check_push(blobs.bytes()).map_err(kept)?;
-        Ok(Self { publication, head, scratch, blobs, outputs, server, sent: None, moves: 0 })
+        Ok(Self { publication, head, scratch, blobs, outputs, transport, sent: None, moves: 0 })
     }
 
     fn attempt(&mut self) -> Result<Published, Fault> {
         loop {
             let moves = self.moves;
             match self.attempt_once() {
-                Err(Fault::Transient(error)) if (moves + 1..MOST_MOVES).contains(&self.moves) => {
+                Err(Fault::Transient(error)) if (moves + 1..BRANCH_MOVES_LIMIT).contains(&self.moves) => {
                     info!("{}; merging again", chain(&error));
                 }
                 ended => return ended,
@@ -142,7 +142,7 @@ impl Job {
     }
 
     fn attempt_once(&mut self) -> Result<Published, Fault> {
-        let refs = self.server.refs()?;
+        let refs = self.transport.refs()?;
         let (branch, target, aside) = match self.publication.destination.clone() {
             Destination::PullRequest { branch, target } => {
                 let target = target.or_else(|| refs.default_branch.clone()).ok_or_else(|| {
@@ -166,7 +166,7 @@ impl Job {
     }
 
     fn deliver(&mut self, refs: &Refs, branch: &str, target: &str) -> Result<Delivery, Fault> {
-        if let Some((commit, parent)) = self.arrived(refs, branch) {
+        if let Some((commit, parent)) = self.pushed_before(refs, branch) {
             let baseline = self.baseline(refs, target, parent);
             return Ok(Delivery::Done(pushed(branch, target, commit, parent.is_some(), baseline)));
         }
@@ -179,7 +179,7 @@ impl Job {
             return Ok(Delivery::Conflict(Conflict::Files(merged.conflicts)));
         }
         let baseline = self.baseline(refs, target, old.filter(|_| branch == target));
-        tell(branch, &merged);
+        report_merge(branch, &merged);
         let parent = old.unwrap_or(self.head);
         let Some(commit) = self.scratch.commit(parent, merged, &self.publication)? else {
             info!("{branch}: the outputs are there already, unchanged");
@@ -207,7 +207,7 @@ impl Job {
         for name in free.into_iter().chain(branches.names_beside(base)) {
             let own = match refs.branch(&name) {
                 None => true,
-                Some(_) if self.arrived(refs, &name).is_some() => true,
+                Some(_) if self.pushed_before(refs, &name).is_some() => true,
                 Some(tip) => self.history(refs, &name, tip)?.is_all_own(),
             };
             if own && let Delivery::Done(published) = self.deliver(refs, &name, branch)? {
@@ -223,7 +223,7 @@ impl Job {
         let repository = self.scratch.repository();
         let tree = |id, what| repository.find_commit(id).and_then(|commit| commit.tree()).context(what);
         let base = tree(self.head, "cannot read the pipeline's commit")?;
-        let sides = Sides { repository, base, tip: tree(tip, "cannot read the branch's tip")? };
+        let sides = MergeSides { repository, base, tip: tree(tip, "cannot read the branch's tip")? };
         let differ = sides.differ(&self.outputs);
         let history = if differ { self.history(refs, branch, tip)? } else { History::default() };
         Ok(sides.merge(&self.outputs, &history)?)
@@ -239,7 +239,12 @@ impl Job {
         if history.is_complete {
             return Ok(history);
         }
-        self.server.fetch(&self.scratch, refs, self.head, Depth { tip, commits: history::MOST_COMMITS })?;
+        self.transport.fetch(
+            &self.scratch,
+            refs,
+            self.head,
+            FetchDepth { tip, commits: history::HISTORY_LIMIT_COMMITS },
+        )?;
         Ok(read()?)
     }
 
@@ -251,22 +256,22 @@ impl Job {
         merged.is_some_and(|merged| commit(merged).is_ok_and(|commit| commit.is_none()))
     }
 
-    fn push(&mut self, branch: &str, old: Option<Oid>, commit: &Commit) -> Result<(), Fault> {
+    fn push(&mut self, branch: &str, old: Option<Oid>, commit: &NewCommit) -> Result<(), Fault> {
         let pack = self.blobs.seal(&commit.objects)?;
         self.sent = Some((branch.to_owned(), commit.id, old));
-        let update = Update { reference: format!("refs/heads/{branch}"), old, new: commit.id };
-        match self.server.push(&update, &pack)? {
-            Answer::Taken => Ok(()),
-            Answer::Moved => {
+        let update = RefUpdate { reference: format!("refs/heads/{branch}"), old, new: commit.id };
+        match self.transport.push(&update, &pack)? {
+            PushAnswer::Taken => Ok(()),
+            PushAnswer::Moved => {
                 self.moves += 1;
                 Err(Fault::Transient(Error::new(format!("{branch} moved on the remote meanwhile"))))
             }
-            Answer::Refused(why) => Err(refused(branch, &why).into()),
+            PushAnswer::Refused(why) => Err(refused(branch, &why).into()),
         }
     }
 
     /// The commit of an earlier attempt, and its parent on the branch, where the remote has it after all.
-    fn arrived(&self, refs: &Refs, branch: &str) -> Option<(Oid, Option<Oid>)> {
+    fn pushed_before(&self, refs: &Refs, branch: &str) -> Option<(Oid, Option<Oid>)> {
         let (sent_to, commit, parent) = self.sent.as_ref()?;
         (sent_to == branch && refs.branch(branch) == Some(*commit)).then_some((*commit, *parent))
     }
@@ -277,7 +282,7 @@ impl Job {
         if here {
             Ok(())
         } else {
-            self.server.fetch(&self.scratch, refs, self.head, Depth { tip, commits: 1 })
+            self.transport.fetch(&self.scratch, refs, self.head, FetchDepth { tip, commits: 1 })
         }
     }
 
@@ -304,7 +309,7 @@ impl Job {
 }
 
 /// Says what was not simply taken from the outputs.
-fn tell(branch: &str, merged: &Merged) {
+fn report_merge(branch: &str, merged: &Merged) {
     let names = |paths: &[PathBuf]| {
         paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
     };

@@ -5,41 +5,41 @@
 //! is copied. Working in the clone itself was rejected: a fetch would rewrite `.git/shallow` and a kill could
 //! leave references behind.
 
-use super::{merge::Merged, publication::Publication};
-use git2::{ObjectType, Oid, Repository, RepositoryInitOptions, Signature, build::TreeUpdateBuilder};
-use std::{
-    collections::BTreeMap,
-    fs::{self, File, OpenOptions, TryLockError},
-    path::{Path, PathBuf},
-};
-use trainspot_base::error::{Context, Error, Result};
+use super::merge::Merged;
+use super::publication::Publication;
+use git2::build::TreeUpdateBuilder;
+use git2::{ObjectType, Oid, Repository, RepositoryInitOptions, Signature};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use trainspot_base::error::{Context as _, Error, Result};
 
 /// Inside `.git`, so that it is on the disk that has room for the model, and no `git status` shows it.
-const DIRECTORY: &str = "trainspot";
+const SCRATCH_FOLDER: &str = "trainspot";
 
 /// A commit that no reference names yet, with the objects that its parent's history does not have.
-pub(super) struct Commit {
+pub(super) struct NewCommit {
     pub(super) id: Oid,
     pub(super) objects: Vec<(ObjectType, Vec<u8>)>,
 }
 
 pub(super) struct Scratch {
     repository: Repository,
-    directory: PathBuf,
+    folder: PathBuf,
     tracks_executable_bit: bool,
     partial: bool,
-    /// Held as long as the directory is in use; the system releases it with the process, however that ends.
+    /// Held as long as the folder is in use; the system releases it with the process, however that ends.
     _lock: File,
 }
 
 impl Scratch {
     /// Makes it anew; what a killed run left there is removed.
     pub(super) fn new(clone: &Repository) -> Result<Self> {
-        let directory = clone.path().join(DIRECTORY);
-        let context = || format!("cannot make a scratch repository in {}", directory.display());
-        fs::create_dir_all(&directory).with_context(context)?;
-        let lock = lock(&directory.join("lock")).with_context(context)?;
-        let path = directory.join("repository");
+        let folder = clone.path().join(SCRATCH_FOLDER);
+        let context = || format!("cannot make a scratch repository in {}", folder.display());
+        fs::create_dir_all(&folder).with_context(context)?;
+        let lock = lock(&folder.join("lock")).with_context(context)?;
+        let path = folder.join("repository");
         if path.exists() {
             fs::remove_dir_all(&path).with_context(context)?;
         }
@@ -53,7 +53,7 @@ impl Scratch {
         let partial = is_partial(clone);
         let tracks_executable_bit = file_mode;
         let scratch =
-            Self { repository, directory: directory.clone(), tracks_executable_bit, partial, _lock: lock };
+            Self { repository, folder: folder.clone(), tracks_executable_bit, partial, _lock: lock };
         scratch.borrow_objects(clone.commondir())?;
         Ok(scratch)
     }
@@ -63,8 +63,8 @@ impl Scratch {
     }
 
     /// Makes the objects of another repository on this disk readable here.
-    pub(super) fn borrow_objects(&self, git_directory: &Path) -> Result<()> {
-        let objects = git_directory.join("objects");
+    pub(super) fn borrow_objects(&self, git_folder: &Path) -> Result<()> {
+        let objects = git_folder.join("objects");
         let borrowed = match objects.to_str() {
             Some(path) => self.repository.odb().and_then(|odb| odb.add_disk_alternate(path)),
             None => Err(git2::Error::from_str("its path is not UTF-8")),
@@ -111,7 +111,7 @@ impl Scratch {
         parent: Oid,
         merged: Merged,
         publication: &Publication,
-    ) -> Result<Option<Commit>> {
+    ) -> Result<Option<NewCommit>> {
         let repository = &self.repository;
         let parent = repository.find_commit(parent).context("cannot read the parent commit")?;
         let base = parent.tree().context("cannot read the parent's tree")?;
@@ -130,10 +130,10 @@ impl Scratch {
             .commit(None, &signature, &signature, &publication.message, &tree, &[&parent])
             .context("cannot make the commit")?;
         let mut new = BTreeMap::from([(id, ObjectType::Commit), (tree.id(), ObjectType::Tree)]);
-        for directory in merged.files.iter().flat_map(|(path, ..)| path.ancestors().skip(1)) {
-            if !directory.as_os_str().is_empty() {
-                let entry = tree.get_path(directory).context("cannot read the tree")?;
-                if base.get_path(directory).ok().is_none_or(|old| old.id() != entry.id()) {
+        for folder in merged.files.iter().flat_map(|(path, ..)| path.ancestors().skip(1)) {
+            if !folder.as_os_str().is_empty() {
+                let entry = tree.get_path(folder).context("cannot read the tree")?;
+                if base.get_path(folder).ok().is_none_or(|old| old.id() != entry.id()) {
                     new.insert(entry.id(), ObjectType::Tree);
                 }
             }
@@ -143,14 +143,14 @@ impl Scratch {
         let objects: Result<Vec<_>, _> = new.into_iter().map(read).collect();
         let mut objects = objects.context("cannot read the new objects")?;
         objects.extend(merged.contents.into_iter().map(|content| (ObjectType::Blob, content)));
-        Ok(Some(Commit { id, objects }))
+        Ok(Some(NewCommit { id, objects }))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next run.
-        _ = fs::remove_dir_all(&self.directory);
+        _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -170,8 +170,8 @@ fn lock(path: &Path) -> Result<File> {
 
 /// Whether the clone was told to leave out files, which it then looks for at its remote.
 fn is_partial(clone: &Repository) -> bool {
-    const PROMISED: &str = r"^remote\..*\.(promisor|partialclonefilter)$";
+    const PARTIAL_CLONE_SETTINGS: &str = r"^remote\..*\.(promisor|partialclonefilter)$";
     let Ok(config) = clone.config() else { return false };
-    let Ok(mut entries) = config.entries(Some(PROMISED)) else { return false };
+    let Ok(mut entries) = config.entries(Some(PARTIAL_CLONE_SETTINGS)) else { return false };
     entries.next().is_some()
 }

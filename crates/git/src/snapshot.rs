@@ -6,7 +6,7 @@
 //! Those that a file does not have (a pointer of Git LFS, other line ends, a file that an earlier step
 //! changed) go along while they are small. Contents of files that are not in the workspace stay away.
 
-use super::{SMALL, open};
+use super::{SMALL_FILE_LIMIT_BYTES, open};
 use git2::{
     ObjectType, Odb, OdbLookupFlags, Oid, Repository, RepositoryInitOptions, Tree, TreeWalkMode,
     TreeWalkResult,
@@ -27,13 +27,13 @@ const PACK_LIMIT_BYTES: u64 = 4 << 30;
 /// A commit of a clone, as a machine gets it.
 #[derive(Clone, Default)]
 pub struct Snapshot {
-    header: Header,
+    header: SnapshotHeader,
     /// The commit, its trees, and those contents that the workspace's files do not have.
     pack: Vec<u8>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
-struct Header {
+struct SnapshotHeader {
     commit: String,
     /// The branch that is checked out, if any.
     branch: Option<String>,
@@ -51,7 +51,7 @@ impl Snapshot {
         let head = repository.head().with_context(what)?;
         let commit = head.peel_to_commit().with_context(what)?;
         let branch = head.is_branch().then(|| head.shorthand().map(str::to_owned)).transpose();
-        let header = Header {
+        let header = SnapshotHeader {
             commit: commit.id().to_string(),
             branch: branch.with_context(what)?,
             user_name: user_name.to_owned(),
@@ -78,7 +78,7 @@ impl Snapshot {
         let what = || "cannot make the workspace a git repository";
         let mut line = String::new();
         (&mut input).take(HEADER_LIMIT_BYTES).read_line(&mut line).with_context(what)?;
-        let header: Header = serde_json::from_str(&line).with_context(what)?;
+        let header: SnapshotHeader = serde_json::from_str(&line).with_context(what)?;
         let commit = Oid::from_str(&header.commit).with_context(what)?;
         // A transfer that is done again finds what the one before left.
         match fs::remove_dir_all(root.join(".git")) {
@@ -121,7 +121,7 @@ fn is_elsewhere(odb: &Odb<'_>, file: &Path, id: Oid) -> bool {
     let Ok(metadata) = file.symlink_metadata() else { return false };
     let has_it = metadata.is_file() && Oid::hash_file(ObjectType::Blob, file).is_ok_and(|hash| hash == id);
     // A partial clone left contents out, and cannot give them either.
-    !has_it && odb.read_header(id).is_ok_and(|(size, _)| size as u64 <= SMALL)
+    !has_it && odb.read_header(id).is_ok_and(|(size, _)| size as u64 <= SMALL_FILE_LIMIT_BYTES)
 }
 
 /// The trees and contents that a tree names, in it and in the trees below it, each with its path.
@@ -138,7 +138,7 @@ fn entries(tree: &Tree<'_>) -> Result<Vec<(PathBuf, Oid, ObjectType)>, git2::Err
 }
 
 /// An empty repository: with libgit2's own settings, and no template, which could bring hooks.
-fn init(root: &Path, header: &Header) -> Result<Repository, git2::Error> {
+fn init(root: &Path, header: &SnapshotHeader) -> Result<Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
     options.external_template(false).no_reinit(true);
     options.initial_head(header.branch.as_deref().unwrap_or("main"));
@@ -176,7 +176,7 @@ fn add_content(odb: &Odb<'_>, file: &Path) -> Result<()> {
 
 fn check_out(
     repository: &Repository,
-    header: &Header,
+    header: &SnapshotHeader,
     commit: Oid,
     tree: &Tree<'_>,
 ) -> Result<(), git2::Error> {

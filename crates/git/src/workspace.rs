@@ -2,16 +2,14 @@
 
 use super::{is_reserved, links};
 use git2::{ObjectType, Repository, Status, StatusOptions, StatusShow, TreeWalkMode, TreeWalkResult};
-use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
-    fs::File,
-    io::Read,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use tracing::warn;
-use trainspot_base::error::{Context, Error, Kind, Result};
+use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_transfer::{Entry, Pattern, find};
 use walkdir::WalkDir;
 
@@ -22,8 +20,8 @@ pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> 
     let mut files = BTreeSet::new();
     for path in named {
         match root.join(&path).symlink_metadata() {
-            // A submodule, or a clone inside the clone: git names the directory only.
-            Ok(metadata) if metadata.is_dir() => files.extend(below(root, &path)),
+            // A submodule, or a clone inside the clone: git names the folder only.
+            Ok(metadata) if metadata.is_dir() => files.extend(files_below(root, &path)),
             Ok(_) => _ = files.insert(path),
             Err(_) => {}
         }
@@ -39,9 +37,9 @@ pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> 
 /// What `HEAD` and the index name: an earlier step may have added files without committing them.
 pub(super) fn tracked(repository: &Repository) -> Result<BTreeSet<PathBuf>, git2::Error> {
     let mut paths = BTreeSet::new();
-    repository.head()?.peel_to_tree()?.walk(TreeWalkMode::PreOrder, |directory, entry| {
+    repository.head()?.peel_to_tree()?.walk(TreeWalkMode::PreOrder, |folder, entry| {
         if entry.kind() != Some(ObjectType::Tree) {
-            paths.insert(Path::new(directory).join(OsStr::from_bytes(entry.name_bytes())));
+            paths.insert(Path::new(folder).join(OsStr::from_bytes(entry.name_bytes())));
         }
         TreeWalkResult::Ok
     })?;
@@ -72,9 +70,9 @@ pub(super) fn ignored<'p>(
     Ok(ignored)
 }
 
-/// Files below a directory, as paths relative to `root`; links are files, and are not followed.
-fn below<'a>(root: &'a Path, directory: &Path) -> impl Iterator<Item = PathBuf> + use<'a> {
-    let entries = WalkDir::new(root.join(directory)).into_iter();
+/// Files below a folder, as paths relative to `root`; links are files, and are not followed.
+fn files_below<'a>(root: &'a Path, folder: &Path) -> impl Iterator<Item = PathBuf> + use<'a> {
+    let entries = WalkDir::new(root.join(folder)).into_iter();
     let entries = entries.filter_entry(|entry| entry.file_name() != ".git").filter_map(Result::ok);
     entries
         .filter(|entry| !entry.file_type().is_dir())
@@ -116,11 +114,13 @@ fn warn_of_pointers(root: &Path, files: &BTreeSet<PathBuf>) {
 }
 
 fn is_lfs_pointer(path: &Path) -> bool {
-    const START: &[u8] = b"version https://git-lfs.github.com/spec/v1";
+    const POINTER_START: &[u8] = b"version https://git-lfs.github.com/spec/v1";
     // The specification bounds a pointer by 1024 bytes; this spares opening every larger file.
     let small = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 1024);
-    let mut start = [0; START.len()];
-    small && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == START
+    let mut start = [0; POINTER_START.len()];
+    small
+        && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
+        && start == POINTER_START
 }
 
 #[cfg(test)]

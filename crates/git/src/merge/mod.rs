@@ -11,7 +11,7 @@ mod ignore_lines;
 mod stages;
 
 use super::history::History;
-use super::outputs::Output;
+use super::tree_entry::OutputEntry;
 use git2::{Commit, FileMode, ObjectType, Oid, Repository, Tree, TreeEntry};
 use stages::{PieceName, Pieces};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use trainspot_base::error::{Context as _, Result};
 
 /// How the two changes of a file can be brought together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum MergeForm {
     /// Lines that are independent of each other.
     IgnoreLines,
     /// Stages that are.
@@ -44,7 +44,7 @@ pub(super) struct Merged {
 }
 
 /// The sides that outputs are merged with.
-pub(super) struct Sides<'a> {
+pub(super) struct MergeSides<'a> {
     pub(super) repository: &'a Repository,
     /// The pipeline's commit.
     pub(super) base: Tree<'a>,
@@ -53,9 +53,9 @@ pub(super) struct Sides<'a> {
 }
 
 /// A file's content and mode, as a tree has them.
-type Version = (Oid, i32);
+type FileVersion = (Oid, i32);
 
-impl Form {
+impl MergeForm {
     /// The form of the file at `path`.
     pub(super) fn of(path: &Path) -> Self {
         match path.file_name().and_then(|name| name.to_str()) {
@@ -66,10 +66,10 @@ impl Form {
     }
 }
 
-impl Sides<'_> {
+impl MergeSides<'_> {
     /// Whether the branch changed any of the outputs since the pipeline's commit, otherwise than they are
     /// now.
-    pub(super) fn differ(&self, outputs: &[Output]) -> bool {
+    pub(super) fn differ(&self, outputs: &[OutputEntry]) -> bool {
         outputs.iter().any(|output| {
             let theirs = version(&self.tip, &output.path);
             theirs != version(&self.base, &output.path) && theirs != Some(output.version())
@@ -78,7 +78,7 @@ impl Sides<'_> {
     }
 
     /// Merges the outputs with the branch. Its `history` is asked only where [`Self::differ`].
-    pub(super) fn merge(&self, outputs: &[Output], history: &History<'_>) -> Result<Merged> {
+    pub(super) fn merge(&self, outputs: &[OutputEntry], history: &History<'_>) -> Result<Merged> {
         let mut merged = Merged::default();
         for output in outputs {
             self.merge_one(output, history, &mut merged)
@@ -87,7 +87,7 @@ impl Sides<'_> {
         Ok(merged)
     }
 
-    fn merge_one(&self, output: &Output, history: &History<'_>, merged: &mut Merged) -> Result<()> {
+    fn merge_one(&self, output: &OutputEntry, history: &History<'_>, merged: &mut Merged) -> Result<()> {
         let path = &output.path;
         let [before, theirs] = [&self.base, &self.tip].map(|tree| version(tree, path));
         if output.is_obstructed(&self.tip) {
@@ -114,7 +114,7 @@ impl Sides<'_> {
     }
 
     /// The text of both changes, or `None` where there is none.
-    fn by_meaning(&self, output: &Output, history: &History<'_>) -> Result<Option<Vec<u8>>> {
+    fn by_meaning(&self, output: &OutputEntry, history: &History<'_>) -> Result<Option<Vec<u8>>> {
         let Some(ours) = &output.content else { return Ok(None) };
         let base = match version(&self.base, &output.path) {
             Some(_) => self.text(&self.base, &output.path)?,
@@ -123,10 +123,10 @@ impl Sides<'_> {
         let (Some(base), Some(theirs)) = (base, self.text(&self.tip, &output.path)?) else {
             return Ok(None);
         };
-        match Form::of(&output.path) {
-            Form::Whole => Ok(None),
-            Form::IgnoreLines => Ok(ignore_lines::merge(&base, ours, &theirs)),
-            Form::Stages => {
+        match MergeForm::of(&output.path) {
+            MergeForm::Whole => Ok(None),
+            MergeForm::IgnoreLines => Ok(ignore_lines::merge(&base, ours, &theirs)),
+            MergeForm::Stages => {
                 let texts = [&base, ours, &theirs].map(|text| std::str::from_utf8(text));
                 let [Ok(base), Ok(ours), Ok(theirs)] = texts else { return Ok(None) };
                 let mut replaceable =
@@ -147,7 +147,7 @@ impl Sides<'_> {
         let Some(entry) = entry else { return Ok(None) };
         let odb = self.repository.odb().context("cannot open the objects")?;
         match odb.read_header(entry.id()) {
-            Ok((size, _)) if size as u64 <= super::SMALL => {}
+            Ok((size, _)) if size as u64 <= super::SMALL_FILE_LIMIT_BYTES => {}
             // Neither a large file nor what a partial clone left out is here.
             _ => return Ok(None),
         }
@@ -156,12 +156,12 @@ impl Sides<'_> {
 }
 
 /// Whether what the branch has of the file is an earlier result of the same step, which the output replaces.
-fn is_own(output: &Output, history: &History<'_>) -> bool {
+fn is_own(output: &OutputEntry, history: &History<'_>) -> bool {
     let look = |commit: &Commit<'_>| commit.tree().ok().and_then(|tree| version(&tree, &output.path));
-    match Form::of(&output.path) {
-        Form::Whole => history.newest_is_own(look),
+    match MergeForm::of(&output.path) {
+        MergeForm::Whole => history.newest_is_own(look),
         // A file of parts may hold others' parts below its newest change.
-        Form::IgnoreLines | Form::Stages => history.all_are_own(look),
+        MergeForm::IgnoreLines | MergeForm::Stages => history.all_are_own(look),
     }
 }
 
@@ -169,7 +169,7 @@ fn is_plain_file(entry: &TreeEntry<'_>) -> bool {
     entry.kind() == Some(ObjectType::Blob) && entry.filemode() != i32::from(FileMode::Link)
 }
 
-fn version(tree: &Tree<'_>, path: &Path) -> Option<Version> {
+fn version(tree: &Tree<'_>, path: &Path) -> Option<FileVersion> {
     tree.get_path(path).ok().map(|entry| (entry.id(), entry.filemode()))
 }
 

@@ -1,38 +1,33 @@
 //! Git's requests over HTTP: the credential, the proxy, the deadlines, and what a failure means to the user.
 
 use super::{Access, Fault};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use bytes::{Buf, Bytes};
-use reqwest::{
-    Body, Client, Proxy, RequestBuilder, Response, StatusCode,
-    header::{AUTHORIZATION, HeaderValue},
-    redirect,
-};
-use std::{
-    cell::RefCell,
-    io::{self, Read},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-use tokio::{runtime::Handle, time::Instant};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Buf as _, Bytes};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Body, Client, Proxy, RequestBuilder, Response, StatusCode, redirect};
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use trainspot_base::error::{Context, Error, Result};
+use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_http::is_loopback;
 use url::Url;
 
-const CONNECT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest time without a byte either way. A server checks a large pack for a while before it answers.
-const IDLE: Duration = Duration::from_mins(2);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 
-const REPORT: Duration = Duration::from_secs(10);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The longest time for one whole answer: a server that goes on for ever is left.
-const ANSWER_TIME: Duration = Duration::from_mins(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// The references of a repository: some 400,000 of them.
 const ADVERTISEMENT_LIMIT_BYTES: u64 = 32 << 20;
@@ -43,11 +38,11 @@ const REPORT_LIMIT_BYTES: u64 = 1 << 20;
 /// Of a refusal, of which a line is quoted.
 const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 
-const REDIRECTS: usize = 5;
+const REDIRECT_LIMIT: usize = 5;
 
 /// A client for one remote, used from a thread that may block; the requests run on the runtime that it was
 /// made on.
-pub(super) struct Http {
+pub(super) struct GitHttp {
     client: Client,
     /// Where a redirect led, once one did.
     base: RefCell<Url>,
@@ -58,7 +53,7 @@ pub(super) struct Http {
     stop: CancellationToken,
 }
 
-impl Http {
+impl GitHttp {
     pub(super) fn new(url: Url, access: &Access, stop: CancellationToken) -> Result<Self> {
         let base = base(url, access);
         let authorization = match access {
@@ -71,7 +66,7 @@ impl Http {
             Access::Proxy { .. } | Access::Anonymous => None,
         };
         let mut client =
-            Client::builder().connect_timeout(CONNECT).redirect(redirect::Policy::custom(follow));
+            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::custom(follow));
         client = client.user_agent(concat!("git/2 trainspot/", env!("CARGO_PKG_VERSION")));
         if let Access::Proxy { url } = access {
             let proxy = Proxy::http(url).with_context(|| format!("{url} is not a proxy's URL"))?;
@@ -85,7 +80,7 @@ impl Http {
     }
 
     /// `GET`s what the service advertises.
-    pub(super) fn advertisement(&self, service: &str) -> Result<Reader<'_>, Fault> {
+    pub(super) fn advertisement(&self, service: &str) -> Result<BodyReader<'_>, Fault> {
         let mut url = self.url("info/refs");
         url.set_query(Some(&format!("service={service}")));
         let request = self.client.get(url);
@@ -108,7 +103,7 @@ impl Http {
         body: Body,
         length: u64,
         sent: Arc<AtomicU64>,
-    ) -> Result<Reader<'_>, Fault> {
+    ) -> Result<BodyReader<'_>, Fault> {
         let request = self.client.post(self.url(service)).body(body);
         let request = request
             .header("content-type", format!("application/x-{service}-request"))
@@ -132,14 +127,21 @@ impl Http {
         moved: Arc<AtomicU64>,
         total: Option<u64>,
         limit_bytes: u64,
-    ) -> Result<Reader<'_>, Fault> {
+    ) -> Result<BodyReader<'_>, Fault> {
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
         let response = self.wait(request.send(), &moved, total)?;
         if response.status().is_success() {
             let since = Instant::now();
-            return Ok(Reader { http: self, response, chunk: Bytes::new(), moved, since, left: limit_bytes });
+            return Ok(BodyReader {
+                http: self,
+                response,
+                chunk: Bytes::new(),
+                moved,
+                since,
+                left: limit_bytes,
+            });
         }
         Err(self.refused(response))
     }
@@ -155,7 +157,7 @@ impl Http {
             tokio::select! {
                 result = step => result.map_err(|error| self.unreachable(error)),
                 () = stalled(moved, total) => {
-                    let error = Error::new(format!("{}: nothing moved for {} s", self.host(), IDLE.as_secs()));
+                    let error = Error::new(format!("{}: nothing moved for {} s", self.host(), IDLE_TIMEOUT.as_secs()));
                     Err(Fault::Transient(error))
                 }
                 () = self.stop.cancelled() => Err(Fault::Final(Error::new("stopped while talking to the remote"))),
@@ -204,8 +206,8 @@ impl Http {
 }
 
 /// A response's body, read by a thread that may block.
-pub(super) struct Reader<'a> {
-    http: &'a Http,
+pub(super) struct BodyReader<'a> {
+    http: &'a GitHttp,
     response: Response,
     chunk: Bytes,
     moved: Arc<AtomicU64>,
@@ -214,7 +216,7 @@ pub(super) struct Reader<'a> {
     left: u64,
 }
 
-impl Read for Reader<'_> {
+impl Read for BodyReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.chunk.is_empty() {
             let next = self.http.wait(self.response.chunk(), &self.moved, None);
@@ -229,13 +231,13 @@ impl Read for Reader<'_> {
     }
 }
 
-impl Reader<'_> {
+impl BodyReader<'_> {
     fn within_limits(&mut self, chunk: Bytes) -> io::Result<Bytes> {
         self.left = self.left.checked_sub(chunk.len() as u64).ok_or_else(|| {
             io::Error::other(format!("{}: the answer is longer than any of git's", self.http.host()))
         })?;
-        if self.since.elapsed() > ANSWER_TIME {
-            let minutes = ANSWER_TIME.as_secs() / 60;
+        if self.since.elapsed() > ANSWER_TIMEOUT {
+            let minutes = ANSWER_TIMEOUT.as_secs() / 60;
             let why = format!("{}: the answer did not end within {minutes} min", self.http.host());
             return Err(io::Error::other(why));
         }
@@ -261,10 +263,10 @@ pub(super) fn base(mut url: Url, access: &Access) -> Url {
 }
 
 /// Only within the same origin: the credential is for that one. Others end up as the answer, see
-/// `Http::refused`.
+/// `GitHttp::refused`.
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let same = attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
-    if same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+    if same && attempt.previous().len() <= REDIRECT_LIMIT { attempt.follow() } else { attempt.stop() }
 }
 
 fn hint(access: &Access) -> &'static str {
@@ -285,17 +287,17 @@ fn hint(access: &Access) -> &'static str {
     }
 }
 
-/// Ends when nothing has moved for [`IDLE`]; says now and then how far a long upload is.
+/// Ends when nothing has moved for [`IDLE_TIMEOUT`]; says now and then how far a long upload is.
 async fn stalled(moved: &AtomicU64, total: Option<u64>) {
     let start = Instant::now();
     let (mut before, mut since, mut said) = (moved.load(Ordering::Relaxed), start, start);
-    while since.elapsed() < IDLE {
+    while since.elapsed() < IDLE_TIMEOUT {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = moved.load(Ordering::Relaxed);
         if now != before {
             (before, since) = (now, Instant::now());
         }
-        if let Some(total) = total.filter(|_| said.elapsed() >= REPORT) {
+        if let Some(total) = total.filter(|_| said.elapsed() >= PROGRESS_INTERVAL) {
             said = Instant::now();
             info!("{}", progress(now, total));
         }

@@ -1,13 +1,16 @@
 //! A remote on this machine's disk: what the trial without Bitbucket pushes to, without a server in between.
 
-use super::{Answer, Refs, Update};
-use crate::{open, pack::Pack, scratch::Scratch};
+use super::{PushAnswer, RefUpdate, Refs};
+use crate::open;
+use crate::pack::Pack;
+use crate::scratch::Scratch;
 use git2::ErrorCode;
-use std::{io, path::Path};
-use trainspot_base::error::{Context, Error, Result};
+use std::io;
+use std::path::Path;
+use trainspot_base::error::{Context as _, Error, Result};
 
 /// What libgit2 says where a branch is not, or not for long, what it was.
-const MOVED: [ErrorCode; 4] =
+const BRANCH_MOVED_CODES: [ErrorCode; 4] =
     [ErrorCode::Modified, ErrorCode::Exists, ErrorCode::NotFound, ErrorCode::Locked];
 
 pub(super) fn refs(path: &Path) -> Result<Refs> {
@@ -39,7 +42,7 @@ pub(super) fn fetch(path: &Path, scratch: &Scratch) -> Result<()> {
     scratch.borrow_objects(open(path)?.commondir())
 }
 
-pub(super) fn push(path: &Path, update: &Update, pack: &Pack) -> Result<Answer> {
+pub(super) fn push(path: &Path, update: &RefUpdate, pack: &Pack) -> Result<PushAnswer> {
     check_push(path)?;
     let remote = open(path)?;
     let odb = remote.odb().context("cannot open the remote's objects")?;
@@ -52,9 +55,9 @@ pub(super) fn push(path: &Path, update: &Update, pack: &Pack) -> Result<Answer> 
         None => remote.reference(name, update.new, false, log),
     };
     match moved {
-        Ok(_) => Ok(Answer::Taken),
+        Ok(_) => Ok(PushAnswer::Taken),
         // Who holds the branch's lock is about to move it.
-        Err(error) if MOVED.contains(&error.code()) => Ok(Answer::Moved),
+        Err(error) if BRANCH_MOVED_CODES.contains(&error.code()) => Ok(PushAnswer::Moved),
         Err(error) => Err(Error::new(format!("cannot move {name} of the remote")).source(error)),
     }
 }

@@ -30,23 +30,27 @@ mod local;
 mod packet;
 mod smart;
 
-use super::{Branches, pack::Pack, scratch::Scratch};
+use super::Branches;
+use super::pack::Pack;
+use super::scratch::Scratch;
 use git2::Oid;
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Error, Kind, Result};
 use url::Url;
 
 /// The repository that receives the commit, and how to be let in.
 #[derive(Clone, Debug)]
-pub struct Remote {
+pub struct GitRemote {
     /// `http(s)://…`, `file://…` or an absolute path. A user name or password in it is not used.
     pub url: String,
     /// The credential.
     pub access: Access,
 }
 
-impl Remote {
+impl GitRemote {
     /// Where the requests go, if over HTTP: scheme, host and port.
     #[must_use]
     pub fn address(&self) -> Option<url::Origin> {
@@ -125,7 +129,7 @@ impl Refs {
 
 /// How much of a branch's history to fetch.
 #[derive(Clone, Copy)]
-pub(super) struct Depth {
+pub(super) struct FetchDepth {
     /// The newest commit.
     pub(super) tip: Oid,
     /// How many commits, that one included.
@@ -133,14 +137,14 @@ pub(super) struct Depth {
 }
 
 /// A reference's move from `old`, or from nothing, to `new`.
-pub(super) struct Update {
+pub(super) struct RefUpdate {
     pub(super) reference: String,
     pub(super) old: Option<Oid>,
     pub(super) new: Oid,
 }
 
 /// What the remote said of an update.
-pub(super) enum Answer {
+pub(super) enum PushAnswer {
     /// Done.
     Taken,
     /// The reference is not at `old` any more.
@@ -150,17 +154,17 @@ pub(super) enum Answer {
 }
 
 /// The other end.
-pub(super) enum Server {
-    Http(smart::Smart),
+pub(super) enum Transport {
+    Http(smart::SmartProtocol),
     Local(PathBuf),
 }
 
-impl Server {
-    pub(super) fn new(remote: &Remote, stop: CancellationToken) -> Result<Self> {
+impl Transport {
+    pub(super) fn new(remote: &GitRemote, stop: CancellationToken) -> Result<Self> {
         let url = remote.url.as_str();
         match Url::parse(url) {
             Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => {
-                Ok(Self::Http(smart::Smart::new(http::Http::new(parsed, &remote.access, stop)?)))
+                Ok(Self::Http(smart::SmartProtocol::new(http::GitHttp::new(parsed, &remote.access, stop)?)))
             }
             Ok(parsed) if parsed.scheme() == "file" => match parsed.to_file_path() {
                 Ok(path) => Ok(Self::Local(path)),
@@ -195,14 +199,20 @@ impl Server {
     }
 
     /// Makes commits, their trees and their small files readable in the scratch repository.
-    pub(super) fn fetch(&self, scratch: &Scratch, refs: &Refs, head: Oid, what: Depth) -> Result<(), Fault> {
+    pub(super) fn fetch(
+        &self,
+        scratch: &Scratch,
+        refs: &Refs,
+        head: Oid,
+        what: FetchDepth,
+    ) -> Result<(), Fault> {
         match self {
             Self::Http(smart) => smart.fetch(scratch, refs, head, what),
             Self::Local(path) => Ok(local::fetch(path, scratch)?),
         }
     }
 
-    pub(super) fn push(&self, update: &Update, pack: &Pack) -> Result<Answer, Fault> {
+    pub(super) fn push(&self, update: &RefUpdate, pack: &Pack) -> Result<PushAnswer, Fault> {
         match self {
             Self::Http(smart) => smart.push(update, pack),
             Self::Local(path) => Ok(local::push(path, update, pack)?),
@@ -217,15 +227,15 @@ mod tests {
     #[test]
     fn a_token_is_not_shown() {
         let access = Access::Token { username: "x-token-auth", secret: "ATCTT3x".into() };
-        let remote = Remote { url: "https://bitbucket.org/a/b".into(), access };
+        let remote = GitRemote { url: "https://bitbucket.org/a/b".into(), access };
         assert!(!format!("{remote:?}").contains("ATCTT3x"));
     }
 
     #[test]
     fn ssh_remotes_are_refused_with_the_way_out() {
         for url in ["git@bitbucket.org:a/b.git", "ssh://git@bitbucket.org/a/b", "relative/path"] {
-            let remote = Remote { url: url.into(), access: Access::Anonymous };
-            let error = Server::new(&remote, CancellationToken::new()).err().unwrap();
+            let remote = GitRemote { url: url.into(), access: Access::Anonymous };
+            let error = Transport::new(&remote, CancellationToken::new()).err().unwrap();
             assert!(error.render().contains("BITBUCKET_GIT_HTTP_ORIGIN"), "{url}");
         }
     }

@@ -4,9 +4,9 @@
 use std::io::{self, Error, Read};
 
 /// Ends a section.
-pub(super) const FLUSH: &[u8] = b"0000";
+pub(super) const FLUSH_PACKET: &[u8] = b"0000";
 
-const LONGEST: usize = 65520;
+const PACKET_LIMIT_BYTES: usize = 65520;
 
 pub(super) fn write(into: &mut Vec<u8>, line: &str) {
     into.extend(format!("{:04x}{line}", line.len() + 4).into_bytes());
@@ -20,7 +20,7 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let length = str::from_utf8(&digits).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
     match length {
         Some(0) => Ok(None),
-        Some(length @ 4..=LONGEST) => {
+        Some(length @ 4..=PACKET_LIMIT_BYTES) => {
             let mut data = vec![0; length - 4];
             from.read_exact(&mut data)?;
             Ok(Some(data))
@@ -89,7 +89,7 @@ mod tests {
     fn lines_come_back_as_they_were_written() {
         let mut bytes = Vec::new();
         write(&mut bytes, "want x\n");
-        bytes.extend(FLUSH);
+        bytes.extend(FLUSH_PACKET);
         assert_eq!(bytes, b"000bwant x\n0000");
         let mut from = bytes.as_slice();
         assert_eq!(read_line(&mut from).unwrap().as_deref(), Some("want x"));

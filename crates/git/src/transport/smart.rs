@@ -1,28 +1,28 @@
 //! Git's smart protocol, version 0, stateless: as much of it as one commit on top of a known one needs.
 
-use super::{Answer, Depth, Fault, Refs, Update, http::Http, packet};
-use crate::{SMALL, limits::why_not_written, pack::Pack, scratch::Scratch};
+use super::http::GitHttp;
+use super::{Fault, FetchDepth, PushAnswer, RefUpdate, Refs, packet};
+use crate::SMALL_FILE_LIMIT_BYTES;
+use crate::limits::why_not_written;
+use crate::pack::Pack;
+use crate::scratch::Scratch;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use git2::Oid;
 use reqwest::Body;
-use std::{
-    io::{self, Read},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::io::ReaderStream;
 use tracing::info;
-use trainspot_base::error::{Context, Error, Result};
+use trainspot_base::error::{Context as _, Error, Result};
 
 /// What serves fetches.
-const UPLOAD: &str = "git-upload-pack";
+const UPLOAD_SERVICE: &str = "git-upload-pack";
 /// What takes pushes.
-const RECEIVE: &str = "git-receive-pack";
+const RECEIVE_SERVICE: &str = "git-receive-pack";
 
-const CHUNK: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Of a SHA-1, in hexadecimal.
 const ID_DIGITS: usize = 40;
@@ -32,35 +32,41 @@ const BRANCHES_LIMIT: usize = 100_000;
 const MESSAGES_LIMIT_BYTES: usize = 16 << 10;
 
 /// A remote that speaks it.
-pub(crate) struct Smart {
-    http: Http,
+pub(crate) struct SmartProtocol {
+    http: GitHttp,
 }
 
-impl Smart {
-    pub(super) fn new(http: Http) -> Self {
+impl SmartProtocol {
+    pub(super) fn new(http: GitHttp) -> Self {
         Self { http }
     }
 
     pub(super) fn refs(&self) -> Result<Refs, Fault> {
-        self.advertised(UPLOAD)
+        self.advertised(UPLOAD_SERVICE)
     }
 
     pub(super) fn check_push(&self) -> Result<Refs, Fault> {
-        self.advertised(RECEIVE)
+        self.advertised(RECEIVE_SERVICE)
     }
 
     fn advertised(&self, service: &str) -> Result<Refs, Fault> {
         let mut reader = self.http.advertisement(service)?;
-        read_refs(&mut reader, service).map_err(|error| broken("cannot list the remote's branches", error))
+        read_refs(&mut reader, service).map_err(|error| transient("cannot list the remote's branches", error))
     }
 
     /// Fetches so much of a branch and no more, as a difference from what the clone has.
-    pub(super) fn fetch(&self, scratch: &Scratch, refs: &Refs, head: Oid, what: Depth) -> Result<(), Fault> {
+    pub(super) fn fetch(
+        &self,
+        scratch: &Scratch,
+        refs: &Refs,
+        head: Oid,
+        what: FetchDepth,
+    ) -> Result<(), Fault> {
         let tip = what.tip;
         let request = fetch_request(refs, what, &scratch.shallow()?, &scratch.haves(head)?);
         let length = request.len() as u64;
-        let mut reader = self.http.post(UPLOAD, request.into(), length, Arc::default())?;
-        let failed = |error| broken(&format!("cannot fetch {tip}"), error);
+        let mut reader = self.http.post(UPLOAD_SERVICE, request.into(), length, Arc::default())?;
+        let failed = |error| transient(&format!("cannot fetch {tip}"), error);
         // The commits at which the history is cut: a section of its own, which we asked for with `deepen`.
         while packet::read(&mut reader).map_err(failed)?.is_some() {}
         let repository = scratch.repository();
@@ -74,40 +80,40 @@ impl Smart {
         Ok(())
     }
 
-    pub(super) fn push(&self, update: &Update, pack: &Pack) -> Result<Answer, Fault> {
-        let refs = self.advertised(RECEIVE)?;
+    pub(super) fn push(&self, update: &RefUpdate, pack: &Pack) -> Result<PushAnswer, Fault> {
+        let refs = self.advertised(RECEIVE_SERVICE)?;
         if refs.ids.get(&update.reference) != update.old.as_ref() {
-            return Ok(Answer::Moved);
+            return Ok(PushAnswer::Moved);
         }
         let command = push_command(&refs, update);
         let length = command.len() as u64 + pack.len();
         let sent = Arc::<AtomicU64>::default();
         let body = body(command, pack, Arc::clone(&sent))?;
-        let reader = self.http.post(RECEIVE, body, length, sent)?;
+        let reader = self.http.post(RECEIVE_SERVICE, body, length, sent)?;
         let report = read_report(reader, refs.can("side-band-64k"), &update.reference)
-            .map_err(|error| broken("the push broke off", error))?;
+            .map_err(|error| transient("the push broke off", error))?;
         let Some(why) = report else { return self.confirmed(update) };
         // Servers word it differently when somebody was faster, so look instead of reading.
-        let moved = self.advertised(RECEIVE)?.ids.get(&update.reference) != update.old.as_ref();
-        Ok(if moved { Answer::Moved } else { Answer::Refused(why) })
+        let moved = self.advertised(RECEIVE_SERVICE)?.ids.get(&update.reference) != update.old.as_ref();
+        Ok(if moved { PushAnswer::Moved } else { PushAnswer::Refused(why) })
     }
 
     /// A push that the server says it took, if its list of branches does not say otherwise: words alone
     /// publish nothing.
-    fn confirmed(&self, update: &Update) -> Result<Answer, Fault> {
-        match self.advertised(RECEIVE) {
+    fn confirmed(&self, update: &RefUpdate) -> Result<PushAnswer, Fault> {
+        match self.advertised(RECEIVE_SERVICE) {
             Ok(refs) if refs.ids.get(&update.reference) == update.old.as_ref() => {
                 let what =
                     format!("the remote says that it took the push, but {} is as before", update.reference);
                 Err(Fault::Transient(Error::new(what)))
             }
             // The branch has moved on, or the list cannot be had now: the server's word stands.
-            Ok(_) | Err(_) => Ok(Answer::Taken),
+            Ok(_) | Err(_) => Ok(PushAnswer::Taken),
         }
     }
 }
 
-fn broken(what: &str, error: io::Error) -> Fault {
+fn transient(what: &str, error: io::Error) -> Fault {
     Fault::Transient(Error::new(what).source(error))
 }
 
@@ -146,8 +152,8 @@ fn read_refs(from: &mut impl Read, service: &str) -> io::Result<Refs> {
 }
 
 /// Bases of deltas may stay away (`thin-pack`): we have them. Large files may too: no report compares them.
-fn fetch_request(refs: &Refs, what: Depth, shallow: &[Oid], haves: &[Oid]) -> Vec<u8> {
-    let Depth { tip, commits } = what;
+fn fetch_request(refs: &Refs, what: FetchDepth, shallow: &[Oid], haves: &[Oid]) -> Vec<u8> {
+    let FetchDepth { tip, commits } = what;
     let mut request = Vec::new();
     let filter = if refs.can("filter") { " filter" } else { "" };
     let wanted = format!("want {tip} side-band-64k ofs-delta thin-pack no-progress{filter}\n");
@@ -157,9 +163,9 @@ fn fetch_request(refs: &Refs, what: Depth, shallow: &[Oid], haves: &[Oid]) -> Ve
     }
     packet::write(&mut request, &format!("deepen {commits}\n"));
     if !filter.is_empty() {
-        packet::write(&mut request, &format!("filter blob:limit={SMALL}\n"));
+        packet::write(&mut request, &format!("filter blob:limit={SMALL_FILE_LIMIT_BYTES}\n"));
     }
-    request.extend(packet::FLUSH);
+    request.extend(packet::FLUSH_PACKET);
     for commit in haves {
         packet::write(&mut request, &format!("have {commit}\n"));
     }
@@ -167,14 +173,14 @@ fn fetch_request(refs: &Refs, what: Depth, shallow: &[Oid], haves: &[Oid]) -> Ve
     request
 }
 
-fn push_command(refs: &Refs, update: &Update) -> Vec<u8> {
+fn push_command(refs: &Refs, update: &RefUpdate) -> Vec<u8> {
     let old = update.old.unwrap_or(Oid::ZERO_SHA1);
     let wanted = ["report-status", "side-band-64k"].into_iter().filter(|wanted| refs.can(wanted));
     let wanted: Vec<_> = wanted.collect();
     let mut command = Vec::new();
     let line = format!("{old} {} {}\0 {}", update.new, update.reference, wanted.join(" "));
     packet::write(&mut command, &line);
-    command.extend(packet::FLUSH);
+    command.extend(packet::FLUSH_PACKET);
     command
 }
 
@@ -185,7 +191,7 @@ fn body(command: Vec<u8>, pack: &Pack, sent: Arc<AtomicU64>) -> Result<Body> {
     let part = |bytes: &[u8]| stream::iter([Ok(Bytes::copy_from_slice(bytes))]);
     let parts = stream::iter([Ok(Bytes::from(command))])
         .chain(part(pack.head()))
-        .chain(ReaderStream::with_capacity(file, CHUNK))
+        .chain(ReaderStream::with_capacity(file, CHUNK_BYTES))
         .chain(part(pack.tail()))
         .inspect_ok(move |chunk| _ = sent.fetch_add(chunk.len() as u64, Ordering::Relaxed));
     Ok(Body::wrap_stream(parts))
@@ -210,28 +216,28 @@ fn read_report(mut reader: impl Read, side_band: bool, reference: &str) -> io::R
     let messages: Vec<_> = messages.inspect(|message| info!("remote: {message}")).collect();
     let quoted = |why: String| [messages.join(" "), why].join(": ").trim_start_matches(": ").to_owned();
     match status {
-        Status::Taken => Ok(None),
-        Status::Refused(why) => Ok(Some(quoted(why))),
-        Status::NotUnpacked(why) => {
+        ReportStatus::Taken => Ok(None),
+        ReportStatus::Refused(why) => Ok(Some(quoted(why))),
+        ReportStatus::NotUnpacked(why) => {
             Err(io::Error::other(quoted(format!("the server cannot unpack it: {why}"))))
         }
     }
 }
 
-enum Status {
+enum ReportStatus {
     Taken,
     Refused(String),
     NotUnpacked(String),
 }
 
-fn read_status(from: &mut impl Read, reference: &str) -> io::Result<Status> {
+fn read_status(from: &mut impl Read, reference: &str) -> io::Result<ReportStatus> {
     let mut status = None;
     while let Some(line) = packet::read_line(from)? {
         let said = match line.split_once(' ') {
-            Some(("unpack", why)) if why != "ok" => Status::NotUnpacked(why.to_owned()),
-            Some(("ok", name)) if name == reference => Status::Taken,
+            Some(("unpack", why)) if why != "ok" => ReportStatus::NotUnpacked(why.to_owned()),
+            Some(("ok", name)) if name == reference => ReportStatus::Taken,
             Some(("ng", why)) => {
-                Status::Refused(why.strip_prefix(reference).unwrap_or(why).trim().to_owned())
+                ReportStatus::Refused(why.strip_prefix(reference).unwrap_or(why).trim().to_owned())
             }
             _ => continue,
         };
@@ -250,11 +256,11 @@ mod tests {
     fn advertisement(lines: &[&str]) -> Vec<u8> {
         let mut bytes = Vec::new();
         packet::write(&mut bytes, "# service=git-upload-pack\n");
-        bytes.extend(packet::FLUSH);
+        bytes.extend(packet::FLUSH_PACKET);
         for line in lines {
             packet::write(&mut bytes, line);
         }
-        bytes.extend(packet::FLUSH);
+        bytes.extend(packet::FLUSH_PACKET);
         bytes
     }
 
@@ -286,10 +292,10 @@ mod tests {
         let mut status = vec![1];
         packet::write(&mut status, "unpack ok\n");
         packet::write(&mut status, "ng refs/heads/a no\n");
-        status.extend(packet::FLUSH);
+        status.extend(packet::FLUSH_PACKET);
         let status = String::from_utf8(status).unwrap();
         packet::write(&mut bytes, &status);
-        bytes.extend(packet::FLUSH);
+        bytes.extend(packet::FLUSH_PACKET);
         let why = read_report(bytes.as_slice(), true, "refs/heads/a").unwrap().unwrap();
         assert!(why.len() < MESSAGES_LIMIT_BYTES + 10 && why.ends_with(": no"), "{}", why.len());
     }
@@ -313,7 +319,7 @@ mod tests {
         for line in lines {
             packet::write(&mut bytes, line);
         }
-        bytes.extend(packet::FLUSH);
+        bytes.extend(packet::FLUSH_PACKET);
         read_report(bytes.as_slice(), false, "refs/heads/a")
     }
 
@@ -322,8 +328,11 @@ mod tests {
         assert_eq!(report(&["unpack ok\n", "ok refs/heads/a\n"]).unwrap(), None);
         let refused = report(&["unpack ok\n", "ng refs/heads/a pre-receive hook declined\n"]).unwrap();
         assert_eq!(refused.as_deref(), Some("pre-receive hook declined"));
-        let broken = report(&["unpack index-pack abnormal exit\n", "ng refs/heads/a unpacker error\n"]);
-        assert_eq!(broken.unwrap_err().to_string(), "the server cannot unpack it: index-pack abnormal exit");
+        let transient = report(&["unpack index-pack abnormal exit\n", "ng refs/heads/a unpacker error\n"]);
+        assert_eq!(
+            transient.unwrap_err().to_string(),
+            "the server cannot unpack it: index-pack abnormal exit"
+        );
         assert!(report(&["unpack ok\n"]).is_err());
         assert!(report(&[]).is_err());
     }
