@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::{fit_to_send, one_line};
 use trainspot_bitbucket::{BuildState, BuildStatus, NewPullRequest, Patience};
-use trainspot_report::{Done, LIMIT, Report, insights, render};
+use trainspot_report::{COMMENT_LIMIT_CHARS, Report, RunSuccess, insights, render};
 
 /// What was pushed.
 pub(super) struct Pushed {
@@ -20,7 +20,7 @@ pub(super) struct Pushed {
     /// The pull request's title, if one has to be opened.
     pub(super) title: String,
     /// What the run did.
-    pub(super) done: Done,
+    pub(super) done: RunSuccess,
 }
 
 /// The access of a run that may have trained for hours: it waits for the rate limit, but not until Pipelines
@@ -34,7 +34,7 @@ fn after_hours(config: &Config, deadline: Option<Deadline>) -> Option<BitbucketA
 /// Shows the report in the log.
 pub(super) fn show(report: &Report) {
     info!("the report:");
-    trainspot_base::log::quoted(&render(report, LIMIT));
+    trainspot_base::log::quoted(&render(report, COMMENT_LIMIT_CHARS));
 }
 
 /// Announces a commit that was pushed. The answer is the run's last line.
@@ -97,10 +97,10 @@ async fn pull_request(
         destination: pushed.target.clone(),
         title: fit_to_send(&one_line(&pushed.title)),
         description: match pushed.done {
-            Done::Trained => {
+            RunSuccess::Trained => {
                 "The outputs of a training, committed by trainspot. The report is in the comments."
             }
-            Done::Published | Done::Checked => {
+            RunSuccess::Published | RunSuccess::Checked => {
                 "Outputs of an earlier step, committed by trainspot. The report is in the comments."
             }
         }
@@ -136,7 +136,7 @@ pub(super) async fn failure(
 }
 
 async fn comment(config: &Config, bitbucket: &BitbucketAccess, pull_request: u64, report: &Report) {
-    let body = fit_to_send(&render(report, LIMIT));
+    let body = fit_to_send(&render(report, COMMENT_LIMIT_CHARS));
     let marker = fit_to_send(&marker(&config.publish.report_name));
     match bitbucket.client.upsert_comment(pull_request, &marker, &body).await {
         Ok(url) => info!("report: {url}"),

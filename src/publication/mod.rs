@@ -109,11 +109,11 @@ async fn commit_and_announce(
 }
 
 /// What the run did, for people: it may not have trained, nor published.
-fn done(made: &Made, published: bool) -> trainspot_report::Done {
+fn done(made: &Made, published: bool) -> trainspot_report::RunSuccess {
     match made.training {
-        Some(_) => trainspot_report::Done::Trained,
-        None if published => trainspot_report::Done::Published,
-        None => trainspot_report::Done::Checked,
+        Some(_) => trainspot_report::RunSuccess::Trained,
+        None if published => trainspot_report::RunSuccess::Published,
+        None => trainspot_report::RunSuccess::Checked,
     }
 }
 
@@ -123,7 +123,7 @@ fn earlier(
     target: String,
     tip: Option<String>,
     title: String,
-    done: trainspot_report::Done,
+    done: trainspot_report::RunSuccess,
 ) -> Option<Pushed> {
     match (destination, tip) {
         (Destination::PullRequest { branch, .. }, Some(commit)) => {

@@ -11,8 +11,11 @@ use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
 use trainspot_base::log::progress::in_words;
 use trainspot_git::Checkout;
-use trainspot_report::metrics::{self, Metrics, Value};
-use trainspot_report::{Done, Failure, Link, Machine, MetricsFile, Outcome, OutputFile, Plot, Report};
+use trainspot_report::metrics::{self, MetricValue, Metrics};
+use trainspot_report::{
+    MachineSummary, MetricsFile, OutputFile, Plot, Report, ReportLink, ReportedOutcome, RunFailure,
+    RunSuccess,
+};
 use trainspot_transfer::{Entry, EntryKind, find, open_beneath, read_beneath};
 
 /// What is read of a metrics file or of the user's own report.
@@ -47,7 +50,7 @@ impl Facts {
     pub(super) fn headline(&self) -> String {
         let good = self.metrics.iter().filter_map(|(_, metrics)| metrics.as_ref().ok());
         let numbers = good.flat_map(Metrics::iter).filter_map(|(name, value)| match value {
-            Value::Number(number) => Some(format!("{name}={number}")),
+            MetricValue::Number(number) => Some(format!("{name}={number}")),
             _ => None,
         });
         numbers.take(HEADLINES).collect::<Vec<_>>().join(", ")
@@ -94,12 +97,12 @@ pub(super) fn report(
     config: &Config,
     facts: &Facts,
     made: &Made,
-    done: Done,
+    done: RunSuccess,
     commit: Option<&str>,
     baseline: &BTreeMap<PathBuf, Vec<u8>>,
 ) -> Report {
     let web = commit.and_then(|commit| Web::new(config, commit));
-    let mut report = blank(config, &facts.commit, Outcome::Succeeded(done));
+    let mut report = blank(config, &facts.commit, ReportedOutcome::Succeeded(done));
     report.own_markdown.clone_from(&facts.own_markdown);
     report.metrics =
         facts.metrics.iter().map(|(path, now)| compared(path, now, baseline.get(path))).collect();
@@ -107,7 +110,7 @@ pub(super) fn report(
         made.outputs.iter().filter(|entry| is_plot(entry)).map(|entry| plot(entry, web.as_ref())).collect();
     report.outputs = made.outputs.iter().map(|entry| output(entry, web.as_ref())).collect();
     if let Some(training) = &made.training {
-        report.machine = Some(Machine {
+        report.machine = Some(MachineSummary {
             description: training.machine.clone(),
             trained: training.took,
             total: made.total,
@@ -142,26 +145,26 @@ pub(super) fn failure(
     took: Duration,
 ) -> Report {
     let failure = match (error.exit_kind(), config.action) {
-        (Kind::Stopped, _) => Failure::Stopped,
-        (_, Action::Publish) => Failure::NotPublished,
-        (Kind::Publication, _) => Failure::TrainedNotPublished,
-        _ => Failure::Failed,
+        (Kind::Stopped, _) => RunFailure::Stopped,
+        (_, Action::Publish) => RunFailure::NotPublished,
+        (Kind::Publication, _) => RunFailure::TrainedNotPublished,
+        _ => RunFailure::Failed,
     };
-    let outcome = Outcome::Failed { failure, why: error.render(), log_tail: tail.to_vec() };
+    let outcome = ReportedOutcome::Failed { failure, why: error.render(), log_tail: tail.to_vec() };
     let mut report = blank(config, commit, outcome);
     report.notes.push(format!("It ended after {}.", in_words(took)));
     report
 }
 
-fn blank(config: &Config, commit: &str, outcome: Outcome) -> Report {
+fn blank(config: &Config, commit: &str, outcome: ReportedOutcome) -> Report {
     let mut links = Vec::new();
     let short = &commit[..commit.len().min(12)];
-    links.push(Link {
+    links.push(ReportLink {
         label: format!("Code: {short}"),
         url: Web::new(config, commit).map(|web| web.commit()),
     });
     if let Some(url) = config.pipeline.url() {
-        links.push(Link { label: "Pipeline".to_owned(), url: Some(url) });
+        links.push(ReportLink { label: "Pipeline".to_owned(), url: Some(url) });
     }
     Report {
         name: config.publish.report_name.clone(),

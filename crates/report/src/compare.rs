@@ -1,22 +1,22 @@
 //! This run's metrics beside the target branch's.
 
-use super::markdown::{Table, cell};
-use super::metrics::{Metrics, Value};
+use super::markdown::{MarkdownTable, cell};
+use super::metrics::{MetricValue, Metrics};
 use super::{MetricsFile, numbers};
 use std::cmp::Ordering;
 
 /// Differences below this share of the values are the noise of floating point.
-const NOISE: f64 = 1e-12;
+const ROUNDING_NOISE: f64 = 1e-12;
 
 /// The table of one file: this run's metrics in their order, then those that are gone.
 ///
 /// Without values on the target branch there is nothing to compare, and two columns do.
-pub(super) fn table(file: &MetricsFile) -> Table {
+pub(super) fn table(file: &MetricsFile) -> MarkdownTable {
     let none = Metrics::default();
     let now = file.now.as_ref().unwrap_or(&none);
     let Some(before) = &file.before else {
         let rows = now.iter().map(|(name, value)| vec![cell(name), shown(value)]);
-        return Table { header: &["Metric", "This run"], rows: rows.collect() };
+        return MarkdownTable { header: &["Metric", "This run"], rows: rows.collect() };
     };
     let mut rows: Vec<_> =
         now.iter().map(|(name, value)| row(name, before.get(name), Some(value), before)).collect();
@@ -24,31 +24,36 @@ pub(super) fn table(file: &MetricsFile) -> Table {
     // A name that the bound left out of this run's metrics may well be there.
     let gone = gone.filter(|_| now.left_out() == 0);
     rows.extend(gone.map(|(name, value)| row(name, Some(value), None, before)));
-    Table { header: &["Metric", "Target", "This run", "Change"], rows }
+    MarkdownTable { header: &["Metric", "Target", "This run", "Change"], rows }
 }
 
-fn row(name: &str, before: Option<&Value>, now: Option<&Value>, all_before: &Metrics) -> Vec<String> {
+fn row(
+    name: &str,
+    before: Option<&MetricValue>,
+    now: Option<&MetricValue>,
+    all_before: &Metrics,
+) -> Vec<String> {
     let change = match (before, now) {
         (Some(before), Some(now)) => change(before, now),
         (Some(_), None) => "gone".to_owned(),
         _ if all_before.left_out() > 0 => String::new(),
         _ => "new".to_owned(),
     };
-    let shown = |value: Option<&Value>| value.map_or_else(String::new, shown);
+    let shown = |value: Option<&MetricValue>| value.map_or_else(String::new, shown);
     vec![cell(name), shown(before), shown(now), change]
 }
 
-fn shown(value: &Value) -> String {
+fn shown(value: &MetricValue) -> String {
     match value {
-        Value::Number(number) => numbers::number(*number),
-        Value::Text(text) => cell(text),
-        Value::Bool(truth) => truth.to_string(),
+        MetricValue::Number(number) => numbers::number(*number),
+        MetricValue::Text(text) => cell(text),
+        MetricValue::Bool(truth) => truth.to_string(),
     }
 }
 
 /// Says which way, and by how much; not whether that is good, which only the metric's author knows.
-fn change(before: &Value, now: &Value) -> String {
-    let (Value::Number(before), Value::Number(now)) = (before, now) else {
+fn change(before: &MetricValue, now: &MetricValue) -> String {
+    let (MetricValue::Number(before), MetricValue::Number(now)) = (before, now) else {
         return if before == now { "=" } else { "changed" }.to_owned();
     };
     let arrow = match now.partial_cmp(before) {
@@ -59,7 +64,7 @@ fn change(before: &Value, now: &Value) -> String {
         None => return "changed".to_owned(),
     };
     let delta = now - before;
-    if delta.is_finite() && delta.abs() <= NOISE * before.abs().max(now.abs()) {
+    if delta.is_finite() && delta.abs() <= ROUNDING_NOISE * before.abs().max(now.abs()) {
         return "=".to_owned();
     }
     let share = 100.0 * delta / before.abs();

@@ -1,22 +1,22 @@
 //! The parts of a report, and how each is made shorter without being broken.
 
-use super::markdown::{Table, cut, fence_after, fence_around};
+use super::markdown::{MarkdownTable, cut, fence_after, fence_around};
 use std::collections::VecDeque;
 
 /// One endless line must not be all that is left of a log.
 const MAX_LOG_LINE: usize = 400;
 
 /// A part of the report, set off from the others by blank lines.
-pub(super) struct Section {
-    pub(super) part: Part,
+pub(super) struct ReportSection {
+    pub(super) part: ReportPart,
     /// Its own headline, escaped.
     pub(super) heading: Option<String>,
-    pub(super) body: Body,
+    pub(super) body: SectionBody,
 }
 
 /// The parts of a report. What a reader would miss most comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum ReportPart {
     Why,
     Machine,
     Links,
@@ -28,7 +28,7 @@ pub(super) enum Part {
     Plots,
 }
 
-impl Part {
+impl ReportPart {
     /// What it is called where it had to be left out.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl Part {
 }
 
 /// What a section holds, and so how it is shortened.
-pub(super) enum Body {
+pub(super) enum SectionBody {
     /// There as a whole or not at all.
     Whole(String),
     /// A table's or a list's rows under its head, which a list has not. The first rows stay.
@@ -57,9 +57,9 @@ pub(super) enum Body {
     Own(String),
 }
 
-impl Body {
+impl SectionBody {
     /// Rows of a table; `more` of them were left out before.
-    pub(super) fn table(table: &Table, more: usize) -> Self {
+    pub(super) fn table(table: &MarkdownTable, more: usize) -> Self {
         Self::Rows { head: Some(table.head()), rows: table.lines(), more }
     }
 
@@ -69,7 +69,7 @@ impl Body {
     }
 }
 
-impl Section {
+impl ReportSection {
     /// As much as `room` characters hold, and what was left out said in it; nothing if that would be all.
     pub(super) fn fit(&self, room: usize) -> Option<String> {
         let Some(heading) = &self.heading else { return self.body.fit(room) };
@@ -78,7 +78,7 @@ impl Section {
     }
 }
 
-impl Body {
+impl SectionBody {
     /// Whether there is nothing to show, however much room there is.
     pub(super) fn is_empty(&self) -> bool {
         self.fit(usize::MAX).is_none()

@@ -1,9 +1,9 @@
 //! The run as a report of Bitbucket's Code Insights, which needs no credential inside Pipelines.
 
 use super::markdown::cut;
-use super::metrics::Value;
+use super::metrics::MetricValue;
 use super::render::machine_line;
-use super::{Outcome, Report, numbers};
+use super::{Report, ReportedOutcome, numbers};
 use serde::Serialize;
 
 /// Bitbucket takes no more cells.
@@ -59,7 +59,7 @@ pub enum Cell {
     Boolean(bool),
     /// Plain text.
     Text(String),
-    /// Somewhere to go.
+    /// An address to follow.
     Link {
         /// What is read.
         text: String,
@@ -72,8 +72,8 @@ pub enum Cell {
 #[must_use]
 pub fn insights(report: &Report) -> Insights {
     let (result, verb) = match report.outcome {
-        Outcome::Succeeded(done) => ("PASSED", done.word()),
-        Outcome::Failed { failure, .. } => ("FAILED", failure.words()),
+        ReportedOutcome::Succeeded(done) => ("PASSED", done.word()),
+        ReportedOutcome::Failed { failure, .. } => ("FAILED", failure.words()),
     };
     Insights {
         title: cut(&format!("{} {verb}", report.name), MAX_TITLE),
@@ -88,7 +88,7 @@ pub fn insights(report: &Report) -> Insights {
 
 fn details(report: &Report) -> String {
     let mut lines = Vec::new();
-    if let Outcome::Failed { why, .. } = &report.outcome {
+    if let ReportedOutcome::Failed { why, .. } = &report.outcome {
         lines.push(why.clone());
     }
     lines.extend(report.machine.as_ref().map(machine_line));
@@ -127,16 +127,16 @@ fn metrics_data(report: &Report) -> impl Iterator<Item = Datum> {
     })
 }
 
-fn metric(name: &str, value: &Value) -> Cell {
+fn metric(name: &str, value: &MetricValue) -> Cell {
     match value {
-        Value::Number(number) if number.is_finite() => {
+        MetricValue::Number(number) if number.is_finite() => {
             let rounded = numbers::number(*number).parse().unwrap_or(*number);
             let percentage = name.ends_with('%') && (0.0..=100.0).contains(&rounded);
             if percentage { Cell::Percentage(rounded) } else { Cell::Number(rounded) }
         }
-        Value::Number(number) => Cell::Text(number.to_string()), // JSON has no such numbers.
-        Value::Bool(truth) => Cell::Boolean(*truth),
-        Value::Text(text) => Cell::Text(cut(text, MAX_TITLE)),
+        MetricValue::Number(number) => Cell::Text(number.to_string()), // JSON has no such numbers.
+        MetricValue::Bool(truth) => Cell::Boolean(*truth),
+        MetricValue::Text(text) => Cell::Text(cut(text, MAX_TITLE)),
     }
 }
 

@@ -12,7 +12,7 @@ mod render;
 
 pub use insights::{Cell, Datum, Insights, insights};
 pub use numbers::bytes;
-pub use render::{LIMIT, render};
+pub use render::{COMMENT_LIMIT_CHARS, render};
 
 use metrics::Metrics;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct Report {
     /// Bitbucket shows nothing of it.
     pub marker: String,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: ReportedOutcome,
     /// What the repository itself wrote about the run, as Markdown.
     pub own_markdown: Option<String>,
     /// The metrics files, each with a table of its own.
@@ -36,16 +36,16 @@ pub struct Report {
     /// The outputs that were committed.
     pub outputs: Vec<OutputFile>,
     /// What it ran on, how long, and for how much; none when no machine was had.
-    pub machine: Option<Machine>,
+    pub machine: Option<MachineSummary>,
     /// The commit, the pipeline and whatever else is worth a click.
-    pub links: Vec<Link>,
+    pub links: Vec<ReportLink>,
     /// Sentences that the reader should know, as what was left out and why.
     pub notes: Vec<String>,
 }
 
 /// What a run that succeeded did, in the word that its title ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
+pub enum RunSuccess {
     /// It trained, and published the outputs where that was asked for.
     Trained,
     /// It published outputs that were there already.
@@ -54,7 +54,7 @@ pub enum Done {
     Checked,
 }
 
-impl Done {
+impl RunSuccess {
     /// The word.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -68,7 +68,7 @@ impl Done {
 
 /// What a run that failed did not do, in the words that its title ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum RunFailure {
     /// There is no trained model.
     Failed,
     /// It trained, but the outputs could not be published.
@@ -79,7 +79,7 @@ pub enum Failure {
     Stopped,
 }
 
-impl Failure {
+impl RunFailure {
     /// The words.
     #[must_use]
     pub fn words(self) -> &'static str {
@@ -94,13 +94,13 @@ impl Failure {
 
 /// How a run ended.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum ReportedOutcome {
     /// The outputs are there, and where they belong.
-    Succeeded(Done),
+    Succeeded(RunSuccess),
     /// Anything else.
     Failed {
         /// How far it came.
-        failure: Failure,
+        failure: RunFailure,
         /// The reason in a sentence or two, the exit code or the signal in it.
         why: String,
         /// The last lines of the log; the newest are kept if they do not all fit.
@@ -145,7 +145,7 @@ pub struct OutputFile {
 
 /// What a run used.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub struct MachineSummary {
     /// What it ran on, as "m5.2xlarge, spot, eu-west-1a".
     pub description: String,
     /// How long the command ran.
@@ -158,7 +158,7 @@ pub struct Machine {
 
 /// A text that may lead somewhere.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub struct ReportLink {
     /// What is read.
     pub label: String,
     /// Where it leads.

@@ -25,12 +25,12 @@ const IN_URL: &AsciiSet = &CONTROLS
     .add(b'|');
 
 /// A table, its cells escaped already.
-pub(super) struct Table {
+pub(super) struct MarkdownTable {
     pub(super) header: &'static [&'static str],
     pub(super) rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl MarkdownTable {
     /// The header and the line below it.
     pub(super) fn head(&self) -> String {
         let dashes = vec!["---"; self.header.len()];

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// As many digits as tell two trainings apart; more is the noise of floating point.
-const DIGITS: i32 = 6;
+const SIGNIFICANT_DIGITS: i32 = 6;
 
 /// A number with at most six significant digits; whole numbers below 10^15 with all of theirs.
 pub(super) fn number(value: f64) -> String {
-    significant(value, DIGITS)
+    significant(value, SIGNIFICANT_DIGITS)
 }
 
 /// The same, with its sign always.
@@ -24,17 +24,17 @@ pub(super) fn percent(value: f64) -> String {
 #[must_use]
 #[allow(clippy::cast_precision_loss)] // Three digits are shown.
 pub fn bytes(size: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    const SIZE_UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if size < 1024 {
         return format!("{size} B");
     }
     let (mut scaled, mut unit) = (size as f64 / 1024.0, 0);
     // 1023.96 would be rounded to "1024.0".
-    while scaled >= 1023.95 && unit + 1 < UNITS.len() {
+    while scaled >= 1023.95 && unit + 1 < SIZE_UNITS.len() {
         scaled /= 1024.0;
         unit += 1;
     }
-    format!("{scaled:.1} {}", UNITS[unit])
+    format!("{scaled:.1} {}", SIZE_UNITS[unit])
 }
 
 /// A time to the second, as "1h 2m 3s".

@@ -1,8 +1,8 @@
 //! Tables and lines of text.
 
-use super::{Metrics, Value};
+use super::{MetricValue, Metrics};
 use csv::{ReaderBuilder, StringRecord, Trim};
-use trainspot_base::error::{Context, Result};
+use trainspot_base::error::{Context as _, Result};
 
 /// The metrics of a table: of one with a row for each metric, every row; of one with a row for each step,
 /// each column's last value. Lightning and others write a row for training and another one for validation,
@@ -47,7 +47,7 @@ fn names_metrics(header: &StringRecord, body: &[StringRecord]) -> bool {
 }
 
 fn is_number(text: &str) -> bool {
-    matches!(Value::read(text), Value::Number(_))
+    matches!(MetricValue::read(text), MetricValue::Number(_))
 }
 
 /// Lines of `name: value`, `name = value` or `name=value`; others, as comments and headlines, are passed

@@ -5,17 +5,17 @@
 mod lines;
 mod tree;
 
-use trainspot_base::error::{Context, Error, Result};
+use trainspot_base::error::{Context as _, Error, Result};
 
 /// A larger file is not a summary of a run, but its history; reading it would only fill the report.
-const MAX_BYTES: usize = 1 << 20;
+const METRICS_LIMIT_BYTES: usize = 1 << 20;
 
 /// More rows than anyone reads. What is beyond is counted, not kept.
-const MAX_METRICS: usize = 200;
+const METRICS_LIMIT_VALUES: usize = 200;
 
 /// One measured value.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum MetricValue {
     /// Any number; not-a-number and the infinities too, since a training that diverged writes them.
     Number(f64),
     /// Anything that is neither number nor truth value.
@@ -24,7 +24,7 @@ pub enum Value {
     Bool(bool),
 }
 
-impl Value {
+impl MetricValue {
     /// Numbers and truth values are recognised in quotes too: `json.dump(…, default=str)` writes them so.
     fn read(text: &str) -> Self {
         if let Ok(number) = text.parse() {
@@ -41,19 +41,19 @@ impl Value {
 /// The metrics of one file, in the file's order, each name once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
-    values: Vec<(String, Value)>,
+    values: Vec<(String, MetricValue)>,
     left_out: usize,
 }
 
 impl Metrics {
     /// Each dotted name with its value.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &MetricValue)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// The value of a dotted name.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub fn get(&self, name: &str) -> Option<&MetricValue> {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
@@ -64,11 +64,11 @@ impl Metrics {
     }
 
     /// A name that comes again has its newest value: in a log-like file that is the final one.
-    fn push(&mut self, name: String, value: Value) {
+    fn push(&mut self, name: String, value: MetricValue) {
         let name = if name.is_empty() { "value".to_owned() } else { name };
         match self.values.iter().position(|(known, _)| *known == name) {
             Some(at) => self.values[at].1 = value,
-            None if self.values.len() < MAX_METRICS => self.values.push((name, value)),
+            None if self.values.len() < METRICS_LIMIT_VALUES => self.values.push((name, value)),
             None => self.left_out += 1,
         }
     }
@@ -77,8 +77,10 @@ impl Metrics {
     fn push_text(&mut self, name: String, text: &str) {
         let text = text.trim();
         match text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok()) {
-            Some(percent) => self.push(format!("{name} %").trim_start().to_owned(), Value::Number(percent)),
-            None => self.push(name, Value::read(text)),
+            Some(percent) => {
+                self.push(format!("{name} %").trim_start().to_owned(), MetricValue::Number(percent))
+            }
+            None => self.push(name, MetricValue::read(text)),
         }
     }
 }
@@ -92,9 +94,9 @@ pub fn parse(path: &str, bytes: &[u8]) -> Result<Metrics> {
 }
 
 fn read(path: &str, bytes: &[u8]) -> Result<Metrics> {
-    if bytes.len() > MAX_BYTES {
+    if bytes.len() > METRICS_LIMIT_BYTES {
         return Err(Error::new(format!(
-            "it has {} bytes, of which at most {MAX_BYTES} are read",
+            "it has {} bytes, of which at most {METRICS_LIMIT_BYTES} are read",
             bytes.len()
         )));
     }
@@ -137,7 +139,7 @@ mod tests {
             assert!(message.starts_with(expected), "{path}: {message}");
             assert!(!message.contains("Options") && !message.contains("serde"), "{path}: {message}");
         }
-        let large = vec![b' '; MAX_BYTES + 1];
+        let large = vec![b' '; METRICS_LIMIT_BYTES + 1];
         let message = parse("m.txt", &large).unwrap_err().render();
         assert_eq!(
             message,
@@ -147,15 +149,15 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_bound_is_counted() {
-        let text = (0..MAX_METRICS + 5).map(|n| format!("m{n}: {n}\n")).collect::<Vec<_>>().concat();
+        let text = (0..METRICS_LIMIT_VALUES + 5).map(|n| format!("m{n}: {n}\n")).collect::<Vec<_>>().concat();
         let metrics = parse("m.txt", text.as_bytes()).unwrap();
-        assert_eq!((metrics.iter().count(), metrics.left_out()), (MAX_METRICS, 5));
+        assert_eq!((metrics.iter().count(), metrics.left_out()), (METRICS_LIMIT_VALUES, 5));
     }
 
     #[test]
     fn a_byte_order_mark_and_an_upper_case_extension_are_no_obstacle() {
         let metrics = parse("M.JSON", "\u{feff}{\"a\": 1}".as_bytes()).unwrap();
-        assert_eq!(metrics.get("a"), Some(&Value::Number(1.0)));
+        assert_eq!(metrics.get("a"), Some(&MetricValue::Number(1.0)));
     }
 
     #[test]
@@ -175,7 +177,7 @@ mod tests {
             };
             for extension in ["json", "yaml", "toml", "csv", "tsv", "txt"] {
                 if let Ok(metrics) = parse(&format!("m.{extension}"), &bytes) {
-                    assert!((1..=MAX_METRICS).contains(&metrics.iter().count()));
+                    assert!((1..=METRICS_LIMIT_VALUES).contains(&metrics.iter().count()));
                 }
             }
         }

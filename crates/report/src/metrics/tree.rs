@@ -1,14 +1,14 @@
 //! JSON, YAML and TOML: nested values, flattened to dotted names while they are parsed.
 //!
-//! No tree is built in between. That keeps not-a-number, which `serde_json::Value` cannot hold, and the
+//! No tree is built in between. That keeps not-a-number, which `serde_json::MetricValue` cannot hold, and the
 //! file's order, save for TOML, whose parser sorts the names.
 
-use super::{Metrics, Value};
+use super::{MetricValue, Metrics};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::UserMessageFormatter;
 use serde_saphyr::options::NonFiniteFloatPolicy;
 use std::fmt;
-use trainspot_base::error::{Context, Result};
+use trainspot_base::error::{Context as _, Result};
 
 /// So many items of an array are metrics of their own; a longer one is a history, and must not crowd out
 /// the values that follow it.
@@ -101,7 +101,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.metrics.push(self.name, Value::Bool(value));
+        self.metrics.push(self.name, MetricValue::Bool(value));
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.metrics.push(self.name, Value::Number(value));
+        self.metrics.push(self.name, MetricValue::Number(value));
         Ok(())
     }
 
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     /// An empty document has no name here, and no value either.
     fn visit_unit<E>(self) -> Result<(), E> {
         if !self.name.is_empty() {
-            self.metrics.push(self.name, Value::Text("null".to_owned()));
+            self.metrics.push(self.name, MetricValue::Text("null".to_owned()));
         }
         Ok(())
     }
@@ -206,7 +206,7 @@ mod tests {
     fn a_long_array_does_not_crowd_out_what_follows() {
         let history: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
         let metrics = json(&format!(r#"{{"history": [{}], "accuracy": 1}}"#, history.join(","))).unwrap();
-        assert_eq!(metrics.get("accuracy"), Some(&Value::Number(1.0)));
+        assert_eq!(metrics.get("accuracy"), Some(&MetricValue::Number(1.0)));
         assert_eq!((metrics.iter().count(), metrics.left_out()), (MAX_ITEMS + 1, 1000 - MAX_ITEMS));
     }
 

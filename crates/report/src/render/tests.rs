@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::metrics::{Metrics, parse};
-use crate::{Done, Failure};
+use crate::{RunFailure, RunSuccess};
 use std::time::Duration;
 
 const MARKER: &str = "[trainspot:main]: https://bitbucket.org/trainspot/trainspot";
@@ -20,7 +20,7 @@ pub(crate) fn success() -> Report {
     Report {
         name: "churn".to_owned(),
         marker: MARKER.to_owned(),
-        outcome: Outcome::Succeeded(Done::Trained),
+        outcome: ReportedOutcome::Succeeded(RunSuccess::Trained),
         own_markdown: Some("A *random forest*, 200 trees.\n".to_owned()),
         metrics: vec![MetricsFile {
             path: "model/metrics.txt".to_owned(),
@@ -41,15 +41,15 @@ pub(crate) fn success() -> Report {
             },
             OutputFile { path: "model/metrics.txt".to_owned(), bytes: 84, url: None },
         ],
-        machine: Some(Machine {
+        machine: Some(MachineSummary {
             description: "m5.2xlarge, spot, eu-west-1a".to_owned(),
             trained: Duration::from_millis(754_300),
             total: Duration::from_secs(871),
             cost: Some("about $0.03".to_owned()),
         }),
         links: vec![
-            Link { label: "commit 1a2b3c4".to_owned(), url: Some(page("commits/1a2b3c4")) },
-            Link { label: "pipeline #7".to_owned(), url: Some(page("pipelines/results/7")) },
+            ReportLink { label: "commit 1a2b3c4".to_owned(), url: Some(page("commits/1a2b3c4")) },
+            ReportLink { label: "pipeline #7".to_owned(), url: Some(page("pipelines/results/7")) },
         ],
         notes: vec!["The machine was interrupted once; the training went on from its checkpoint.".to_owned()],
     }
@@ -58,8 +58,8 @@ pub(crate) fn success() -> Report {
 /// A run whose command was killed.
 pub(crate) fn failure() -> Report {
     Report {
-        outcome: Outcome::Failed {
-            failure: Failure::Failed,
+        outcome: ReportedOutcome::Failed {
+            failure: RunFailure::Failed,
             why: "the command was ended by signal 9 (SIGKILL)".to_owned(),
             log_tail: ["epoch 1", "``` in a log", "\u{1b}[31mKilled\u{1b}[0m"].map(str::to_owned).into(),
         },
@@ -83,7 +83,7 @@ pub(crate) fn failure() -> Report {
 #[test]
 fn a_success_in_full() {
     assert_eq!(
-        render(&success(), LIMIT),
+        render(&success(), COMMENT_LIMIT_CHARS),
         r"[trainspot:main]: https://bitbucket.org/trainspot/trainspot
 
 ## ✔ churn trained
@@ -125,7 +125,7 @@ m5.2xlarge, spot, eu-west-1a · trained 12m 34s · held 14m 31s · about $0.03
 #[test]
 fn a_failure_in_full() {
     assert_eq!(
-        render(&failure(), LIMIT),
+        render(&failure(), COMMENT_LIMIT_CHARS),
         r"[trainspot:main]: https://bitbucket.org/trainspot/trainspot
 
 ## ✖ churn failed
@@ -182,13 +182,13 @@ fn nothing_to_say_is_said_shortly() {
         metrics: Vec::new(),
         own_markdown: Some(String::new()),
         machine: None,
-        links: vec![Link { label: String::new(), url: None }],
+        links: vec![ReportLink { label: String::new(), url: None }],
         plots: Vec::new(),
         outputs: Vec::new(),
         notes: Vec::new(),
         ..success()
     };
-    assert_eq!(render(&report, LIMIT), format!("{MARKER}\n\n## ✔ churn trained"));
+    assert_eq!(render(&report, COMMENT_LIMIT_CHARS), format!("{MARKER}\n\n## ✔ churn trained"));
 }
 
 #[test]
@@ -256,13 +256,13 @@ fn random_report(random: &mut fastrand::Rng) -> Report {
     Report {
         name: nasty(random, 300),
         outcome: if failed {
-            Outcome::Failed {
-                failure: Failure::Failed,
+            ReportedOutcome::Failed {
+                failure: RunFailure::Failed,
                 why: nasty(random, 900),
                 log_tail: many(random, 400, |random| nasty(random, 600)),
             }
         } else {
-            Outcome::Succeeded(Done::Trained)
+            ReportedOutcome::Succeeded(RunSuccess::Trained)
         },
         // Its tables are its own affair, so it has no bars here.
         own_markdown: random
@@ -284,7 +284,10 @@ fn random_report(random: &mut fastrand::Rng) -> Report {
             bytes: random.u64(..),
             url: random.bool().then(|| nasty(random, 200)),
         }),
-        links: many(random, 4, |random| Link { label: nasty(random, 40), url: Some(nasty(random, 90)) }),
+        links: many(random, 4, |random| ReportLink {
+            label: nasty(random, 40),
+            url: Some(nasty(random, 90)),
+        }),
         notes: many(random, 9, |random| nasty(random, 200)),
         ..success()
     }
