@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use trainspot_bitbucket::{
-    Client, Level, NewRunner, Outcome, Pipeline, Platform, Progress, Registered, Run, RunnerStatus, Step,
+    Client, NewPipelineRun, NewRegistration, NewRunner, PipelineOutcome, PipelineProgress, PipelineRun,
+    PipelineStep, Platform, RegistrationStatus, Scope,
 };
 use trainspot_protocol::runner_log::{Event, LeaveReason, Phase, RunnerLimits, RunnerState, StepId, Verdict};
 
@@ -25,14 +26,14 @@ struct Scene {
     fake: FakeBitbucket,
     client: Client,
     machine: TempDir,
-    registered: Registered,
-    level: Level,
+    registered: NewRegistration,
+    level: Scope,
     child: Option<Child>,
 }
 
 impl Scene {
     /// Nothing where there is no Python, and that is said.
-    async fn new(level: Level, behaviour: &str) -> Option<Self> {
+    async fn new(level: Scope, behaviour: &str) -> Option<Self> {
         let python = Command::new("python3").arg("-V").stdout(Stdio::null()).status();
         if !python.is_ok_and(|status| status.success()) {
             skip::skip("there is no python3 for the stand-in runner");
@@ -66,7 +67,7 @@ impl Scene {
         let place = self.machine.path();
         let mut command = Command::new(place.join("bin/start.sh"));
         command.args(["--accountUuid", ACCOUNT_UUID, "--runnerUuid", &runner.uuid]);
-        if self.level == Level::Repository {
+        if self.level == Scope::Repository {
             command.args(["--repositoryUuid", REPOSITORY_UUID]);
         }
         command.args(["--OAuthClientId", &oauth.id, "--OAuthClientSecret", secret]);
@@ -117,39 +118,42 @@ impl Scene {
         state
     }
 
-    async fn status(&self) -> RunnerStatus {
+    async fn status(&self) -> RegistrationStatus {
         let uuid = &self.registered.runner.uuid;
         self.client.runner(self.level, uuid).await.unwrap().unwrap().status
     }
 
-    async fn comes(&self, wanted: RunnerStatus) {
+    async fn comes(&self, wanted: RegistrationStatus) {
         until(&format!("{wanted:?}"), async || (self.status().await == wanted).then_some(())).await;
     }
 
     /// Runs a pipeline of one step.
-    async fn runs(&self, script: &[&str]) -> Pipeline {
+    async fn runs(&self, script: &[&str]) -> PipelineRun {
         self.fake.define_pipeline("train", &[StepDefinition::new("Train", &LABELS, script)]);
         let (pipeline, branch, id) = ("train".into(), "main".into(), "id".into());
-        let variables =
-            vec![trainspot_bitbucket::Variable { key: "WORD".into(), value: "s3same".into(), secured: true }];
-        let run = Run { pipeline, branch, commit: None, variables, id };
+        let variables = vec![trainspot_bitbucket::PipelineVariable {
+            key: "WORD".into(),
+            value: "s3same".into(),
+            secured: true,
+        }];
+        let run = NewPipelineRun { pipeline, branch, commit: None, variables, id };
         self.client.run_pipeline(&run).await.unwrap()
     }
 
-    async fn step(&self, pipeline: &Pipeline) -> Step {
+    async fn step(&self, pipeline: &PipelineRun) -> PipelineStep {
         self.client.steps(&pipeline.uuid).await.unwrap().remove(0)
     }
 
-    async fn ends(&self, pipeline: &Pipeline) -> Outcome {
+    async fn ends(&self, pipeline: &PipelineRun) -> PipelineOutcome {
         let over = async || match self.client.pipeline(&pipeline.uuid).await.unwrap().progress {
-            Progress::Over(outcome) => Some(outcome),
+            PipelineProgress::Over(outcome) => Some(outcome),
             _ => None,
         };
         until("the pipeline's end", over).await
     }
 
     /// The step's log, as it comes.
-    async fn follow(&self, pipeline: &Pipeline, wanted: &str) -> String {
+    async fn follow(&self, pipeline: &PipelineRun, wanted: &str) -> String {
         let step = self.step(pipeline).await;
         let mut text = String::new();
         until(wanted, async || {
@@ -195,16 +199,16 @@ async fn until<T>(what: &str, mut happens: impl AsyncFnMut() -> Option<T>) -> T 
     }
 }
 
-fn phase_of(step: &Step, pipeline: &Pipeline) -> Phase {
+fn phase_of(step: &PipelineStep, pipeline: &PipelineRun) -> Phase {
     Phase::Busy(StepId { pipeline: pipeline.uuid.clone(), step: step.uuid.clone() })
 }
 
 #[tokio::test]
 async fn a_step_runs_on_a_runner_in_the_shell_and_its_log_is_followed() {
-    for (level, behaviour) in [(Level::Repository, "{}"), (Level::Workspace, r#"{"log": 1}"#)] {
+    for (level, behaviour) in [(Scope::Repository, "{}"), (Scope::Workspace, r#"{"log": 1}"#)] {
         let Some(mut scene) = Scene::new(level, behaviour).await else { return };
         scene.start_in_shell();
-        scene.comes(RunnerStatus::Online).await;
+        scene.comes(RegistrationStatus::Online).await;
         assert_eq!(scene.state().phase(), &Phase::Idle);
         let script = [
             "echo \"epoch 1 $WORD $OAUTH_CLIENT_SECRET.\"",
@@ -217,24 +221,24 @@ async fn a_step_runs_on_a_runner_in_the_shell_and_its_log_is_followed() {
         assert_eq!(state.phase(), &phase_of(&scene.step(&pipeline).await, &pipeline));
         assert_eq!(state.verdict(Instant::now()), Verdict::LastStep);
         fs::write(scene.machine.path().join("temp/go"), "").unwrap();
-        assert_eq!(scene.ends(&pipeline).await, Outcome::Successful);
+        assert_eq!(scene.ends(&pipeline).await, PipelineOutcome::Successful);
         assert!(scene.follow(&pipeline, "temp/build\n").await.starts_with("epoch 1"));
         until("the end of the step", async || (scene.state().phase() == &Phase::Idle).then_some(())).await;
         let later = Instant::now() + Duration::from_secs(11);
         assert_eq!(scene.state().verdict(later), Verdict::Leave(LeaveReason::SingleStep));
         assert_eq!(scene.terminate(), Some(143));
-        scene.comes(RunnerStatus::Offline).await;
+        scene.comes(RegistrationStatus::Offline).await;
         assert!(!scene.log().contains(scene.registered.oauth.secret.reveal()));
     }
 }
 
 #[tokio::test]
 async fn a_step_runs_on_a_runner_in_docker() {
-    let Some(scene) = Scene::new(Level::Repository, "{}").await else { return };
+    let Some(scene) = Scene::new(Scope::Repository, "{}").await else { return };
     scene.start_in_docker();
-    scene.comes(RunnerStatus::Online).await;
+    scene.comes(RegistrationStatus::Online).await;
     let pipeline = scene.runs(&["echo out", "exit 3", "echo never"]).await;
-    assert_eq!(scene.ends(&pipeline).await, Outcome::Failed);
+    assert_eq!(scene.ends(&pipeline).await, PipelineOutcome::Failed);
     assert_eq!(scene.follow(&pipeline, "out\n").await, "out\n");
     let logs = async || {
         let output = scene.docker(&["container", "logs", "runner"]).output().unwrap();
@@ -246,32 +250,32 @@ async fn a_step_runs_on_a_runner_in_docker() {
     };
     assert_eq!(until("the end of the step", logs).await, (Event::StepDone(false), true));
     assert!(scene.docker(&["rm", "-f", "runner"]).status().unwrap().success());
-    scene.comes(RunnerStatus::Offline).await;
+    scene.comes(RegistrationStatus::Offline).await;
 }
 
 #[tokio::test]
 async fn a_stopped_pipeline_frees_the_runner() {
-    let Some(mut scene) = Scene::new(Level::Repository, "{}").await else { return };
+    let Some(mut scene) = Scene::new(Scope::Repository, "{}").await else { return };
     scene.start_in_shell();
-    scene.comes(RunnerStatus::Online).await;
+    scene.comes(RegistrationStatus::Online).await;
     let pipeline = scene.runs(&["echo begun", "sleep 600"]).await;
     scene.follow(&pipeline, "begun").await;
     scene.client.stop_pipeline(&pipeline.uuid).await.unwrap();
-    assert_eq!(scene.ends(&pipeline).await, Outcome::Stopped);
+    assert_eq!(scene.ends(&pipeline).await, PipelineOutcome::Stopped);
     until("an idle runner", async || (scene.state().phase() == &Phase::Idle).then_some(())).await;
-    assert_eq!(scene.status().await, RunnerStatus::Online);
+    assert_eq!(scene.status().await, RegistrationStatus::Online);
 }
 
 #[tokio::test]
 async fn a_machine_that_is_taken_away_fails_its_step() {
-    let Some(mut scene) = Scene::new(Level::Repository, "{}").await else { return };
+    let Some(mut scene) = Scene::new(Scope::Repository, "{}").await else { return };
     scene.start_in_shell();
-    scene.comes(RunnerStatus::Online).await;
+    scene.comes(RegistrationStatus::Online).await;
     let pipeline = scene.runs(&["echo begun", "sleep 5"]).await;
     scene.follow(&pipeline, "begun").await;
     scene.child.as_mut().unwrap().kill().unwrap();
-    scene.comes(RunnerStatus::Offline).await;
-    let Progress::Over(Outcome::Error(why)) = scene.step(&pipeline).await.progress else {
+    scene.comes(RegistrationStatus::Offline).await;
+    let PipelineProgress::Over(PipelineOutcome::Error(why)) = scene.step(&pipeline).await.progress else {
         panic!("an error")
     };
     assert_eq!(why, "The runner has gone offline.");
@@ -284,25 +288,25 @@ async fn a_machine_that_is_taken_away_fails_its_step() {
 
 #[tokio::test]
 async fn a_disabled_runner_takes_no_step() {
-    let Some(mut scene) = Scene::new(Level::Repository, "{}").await else { return };
+    let Some(mut scene) = Scene::new(Scope::Repository, "{}").await else { return };
     scene.start_in_shell();
-    scene.comes(RunnerStatus::Online).await;
+    scene.comes(RegistrationStatus::Online).await;
     assert!(scene.client.disable_runner(scene.level, &scene.registered.runner).await.unwrap());
     let pipeline = scene.runs(&["true"]).await;
-    assert_eq!(scene.ends(&pipeline).await, Outcome::Error(String::new()));
+    assert_eq!(scene.ends(&pipeline).await, PipelineOutcome::Error(String::new()));
     assert_eq!(scene.state().steps(), 0);
-    assert_eq!(scene.status().await, RunnerStatus::Disabled);
+    assert_eq!(scene.status().await, RegistrationStatus::Disabled);
 }
 
 #[tokio::test]
 async fn a_runner_that_cannot_come_online_says_why_in_its_log() {
-    let Some(mut scene) = Scene::new(Level::Repository, "{}").await else { return };
+    let Some(mut scene) = Scene::new(Scope::Repository, "{}").await else { return };
     scene.start_in_shell_as("another secret");
     assert_eq!(scene.child.as_mut().unwrap().wait().unwrap().code(), Some(1));
     let complaint = scene.state().complaint().unwrap().to_owned();
     assert!(complaint.contains("401"), "{complaint}");
-    assert_eq!(scene.status().await, RunnerStatus::Unregistered);
-    let Some(mut scene) = Scene::new(Level::Repository, r#"{"never_online": true}"#).await else { return };
+    assert_eq!(scene.status().await, RegistrationStatus::Unregistered);
+    let Some(mut scene) = Scene::new(Scope::Repository, r#"{"never_online": true}"#).await else { return };
     scene.start_in_shell();
     until("a complaint", async || scene.state().complaint().map(drop)).await;
     let late = Instant::now() + Duration::from_mins(20);
@@ -311,7 +315,7 @@ async fn a_runner_that_cannot_come_online_says_why_in_its_log() {
 
 #[tokio::test]
 async fn an_update_and_bad_health_are_seen() {
-    let Some(mut scene) = Scene::new(Level::Repository, r#"{"update": true, "unhealthy": true}"#).await
+    let Some(mut scene) = Scene::new(Scope::Repository, r#"{"update": true, "unhealthy": true}"#).await
     else {
         return;
     };
@@ -319,8 +323,8 @@ async fn an_update_and_bad_health_are_seen() {
     until("an update", async || scene.log().contains("Updating runner to version").then_some(())).await;
     until("an idle runner", async || (scene.state().phase() == &Phase::Idle).then_some(())).await;
     let pipeline = scene.runs(&["true"]).await;
-    assert_eq!(scene.ends(&pipeline).await, Outcome::Successful);
-    scene.comes(RunnerStatus::Unhealthy).await;
+    assert_eq!(scene.ends(&pipeline).await, PipelineOutcome::Successful);
+    scene.comes(RegistrationStatus::Unhealthy).await;
     assert_eq!(scene.state().verdict(Instant::now()), Verdict::Leave(LeaveReason::Unhealthy));
     assert!(scene.state().complaint().unwrap().contains("tearing down"));
 }

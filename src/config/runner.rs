@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
-use trainspot_bitbucket::{Level, Platform};
+use trainspot_bitbucket::{Platform, Scope};
 use trainspot_compute::aws::AwsSettings;
 
 /// What machine to rent as which runner.
@@ -15,7 +15,7 @@ pub struct Runner {
     /// The labels of the steps that it is for, besides Bitbucket's own.
     pub labels: Vec<String>,
     /// Whose steps it takes.
-    pub level: Level,
+    pub level: Scope,
     /// It goes after this much time without a step.
     pub idle: Duration,
     /// It goes after one step.

@@ -5,7 +5,7 @@ use crate::bitbucket::client;
 use crate::local_machine::{Rig, exists, spec, until};
 use fake_bitbucket::{ACCESS_TOKEN, FakeBitbucket};
 use std::time::{Duration, Instant};
-use trainspot_bitbucket::{Level, RunnerStatus};
+use trainspot_bitbucket::{RegistrationStatus, Scope};
 use trainspot_protocol::runner_log::Phase;
 use trainspot_protocol::{AgentCommand, AgentStatus, CommandSpec, Registry, RunnerSpec};
 
@@ -123,6 +123,6 @@ async fn a_list_that_cannot_be_changed_keeps_no_machine() {
     let (rig, agent) = Rig::training(30, runner(&[ONLINE, STAYS], 1, Some((&uuid, registry)))).await;
     agent.ask(AgentCommand::Release).await.unwrap();
     rig.assert_gone_within(Duration::from_secs(20), &[]).await;
-    let left = client(&fake).runner(Level::Repository, &uuid).await.unwrap().unwrap();
-    assert_eq!(left.status, RunnerStatus::Unregistered);
+    let left = client(&fake).runner(Scope::Repository, &uuid).await.unwrap().unwrap();
+    assert_eq!(left.status, RegistrationStatus::Unregistered);
 }

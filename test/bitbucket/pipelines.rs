@@ -1,17 +1,19 @@
 //! Pipelines: started once, watched, stopped, and their logs followed.
 
 use super::{client, client_with};
-use fake_bitbucket::{BareRepository, FakeBitbucket, Fault, Options, StepDefinition, Variable as Known};
+use fake_bitbucket::{BareRepository, FakeBitbucket, Fault, Options, StepDefinition, Variable};
 use std::time::Duration;
-use trainspot_bitbucket::{Client, Credential, Outcome, Progress, Run, Variable, status_of};
+use trainspot_bitbucket::{
+    Client, Credential, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineVariable, status_of,
+};
 
 const PIPELINES: &str = "/pipelines";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-fn run(id: &str) -> Run {
+fn run(id: &str) -> NewPipelineRun {
     let variable =
-        |key: &str, value: &str, secured| Variable { key: key.into(), value: value.into(), secured };
-    Run {
+        |key: &str, value: &str, secured| PipelineVariable { key: key.into(), value: value.into(), secured };
+    NewPipelineRun {
         pipeline: "train it".into(),
         branch: "main".into(),
         commit: Some(COMMIT.into()),
@@ -28,7 +30,7 @@ fn defined() -> FakeBitbucket {
     fake
 }
 
-async fn progress(client: &Client, uuid: &str) -> (Progress, Vec<Progress>) {
+async fn progress(client: &Client, uuid: &str) -> (PipelineProgress, Vec<PipelineProgress>) {
     let steps = client.steps(uuid).await.unwrap();
     (client.pipeline(uuid).await.unwrap().progress, steps.into_iter().map(|step| step.progress).collect())
 }
@@ -40,14 +42,15 @@ async fn a_pipeline_is_run_with_its_variables_and_watched_to_its_end() {
     fake.set_runner(&runner, "ONLINE");
     let client = client(&fake);
     let pipeline = client.run_pipeline(&run("id-1")).await.unwrap();
-    assert_eq!((pipeline.number, &pipeline.progress), (1, &Progress::Pending));
+    assert_eq!((pipeline.number, &pipeline.progress), (1, &PipelineProgress::Pending));
     assert_eq!(pipeline.url, "https://bitbucket.org/acme/forest/pipelines/results/1");
     let [known] = &*fake.pipelines() else { panic!("one pipeline") };
     assert_eq!(
         (&*known.pattern, &*known.branch, known.commit.as_deref()),
         ("train it", "main", Some(COMMIT))
     );
-    let variable = |key: &str, value: &str, secured| Known { key: key.into(), value: value.into(), secured };
+    let variable =
+        |key: &str, value: &str, secured| Variable { key: key.into(), value: value.into(), secured };
     let expected = [
         variable("EPOCHS", "10", false),
         variable("TOKEN", "s3cret", true),
@@ -55,12 +58,15 @@ async fn a_pipeline_is_run_with_its_variables_and_watched_to_its_end() {
     ];
     assert_eq!(known.variables, expected);
     let states = progress(&client, &pipeline.uuid).await;
-    assert_eq!(states, (Progress::Running, vec![Progress::Running, Progress::Pending]));
+    assert_eq!(
+        states,
+        (PipelineProgress::Running, vec![PipelineProgress::Running, PipelineProgress::Pending])
+    );
     let ids: Vec<String> = fake.steps().into_iter().map(|step| step.id).collect();
     fake.end_step(&ids[0], "SUCCESSFUL");
-    let over = Progress::Over(Outcome::Successful);
+    let over = PipelineProgress::Over(PipelineOutcome::Successful);
     let states = progress(&client, &pipeline.uuid).await;
-    assert_eq!(states, (Progress::Running, vec![over.clone(), Progress::Pending]));
+    assert_eq!(states, (PipelineProgress::Running, vec![over.clone(), PipelineProgress::Pending]));
     fake.end_step(&ids[1], "SUCCESSFUL");
     assert_eq!(progress(&client, &pipeline.uuid).await, (over.clone(), vec![over.clone(), over]));
     let names: Vec<_> =
@@ -77,8 +83,8 @@ async fn a_step_without_a_runner_fails_at_once_and_says_why() {
     let pipeline = client.run_pipeline(&run("id-1")).await.unwrap();
     fake.end_step(&fake.steps()[0].id, "SUCCESSFUL");
     let (whole, steps) = progress(&client, &pipeline.uuid).await;
-    assert_eq!(whole, Progress::Over(Outcome::Error(String::new())));
-    let Progress::Over(Outcome::Error(why)) = &steps[1] else { panic!("{steps:?}") };
+    assert_eq!(whole, PipelineProgress::Over(PipelineOutcome::Error(String::new())));
+    let PipelineProgress::Over(PipelineOutcome::Error(why)) = &steps[1] else { panic!("{steps:?}") };
     assert!(why.contains("gpu.train"), "{why}");
 }
 
@@ -88,9 +94,9 @@ async fn a_step_that_fails_ends_the_pipeline() {
     let client = client(&fake);
     let pipeline = client.run_pipeline(&run("id-1")).await.unwrap();
     fake.end_step(&fake.steps()[0].id, "FAILED");
-    let failed = Progress::Over(Outcome::Failed);
+    let failed = PipelineProgress::Over(PipelineOutcome::Failed);
     let states = progress(&client, &pipeline.uuid).await;
-    assert_eq!(states, (failed.clone(), vec![failed, Progress::Over(Outcome::NotRun)]));
+    assert_eq!(states, (failed.clone(), vec![failed, PipelineProgress::Over(PipelineOutcome::NotRun)]));
 }
 
 #[tokio::test]
@@ -128,7 +134,7 @@ async fn a_pipeline_or_branch_that_is_not_there_is_named() {
     let text = error.render();
     assert!(text.contains("run the custom pipeline train it on main") && text.contains("selector"), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
-    let elsewhere = Run { branch: "nowhere".into(), ..run("id") };
+    let elsewhere = NewPipelineRun { branch: "nowhere".into(), ..run("id") };
     let error = client(&fake).run_pipeline(&elsewhere).await.unwrap_err().render();
     assert!(error.contains("last reference for branch nowhere"), "{error}");
 }
@@ -140,7 +146,10 @@ async fn a_pipeline_is_stopped_once() {
     let pipeline = client.run_pipeline(&run("id-1")).await.unwrap();
     fake.next(Fault::on("POST", "/stopPipeline").drop_after_acting());
     client.stop_pipeline(&pipeline.uuid).await.unwrap();
-    assert_eq!(client.pipeline(&pipeline.uuid).await.unwrap().progress, Progress::Over(Outcome::Stopped));
+    assert_eq!(
+        client.pipeline(&pipeline.uuid).await.unwrap().progress,
+        PipelineProgress::Over(PipelineOutcome::Stopped)
+    );
     client.stop_pipeline(&pipeline.uuid).await.unwrap();
     let error = client.stop_pipeline("{nothing}").await.unwrap_err();
     assert_eq!(status_of(&error), Some(404));

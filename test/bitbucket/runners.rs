@@ -2,17 +2,19 @@
 
 use super::{client, client_with, proxied};
 use fake_bitbucket::{API_EMAIL, API_TOKEN, FakeBitbucket, Fault, Options};
-use trainspot_bitbucket::{Credential, Level, NewRunner, Platform, Registered, RunnerStatus, status_of};
+use trainspot_bitbucket::{
+    Credential, NewRegistration, NewRunner, Platform, RegistrationStatus, Scope, status_of,
+};
 
 const RUNNERS: &str = "/pipelines-config/runners";
-const LEVELS: [Level; 2] = [Level::Repository, Level::Workspace];
+const LEVELS: [Scope; 2] = [Scope::Repository, Scope::Workspace];
 
 fn new(name: &str) -> NewRunner {
     NewRunner::new(name, Platform::LinuxShell, &["gpu.train".to_owned()]).unwrap()
 }
 
 /// What is registered is what the fake knows, secret included, and nothing else is there.
-fn assert_only(fake: &FakeBitbucket, registered: &Registered) {
+fn assert_only(fake: &FakeBitbucket, registered: &NewRegistration) {
     let [runner] = &*fake.runners() else { panic!("one runner: {:?}", fake.runners()) };
     assert_eq!((&runner.uuid, &runner.name), (&registered.runner.uuid, &registered.runner.name));
     assert_eq!(runner.oauth_id, registered.oauth.id);
@@ -28,10 +30,10 @@ async fn a_runner_is_registered_seen_disabled_and_deleted() {
         assert_only(&fake, &registered);
         let runner = registered.runner;
         assert_eq!(runner.labels, ["self.hosted", "linux.shell", "gpu.train"]);
-        assert_eq!(runner.status, RunnerStatus::Unregistered);
+        assert_eq!(runner.status, RegistrationStatus::Unregistered);
         fake.set_runner(&runner.uuid, "ONLINE");
         let seen = client.runner(level, &runner.uuid).await.unwrap().unwrap();
-        assert_eq!((&seen.uuid, seen.status), (&runner.uuid, RunnerStatus::Online));
+        assert_eq!((&seen.uuid, seen.status), (&runner.uuid, RegistrationStatus::Online));
         assert!(client.disable_runner(level, &runner).await.unwrap());
         assert_eq!(fake.runners()[0].status, "DISABLED");
         client.delete_runner(level, &runner.uuid).await.unwrap();
@@ -62,7 +64,7 @@ async fn a_repositorys_runners_are_not_its_workspaces() {
 async fn a_lost_answer_leaves_one_runner_whose_secret_is_known() {
     for level in LEVELS {
         let fake = FakeBitbucket::start();
-        fake.add_runner("t-2", &["self.hosted", "linux"], level == Level::Repository);
+        fake.add_runner("t-2", &["self.hosted", "linux"], level == Scope::Repository);
         let other = fake.runners()[0].uuid.clone();
         fake.next(Fault::on("POST", RUNNERS).drop_after_acting());
         fake.next(Fault::on("POST", RUNNERS).cut_answer_after(20));
@@ -71,7 +73,7 @@ async fn a_lost_answer_leaves_one_runner_whose_secret_is_known() {
         // One of the same name at the other level is another one.
         client(&fake)
             .delete_runner(
-                if level == Level::Repository { Level::Workspace } else { Level::Repository },
+                if level == Scope::Repository { Scope::Workspace } else { Scope::Repository },
                 &other,
             )
             .await
@@ -84,16 +86,16 @@ async fn a_lost_answer_leaves_one_runner_whose_secret_is_known() {
 async fn what_was_never_answered_is_taken_back_or_else_named() {
     let fake = FakeBitbucket::start();
     fake.next(Fault::on("POST", RUNNERS).drop_after_acting().times(4));
-    let error = client(&fake).register_runner(Level::Repository, &new("t-0")).await.unwrap_err();
+    let error = client(&fake).register_runner(Scope::Repository, &new("t-0")).await.unwrap_err();
     assert_eq!((error.leftovers().count(), fake.count("POST", RUNNERS)), (0, 4));
     assert!(fake.runners().is_empty());
     // An answer that is not understood is as good as none.
     fake.next(Fault::on("POST", RUNNERS).answer(200, r#"{"uuid":"{x}","name":"t-0"}"#));
-    client(&fake).register_runner(Level::Repository, &new("t-0")).await.unwrap_err();
+    client(&fake).register_runner(Scope::Repository, &new("t-0")).await.unwrap_err();
     // Each attempt takes back what the one before it may have made; here none can.
     fake.next(Fault::on("POST", RUNNERS).drop_after_acting());
     fake.next(Fault::on("DELETE", RUNNERS).answer(503, "down").times(9));
-    let error = client(&fake).register_runner(Level::Repository, &new("t-0")).await.unwrap_err();
+    let error = client(&fake).register_runner(Scope::Repository, &new("t-0")).await.unwrap_err();
     assert_eq!(error.leftovers().collect::<Vec<_>>(), ["perhaps a runner t-0 of acme/forest, never used"]);
     assert_eq!(fake.runners().len(), 1);
 }
@@ -111,7 +113,7 @@ async fn a_runner_that_is_made_late_is_taken_back() {
         fake.add_runner("t-1", &["self.hosted", "linux.shell"], false)
     };
     let new = new("t-1");
-    let (registered, _) = tokio::join!(client.register_runner(Level::Repository, &new), late);
+    let (registered, _) = tokio::join!(client.register_runner(Scope::Repository, &new), late);
     assert_only(&fake, &registered.unwrap());
 }
 
@@ -119,7 +121,7 @@ async fn a_runner_that_is_made_late_is_taken_back() {
 async fn a_runner_that_died_before_it_was_used_is_replaced() {
     let fake = FakeBitbucket::start();
     fake.add_runner("t-3", &["self.hosted", "linux.shell"], false);
-    let registered = client(&fake).register_runner(Level::Repository, &new("t-3")).await.unwrap();
+    let registered = client(&fake).register_runner(Scope::Repository, &new("t-3")).await.unwrap();
     assert_only(&fake, &registered);
 }
 
@@ -129,7 +131,7 @@ async fn a_runner_in_use_is_left_alone() {
         let fake = FakeBitbucket::start();
         let uuid = fake.add_runner("t-4", &["self.hosted", "linux.shell"], false);
         fake.set_runner(&uuid, status);
-        let error = client(&fake).register_runner(Level::Repository, &new("t-4")).await.unwrap_err().render();
+        let error = client(&fake).register_runner(Scope::Repository, &new("t-4")).await.unwrap_err().render();
         assert!(error.contains("there is one already") && error.contains(&uuid), "{error}");
         assert_eq!(fake.runners().len(), 1);
         assert_eq!(fake.count("POST", RUNNERS), 0);
@@ -147,7 +149,7 @@ async fn what_passes_is_tried_again_and_leaves_one() {
     ] {
         let fake = FakeBitbucket::start();
         fake.next(fault);
-        let registered = client(&fake).register_runner(Level::Repository, &new("t-5")).await.unwrap();
+        let registered = client(&fake).register_runner(Scope::Repository, &new("t-5")).await.unwrap();
         assert_only(&fake, &registered);
     }
 }
@@ -157,7 +159,7 @@ async fn a_lost_answer_to_a_deletion_is_no_error() {
     let fake = FakeBitbucket::start();
     let uuid = fake.add_runner("t-6", &["self.hosted", "linux"], false);
     fake.next(Fault::on("DELETE", RUNNERS).drop_after_acting());
-    client(&fake).delete_runner(Level::Repository, &uuid).await.unwrap();
+    client(&fake).delete_runner(Scope::Repository, &uuid).await.unwrap();
     assert!(fake.runners().is_empty());
 }
 
@@ -165,7 +167,7 @@ async fn a_lost_answer_to_a_deletion_is_no_error() {
 async fn a_refusal_says_what_the_token_lacks_and_where() {
     let scopes = r#"{"type":"error","error":{"message":"Your credentials lack one or more required privilege scopes.",
         "detail":{"required":["runner:write"],"granted":["repository"]}}}"#;
-    let cases = [(Level::Repository, "on acme/forest"), (Level::Workspace, "on the workspace acme")];
+    let cases = [(Scope::Repository, "on acme/forest"), (Scope::Workspace, "on the workspace acme")];
     for (level, place) in cases {
         let fake = FakeBitbucket::start();
         fake.next(Fault::on("POST", RUNNERS).answer(403, scopes).times(9));
@@ -181,12 +183,12 @@ async fn a_refusal_says_what_the_token_lacks_and_where() {
     let fake = FakeBitbucket::start();
     let api = Credential::ApiToken { email: API_EMAIL.into(), token: API_TOKEN.into() };
     fake.next(Fault::on("GET", RUNNERS).answer(403, scopes));
-    let error = client_with(&fake, api).runners_of(Level::Repository).await.unwrap_err().render();
+    let error = client_with(&fake, api).runners_of(Scope::Repository).await.unwrap_err().render();
     assert!(error.contains("read:runner:bitbucket"), "{error}");
     let wrong = client_with(&fake, Credential::AccessToken("wrong".into()));
-    let error = wrong.register_runner(Level::Repository, &new("t-7")).await.unwrap_err();
+    let error = wrong.register_runner(Scope::Repository, &new("t-7")).await.unwrap_err();
     assert_eq!(status_of(&error), Some(401));
-    let error = proxied(&fake).register_runner(Level::Repository, &new("t-7")).await.unwrap_err().render();
+    let error = proxied(&fake).register_runner(Scope::Repository, &new("t-7")).await.unwrap_err().render();
     assert!(error.contains("set BITBUCKET_ACCESS_TOKEN"), "{error}");
 }
 
@@ -196,15 +198,15 @@ async fn a_hundred_runners_are_the_most_and_the_error_says_so() {
     for number in 0..100 {
         fake.add_runner(&number.to_string(), &["self.hosted", "linux"], false);
     }
-    let error = client(&fake).register_runner(Level::Repository, &new("t-8")).await.unwrap_err().render();
+    let error = client(&fake).register_runner(Scope::Repository, &new("t-8")).await.unwrap_err().render();
     assert!(error.contains("maximum number of runners") && error.contains("100 runners each"), "{error}");
-    client(&fake).register_runner(Level::Workspace, &new("t-8")).await.unwrap();
+    client(&fake).register_runner(Scope::Workspace, &new("t-8")).await.unwrap();
 }
 
 #[tokio::test]
 async fn that_a_runner_was_not_disabled_is_told() {
     let fake = FakeBitbucket::start_with(Options { disables: false, ..Options::default() });
     let client = client(&fake);
-    let registered = client.register_runner(Level::Repository, &new("t-9")).await.unwrap();
-    assert!(!client.disable_runner(Level::Repository, &registered.runner).await.unwrap());
+    let registered = client.register_runner(Scope::Repository, &new("t-9")).await.unwrap();
+    assert!(!client.disable_runner(Scope::Repository, &registered.runner).await.unwrap());
 }

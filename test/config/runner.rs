@@ -4,7 +4,7 @@ use super::{Case, GOOD, all_told};
 use std::time::Duration;
 use trainspot::config::Config;
 use trainspot::config::runner::{Program, Reuse, Runner};
-use trainspot_bitbucket::{Level, Platform};
+use trainspot_bitbucket::{Platform, Scope};
 
 /// The least that a runner needs.
 const LEAST: &[(&str, &str)] = &[
@@ -38,7 +38,7 @@ fn every_wrong_runner_is_told_in_full() {
 fn the_least_that_is_needed_gets_the_defaults() {
     let (runner, warnings) = load(&[]);
     assert_eq!(warnings, Vec::<String>::new());
-    assert_eq!((runner.level, runner.reuse, runner.single), (Level::Repository, Reuse::Never, false));
+    assert_eq!((runner.level, runner.reuse, runner.single), (Scope::Repository, Reuse::Never, false));
     assert_eq!((runner.idle, runner.max_runtime), (Duration::from_mins(5), Duration::from_hours(12)));
     assert_eq!(runner.program.platform(), Platform::LinuxDocker);
     assert!(runner.labels.is_empty() && runner.token.is_none() && runner.run.is_none());
@@ -66,7 +66,7 @@ fn all_that_can_be_wished_arrives() {
             sha256: Some("ab".repeat(32))
         }
     );
-    assert_eq!((runner.level, runner.reuse), (Level::Workspace, Reuse::Idle));
+    assert_eq!((runner.level, runner.reuse), (Scope::Workspace, Reuse::Idle));
     assert_eq!(runner.labels, ["gpu.train", "self.hosted"]);
     assert_eq!(runner.token.as_deref(), Some("its-own-token"));
     let run = runner.run.unwrap();

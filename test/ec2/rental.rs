@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use fake_bitbucket::{ACCESS_TOKEN, ACCOUNT_UUID, Options, REPOSITORY_UUID, StepDefinition};
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use trainspot_bitbucket::{Client, Credential, Run};
+use trainspot_bitbucket::{Client, Credential, NewPipelineRun};
 
 /// No step, machine or runner takes as long for anything, however busy the host is.
 pub(crate) const LONG: Duration = Duration::from_mins(10);
@@ -81,7 +81,7 @@ impl Step {
     pub(crate) async fn trigger(&self, id: &str) -> String {
         let (pipeline, branch, id) = ("train".into(), "main".into(), id.into());
         self.client()
-            .run_pipeline(&Run { pipeline, branch, commit: None, variables: Vec::new(), id })
+            .run_pipeline(&NewPipelineRun { pipeline, branch, commit: None, variables: Vec::new(), id })
             .await
             .unwrap()
             .uuid

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Error, Result, chain};
 use trainspot_base::retry::RetryPolicy;
-use trainspot_bitbucket::{Client, Credential, Level, Patience};
+use trainspot_bitbucket::{Client, Credential, Patience, Scope};
 use trainspot_protocol::Registry;
 use trainspot_protocol::runner_log::StepId;
 
@@ -70,8 +70,8 @@ impl Registrar {
         })
     }
 
-    fn level(&self) -> Level {
-        if self.registry.of_workspace { Level::Workspace } else { Level::Repository }
+    fn level(&self) -> Scope {
+        if self.registry.of_workspace { Scope::Workspace } else { Scope::Repository }
     }
 
     fn start<T: Default + Send + 'static>(

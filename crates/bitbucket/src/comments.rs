@@ -1,46 +1,46 @@
 //! The one comment on a pull request that is ours, kept up to date.
 
-use super::failure::Failure;
-use super::http::Scope;
-use super::pull_requests::Links;
-use super::{Client, Level};
+use super::failure::CallFailure;
+use super::http::Permission;
+use super::pull_requests::ResourceLinks;
+use super::{Client, Scope};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeSet;
 use trainspot_base::error::{Kind, Result};
 
-const SCOPE: Scope = Scope {
+const COMMENT_PERMISSION: Permission = Permission {
     access: "pullrequest",
     api: "read:pullrequest:bitbucket",
-    level: Level::Repository,
+    scope: Scope::Repository,
     kind: Kind::Publication,
 };
 
 /// How many people's comments are tried. Only somebody who writes under more names than that gets a new
 /// report each time.
-const MOST_AUTHORS: usize = 20;
+const AUTHORS_LIMIT: usize = 20;
 
 /// A comment as Bitbucket sends it, as far as it is of use here.
 #[derive(Deserialize)]
-struct Sent {
+struct SentComment {
     id: u64,
-    content: Content,
-    user: Option<Author>,
-    links: Links,
+    content: CommentContent,
+    user: Option<CommentAuthor>,
+    links: ResourceLinks,
 }
 
 #[derive(Deserialize)]
-struct Content {
+struct CommentContent {
     raw: String,
 }
 
 #[derive(Deserialize)]
-struct Author {
+struct CommentAuthor {
     uuid: Option<String>,
 }
 
-impl Sent {
+impl SentComment {
     fn author(&self) -> Option<&str> {
         self.user.as_ref()?.uuid.as_deref()
     }
@@ -59,17 +59,17 @@ impl Client {
         let id = pull_request_id.to_string();
         let what = format!("comment on pull request {id}");
         let content = json!({ "content": { "raw": body } });
-        self.call(&what, SCOPE, async || {
+        self.call(&what, COMMENT_PERMISSION, async || {
             for comment in self.comments_with(&id, marker).await? {
                 let url = self.url(&["pullrequests", &id, "comments", &comment.to_string()]);
-                match self.send::<Sent>(Method::PUT, url, Some(&content)).await {
+                match self.send::<SentComment>(Method::PUT, url, Some(&content)).await {
                     // Not ours to edit, or deleted since it was listed.
                     Err(failure) if matches!(failure.status(), Some(403 | 404)) => {}
                     done => return done.map(|comment| comment.links.html.href),
                 }
             }
             let url = self.url(&["pullrequests", &id, "comments"]);
-            let written: Sent = self.send(Method::POST, url, Some(&content)).await?;
+            let written: SentComment = self.send(Method::POST, url, Some(&content)).await?;
             Ok(written.links.html.href)
         })
         .await
@@ -77,14 +77,14 @@ impl Client {
 
     /// The number of each author's newest comment that begins with the marker, the newest first. Who only
     /// quotes it, further down, wrote a comment of another kind.
-    async fn comments_with(&self, pull_request: &str, marker: &str) -> Result<Vec<u64>, Failure> {
+    async fn comments_with(&self, pull_request: &str, marker: &str) -> Result<Vec<u64>, CallFailure> {
         let mut url = self.url(&["pullrequests", pull_request, "comments"]);
         url.query_pairs_mut().append_pair("q", "deleted=false").append_pair("pagelen", "100");
-        let mut comments: Vec<Sent> = self.list(url).await?;
+        let mut comments: Vec<SentComment> = self.list(url).await?;
         comments.retain(|comment| comment.content.raw.trim_start().starts_with(marker));
         comments.sort_by_key(|comment| std::cmp::Reverse(comment.id));
         let mut authors = BTreeSet::new();
         comments.retain(|comment| authors.insert(comment.author().map(str::to_owned)));
-        Ok(comments.iter().take(MOST_AUTHORS).map(|comment| comment.id).collect())
+        Ok(comments.iter().take(AUTHORS_LIMIT).map(|comment| comment.id).collect())
     }
 }

@@ -1,24 +1,24 @@
 //! What is shown beside a commit: build statuses, and Code Insights reports.
 
-use super::http::Scope;
-use super::{Client, Level, cut, fitting};
+use super::http::Permission;
+use super::{Client, Scope, cut, fitting};
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use trainspot_base::error::{Kind, Result};
 
-const SCOPE: Scope = Scope {
+const STATUS_PERMISSION: Permission = Permission {
     access: "repository",
     api: "read:repository:bitbucket",
-    level: Level::Repository,
+    scope: Scope::Repository,
     kind: Kind::Publication,
 };
 
 /// Bitbucket refuses longer keys, in characters.
-const LONGEST_KEY: usize = 40;
+const KEY_LIMIT_CHARS: usize = 40;
 /// Bitbucket refuses longer descriptions of a status, and longer names, in characters.
-const LONGEST_TEXT: usize = 255;
+const TEXT_LIMIT_CHARS: usize = 255;
 
 /// How a build goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -58,13 +58,13 @@ impl Client {
     pub async fn set_build_status(&self, commit: &str, status: &BuildStatus) -> Result<()> {
         let what = format!("set the build status {} of commit {commit}", status.key);
         let body = json!(BuildStatus {
-            key: fitting(&status.key, LONGEST_KEY),
-            name: cut(&status.name, LONGEST_TEXT),
-            description: cut(&status.description, LONGEST_TEXT),
+            key: fitting(&status.key, KEY_LIMIT_CHARS),
+            name: cut(&status.name, TEXT_LIMIT_CHARS),
+            description: cut(&status.description, TEXT_LIMIT_CHARS),
             ..status.clone()
         });
         let url = self.url(&["commit", commit, "statuses", "build"]);
-        self.call(&what, SCOPE, async || {
+        self.call(&what, STATUS_PERMISSION, async || {
             self.send::<IgnoredAny>(Method::POST, url.clone(), Some(&body)).await.map(drop)
         })
         .await
@@ -75,7 +75,7 @@ impl Client {
     pub async fn put_report(&self, commit: &str, report_id: &str, report: &Value) -> Result<()> {
         let what = format!("set the report {report_id} of commit {commit}");
         let url = self.url(&["commit", commit, "reports", report_id]);
-        self.call(&what, SCOPE, async || {
+        self.call(&what, STATUS_PERMISSION, async || {
             self.send::<IgnoredAny>(Method::PUT, url.clone(), Some(report)).await.map(drop)
         })
         .await

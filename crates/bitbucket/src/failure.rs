@@ -9,11 +9,11 @@ use trainspot_base::clock::retry_after;
 use trainspot_base::error::{Error, chain};
 
 /// The longest part of an unstructured answer that is worth quoting, in characters.
-const LONGEST_QUOTE: usize = 300;
+const QUOTE_LIMIT_CHARS: usize = 300;
 
 /// One failed exchange with Bitbucket.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CallFailure {
     status: Option<u16>,
     message: String,
     /// Whether trying again may help.
@@ -22,7 +22,7 @@ pub struct Failure {
     pub(super) wait: Option<Duration>,
 }
 
-impl Failure {
+impl CallFailure {
     /// The HTTP status; none where there was no answer.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
@@ -67,21 +67,21 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CallFailure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CallFailure {}
 
 /// The HTTP status with which Bitbucket refused, where that is what `error` is about.
 #[must_use]
 pub fn status_of(error: &Error) -> Option<u16> {
     let first = error as &(dyn std::error::Error + 'static);
     std::iter::successors(Some(first), |error| error.source())
-        .find_map(|error| error.downcast_ref::<Failure>())
-        .and_then(Failure::status)
+        .find_map(|error| error.downcast_ref::<CallFailure>())
+        .and_then(CallFailure::status)
 }
 
 /// How long Bitbucket asks to stay away. Both headers hold seconds.
@@ -128,7 +128,7 @@ fn quote(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let plain = if text.trim_start().starts_with('<') { without_tags(&text) } else { text.into_owned() };
     let mut line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((end, _)) = line.char_indices().nth(LONGEST_QUOTE) {
+    if let Some((end, _)) = line.char_indices().nth(QUOTE_LIMIT_CHARS) {
         line.truncate(end);
         line.push('…');
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_long_answer_is_cut_at_a_character() {
-        assert_eq!(quote("é".repeat(1000).as_bytes()).chars().count(), LONGEST_QUOTE + 1);
+        assert_eq!(quote("é".repeat(1000).as_bytes()).chars().count(), QUOTE_LIMIT_CHARS + 1);
     }
 
     #[test]

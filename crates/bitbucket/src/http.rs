@@ -1,7 +1,7 @@
 //! Requests: authorisation, deadlines, retries, pages, and what to advise where they are refused.
 
-use super::failure::Failure;
-use super::{Client, Credential, Level};
+use super::failure::CallFailure;
+use super::{Client, Credential, Scope};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
@@ -17,7 +17,7 @@ use trainspot_http::BodyError;
 use url::Url;
 
 /// No list that is read here comes near; a `next` that leads in circles must end somewhere.
-const MOST_PAGES: usize = 100;
+const LIST_LIMIT_PAGES: usize = 100;
 /// Bitbucket's own pages have 100 values at most.
 const PAGE_LIMIT_VALUES: usize = 1000;
 /// A page of a hundred comments of the longest kind has 7 MB.
@@ -28,22 +28,22 @@ const LIST_LIMIT_BYTES: usize = 16 << 20;
 const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 /// A host that does not take connections within this time is down; waiting longer only delays the next
 /// attempt.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The wait for the rate limit where Bitbucket does not say how long.
-const UNSTATED: Duration = Duration::from_mins(1);
+const RATE_LIMIT_USUAL_WAIT: Duration = Duration::from_mins(1);
 /// No wait for the rate limit is shorter, whatever Bitbucket says.
-const SHORTEST: Duration = Duration::from_secs(10);
+const RATE_LIMIT_SHORTEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What a token must be allowed to do for a call, by the names that Bitbucket gives it, and on what.
 #[derive(Clone, Copy)]
-pub(super) struct Scope {
+pub(super) struct Permission {
     /// As an access token's settings name it.
     pub(super) access: &'static str,
     /// As an API token's settings name it.
     pub(super) api: &'static str,
     /// On the repository, or on its whole workspace.
-    pub(super) level: Level,
+    pub(super) scope: Scope,
     /// Which part of a run fails with the call.
     pub(super) kind: Kind,
 }
@@ -51,7 +51,7 @@ pub(super) struct Scope {
 /// One page of a list.
 #[derive(Deserialize)]
 #[serde(bound = "T: DeserializeOwned")]
-struct Page<T> {
+struct ListPage<T> {
     #[serde(deserialize_with = "values")]
     values: Vec<T>,
     next: Option<String>,
@@ -59,8 +59,8 @@ struct Page<T> {
 
 /// The values of a page, [`PAGE_LIMIT_VALUES`] at most: many small ones take far more memory than their text.
 fn values<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    struct Values<T>(PhantomData<T>);
-    impl<'de, T: DeserializeOwned> Visitor<'de> for Values<T> {
+    struct ListVisitor<T>(PhantomData<T>);
+    impl<'de, T: DeserializeOwned> Visitor<'de> for ListVisitor<T> {
         type Value = Vec<T>;
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,13 +78,13 @@ fn values<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Re
             Ok(values)
         }
     }
-    deserializer.deserialize_seq(Values(PhantomData))
+    deserializer.deserialize_seq(ListVisitor(PhantomData))
 }
 
-fn unread(error: BodyError) -> Failure {
+fn unread(error: BodyError) -> CallFailure {
     match error {
-        BodyError::Broken(error) => Failure::of_transport(error),
-        BodyError::TooLong(_) => Failure::last(format!("from Bitbucket: {error}")),
+        BodyError::Broken(error) => CallFailure::of_transport(error),
+        BodyError::TooLong(_) => CallFailure::last(format!("from Bitbucket: {error}")),
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) fn connector(credential: &Credential) -> reqwest::Result<reqwest::Cli
     let builder = reqwest::Client::builder()
         .user_agent(concat!("trainspot/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT);
+        .connect_timeout(CONNECT_TIMEOUT);
     match credential {
         Credential::PipelinesProxy { proxy_url } => builder.no_proxy().proxy(Proxy::all(proxy_url)?).build(),
         Credential::AccessToken(_) | Credential::ApiToken { .. } => builder.build(),
@@ -111,8 +111,8 @@ impl Client {
     pub(super) async fn call<T>(
         &self,
         what: &str,
-        scope: Scope,
-        mut call: impl AsyncFnMut() -> Result<T, Failure>,
+        permission: Permission,
+        mut call: impl AsyncFnMut() -> Result<T, CallFailure>,
     ) -> Result<T> {
         let mut left = self.patience.rate_limit;
         loop {
@@ -121,10 +121,10 @@ impl Client {
                 Err(failure) => failure,
             };
             if !failure.is_rate_limit() || left.is_zero() {
-                return Err(self.explain(what, scope, failure));
+                return Err(self.explain(what, permission, failure));
             }
             // A time beyond what is left is tried at its end all the same: the limit is one of the last hour.
-            let wait = failure.wait.unwrap_or(UNSTATED).max(SHORTEST).min(left);
+            let wait = failure.wait.unwrap_or(RATE_LIMIT_USUAL_WAIT).max(RATE_LIMIT_SHORTEST_WAIT).min(left);
             tracing::info!("Bitbucket's rate limit is reached; waiting for {} to {what}", in_words(wait));
             tokio::time::sleep(wait).await;
             left -= wait;
@@ -135,11 +135,11 @@ impl Client {
     async fn attempts<T>(
         &self,
         what: &str,
-        mut call: impl AsyncFnMut() -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        mut call: impl AsyncFnMut() -> Result<T, CallFailure>,
+    ) -> Result<T, CallFailure> {
         let policy = self.patience.attempts;
         let waits_outside =
-            |failure: &Failure| failure.is_rate_limit() && !self.patience.rate_limit.is_zero();
+            |failure: &CallFailure| failure.is_rate_limit() && !self.patience.rate_limit.is_zero();
         let attempts = retry(policy, async |number| match call().await {
             Err(failure) if failure.is_transient && !waits_outside(&failure) => {
                 tracing::info!("Attempt {number} to {what} failed: {failure}");
@@ -149,7 +149,7 @@ impl Client {
             ended => Attempted::Final(ended),
         });
         let late =
-            || Failure::last(format!("Bitbucket did not do it within {} s", policy.total.as_secs_f32()));
+            || CallFailure::last(format!("Bitbucket did not do it within {} s", policy.total.as_secs_f32()));
         tokio::time::timeout(policy.total, attempts).await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -159,7 +159,7 @@ impl Client {
         method: Method,
         url: Url,
         json: Option<&Value>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, CallFailure> {
         understood(&self.exchange(method, url, json).await?)
     }
 
@@ -169,7 +169,7 @@ impl Client {
         method: Method,
         url: Url,
         json: Option<&Value>,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Vec<u8>, CallFailure> {
         self.answer(method, url, json).await.map(|(_, body)| body)
     }
 
@@ -179,13 +179,13 @@ impl Client {
         method: Method,
         url: Url,
         json: Option<&Value>,
-    ) -> Result<(HeaderMap, Vec<u8>), Failure> {
+    ) -> Result<(HeaderMap, Vec<u8>), CallFailure> {
         let request = self.authorised(self.request(method, url));
         let request = match json {
             Some(json) => request.json(json),
             None => request,
         };
-        let response = request.send().await.map_err(Failure::of_transport)?;
+        let response = request.send().await.map_err(CallFailure::of_transport)?;
         if !response.status().is_success() {
             return Err(refusal(response).await?);
         }
@@ -208,44 +208,46 @@ impl Client {
     }
 
     /// Every value of a list, page by page.
-    pub(super) async fn list<T: DeserializeOwned>(&self, mut url: Url) -> Result<Vec<T>, Failure> {
+    pub(super) async fn list<T: DeserializeOwned>(&self, mut url: Url) -> Result<Vec<T>, CallFailure> {
         let (mut values, mut bytes) = (Vec::new(), 0);
-        for _ in 0..MOST_PAGES {
+        for _ in 0..LIST_LIMIT_PAGES {
             let body = self.exchange(Method::GET, url, None).await?;
             bytes += body.len();
             if bytes > LIST_LIMIT_BYTES {
-                return Err(Failure::last(format!(
+                return Err(CallFailure::last(format!(
                     "Bitbucket's list is longer than {LIST_LIMIT_BYTES} bytes"
                 )));
             }
-            let page: Page<T> = understood(&body)?;
+            let page: ListPage<T> = understood(&body)?;
             values.extend(page.values);
             let Some(next) = page.next else { return Ok(values) };
             // The token goes wherever the request goes.
-            url = Url::parse(&next)
-                .ok()
-                .filter(|next| next.origin() == self.base.origin())
-                .ok_or_else(|| Failure::last(format!("Bitbucket's next page is on another host: {next}")))?;
+            url = Url::parse(&next).ok().filter(|next| next.origin() == self.base.origin()).ok_or_else(
+                || CallFailure::last(format!("Bitbucket's next page is on another host: {next}")),
+            )?;
         }
-        Err(Failure::last(format!("Bitbucket's list has more than {MOST_PAGES} pages")))
+        Err(CallFailure::last(format!("Bitbucket's list has more than {LIST_LIMIT_PAGES} pages")))
     }
 
     /// The values of a list's first page.
-    pub(super) async fn page<T: DeserializeOwned>(&self, url: Url) -> Result<Vec<T>, Failure> {
-        self.send::<Page<T>>(Method::GET, url, None).await.map(|page| page.values)
+    pub(super) async fn page<T: DeserializeOwned>(&self, url: Url) -> Result<Vec<T>, CallFailure> {
+        self.send::<ListPage<T>>(Method::GET, url, None).await.map(|page| page.values)
     }
 
-    fn explain(&self, what: &str, scope: Scope, failure: Failure) -> Error {
-        let advice = self.advice(scope, &failure);
-        let error = Error::new(format!("cannot {what} in {}", self.place(scope.level))).kind(scope.kind);
+    fn explain(&self, what: &str, permission: Permission, failure: CallFailure) -> Error {
+        let advice = self.advice(permission, &failure);
+        let error =
+            Error::new(format!("cannot {what} in {}", self.place(permission.scope))).kind(permission.kind);
         error.source(failure).maybe_hint(advice)
     }
 
-    fn advice(&self, scope: Scope, failure: &Failure) -> Option<String> {
-        let level = scope.level;
-        let (variable, scope) = match &self.credential {
-            Credential::AccessToken(_) => ("BITBUCKET_ACCESS_TOKEN", scope.access),
-            Credential::ApiToken { .. } => ("ATLASSIAN_ACCOUNT_EMAIL and ATLASSIAN_API_TOKEN", scope.api),
+    fn advice(&self, permission: Permission, failure: &CallFailure) -> Option<String> {
+        let scope = permission.scope;
+        let (variable, permission) = match &self.credential {
+            Credential::AccessToken(_) => ("BITBUCKET_ACCESS_TOKEN", permission.access),
+            Credential::ApiToken { .. } => {
+                ("ATLASSIAN_ACCOUNT_EMAIL and ATLASSIAN_API_TOKEN", permission.api)
+            }
             Credential::PipelinesProxy { .. } => {
                 let refused = matches!(failure.status(), Some(401 | 403));
                 let advice = "the step's own identity may not do this; set BITBUCKET_ACCESS_TOKEN to a repository \
@@ -257,10 +259,12 @@ impl Client {
             401 => format!(
                 "check {variable}: Bitbucket does not accept it; it may be mistyped, revoked or expired"
             ),
-            403 => format!("check {variable}: the token needs the scope {scope} on {}", self.place(level)),
+            403 => {
+                format!("check {variable}: the token needs the scope {permission} on {}", self.place(scope))
+            }
             404 => format!(
                 "check that {} exists under this name, and that the token in {variable} may read it",
-                self.place(level)
+                self.place(scope)
             ),
             429 => "run fewer pipelines at a time, or give this one a token of its own".to_owned(),
             _ => return None,
@@ -269,17 +273,17 @@ impl Client {
 }
 
 /// The JSON of an answer.
-pub(super) fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    let unreadable = |error| Failure::last(format!("Bitbucket's answer cannot be understood: {error}"));
+pub(super) fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallFailure> {
+    let unreadable = |error| CallFailure::last(format!("Bitbucket's answer cannot be understood: {error}"));
     serde_json::from_slice(body).map_err(unreadable)
 }
 
 /// Why an answer is not one of success.
-pub(super) async fn refusal(response: Response) -> Result<Failure, Failure> {
+pub(super) async fn refusal(response: Response) -> Result<CallFailure, CallFailure> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body =
-        trainspot_http::beginning(response, REFUSAL_LIMIT_BYTES).await.map_err(Failure::of_transport)?;
-    Ok(Failure::of_answer(status, &headers, &body))
+        trainspot_http::beginning(response, REFUSAL_LIMIT_BYTES).await.map_err(CallFailure::of_transport)?;
+    Ok(CallFailure::of_answer(status, &headers, &body))
 }
 
 #[cfg(test)]
@@ -289,12 +293,13 @@ mod tests {
     use reqwest::StatusCode;
     use tokio::time::Instant;
 
-    const SCOPE: Scope = Scope { access: "a", api: "b", level: Level::Repository, kind: Kind::Publication };
+    const SCOPE: Permission =
+        Permission { access: "a", api: "b", scope: Scope::Repository, kind: Kind::Publication };
 
-    fn limited(headers: &[(&'static str, &str)]) -> Failure {
+    fn limited(headers: &[(&'static str, &str)]) -> CallFailure {
         let headers =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        Failure::of_answer(StatusCode::TOO_MANY_REQUESTS, &headers, b"")
+        CallFailure::of_answer(StatusCode::TOO_MANY_REQUESTS, &headers, b"")
     }
 
     /// How often a call is tried that meets the rate limit for so long, how long that takes, and its end.

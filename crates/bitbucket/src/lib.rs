@@ -21,12 +21,15 @@ use trainspot_base::retry::RetryPolicy;
 use url::Url;
 
 pub use commits::{BuildState, BuildStatus};
-pub use failure::{Failure, status_of};
-pub use pipelines::{Outcome, Pipeline, Progress, Run, Step, Tail, Variable};
+pub use failure::{CallFailure, status_of};
+pub use pipelines::{
+    LogChunk, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineVariable,
+};
 pub use pull_requests::{NewPullRequest, PullRequest};
 pub use repository::Repository;
 pub use runners::{
-    NewRunner, OauthClient, OauthSecret, Platform, Registered, Runner, RunnerStatus, label_fault,
+    NewRegistration, NewRunner, OauthClient, OauthSecret, Platform, RegistrationStatus, RunnerRegistration,
+    label_fault,
 };
 pub use step_variables::StepVariables;
 
@@ -61,14 +64,14 @@ impl fmt::Debug for Credential {
 
 /// What a runner, or what a token may do, belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum Scope {
     /// The client's repository.
     Repository,
     /// The whole workspace that it is in.
     Workspace,
 }
 
-impl Level {
+impl Scope {
     /// Each of them.
     pub const ALL: [Self; 2] = [Self::Repository, Self::Workspace];
 
@@ -187,23 +190,23 @@ impl Client {
     }
 
     /// What a call is about, as messages name it.
-    fn place(&self, level: Level) -> String {
-        match level {
-            Level::Repository => self.repository(),
-            Level::Workspace => format!("the workspace {}", self.workspace),
+    fn place(&self, scope: Scope) -> String {
+        match scope {
+            Scope::Repository => self.repository(),
+            Scope::Workspace => format!("the workspace {}", self.workspace),
         }
     }
 
     /// The URL below the repository's own, each segment percent-encoded.
     fn url(&self, segments: &[&str]) -> Url {
-        self.url_of(Level::Repository, segments)
+        self.url_of(Scope::Repository, segments)
     }
 
     /// The URL below the repository's or the workspace's own.
-    fn url_of(&self, level: Level, segments: &[&str]) -> Url {
-        let owner: &[&str] = match level {
-            Level::Repository => &["repositories", &self.workspace, &self.repo_slug],
-            Level::Workspace => &["workspaces", &self.workspace],
+    fn url_of(&self, scope: Scope, segments: &[&str]) -> Url {
+        let owner: &[&str] = match scope {
+            Scope::Repository => &["repositories", &self.workspace, &self.repo_slug],
+            Scope::Workspace => &["workspaces", &self.workspace],
         };
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {

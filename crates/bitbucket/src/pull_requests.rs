@@ -1,24 +1,24 @@
 //! Pull requests: found, or else opened.
 
-use super::failure::Failure;
-use super::http::Scope;
-use super::{Client, Level, cut};
+use super::failure::CallFailure;
+use super::http::Permission;
+use super::{Client, Scope, cut};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{debug, info};
 use trainspot_base::error::{Kind, Result};
 
-pub(super) const SCOPE: Scope = Scope {
+pub(super) const PULL_REQUEST_PERMISSION: Permission = Permission {
     access: "pullrequest:write",
     api: "write:pullrequest:bitbucket (with read:pullrequest:bitbucket)",
-    level: Level::Repository,
+    scope: Scope::Repository,
     kind: Kind::Publication,
 };
 
 /// The longest title, in characters: what Bitbucket takes in a status's texts. It documents no limit for a
 /// title.
-const LONGEST_TITLE: usize = 255;
+const TITLE_LIMIT_CHARS: usize = 255;
 
 /// What to open.
 #[derive(Clone, Debug)]
@@ -48,9 +48,9 @@ pub struct PullRequest {
 
 /// A pull request as Bitbucket sends it, as far as it is of use here.
 #[derive(Deserialize)]
-struct Sent {
+struct SentPullRequest {
     id: u64,
-    links: Links,
+    links: ResourceLinks,
 }
 
 /// A default reviewer as Bitbucket sends it, as far as it is of use here.
@@ -69,17 +69,17 @@ struct Reviewer {
 
 /// The links of a resource.
 #[derive(Deserialize)]
-pub(super) struct Links {
-    pub(super) html: Link,
+pub(super) struct ResourceLinks {
+    pub(super) html: ResourceLink,
 }
 
 /// One link.
 #[derive(Deserialize)]
-pub(super) struct Link {
+pub(super) struct ResourceLink {
     pub(super) href: String,
 }
 
-impl Sent {
+impl SentPullRequest {
     fn known(self, opened: bool) -> PullRequest {
         PullRequest { id: self.id, url: self.links.html.href, opened }
     }
@@ -94,7 +94,7 @@ impl Client {
         let what = format!("open a pull request from {} to {}", new.source, new.destination);
         // An earlier attempt that got no answer may be what opened the one that is found.
         let mut tried = false;
-        self.call(&what, SCOPE, async || {
+        self.call(&what, PULL_REQUEST_PERMISSION, async || {
             if let Some(found) = self.open_pull_request_between(&new.source, &new.destination).await? {
                 return Ok(found.known(tried));
             }
@@ -110,10 +110,15 @@ impl Client {
     ///
     /// One reviewer who may not be one, such as the author, has Bitbucket refuse the whole. It names the
     /// reviewer in words, by the name for people.
-    async fn open(&self, new: &NewPullRequest, mut reviewers: Vec<Reviewer>) -> Result<PullRequest, Failure> {
+    async fn open(
+        &self,
+        new: &NewPullRequest,
+        mut reviewers: Vec<Reviewer>,
+    ) -> Result<PullRequest, CallFailure> {
         loop {
             let body = new.body(&reviewers);
-            let opened = self.send::<Sent>(Method::POST, self.url(&["pullrequests"]), Some(&body)).await;
+            let opened =
+                self.send::<SentPullRequest>(Method::POST, self.url(&["pullrequests"]), Some(&body)).await;
             let refusal = match opened {
                 Err(failure) if failure.status() == Some(400) && !reviewers.is_empty() => failure,
                 opened => return opened.map(|opened| opened.known(true)),
@@ -132,7 +137,7 @@ impl Client {
     }
 
     /// The repository's default reviewers and those of its project; none where Bitbucket does not tell.
-    async fn default_reviewers(&self) -> Result<Vec<Reviewer>, Failure> {
+    async fn default_reviewers(&self) -> Result<Vec<Reviewer>, CallFailure> {
         let listed: Result<Vec<SentReviewer>, _> =
             self.list(self.url(&["effective-default-reviewers"])).await;
         match listed {
@@ -149,7 +154,7 @@ impl Client {
         &self,
         source: &str,
         destination: &str,
-    ) -> Result<Option<Sent>, Failure> {
+    ) -> Result<Option<SentPullRequest>, CallFailure> {
         let (source, destination) = (quoted(source), quoted(destination));
         let q = format!(
             "source.branch.name={source} AND destination.branch.name={destination} AND state=\"OPEN\""
@@ -164,7 +169,7 @@ impl NewPullRequest {
     fn body(&self, reviewers: &[Reviewer]) -> Value {
         let reviewers: Vec<_> = reviewers.iter().map(|reviewer| json!({ "uuid": reviewer.uuid })).collect();
         json!({
-            "title": cut(&self.title, LONGEST_TITLE),
+            "title": cut(&self.title, TITLE_LIMIT_CHARS),
             "description": self.description,
             "source": { "branch": { "name": self.source } },
             "destination": { "branch": { "name": self.destination } },

@@ -1,21 +1,21 @@
 //! What Bitbucket says of the repository, and of what a credential may do there.
 
-use super::http::{Scope, understood};
-use super::{Client, Level, pull_requests};
+use super::http::{Permission, understood};
+use super::{Client, Scope, pull_requests};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 use trainspot_base::error::{Kind, Result};
 
-const SCOPE: Scope = Scope {
+const REPOSITORY_PERMISSION: Permission = Permission {
     access: "repository",
     api: "read:repository:bitbucket",
-    level: Level::Repository,
+    scope: Scope::Repository,
     kind: Kind::Configuration,
 };
 /// The header in which Bitbucket lists what a credential may do.
-const SCOPES: &str = "x-oauth-scopes";
+const SCOPES_HEADER: &str = "x-oauth-scopes";
 /// Scopes that let a credential open pull requests: an access token's, and an API token's.
 const OPENS_PULL_REQUESTS: [&str; 2] = ["pullrequest:write", "write:pullrequest:bitbucket"];
 
@@ -41,14 +41,14 @@ impl Repository {
 
 /// A repository as Bitbucket sends it.
 #[derive(Deserialize)]
-struct Sent {
+struct SentRepository {
     size: Option<u64>,
-    mainbranch: Option<Branch>,
+    mainbranch: Option<SentBranch>,
 }
 
 /// A branch as Bitbucket sends it.
 #[derive(Deserialize)]
-struct Branch {
+struct SentBranch {
     name: Option<String>,
     default_merge_strategy: Option<String>,
 }
@@ -59,9 +59,9 @@ impl Client {
     /// # Errors
     /// The credential is none that Bitbucket knows, or may not read the repository.
     pub async fn look_up(&self) -> Result<Repository> {
-        self.call("look up the repository", SCOPE, async || {
+        self.call("look up the repository", REPOSITORY_PERMISSION, async || {
             let (headers, body) = self.answer(Method::GET, self.url(&[]), None).await?;
-            let sent: Sent = understood(&body)?;
+            let sent: SentRepository = understood(&body)?;
             let main_branch = sent.mainbranch.and_then(|branch| branch.name);
             Ok(Repository { size: sent.size, main_branch, scopes: scopes(&headers) })
         })
@@ -75,7 +75,7 @@ impl Client {
     pub async fn check_pull_requests(&self) -> Result<()> {
         let mut url = self.url(&["pullrequests"]);
         url.query_pairs_mut().append_pair("pagelen", "1");
-        self.call("list pull requests", pull_requests::SCOPE, async || {
+        self.call("list pull requests", pull_requests::PULL_REQUEST_PERMISSION, async || {
             self.page::<Value>(url.clone()).await.map(drop)
         })
         .await
@@ -84,9 +84,9 @@ impl Client {
     /// How pull requests into a branch are merged unless somebody chooses another way, if Bitbucket tells.
     pub async fn merge_strategy(&self, branch: &str) -> Result<Option<String>> {
         let what = format!("look up the branch {branch}");
-        self.call(&what, SCOPE, async || {
+        self.call(&what, REPOSITORY_PERMISSION, async || {
             let url = self.url(&["refs", "branches", branch]);
-            self.send::<Branch>(Method::GET, url, None).await.map(|sent| sent.default_merge_strategy)
+            self.send::<SentBranch>(Method::GET, url, None).await.map(|sent| sent.default_merge_strategy)
         })
         .await
     }
@@ -94,7 +94,7 @@ impl Client {
 
 /// The scopes that an answer names. A header without any says nothing.
 fn scopes(headers: &HeaderMap) -> Option<Vec<String>> {
-    let text = headers.get(SCOPES)?.to_str().ok()?;
+    let text = headers.get(SCOPES_HEADER)?.to_str().ok()?;
     let scopes = text.split(',').map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned);
     Some(scopes.collect()).filter(|scopes: &Vec<String>| !scopes.is_empty())
 }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn scopes_are_what_the_header_says_of_them() {
         let may = |value: Option<&str>| {
-            let headers = value.map(|value| (SCOPES.parse().unwrap(), value.parse().unwrap()));
+            let headers = value.map(|value| (SCOPES_HEADER.parse().unwrap(), value.parse().unwrap()));
             Repository { scopes: scopes(&headers.into_iter().collect()), ..Repository::default() }
                 .lets_open_pull_requests()
         };

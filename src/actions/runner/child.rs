@@ -8,7 +8,10 @@ use tracing::{info, warn};
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::is_secret_name;
 use trainspot_base::log::lines::Lines;
-use trainspot_bitbucket::{Client, Outcome, Pipeline, Progress, Run, Step, Variable, status_of};
+use trainspot_bitbucket::{
+    Client, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineVariable,
+    status_of,
+};
 use trainspot_compute::RunId;
 
 /// Between two looks at its steps, which are two calls each: a minute after its start, and from the fifth on.
@@ -26,14 +29,14 @@ pub(super) struct Child<'a> {
     /// By which its runs are known.
     run: RunId,
     /// The one that is followed.
-    now: RefCell<Option<Pipeline>>,
+    now: RefCell<Option<PipelineRun>>,
 }
 
 /// What is known of a step, and was shown of its log.
 struct Shown {
     lines: Lines,
     offset: u64,
-    progress: Progress,
+    progress: PipelineProgress,
     over: bool,
 }
 
@@ -61,10 +64,10 @@ impl<'a> Child<'a> {
     /// Its last words, if a run of it has succeeded that a killed pipe began.
     pub(super) async fn has_succeeded(&self) -> Result<Option<String>> {
         let runs = self.bitbucket.runs_of(Some(&self.pipeline.name), self.run.as_str()).await?;
-        let good = Progress::Over(Outcome::Successful);
+        let good = PipelineProgress::Over(PipelineOutcome::Successful);
         let Some(run) = runs.into_iter().find(|run| run.progress == good) else { return Ok(None) };
         *self.now.borrow_mut() = Some(run);
-        self.verdict(&Outcome::Successful).map(Some)
+        self.verdict(&PipelineOutcome::Successful).map(Some)
     }
 
     /// Stops what runs of it: nobody follows it, or its runner is gone.
@@ -81,8 +84,8 @@ impl<'a> Child<'a> {
     pub(super) async fn start(&self) -> Result<()> {
         let name = &self.pipeline.name;
         let runs = self.bitbucket.runs_of(Some(name), self.run.as_str()).await?;
-        let good = |run: &Pipeline| match &run.progress {
-            Progress::Over(outcome) => *outcome == Outcome::Successful,
+        let good = |run: &PipelineRun| match &run.progress {
+            PipelineProgress::Over(outcome) => *outcome == PipelineOutcome::Successful,
             _ => true,
         };
         let there = runs.into_iter().find(good);
@@ -101,14 +104,14 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    fn order(&self) -> Run {
+    fn order(&self) -> NewPipelineRun {
         let variables = self.pipeline.variables.iter();
-        Run {
+        NewPipelineRun {
             pipeline: self.pipeline.name.clone(),
             branch: self.pipeline.branch.clone(),
             commit: self.commit.clone().filter(|_| self.pipeline.own_commit),
             variables: variables
-                .map(|(key, value)| Variable {
+                .map(|(key, value)| PipelineVariable {
                     key: key.clone(),
                     value: value.clone(),
                     secured: is_secret_name(key),
@@ -124,8 +127,8 @@ impl<'a> Child<'a> {
         &self,
         is_over: impl AsyncFn(&str),
         stop: impl Fn() -> Option<Error>,
-    ) -> Result<Outcome> {
-        let Some(Pipeline { uuid, .. }) = self.now.borrow().clone() else {
+    ) -> Result<PipelineOutcome> {
+        let Some(PipelineRun { uuid, .. }) = self.now.borrow().clone() else {
             return Err(Error::new("no pipeline was started"));
         };
         let (start, mut shown, mut refused) = (Instant::now(), BTreeMap::new(), 0);
@@ -149,7 +152,7 @@ impl<'a> Child<'a> {
                 }
             }
             // Each step that runs is a call of its own.
-            let running = shown.values().filter(|step| step.progress == Progress::Running).count();
+            let running = shown.values().filter(|step| step.progress == PipelineProgress::Running).count();
             let look = (start.elapsed() / 20).clamp(SHORTEST_LOOK, LONGEST_LOOK);
             tokio::time::sleep(look * u32::try_from(running.max(1)).unwrap_or(1)).await;
         }
@@ -160,7 +163,7 @@ impl<'a> Child<'a> {
         uuid: &str,
         shown: &mut BTreeMap<String, Shown>,
         is_over: &impl AsyncFn(&str),
-    ) -> Result<Option<Outcome>> {
+    ) -> Result<Option<PipelineOutcome>> {
         let steps = self.bitbucket.steps(uuid).await?;
         for (number, step) in steps.iter().enumerate() {
             let seen = shown.entry(step.uuid.clone()).or_insert_with(Shown::new);
@@ -170,7 +173,7 @@ impl<'a> Child<'a> {
             return Ok(None);
         }
         match self.bitbucket.pipeline(uuid).await?.progress {
-            Progress::Over(outcome) => Ok(Some(outcome)),
+            PipelineProgress::Over(outcome) => Ok(Some(outcome)),
             _ => Ok(None),
         }
     }
@@ -178,7 +181,7 @@ impl<'a> Child<'a> {
     async fn show(
         &self,
         pipeline: &str,
-        (number, step): (usize, &Step),
+        (number, step): (usize, &PipelineStep),
         seen: &mut Shown,
         is_over: &impl AsyncFn(&str),
     ) -> Result<()> {
@@ -186,12 +189,12 @@ impl<'a> Child<'a> {
             return Ok(());
         }
         let name = if step.name.is_empty() { format!("step {}", number + 1) } else { step.name.clone() };
-        if seen.progress != step.progress && step.progress != Progress::Pending {
+        if seen.progress != step.progress && step.progress != PipelineProgress::Pending {
             info!("{name}: {}", in_words(&step.progress));
             seen.progress = step.progress.clone();
         }
         let over = step.progress.is_over();
-        if over || step.progress == Progress::Running {
+        if over || step.progress == PipelineProgress::Running {
             loop {
                 let tail = match self.bitbucket.log_from(pipeline, &step.uuid, seen.offset).await {
                     Ok(tail) => tail,
@@ -217,44 +220,49 @@ impl<'a> Child<'a> {
     }
 
     /// The last words of a run that succeeds, or the error that an outcome is.
-    pub(super) fn verdict(&self, outcome: &Outcome) -> Result<String> {
+    pub(super) fn verdict(&self, outcome: &PipelineOutcome) -> Result<String> {
         let url = self.now.borrow().as_ref().map_or_else(String::new, |now| now.url.clone());
         let name = self.name();
-        if *outcome == Outcome::Successful {
+        if *outcome == PipelineOutcome::Successful {
             return Ok(format!("the pipeline {name} succeeded: {url}"));
         }
         let how = outcome_in_words(outcome);
         Err(Error::new(format!("the pipeline {name} {how}"))
-            .kind(if *outcome == Outcome::Stopped { Kind::Stopped } else { Kind::Training })
+            .kind(if *outcome == PipelineOutcome::Stopped { Kind::Stopped } else { Kind::Training })
             .hint(format!("see {url}")))
     }
 }
 
 impl Shown {
     fn new() -> Self {
-        Self { lines: Lines::new(Instant::now()), offset: 0, progress: Progress::Pending, over: false }
+        Self {
+            lines: Lines::new(Instant::now()),
+            offset: 0,
+            progress: PipelineProgress::Pending,
+            over: false,
+        }
     }
 }
 
-fn in_words(progress: &Progress) -> String {
+fn in_words(progress: &PipelineProgress) -> String {
     match progress {
-        Progress::Pending => "waits".to_owned(),
-        Progress::Running => "runs".to_owned(),
-        Progress::Paused => "waits for somebody to go on with it by hand".to_owned(),
-        Progress::Over(outcome) => outcome_in_words(outcome),
-        Progress::Other(state) => format!("is in a state that is not known: {state}"),
+        PipelineProgress::Pending => "waits".to_owned(),
+        PipelineProgress::Running => "runs".to_owned(),
+        PipelineProgress::Paused => "waits for somebody to go on with it by hand".to_owned(),
+        PipelineProgress::Over(outcome) => outcome_in_words(outcome),
+        PipelineProgress::Other(state) => format!("is in a state that is not known: {state}"),
     }
 }
 
-fn outcome_in_words(outcome: &Outcome) -> String {
+fn outcome_in_words(outcome: &PipelineOutcome) -> String {
     match outcome {
-        Outcome::Successful => "succeeded".to_owned(),
-        Outcome::Failed => "failed".to_owned(),
-        Outcome::Error(why) if why.is_empty() => "could not be run".to_owned(),
-        Outcome::Error(why) => format!("could not be run: {why}"),
-        Outcome::Stopped => "was stopped".to_owned(),
-        Outcome::Expired => "expired".to_owned(),
-        Outcome::NotRun => "was not run".to_owned(),
-        Outcome::Other(result) => format!("ended in a way that is not known: {result}"),
+        PipelineOutcome::Successful => "succeeded".to_owned(),
+        PipelineOutcome::Failed => "failed".to_owned(),
+        PipelineOutcome::Error(why) if why.is_empty() => "could not be run".to_owned(),
+        PipelineOutcome::Error(why) => format!("could not be run: {why}"),
+        PipelineOutcome::Stopped => "was stopped".to_owned(),
+        PipelineOutcome::Expired => "expired".to_owned(),
+        PipelineOutcome::NotRun => "was not run".to_owned(),
+        PipelineOutcome::Other(result) => format!("ended in a way that is not known: {result}"),
     }
 }

@@ -4,7 +4,7 @@ use super::visit::visit;
 use crate::config::runner::Reuse;
 use tracing::info;
 use trainspot_base::error::{Result, chain};
-use trainspot_bitbucket::{NewRunner, Runner, RunnerStatus};
+use trainspot_bitbucket::{NewRunner, RegistrationStatus, RunnerRegistration};
 use trainspot_ec2::{Cloud, RunnersMachine};
 use trainspot_protocol::AgentCommand;
 use trainspot_protocol::runner_log::Phase;
@@ -14,15 +14,15 @@ use trainspot_protocol::runner_log::Phase;
 /// Bitbucket does not tell whether a runner has a step. The machine does, if it is one of ours.
 pub(super) async fn find(
     reuse: Reuse,
-    there: &[Runner],
+    there: &[RunnerRegistration],
     new: &NewRunner,
     (cloud, public_ip_url): (&Cloud, &str),
 ) -> Result<Option<String>> {
     if reuse == Reuse::Never {
         return Ok(None);
     }
-    let fits = |runner: &&Runner| {
-        runner.status == RunnerStatus::Online
+    let fits = |runner: &&RunnerRegistration| {
+        runner.status == RegistrationStatus::Online
             && new.labels().iter().all(|label| runner.labels.contains(label))
     };
     for runner in there.iter().filter(fits) {

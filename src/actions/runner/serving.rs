@@ -17,7 +17,7 @@ use trainspot_base::log::lines::Lines;
 use trainspot_base::log::progress::in_words;
 use trainspot_base::mutex::lock;
 use trainspot_base::retry::retry;
-use trainspot_bitbucket::{Client, Level, NewRunner, Registered, RunnerStatus as AtBitbucket};
+use trainspot_bitbucket::{Client, NewRegistration, NewRunner, RegistrationStatus, Scope};
 use trainspot_compute::link::{Agent, AskError, Link};
 use trainspot_compute::{Compute, Machine};
 use trainspot_protocol::runner_log::Phase;
@@ -45,7 +45,7 @@ pub(super) struct Serving<'a> {
     pub(super) child: Option<Child<'a>>,
     pub(super) began: Instant,
     /// The runner that was registered before there is a machine for it.
-    pub(super) registered: RefCell<Option<Registered>>,
+    pub(super) registered: RefCell<Option<NewRegistration>>,
 }
 
 /// What came of it.
@@ -208,7 +208,7 @@ impl Serving<'_> {
         let mut spec = self.spec.clone();
         let pipeline = &self.config.pipeline;
         let account = pipeline.repo_owner_uuid.clone();
-        let repository = pipeline.repo_uuid.clone().filter(|_| level == Level::Repository);
+        let repository = pipeline.repo_uuid.clone().filter(|_| level == Scope::Repository);
         let variables = [
             ("ACCOUNT_UUID", account),
             ("REPOSITORY_UUID", repository),
@@ -242,7 +242,7 @@ impl Serving<'_> {
             api_url: config.bitbucket.api_url.clone(),
             workspace: config.pipeline.workspace.clone()?,
             repo_slug: config.pipeline.repo_slug.clone()?,
-            of_workspace: self.runner.level == Level::Workspace,
+            of_workspace: self.runner.level == Scope::Workspace,
             token,
         })
     }
@@ -294,7 +294,7 @@ impl Serving<'_> {
             if asked.is_none_or(|asked| asked.elapsed() >= wait) {
                 asked = Some(Instant::now());
                 match self.bitbucket.runner(self.runner.level, &runner.uuid).await? {
-                    Some(seen) if seen.status == AtBitbucket::Online => {
+                    Some(seen) if seen.status == RegistrationStatus::Online => {
                         ask_until_answered(agent, AgentCommand::RunnerOnline).await?;
                         let seconds = start.elapsed().as_secs_f64();
                         info!("the runner is online ({seconds:.1} s)");

@@ -5,7 +5,7 @@ use super::runners::Registered;
 use crate::actions::runner::visit;
 use std::time::Duration;
 use trainspot_base::error::{Result, chain};
-use trainspot_bitbucket::RunnerStatus;
+use trainspot_bitbucket::RegistrationStatus;
 use trainspot_ec2::{Left, Leftover};
 use trainspot_protocol::AgentCommand;
 use trainspot_protocol::runner_log::Phase;
@@ -75,7 +75,7 @@ impl Sweep<'_> {
             None if !self.runners.are_all(machine.scope.as_deref()) => {
                 Life::Unknown("its runner is on a list that this credential may not read".to_owned())
             }
-            Some(own) if own.runner.status == RunnerStatus::Online => {
+            Some(own) if own.runner.status == RegistrationStatus::Online => {
                 match self.is_last_step_of(machine).await {
                     Ok(true) => self.retire(machine, Some(own)).await,
                     Ok(false) => Life::Serving("is online; it goes when it has been idle for long enough"),
@@ -129,7 +129,7 @@ impl Sweep<'_> {
     /// Has Bitbucket give a runner no step any more, and waits until one that was on its way is there.
     async fn disable(&self, own: &Registered) -> Result<()> {
         let Some(bitbucket) = self.bitbucket else { return Ok(()) };
-        let is_online = own.runner.status == RunnerStatus::Online;
+        let is_online = own.runner.status == RegistrationStatus::Online;
         if bitbucket.disable_runner(own.level, &own.runner).await? && is_online {
             tokio::time::sleep(SETTLING).await;
         }

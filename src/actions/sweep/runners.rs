@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tracing::info;
 use trainspot_base::error::{Error, chain};
-use trainspot_bitbucket::{Client, Level, Runner, RunnerStatus};
+use trainspot_bitbucket::{Client, RegistrationStatus, RunnerRegistration, Scope};
 
 /// A runner that was registered this long ago, and never seen, has no machine that is still coming up.
 const NEVER_SEEN: Duration = Duration::from_hours(1);
@@ -15,8 +15,8 @@ const OUTLIVED: Duration = Duration::from_hours(48);
 
 /// A runner of ours, and where it is listed.
 pub(super) struct Registered {
-    pub(super) level: Level,
-    pub(super) runner: Runner,
+    pub(super) level: Scope,
+    pub(super) runner: RunnerRegistration,
 }
 
 /// What Bitbucket tells of runners.
@@ -25,7 +25,7 @@ pub(super) struct Runners {
     /// Those that runs of this repository registered.
     pub(super) ours: Vec<Registered>,
     /// The lists that could be read.
-    read: Vec<Level>,
+    read: Vec<Scope>,
 }
 
 impl Runners {
@@ -33,7 +33,7 @@ impl Runners {
     pub(super) async fn list(bitbucket: Option<&Client>, slug: &str) -> Self {
         let mut runners = Self::default();
         let Some(bitbucket) = bitbucket else { return runners };
-        for level in Level::ALL {
+        for level in Scope::ALL {
             match bitbucket.runners_of(level).await {
                 Ok(listed) => {
                     let ours = listed.into_iter().filter(|runner| run_of(slug, &runner.name).is_some());
@@ -91,13 +91,13 @@ pub(super) enum Fate {
 
 /// Whether nobody serves it, as far as Bitbucket and its age tell: its machine may be in a region that is not
 /// looked at.
-fn is_gone(runner: &Runner) -> bool {
+fn is_gone(runner: &RunnerRegistration) -> bool {
     let is_older_than =
         |age| runner.since.and_then(|since| since.elapsed().ok()).is_some_and(|since| since >= age);
     match runner.status {
-        RunnerStatus::Offline => true,
-        RunnerStatus::Online => false,
-        RunnerStatus::Unregistered => is_older_than(NEVER_SEEN),
+        RegistrationStatus::Offline => true,
+        RegistrationStatus::Online => false,
+        RegistrationStatus::Unregistered => is_older_than(NEVER_SEEN),
         _ => is_older_than(OUTLIVED),
     }
 }
@@ -107,14 +107,20 @@ mod tests {
     use super::*;
     use std::time::SystemTime;
 
-    fn runner(status: RunnerStatus, minutes_old: Option<u64>) -> Runner {
+    fn runner(status: RegistrationStatus, minutes_old: Option<u64>) -> RunnerRegistration {
         let since = minutes_old.map(|minutes| SystemTime::now() - Duration::from_mins(minutes));
-        Runner { uuid: "{1}".to_owned(), name: "trainspot-1".to_owned(), labels: Vec::new(), status, since }
+        RunnerRegistration {
+            uuid: "{1}".to_owned(),
+            name: "trainspot-1".to_owned(),
+            labels: Vec::new(),
+            status,
+            since,
+        }
     }
 
     #[test]
     fn a_runner_whose_machine_may_still_be_coming_up_is_left_alone() {
-        use RunnerStatus::{Disabled, Offline, Online, Unregistered};
+        use RegistrationStatus::{Disabled, Offline, Online, Unregistered};
         for (status, minutes_old, expected) in [
             (Unregistered, Some(0), false),
             (Unregistered, Some(59), false),

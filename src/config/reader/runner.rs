@@ -4,7 +4,7 @@ use super::super::Bitbucket;
 use super::super::runner::{Program, Reuse, RunPipeline, Runner};
 use super::Reader;
 use trainspot_base::log::{Secret, is_secret_name};
-use trainspot_bitbucket::{Credential, Level, NewRunner, Platform, StepVariables};
+use trainspot_bitbucket::{Credential, NewRunner, Platform, Scope, StepVariables};
 
 impl Reader {
     pub(super) fn runner(&mut self, pipeline: &StepVariables, bitbucket: &Bitbucket) -> Runner {
@@ -32,9 +32,9 @@ impl Reader {
         }
     }
 
-    fn level(&self) -> Level {
+    fn level(&self) -> Scope {
         let scope = self.text("RUNNER_SCOPE");
-        Level::ALL.into_iter().find(|level| level.name() == scope).unwrap_or(Level::Repository)
+        Scope::ALL.into_iter().find(|level| level.name() == scope).unwrap_or(Scope::Repository)
     }
 
     fn program(&mut self) -> Program {

@@ -1,8 +1,8 @@
 //! A step's log, followed while it grows.
 
-use super::READ;
+use super::READ_PERMISSION;
 use crate::http::refusal;
-use crate::{Client, Failure};
+use crate::{CallFailure, Client};
 use futures_util::StreamExt as _;
 use reqwest::header::{ACCEPT, LOCATION, RANGE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -11,11 +11,11 @@ use trainspot_base::error::Result;
 use url::Url;
 
 /// How much of a log one call brings: some thousand lines.
-const MOST: usize = 1 << 20;
+const CHUNK_LIMIT_BYTES: usize = 1 << 20;
 
 /// What came of a log after a place in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tail {
+pub struct LogChunk {
     /// The bytes from that place on, 1 MiB at most; none if there are no more yet, or there is no log yet.
     pub bytes: Vec<u8>,
     /// Whether there may be more already.
@@ -24,12 +24,12 @@ pub struct Tail {
 
 impl Client {
     /// What a step's log has from byte `offset` on, by the ids of its pipeline and its own, in braces.
-    pub async fn log_from(&self, pipeline: &str, step: &str, offset: u64) -> Result<Tail> {
+    pub async fn log_from(&self, pipeline: &str, step: &str, offset: u64) -> Result<LogChunk> {
         let what = format!("read the log of the step {step}");
-        self.call(&what, READ, async || self.tail(pipeline, step, offset).await).await
+        self.call(&what, READ_PERMISSION, async || self.tail(pipeline, step, offset).await).await
     }
 
-    async fn tail(&self, pipeline: &str, step: &str, offset: u64) -> Result<Tail, Failure> {
+    async fn tail(&self, pipeline: &str, step: &str, offset: u64) -> Result<LogChunk, CallFailure> {
         let url = self.url(&["pipelines", pipeline, "steps", step, "log"]);
         let mut response = ask(self.authorised(self.request(Method::GET, url)), offset).await?;
         if let Some(place) = self.moved_to(&response)? {
@@ -40,51 +40,51 @@ impl Client {
             StatusCode::PARTIAL_CONTENT => cut(response, 0).await,
             // Ranges were not understood: all of it, from the start.
             StatusCode::OK => cut(response, offset).await,
-            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_FOUND => Ok(Tail::default()),
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_FOUND => Ok(LogChunk::default()),
             _ => Err(refusal(response).await?),
         }
     }
 
     /// Where a log is kept once its step is over.
-    fn moved_to(&self, response: &Response) -> Result<Option<Url>, Failure> {
+    fn moved_to(&self, response: &Response) -> Result<Option<Url>, CallFailure> {
         if !response.status().is_redirection() {
             return Ok(None);
         }
         let place = response.headers().get(LOCATION).and_then(|place| place.to_str().ok());
         let place = place.and_then(|place| response.url().join(place).ok());
         let safe = |place: &Url| place.scheme() == "https" || place.scheme() == self.base.scheme();
-        place.filter(safe).map(Some).ok_or_else(|| Failure::last("Bitbucket moved the log to no address"))
+        place.filter(safe).map(Some).ok_or_else(|| CallFailure::last("Bitbucket moved the log to no address"))
     }
 }
 
-async fn ask(request: RequestBuilder, offset: u64) -> Result<Response, Failure> {
-    let end = offset.saturating_add(MOST as u64 - 1);
+async fn ask(request: RequestBuilder, offset: u64) -> Result<Response, CallFailure> {
+    let end = offset.saturating_add(CHUNK_LIMIT_BYTES as u64 - 1);
     // JSON, reqwest's usual wish, is refused (406).
     let request = request.header(ACCEPT, "application/octet-stream, */*");
-    request.header(RANGE, format!("bytes={offset}-{end}")).send().await.map_err(Failure::of_transport)
+    request.header(RANGE, format!("bytes={offset}-{end}")).send().await.map_err(CallFailure::of_transport)
 }
 
 /// As much of a body as is wanted, after its first `skip` bytes.
-async fn cut(response: Response, skip: u64) -> Result<Tail, Failure> {
-    let mut tail = Tail::default();
+async fn cut(response: Response, skip: u64) -> Result<LogChunk, CallFailure> {
+    let mut tail = LogChunk::default();
     let (mut skip, mut chunks) = (skip, response.bytes_stream());
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(Failure::of_transport)?;
+        let chunk = chunk.map_err(CallFailure::of_transport)?;
         if let ControlFlow::Break(()) = tail.take(&chunk, &mut skip) {
             break;
         }
     }
-    tail.more = tail.bytes.len() == MOST;
+    tail.more = tail.bytes.len() == CHUNK_LIMIT_BYTES;
     Ok(tail)
 }
 
-impl Tail {
+impl LogChunk {
     fn take(&mut self, chunk: &[u8], skip: &mut u64) -> ControlFlow<()> {
         let skipped = usize::try_from(*skip).unwrap_or(usize::MAX).min(chunk.len());
         *skip -= skipped as u64;
-        let wanted = (chunk.len() - skipped).min(MOST - self.bytes.len());
+        let wanted = (chunk.len() - skipped).min(CHUNK_LIMIT_BYTES - self.bytes.len());
         self.bytes.extend_from_slice(&chunk[skipped..skipped + wanted]);
-        if self.bytes.len() == MOST { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.bytes.len() == CHUNK_LIMIT_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
@@ -94,11 +94,11 @@ mod tests {
 
     #[test]
     fn what_was_read_before_is_skipped_and_no_more_taken_than_fits() {
-        let (mut tail, mut skip) = (Tail::default(), 5);
+        let (mut tail, mut skip) = (LogChunk::default(), 5);
         assert!(tail.take(b"abc", &mut skip).is_continue());
         assert!(tail.take(b"defgh", &mut skip).is_continue());
         assert_eq!((&*tail.bytes, skip), (&b"fgh"[..], 0));
-        assert!(tail.take(&vec![0; MOST], &mut skip).is_break());
-        assert_eq!(tail.bytes.len(), MOST);
+        assert!(tail.take(&vec![0; CHUNK_LIMIT_BYTES], &mut skip).is_break());
+        assert_eq!(tail.bytes.len(), CHUNK_LIMIT_BYTES);
     }
 }

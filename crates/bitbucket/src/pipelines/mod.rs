@@ -4,53 +4,53 @@ mod log;
 mod progress;
 mod run;
 
-use super::http::Scope;
-use super::{Client, Level, status_of};
-use progress::State;
+use super::http::Permission;
+use super::{Client, Scope, status_of};
+use progress::SentState;
 use reqwest::Method;
 use serde::Deserialize;
 use std::time::SystemTime;
 use trainspot_base::error::{Kind, Result};
 
-pub use log::Tail;
-pub use progress::{Outcome, Progress};
-pub use run::{Run, Variable};
+pub use log::LogChunk;
+pub use progress::{PipelineOutcome, PipelineProgress};
+pub use run::{NewPipelineRun, PipelineVariable};
 
-const READ: Scope = Scope {
+const READ_PERMISSION: Permission = Permission {
     access: "pipeline",
     api: "read:pipeline:bitbucket",
-    level: Level::Repository,
+    scope: Scope::Repository,
     kind: Kind::Unexpected,
 };
-const WRITE: Scope = Scope {
+const WRITE_PERMISSION: Permission = Permission {
     access: "pipeline:write",
     api: "write:pipeline:bitbucket (with read:pipeline:bitbucket)",
-    level: Level::Repository,
+    scope: Scope::Repository,
     kind: Kind::Unexpected,
 };
 
 /// A pipeline, as one run of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pipeline {
+pub struct PipelineRun {
     /// Its id, in braces.
     pub uuid: String,
     /// Its number in the repository.
     pub number: u64,
     /// How it is.
-    pub progress: Progress,
+    pub progress: PipelineProgress,
     /// Its page.
     pub url: String,
 }
 
 /// A step of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct PipelineStep {
     /// Its id, in braces.
     pub uuid: String,
     /// Its name; empty where it has none.
     pub name: String,
     /// How it is.
-    pub progress: Progress,
+    pub progress: PipelineProgress,
     /// When it began, if it did.
     pub started: Option<SystemTime>,
 }
@@ -60,7 +60,7 @@ struct SentPipeline {
     uuid: String,
     build_number: u64,
     #[serde(default)]
-    state: State,
+    state: SentState,
     #[serde(default)]
     variables: Vec<SentVariable>,
 }
@@ -78,25 +78,27 @@ struct SentStep {
     name: Option<String>,
     started_on: Option<String>,
     #[serde(default)]
-    state: State,
+    state: SentState,
 }
 
 impl Client {
     /// A pipeline, by its id in braces.
-    pub async fn pipeline(&self, uuid: &str) -> Result<Pipeline> {
+    pub async fn pipeline(&self, uuid: &str) -> Result<PipelineRun> {
         let what = format!("look up the pipeline {uuid}");
         let url = self.url(&["pipelines", uuid]);
-        let sent = self.call(&what, READ, async || self.send(Method::GET, url.clone(), None).await);
+        let sent =
+            self.call(&what, READ_PERMISSION, async || self.send(Method::GET, url.clone(), None).await);
         sent.await.map(|sent| self.shown(&sent))
     }
 
     /// The steps of a pipeline in their order, by its id in braces.
-    pub async fn steps(&self, pipeline: &str) -> Result<Vec<Step>> {
+    pub async fn steps(&self, pipeline: &str) -> Result<Vec<PipelineStep>> {
         let what = format!("list the steps of the pipeline {pipeline}");
         let mut url = self.url(&["pipelines", pipeline, "steps"]);
         url.query_pairs_mut().append_pair("pagelen", "100");
-        let sent: Vec<SentStep> = self.call(&what, READ, async || self.list(url.clone()).await).await?;
-        Ok(sent.into_iter().map(Step::from).collect())
+        let sent: Vec<SentStep> =
+            self.call(&what, READ_PERMISSION, async || self.list(url.clone()).await).await?;
+        Ok(sent.into_iter().map(PipelineStep::from).collect())
     }
 
     /// Whether a step, by the ids of its pipeline and its own without braces, is over; none if Bitbucket has
@@ -106,14 +108,15 @@ impl Client {
     }
 
     /// A step, by the ids of its pipeline and its own without braces; none if Bitbucket has none such.
-    pub async fn step(&self, pipeline: &str, step: &str) -> Result<Option<Step>> {
+    pub async fn step(&self, pipeline: &str, step: &str) -> Result<Option<PipelineStep>> {
         let braced = |id: &str| format!("{{{id}}}");
         let url = self.url(&["pipelines", &braced(pipeline), "steps", &braced(step)]);
         let what = format!("look up the step {step}");
-        let answer =
-            self.call(&what, READ, async || self.send::<SentStep>(Method::GET, url.clone(), None).await);
+        let answer = self.call(&what, READ_PERMISSION, async || {
+            self.send::<SentStep>(Method::GET, url.clone(), None).await
+        });
         match answer.await {
-            Ok(step) => Ok(Some(Step::from(step))),
+            Ok(step) => Ok(Some(PipelineStep::from(step))),
             Err(error) if status_of(&error) == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
@@ -123,22 +126,29 @@ impl Client {
     pub async fn stop_pipeline(&self, uuid: &str) -> Result<()> {
         let what = format!("stop the pipeline {uuid}");
         let url = self.url(&["pipelines", uuid, "stopPipeline"]);
-        self.call(&what, WRITE, async || match self.exchange(Method::POST, url.clone(), None).await {
-            // It is over: there is no other reason.
-            Err(failure) if failure.status() == Some(400) => Ok(()),
-            done => done.map(drop),
+        self.call(&what, WRITE_PERMISSION, async || {
+            match self.exchange(Method::POST, url.clone(), None).await {
+                // It is over: there is no other reason.
+                Err(failure) if failure.status() == Some(400) => Ok(()),
+                done => done.map(drop),
+            }
         })
         .await
     }
 
-    fn shown(&self, sent: &SentPipeline) -> Pipeline {
+    fn shown(&self, sent: &SentPipeline) -> PipelineRun {
         let url =
             format!("https://bitbucket.org/{}/pipelines/results/{}", self.repository(), sent.build_number);
-        Pipeline { uuid: sent.uuid.clone(), number: sent.build_number, progress: (&sent.state).into(), url }
+        PipelineRun {
+            uuid: sent.uuid.clone(),
+            number: sent.build_number,
+            progress: (&sent.state).into(),
+            url,
+        }
     }
 }
 
-impl From<SentStep> for Step {
+impl From<SentStep> for PipelineStep {
     fn from(sent: SentStep) -> Self {
         Self {
             uuid: sent.uuid,

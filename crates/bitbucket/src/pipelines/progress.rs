@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 /// How a pipeline or a step is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum PipelineProgress {
     /// It has not begun.
     Pending,
     /// It runs.
@@ -12,12 +12,12 @@ pub enum Progress {
     /// It waits for somebody to go on with it by hand.
     Paused,
     /// It is over.
-    Over(Outcome),
+    Over(PipelineOutcome),
     /// Something that this program does not know; not the end.
     Other(String),
 }
 
-impl Progress {
+impl PipelineProgress {
     /// Whether it is over, however it ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -27,7 +27,7 @@ impl Progress {
 
 /// How a pipeline or a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PipelineOutcome {
     /// It did what it had to.
     Successful,
     /// A command failed.
@@ -46,15 +46,15 @@ pub enum Outcome {
 
 /// A state as Bitbucket sends it: its name, and a stage while it is in progress or a result once it is over.
 #[derive(Default, Deserialize)]
-pub(super) struct State {
+pub(super) struct SentState {
     #[serde(default)]
     name: String,
-    stage: Option<Named>,
-    result: Option<Named>,
+    stage: Option<NamedState>,
+    result: Option<NamedState>,
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct NamedState {
     #[serde(default)]
     name: String,
     error: Option<Complaint>,
@@ -66,10 +66,12 @@ struct Complaint {
     key: Option<String>,
 }
 
-impl From<&State> for Progress {
-    fn from(sent: &State) -> Self {
+impl From<&SentState> for PipelineProgress {
+    fn from(sent: &SentState) -> Self {
         match (&*sent.name, &sent.stage, &sent.result) {
-            ("COMPLETED", _, result) => Self::Over(result.as_ref().map_or_else(unknown, Outcome::from)),
+            ("COMPLETED", _, result) => {
+                Self::Over(result.as_ref().map_or_else(unknown, PipelineOutcome::from))
+            }
             ("PENDING" | "READY" | "PARSING", ..) => Self::Pending,
             ("PAUSED" | "HALTED", ..) => Self::Paused,
             ("IN_PROGRESS", Some(stage), _) if matches!(&*stage.name, "PAUSED" | "HALTED") => Self::Paused,
@@ -79,12 +81,12 @@ impl From<&State> for Progress {
     }
 }
 
-fn unknown() -> Outcome {
-    Outcome::Other(String::new())
+fn unknown() -> PipelineOutcome {
+    PipelineOutcome::Other(String::new())
 }
 
-impl From<&Named> for Outcome {
-    fn from(result: &Named) -> Self {
+impl From<&NamedState> for PipelineOutcome {
+    fn from(result: &NamedState) -> Self {
         match &*result.name {
             "SUCCESSFUL" => Self::Successful,
             "FAILED" => Self::Failed,
@@ -107,38 +109,47 @@ mod tests {
 
     #[test]
     fn every_state_has_a_meaning() {
-        let result = |name| Progress::Over(name);
+        let result = |name| PipelineProgress::Over(name);
         let cases = [
-            (r#"{"name":"PENDING"}"#, Progress::Pending),
-            (r#"{"name":"READY"}"#, Progress::Pending),
-            (r#"{"name":"PARSING"}"#, Progress::Pending),
-            (r#"{"name":"IN_PROGRESS"}"#, Progress::Running),
-            (r#"{"name":"IN_PROGRESS","stage":{"name":"RUNNING"}}"#, Progress::Running),
-            (r#"{"name":"IN_PROGRESS","stage":{"name":"PENDING"}}"#, Progress::Running),
-            (r#"{"name":"IN_PROGRESS","stage":{"name":"PAUSED"}}"#, Progress::Paused),
-            (r#"{"name":"HALTED"}"#, Progress::Paused),
-            (r#"{"name":"DREAMING"}"#, Progress::Other("DREAMING".into())),
-            (r#"{"type":"pipeline_state_new"}"#, Progress::Other(String::new())),
-            (r#"{"name":"COMPLETED","result":{"name":"SUCCESSFUL"}}"#, result(Outcome::Successful)),
-            (r#"{"name":"COMPLETED","result":{"name":"FAILED","error":null}}"#, result(Outcome::Failed)),
+            (r#"{"name":"PENDING"}"#, PipelineProgress::Pending),
+            (r#"{"name":"READY"}"#, PipelineProgress::Pending),
+            (r#"{"name":"PARSING"}"#, PipelineProgress::Pending),
+            (r#"{"name":"IN_PROGRESS"}"#, PipelineProgress::Running),
+            (r#"{"name":"IN_PROGRESS","stage":{"name":"RUNNING"}}"#, PipelineProgress::Running),
+            (r#"{"name":"IN_PROGRESS","stage":{"name":"PENDING"}}"#, PipelineProgress::Running),
+            (r#"{"name":"IN_PROGRESS","stage":{"name":"PAUSED"}}"#, PipelineProgress::Paused),
+            (r#"{"name":"HALTED"}"#, PipelineProgress::Paused),
+            (r#"{"name":"DREAMING"}"#, PipelineProgress::Other("DREAMING".into())),
+            (r#"{"type":"pipeline_state_new"}"#, PipelineProgress::Other(String::new())),
+            (r#"{"name":"COMPLETED","result":{"name":"SUCCESSFUL"}}"#, result(PipelineOutcome::Successful)),
+            (
+                r#"{"name":"COMPLETED","result":{"name":"FAILED","error":null}}"#,
+                result(PipelineOutcome::Failed),
+            ),
             (
                 r#"{"name":"COMPLETED","result":{"name":"ERROR","error":{"key":"k","message":"no runner"}}}"#,
-                result(Outcome::Error("no runner".into())),
+                result(PipelineOutcome::Error("no runner".into())),
             ),
             (
                 r#"{"name":"COMPLETED","result":{"name":"ERROR","error":{"key":"k"}}}"#,
-                result(Outcome::Error("k".into())),
+                result(PipelineOutcome::Error("k".into())),
             ),
-            (r#"{"name":"COMPLETED","result":{"name":"ERROR"}}"#, result(Outcome::Error(String::new()))),
-            (r#"{"name":"COMPLETED","result":{"name":"STOPPED"}}"#, result(Outcome::Stopped)),
-            (r#"{"name":"COMPLETED","result":{"name":"EXPIRED"}}"#, result(Outcome::Expired)),
-            (r#"{"name":"COMPLETED","result":{"name":"NOT_RUN"}}"#, result(Outcome::NotRun)),
-            (r#"{"name":"COMPLETED","result":{"name":"LOST"}}"#, result(Outcome::Other("LOST".into()))),
-            (r#"{"name":"COMPLETED"}"#, result(Outcome::Other(String::new()))),
+            (
+                r#"{"name":"COMPLETED","result":{"name":"ERROR"}}"#,
+                result(PipelineOutcome::Error(String::new())),
+            ),
+            (r#"{"name":"COMPLETED","result":{"name":"STOPPED"}}"#, result(PipelineOutcome::Stopped)),
+            (r#"{"name":"COMPLETED","result":{"name":"EXPIRED"}}"#, result(PipelineOutcome::Expired)),
+            (r#"{"name":"COMPLETED","result":{"name":"NOT_RUN"}}"#, result(PipelineOutcome::NotRun)),
+            (
+                r#"{"name":"COMPLETED","result":{"name":"LOST"}}"#,
+                result(PipelineOutcome::Other("LOST".into())),
+            ),
+            (r#"{"name":"COMPLETED"}"#, result(PipelineOutcome::Other(String::new()))),
         ];
         for (text, expected) in cases {
-            let state: State = serde_json::from_str(text).unwrap();
-            assert_eq!(Progress::from(&state), expected, "{text}");
+            let state: SentState = serde_json::from_str(text).unwrap();
+            assert_eq!(PipelineProgress::from(&state), expected, "{text}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Starting a custom pipeline, once.
 
-use super::{Pipeline, READ, SentPipeline, WRITE};
-use crate::{Client, Failure};
+use super::{PipelineRun, READ_PERMISSION, SentPipeline, WRITE_PERMISSION};
+use crate::{CallFailure, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::fmt;
@@ -10,11 +10,11 @@ use trainspot_base::error::Result;
 use url::Url;
 
 /// The variable by which a run of a pipeline is known to be ours.
-const RUN_ID: &str = "TRAINSPOT_RUN_ID";
+const RUN_ID_VARIABLE: &str = "TRAINSPOT_RUN_ID";
 
 /// A run of a custom pipeline to start.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct NewPipelineRun {
     /// The pipeline's name below `custom:`.
     pub pipeline: String,
     /// The branch whose `bitbucket-pipelines.yml` defines it.
@@ -22,7 +22,7 @@ pub struct Run {
     /// The commit to run it on; none for the branch's newest.
     pub commit: Option<String>,
     /// Variables of its steps.
-    pub variables: Vec<Variable>,
+    pub variables: Vec<PipelineVariable>,
     /// A name that no other run has. It becomes the variable `TRAINSPOT_RUN_ID`, by which the run is found
     /// again.
     pub id: String,
@@ -30,7 +30,7 @@ pub struct Run {
 
 /// A variable of a pipeline's steps.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Variable {
+pub struct PipelineVariable {
     /// Its name.
     pub key: String,
     /// Its value.
@@ -39,9 +39,9 @@ pub struct Variable {
     pub secured: bool,
 }
 
-impl fmt::Debug for Variable {
+impl fmt::Debug for PipelineVariable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Variable({})", self.key)
+        write!(formatter, "PipelineVariable({})", self.key)
     }
 }
 
@@ -50,12 +50,12 @@ impl Client {
     ///
     /// # Errors
     /// The branch's `bitbucket-pipelines.yml` has no such custom pipeline; the branch does not exist.
-    pub async fn run_pipeline(&self, run: &Run) -> Result<Pipeline> {
+    pub async fn run_pipeline(&self, run: &NewPipelineRun) -> Result<PipelineRun> {
         let what = format!("run the custom pipeline {} on {}", run.pipeline, run.branch);
         let body = run.body();
         // The newest run's number before the first attempt.
         let mut before = None;
-        self.call(&what, WRITE, async || {
+        self.call(&what, WRITE_PERMISSION, async || {
             let newest = self.newest_runs(Some(&run.pipeline)).await?;
             if let Some(found) = newest.iter().find(|sent| sent.is(&run.id)) {
                 return Ok(self.shown(found));
@@ -65,9 +65,9 @@ impl Client {
             if let Some(new) =
                 newest.iter().find(|sent| sent.build_number > since && sent.variables.is_empty())
             {
-                let Pipeline { number, url, .. } = self.shown(new);
+                let PipelineRun { number, url, .. } = self.shown(new);
                 let why = "an answer was lost, and Bitbucket does not tell whether this is the one";
-                return Err(Failure::last(format!("{why}: #{number}, {url}")));
+                return Err(CallFailure::last(format!("{why}: #{number}, {url}")));
             }
             let sent = self.send(Method::POST, self.pipelines(), Some(&body)).await?;
             Ok(self.shown(&sent))
@@ -77,9 +77,9 @@ impl Client {
 
     /// The newest runs, of one custom pipeline or of all, whose id is this one, or this one with more after a
     /// `-`; the newest first.
-    pub async fn runs_of(&self, pipeline: Option<&str>, id: &str) -> Result<Vec<Pipeline>> {
+    pub async fn runs_of(&self, pipeline: Option<&str>, id: &str) -> Result<Vec<PipelineRun>> {
         let what = format!("look for runs of the pipeline {}", pipeline.unwrap_or("of any name"));
-        let newest = self.call(&what, READ, async || self.newest_runs(pipeline).await).await?;
+        let newest = self.call(&what, READ_PERMISSION, async || self.newest_runs(pipeline).await).await?;
         Ok(newest.iter().filter(|sent| sent.is_of(id)).map(|sent| self.shown(sent)).collect())
     }
 
@@ -98,7 +98,7 @@ impl Client {
         self.url(&["pipelines", ""])
     }
 
-    async fn newest_runs(&self, pipeline: Option<&str>) -> Result<Vec<SentPipeline>, Failure> {
+    async fn newest_runs(&self, pipeline: Option<&str>) -> Result<Vec<SentPipeline>, CallFailure> {
         let mut url = self.pipelines();
         if let Some(pipeline) = pipeline {
             url.query_pairs_mut()
@@ -112,7 +112,7 @@ impl Client {
     }
 }
 
-impl Run {
+impl NewPipelineRun {
     fn body(&self) -> Value {
         let mut target = json!({
             "type": "pipeline_ref_target",
@@ -123,13 +123,13 @@ impl Run {
         if let Some(hash) = &self.commit {
             target["commit"] = json!({ "type": "commit", "hash": hash });
         }
-        let id = Variable { key: RUN_ID.to_owned(), value: self.id.clone(), secured: false };
-        let variables: Vec<Value> = self.variables.iter().chain([&id]).map(Variable::body).collect();
+        let id = PipelineVariable { key: RUN_ID_VARIABLE.to_owned(), value: self.id.clone(), secured: false };
+        let variables: Vec<Value> = self.variables.iter().chain([&id]).map(PipelineVariable::body).collect();
         json!({ "target": target, "variables": variables })
     }
 }
 
-impl Variable {
+impl PipelineVariable {
     fn body(&self) -> Value {
         json!({ "key": self.key, "value": self.value, "secured": self.secured })
     }
@@ -146,7 +146,7 @@ impl SentPipeline {
     }
 
     fn id(&self) -> Option<&str> {
-        self.variables.iter().find(|variable| variable.key == RUN_ID)?.value.as_deref()
+        self.variables.iter().find(|variable| variable.key == RUN_ID_VARIABLE)?.value.as_deref()
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn no_debug_output_shows_a_value() {
-        let variable = Variable { key: "TOKEN".into(), value: "s3cret".into(), secured: true };
-        assert_eq!(format!("{variable:?}"), "Variable(TOKEN)");
+        let variable = PipelineVariable { key: "TOKEN".into(), value: "s3cret".into(), secured: true };
+        assert_eq!(format!("{variable:?}"), "PipelineVariable(TOKEN)");
     }
 }

@@ -5,9 +5,9 @@
 
 mod rules;
 
-use super::failure::Failure;
-use super::http::Scope;
-use super::{Client, Level, status_of};
+use super::failure::CallFailure;
+use super::http::Permission;
+use super::{Client, Scope, status_of};
 use reqwest::Method;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
@@ -19,7 +19,7 @@ pub use rules::{NewRunner, Platform, label_fault};
 
 /// A runner as Bitbucket knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Runner {
+pub struct RunnerRegistration {
     /// Its id, in braces.
     pub uuid: String,
     /// Its name. Bitbucket does not keep two from having the same.
@@ -29,7 +29,7 @@ pub struct Runner {
     pub labels: Vec<String>,
     /// How it is.
     #[serde(default = "untold", rename = "state", deserialize_with = "status")]
-    pub status: RunnerStatus,
+    pub status: RegistrationStatus,
     /// When it was registered, if Bitbucket says so.
     #[serde(default, rename = "created_on", deserialize_with = "time")]
     pub since: Option<SystemTime>,
@@ -38,7 +38,7 @@ pub struct Runner {
 /// How a runner is, as Bitbucket sees it. None of these tells whether it runs a step: the public API does not
 /// say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunnerStatus {
+pub enum RegistrationStatus {
     /// Registered, and never heard of since.
     Unregistered,
     /// It takes steps, or runs one.
@@ -53,7 +53,7 @@ pub enum RunnerStatus {
     Other(String),
 }
 
-impl RunnerStatus {
+impl RegistrationStatus {
     fn of(word: &str) -> Self {
         match word {
             "UNREGISTERED" => Self::Unregistered,
@@ -67,17 +67,17 @@ impl RunnerStatus {
     }
 }
 
-fn untold() -> RunnerStatus {
-    RunnerStatus::of("")
+fn untold() -> RegistrationStatus {
+    RegistrationStatus::of("")
 }
 
-fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RunnerStatus, D::Error> {
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RegistrationStatus, D::Error> {
     #[derive(Deserialize)]
-    struct State {
+    struct SentStatus {
         status: Option<String>,
     }
-    let state = Option::<State>::deserialize(deserializer)?;
-    Ok(RunnerStatus::of(state.and_then(|state| state.status).as_deref().unwrap_or_default()))
+    let state = Option::<SentStatus>::deserialize(deserializer)?;
+    Ok(RegistrationStatus::of(state.and_then(|state| state.status).as_deref().unwrap_or_default()))
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
@@ -87,9 +87,9 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>
 
 /// A runner that was just registered, and what its program needs to act as it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
+pub struct NewRegistration {
     /// The runner.
-    pub runner: Runner,
+    pub runner: RunnerRegistration,
     /// Its credentials.
     pub oauth: OauthClient,
 }
@@ -123,19 +123,19 @@ impl fmt::Debug for OauthSecret {
 }
 
 #[derive(Deserialize)]
-struct Sent {
+struct SentRunner {
     #[serde(flatten)]
-    runner: Runner,
+    runner: RunnerRegistration,
     oauth_client: OauthClient,
 }
 
-fn read(level: Level) -> Scope {
-    Scope { access: "runner", api: "read:runner:bitbucket", level, kind: Kind::Machine }
+fn read_permission(scope: Scope) -> Permission {
+    Permission { access: "runner", api: "read:runner:bitbucket", scope, kind: Kind::Machine }
 }
 
-fn write(level: Level) -> Scope {
+fn write_permission(scope: Scope) -> Permission {
     let api = "write:runner:bitbucket (with read:runner:bitbucket)";
-    Scope { access: "runner:write", api, level, kind: Kind::Machine }
+    Permission { access: "runner:write", api, scope, kind: Kind::Machine }
 }
 
 impl Client {
@@ -148,19 +148,19 @@ impl Client {
     /// There is one of that name that is or was online: a caller that may use it looks for it first. The
     /// labels are refused, or there are too many runners (Bitbucket allows 100 a repository and 100 a
     /// workspace).
-    pub async fn register_runner(&self, level: Level, new: &NewRunner) -> Result<Registered> {
+    pub async fn register_runner(&self, scope: Scope, new: &NewRunner) -> Result<NewRegistration> {
         let what = format!("register the runner {}", new.name());
         let body = json!({ "name": new.name(), "labels": new.labels() });
         // Whether there may be one whose secret nobody heard.
         let mut lost = false;
-        let registered = self.call(&what, write(level), async || {
-            self.forget_unused(level, new.name(), None).await?;
+        let registered = self.call(&what, write_permission(scope), async || {
+            self.forget_unused(scope, new.name(), None).await?;
             let earlier = std::mem::replace(&mut lost, true);
-            match self.send::<Sent>(Method::POST, self.runners(level), Some(&body)).await {
+            match self.send::<SentRunner>(Method::POST, self.runners(scope), Some(&body)).await {
                 Ok(sent) => {
                     // An earlier attempt may have been acted upon after this one looked for what it made.
                     if earlier {
-                        self.forget_unused(level, new.name(), Some(&sent.runner.uuid)).await?;
+                        self.forget_unused(scope, new.name(), Some(&sent.runner.uuid)).await?;
                     }
                     Ok(sent)
                 }
@@ -171,9 +171,9 @@ impl Client {
             }
         });
         match registered.await {
-            Ok(sent) => Ok(Registered { runner: sent.runner, oauth: sent.oauth_client }),
-            Err(error) if lost && self.forget_unused(level, new.name(), None).await.is_err() => {
-                let place = self.place(level);
+            Ok(sent) => Ok(NewRegistration { runner: sent.runner, oauth: sent.oauth_client }),
+            Err(error) if lost && self.forget_unused(scope, new.name(), None).await.is_err() => {
+                let place = self.place(scope);
                 Err(error.leaves(format!("perhaps a runner {} of {place}, never used", new.name())))
             }
             Err(error) if status_of(&error) == Some(400) => Err(error.hint(
@@ -184,66 +184,67 @@ impl Client {
     }
 
     /// Every runner of the repository (not of its workspace), or of the workspace.
-    pub async fn runners_of(&self, level: Level) -> Result<Vec<Runner>> {
-        self.call("list the runners", read(level), async || self.list_runners(level).await).await
+    pub async fn runners_of(&self, scope: Scope) -> Result<Vec<RunnerRegistration>> {
+        self.call("list the runners", read_permission(scope), async || self.list_runners(scope).await).await
     }
 
     /// The runner of that id; none if there is none.
-    pub async fn runner(&self, level: Level, uuid: &str) -> Result<Option<Runner>> {
+    pub async fn runner(&self, scope: Scope, uuid: &str) -> Result<Option<RunnerRegistration>> {
         let what = format!("look up the runner {uuid}");
-        let url = self.runner_url(level, uuid);
-        let found = self.call(&what, read(level), async || self.send(Method::GET, url.clone(), None).await);
+        let url = self.runner_url(scope, uuid);
+        let found = self
+            .call(&what, read_permission(scope), async || self.send(Method::GET, url.clone(), None).await);
         or_none(found.await)
     }
 
     /// Tells Bitbucket to give the runner no more steps; one that it runs goes on. Tells whether Bitbucket
     /// then says so of it, which the documentation does not promise; false too if there is none such.
-    pub async fn disable_runner(&self, level: Level, runner: &Runner) -> Result<bool> {
+    pub async fn disable_runner(&self, scope: Scope, runner: &RunnerRegistration) -> Result<bool> {
         let what = format!("disable the runner {}", runner.name);
         let body = json!({ "name": runner.name, "labels": runner.labels, "state": { "status": "DISABLED" } });
-        let url = self.runner_url(level, &runner.uuid);
-        let changed = self.call(&what, write(level), async || {
-            self.send::<Runner>(Method::PUT, url.clone(), Some(&body)).await
+        let url = self.runner_url(scope, &runner.uuid);
+        let changed = self.call(&what, write_permission(scope), async || {
+            self.send::<RunnerRegistration>(Method::PUT, url.clone(), Some(&body)).await
         });
-        Ok(or_none(changed.await)?.is_some_and(|runner| runner.status == RunnerStatus::Disabled))
+        Ok(or_none(changed.await)?.is_some_and(|runner| runner.status == RegistrationStatus::Disabled))
     }
 
     /// Deletes a runner. That there is none such is as good.
-    pub async fn delete_runner(&self, level: Level, uuid: &str) -> Result<()> {
+    pub async fn delete_runner(&self, scope: Scope, uuid: &str) -> Result<()> {
         let what = format!("delete the runner {uuid}");
-        self.call(&what, write(level), async || self.delete(level, uuid).await).await
+        self.call(&what, write_permission(scope), async || self.delete(scope, uuid).await).await
     }
 
-    fn runners(&self, level: Level) -> url::Url {
-        self.url_of(level, &["pipelines-config", "runners"])
+    fn runners(&self, scope: Scope) -> url::Url {
+        self.url_of(scope, &["pipelines-config", "runners"])
     }
 
-    fn runner_url(&self, level: Level, uuid: &str) -> url::Url {
-        self.url_of(level, &["pipelines-config", "runners", uuid])
+    fn runner_url(&self, scope: Scope, uuid: &str) -> url::Url {
+        self.url_of(scope, &["pipelines-config", "runners", uuid])
     }
 
-    async fn list_runners(&self, level: Level) -> Result<Vec<Runner>, Failure> {
-        let mut url = self.runners(level);
+    async fn list_runners(&self, scope: Scope) -> Result<Vec<RunnerRegistration>, CallFailure> {
+        let mut url = self.runners(scope);
         url.query_pairs_mut().append_pair("pagelen", "100");
         self.list(url).await
     }
 
-    async fn delete(&self, level: Level, uuid: &str) -> Result<(), Failure> {
-        match self.exchange(Method::DELETE, self.runner_url(level, uuid), None).await {
+    async fn delete(&self, scope: Scope, uuid: &str) -> Result<(), CallFailure> {
+        match self.exchange(Method::DELETE, self.runner_url(scope, uuid), None).await {
             Err(failure) if failure.status() == Some(404) => Ok(()),
             done => done.map(drop),
         }
     }
 
     /// Deletes the runners of that name that nobody ever used, but not `ours`.
-    async fn forget_unused(&self, level: Level, name: &str, ours: Option<&str>) -> Result<(), Failure> {
-        let named = self.list_runners(level).await?.into_iter().filter(|runner| runner.name == name);
+    async fn forget_unused(&self, scope: Scope, name: &str, ours: Option<&str>) -> Result<(), CallFailure> {
+        let named = self.list_runners(scope).await?.into_iter().filter(|runner| runner.name == name);
         for runner in named.filter(|runner| Some(&*runner.uuid) != ours) {
-            if runner.status != RunnerStatus::Unregistered {
-                let Runner { uuid, status, .. } = runner;
-                return Err(Failure::last(format!("there is one already: {uuid}, {status:?}")));
+            if runner.status != RegistrationStatus::Unregistered {
+                let RunnerRegistration { uuid, status, .. } = runner;
+                return Err(CallFailure::last(format!("there is one already: {uuid}, {status:?}")));
             }
-            self.delete(level, &runner.uuid).await?;
+            self.delete(scope, &runner.uuid).await?;
         }
         Ok(())
     }
@@ -266,19 +267,19 @@ mod tests {
     fn states_that_are_not_known_do_no_harm() {
         let parse = |state: &str| {
             let text = format!(r#"{{"uuid":"{{a}}","name":"n"{state}}}"#);
-            serde_json::from_str::<Runner>(&text).unwrap().status
+            serde_json::from_str::<RunnerRegistration>(&text).unwrap().status
         };
-        assert_eq!(parse(r#","state":{"status":"ONLINE","cordoned":false}"#), RunnerStatus::Online);
-        assert_eq!(parse(r#","state":{"status":"NAPPING"}"#), RunnerStatus::Other("NAPPING".into()));
-        assert_eq!(parse(r#","state":{}"#), RunnerStatus::Other(String::new()));
-        assert_eq!(parse(""), RunnerStatus::Other(String::new()));
+        assert_eq!(parse(r#","state":{"status":"ONLINE","cordoned":false}"#), RegistrationStatus::Online);
+        assert_eq!(parse(r#","state":{"status":"NAPPING"}"#), RegistrationStatus::Other("NAPPING".into()));
+        assert_eq!(parse(r#","state":{}"#), RegistrationStatus::Other(String::new()));
+        assert_eq!(parse(""), RegistrationStatus::Other(String::new()));
     }
 
     #[test]
     fn no_debug_output_shows_the_secret() {
         let sent = r#"{"uuid":"{a}","name":"n","oauth_client":{"id":"i","secret":"s3cret","audience":"a"}}"#;
-        let Sent { runner, oauth_client } = serde_json::from_str(sent).unwrap();
-        let registered = Registered { runner, oauth: oauth_client };
+        let SentRunner { runner, oauth_client } = serde_json::from_str(sent).unwrap();
+        let registered = NewRegistration { runner, oauth: oauth_client };
         assert_eq!(registered.oauth.secret.reveal(), "s3cret");
         assert!(!format!("{registered:?} {registered:#?}").contains("s3cret"));
     }

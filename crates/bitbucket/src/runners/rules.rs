@@ -4,13 +4,13 @@ use crate::fitting;
 use trainspot_base::error::{Error, Kind, Result};
 
 /// Bitbucket refuses longer names, and longer labels, in characters.
-const LONGEST: usize = 50;
+const LABEL_LIMIT_CHARS: usize = 50;
 /// Bitbucket refuses more labels than these beside its own.
-const MOST_LABELS: usize = 10;
+const LABELS_LIMIT: usize = 10;
 /// The label that every runner of one's own carries.
-const SELF_HOSTED: &str = "self.hosted";
+const SELF_HOSTED_LABEL: &str = "self.hosted";
 /// Labels that say what a runner is. They are Bitbucket's, and a runner has one.
-const PLATFORMS: [&str; 5] = ["linux", "linux.arm64", "linux.shell", "windows", "macos"];
+const PLATFORM_LABELS: [&str; 5] = ["linux", "linux.arm64", "linux.shell", "windows", "macos"];
 
 /// What runs a runner's steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl NewRunner {
             wrong.push(format!("{name:?} is no name for a runner"));
         }
         if wrong.is_empty() {
-            return Ok(Self { name: fitting(name, LONGEST), labels: all(platform, labels) });
+            return Ok(Self { name: fitting(name, LABEL_LIMIT_CHARS), labels: all(platform, labels) });
         }
         let message = format!("the runner's labels are not what Bitbucket takes: {}", wrong.join("; "));
         Err(Error::new(message).kind(Kind::Configuration).hint(
@@ -69,8 +69,8 @@ impl NewRunner {
     pub fn faults(platform: Platform, labels: &[String]) -> Vec<String> {
         let mut wrong: Vec<String> = labels.iter().filter_map(|label| fault(label, platform)).collect();
         let own = all(platform, labels).len() - system(platform).len();
-        if own > MOST_LABELS {
-            wrong.push(format!("{own} are too many: Bitbucket takes {MOST_LABELS}"));
+        if own > LABELS_LIMIT {
+            wrong.push(format!("{own} are too many: Bitbucket takes {LABELS_LIMIT}"));
         }
         wrong
     }
@@ -89,7 +89,7 @@ impl NewRunner {
 }
 
 fn system(platform: Platform) -> [&'static str; 2] {
-    [SELF_HOSTED, platform.label()]
+    [SELF_HOSTED_LABEL, platform.label()]
 }
 
 /// Each label once, Bitbucket's own first.
@@ -108,7 +108,7 @@ fn fault(label: &str, platform: Platform) -> Option<String> {
     if let Some(fault) = label_fault(label) {
         return Some(if label.is_empty() { fault } else { format!("{label:?} {fault}") });
     }
-    let other = PLATFORMS.contains(&label) && label != platform.label();
+    let other = PLATFORM_LABELS.contains(&label) && label != platform.label();
     other.then(|| format!("{label} is the label of another kind of runner: this one is {}", platform.label()))
 }
 
@@ -123,7 +123,7 @@ pub fn label_fault(label: &str) -> Option<String> {
         return Some("may hold only lower-case letters, digits and dots".to_owned());
     }
     let length = label.len();
-    (length > LONGEST).then(|| format!("has {length} characters, {LONGEST} are allowed"))
+    (length > LABEL_LIMIT_CHARS).then(|| format!("has {length} characters, {LABEL_LIMIT_CHARS} are allowed"))
 }
 
 #[cfg(test)]
