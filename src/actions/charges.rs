@@ -6,7 +6,7 @@ use crate::step;
 use std::time::Duration;
 use trainspot_base::log::count;
 #[cfg(feature = "aws")]
-use trainspot_ec2::plan::Beside;
+use trainspot_ec2::plan::SideCosts;
 
 /// What a minute costs once those of the plan are used up: $10 for 1,000, on every plan. Source:
 /// bitbucket.org/product/pricing.
@@ -18,8 +18,8 @@ const BYTES_A_GIGABYTE: f64 = 1e9;
 
 /// What both cost, for the plan.
 #[cfg(feature = "aws")]
-pub(super) fn beside(config: &Config) -> Beside {
-    Beside { waiting_hour: dollars_an_hour(config), gigabyte: DOLLARS_A_GIGABYTE }
+pub(super) fn beside(config: &Config) -> SideCosts {
+    SideCosts { waiting_hour: dollars_an_hour(config), gigabyte: DOLLARS_A_GIGABYTE }
 }
 
 /// What the minutes of the pipe's step cost, in dollars an hour; nothing where none are counted.

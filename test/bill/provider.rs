@@ -13,8 +13,8 @@ use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::Purchase;
 use trainspot_compute::link::{Link, RunningVerb, VerbExit};
 use trainspot_compute::{Compute, LaunchRequest, Machine, MachineStatus, Pool, Rate, RunId};
+use trainspot_ec2::rounds::{CapacityType, PoolHistory};
 use trainspot_ec2::rounds::{Market, Rounds};
-use trainspot_ec2::rounds::{Mode, Pass};
 use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, CommandState, Notice, Reply};
 
 /// What EC2 gives between the notice and the end.
@@ -227,13 +227,13 @@ impl Market for Search<'_> {
         true
     }
 
-    async fn attempt(&mut self, pass: Pass, mode: Mode, _: usize) -> Option<Machine> {
-        if mode == Mode::OnDemand {
+    async fn attempt(&mut self, pass: PoolHistory, mode: CapacityType, _: usize) -> Option<Machine> {
+        if mode == CapacityType::OnDemand {
             return Some(self.provider.launch_in(None));
         }
         let (now, zones) = (self.provider.now(), &self.provider.zones);
         let lost = |zone: &Zone| self.avoid.iter().any(|pool| pool.zone == zone.name);
-        let fits = |zone: &Zone| zone.is_up(now) && lost(zone) == (pass == Pass::Lost);
+        let fits = |zone: &Zone| zone.is_up(now) && lost(zone) == (pass == PoolHistory::Lost);
         zones.iter().position(fits).map(|zone| self.provider.launch_in(Some(zone)))
     }
 }

@@ -6,7 +6,7 @@ use crate::support::{Access, Run, Scene};
 use std::sync::{Arc, Mutex};
 use trainspot_base::error::Kind;
 use trainspot_compute::aws::AwsSettings;
-use trainspot_ec2::Cloud;
+use trainspot_ec2::AwsClients;
 use trainspot_ec2::plan::Plan;
 
 fn sts_error(code: &str, message: &str) -> (u16, String) {
@@ -93,7 +93,7 @@ fn by_oidc() -> AwsSettings {
 fn without_any_credentials_it_says_how_to_give_some() {
     with_environment(&[], async || {
         let error =
-            Cloud::new(&plain(&["eu-west-1"], &["m5.large"]).account, "acme/forest").await.unwrap_err();
+            AwsClients::new(&plain(&["eu-west-1"], &["m5.large"]).account, "acme/forest").await.unwrap_err();
         assert_eq!(error.exit_kind(), Kind::Configuration);
         let shown = error.render();
         assert!(
@@ -113,7 +113,7 @@ fn the_session_is_the_longest_that_the_role_allows_and_all_missing_permissions_a
         four_hours(head, body)
     });
     with_environment(&[("AWS_ENDPOINT_URL", &url)], async || {
-        let cloud = Cloud::new(&by_oidc().account, "acme/forest").await.unwrap();
+        let cloud = AwsClients::new(&by_oidc().account, "acme/forest").await.unwrap();
         let error = Plan::make(&cloud, &by_oidc()).await.unwrap_err();
         assert_eq!(error.exit_kind(), Kind::Machine);
         let shown = error.render();
@@ -144,7 +144,7 @@ fn a_role_that_is_not_given_is_told_with_what_to_do() {
     ] {
         let url = http::serve(move |_, _| sts_error(code, "no"));
         with_environment(&[("AWS_ENDPOINT_URL", &url), ("WORD", word)], async || {
-            let shown = Cloud::new(&by_oidc().account, "acme/forest").await.unwrap_err().render();
+            let shown = AwsClients::new(&by_oidc().account, "acme/forest").await.unwrap_err().render();
             assert!(
                 shown.starts_with("cannot take the role arn:aws:iam::123456789012:role/train: "),
                 "{shown}"

@@ -7,7 +7,7 @@ use aws_sdk_ec2::types::{
 };
 use trainspot_compute::aws::AwsSettings;
 use trainspot_compute::{Compute as _, RunId};
-use trainspot_ec2::Cloud;
+use trainspot_ec2::AwsClients;
 
 const REGION: &str = "eu-west-1";
 
@@ -74,15 +74,15 @@ fn neither_a_run_nor_a_sweep_touches_another_repositorys_things() {
         let ours = ec2(aws.clone()).await;
         // It is not taken over, though its tags name the run.
         assert_eq!(told(ours.find(&order.run).await), []);
-        let cloud = Cloud::new(&aws.account, "acme/forest").await.unwrap();
+        let cloud = AwsClients::new(&aws.account, "acme/forest").await.unwrap();
         assert_eq!(told(cloud.leftovers().await), []);
         told(cloud.delete_run_resources(&order.run).await);
         told(ours.delete_run_resources(&order.run).await);
         assert_eq!(left(&account).await, [1, 1, 1]);
-        let refused = cloud.visit(REGION, &machine, "http://127.0.0.1:9").await.err().unwrap().render();
+        let refused = cloud.query(REGION, &machine, "http://127.0.0.1:9").await.err().unwrap().render();
         assert!(refused.contains("is not this repository's, but that of acme/meadow"), "{refused}");
         // Its own repository does find it, and removes it.
-        let theirs = Cloud::new(&aws.account, "acme/meadow").await.unwrap();
+        let theirs = AwsClients::new(&aws.account, "acme/meadow").await.unwrap();
         assert_eq!(told(theirs.leftovers().await).len(), 3);
         told(theirs.delete_run_resources(&order.run).await);
         assert_eq!(left(&account).await, [0, 0, 0]);

@@ -5,7 +5,7 @@ use super::moto::{Moto, plain, with_environment};
 use std::collections::BTreeMap;
 use std::process::Command;
 use trainspot_compute::aws::SshAddress;
-use trainspot_ec2::Cloud;
+use trainspot_ec2::AwsClients;
 use trainspot_ec2::plan::Plan;
 
 /// Not `ssm:GetParameters`, which moto refuses in the words of another service.
@@ -81,7 +81,7 @@ async fn plan_without() {
     let missing = std::env::var("MISSING").unwrap();
     let mut aws = plain(&["eu-west-1"], &["m5.large"]);
     aws.ssh_address = SshAddress::Private;
-    let made = Plan::make(&Cloud::new(&aws.account, "acme/forest").await.unwrap(), &aws).await;
+    let made = Plan::make(&AwsClients::new(&aws.account, "acme/forest").await.unwrap(), &aws).await;
     if missing == "nothing" {
         assert_eq!(made.unwrap().regions.len(), 1);
     } else {

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use trainspot_base::error::{Error, Kind};
 use trainspot_compute::aws::{AwsSettings, SshAddress};
-use trainspot_ec2::Cloud;
+use trainspot_ec2::AwsClients;
 use trainspot_ec2::plan::Plan;
 
 async fn plan(aws: &AwsSettings) -> Result<Plan, Error> {
-    Plan::make(&Cloud::new(&aws.account, "acme/forest").await?, aws).await
+    Plan::make(&AwsClients::new(&aws.account, "acme/forest").await?, aws).await
 }
 
 fn problems(result: Result<Plan, Error>) -> String {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use trainspot_base::error::Kind;
 use trainspot_compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase};
 use trainspot_compute::{Compute as _, MachineStatus, Pool};
-use trainspot_ec2::Cloud;
+use trainspot_ec2::AwsClients;
 
 #[test]
 fn pools_that_were_lost_come_last_and_refusals_are_all_told() {
@@ -142,7 +142,7 @@ fn a_region_that_is_closed_leaves_the_others_open() {
         lab.faults(json!([])).await;
         end(&second, &order).await;
         told(
-            Cloud::new(&aws(lab).account, "acme/forest")
+            AwsClients::new(&aws(lab).account, "acme/forest")
                 .await
                 .unwrap()
                 .delete_run_resources(&order.run)

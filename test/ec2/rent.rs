@@ -13,7 +13,7 @@ use trainspot_bitbucket::StepVariables;
 use trainspot_compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase, SshAddress};
 use trainspot_compute::link::Agent;
 use trainspot_compute::{Compute as _, LaunchRequest, Machine, MachineStatus, RunId};
-use trainspot_ec2::{Cloud, Ec2, Left, Leftover, Owner};
+use trainspot_ec2::{AwsClients, Ec2, Leftover, LeftoverKind, Owner};
 use trainspot_protocol::FileSelection;
 use trainspot_protocol::{AgentCommand, ExitReason};
 
@@ -80,7 +80,7 @@ pub(super) fn told<T>(result: Result<T, Error>) -> T {
 
 /// What there is of the repository's runs.
 async fn leftovers(aws: &AwsSettings) -> Vec<Leftover> {
-    told(Cloud::new(&aws.account, "acme/forest").await.unwrap().leftovers().await)
+    told(AwsClients::new(&aws.account, "acme/forest").await.unwrap().leftovers().await)
 }
 
 /// Ends what a run has, as a pipe does at its end.
@@ -132,7 +132,7 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         let left = leftovers(&aws).await;
         assert_eq!(
             left.iter().map(|left| left.what).collect::<Vec<_>>(),
-            [Left::Machine, Left::Template, Left::Group]
+            [LeftoverKind::Machine, LeftoverKind::Template, LeftoverKind::Group]
         );
         assert!(left.iter().all(|left| left.run == order.run && left.number.as_deref() == Some("7")));
         end(&second, &order).await;
@@ -164,7 +164,10 @@ fn a_run_is_found_and_cleaned_up_at_a_server_that_only_answers_calls() {
         assert_eq!(found.len(), 2);
         assert!(found.iter().any(|found| found.id == machine.id));
         let kinds: Vec<_> = leftovers(&aws).await.iter().map(|left| left.what).collect();
-        assert_eq!(kinds, [Left::Machine, Left::Machine, Left::Template, Left::Group]);
+        assert_eq!(
+            kinds,
+            [LeftoverKind::Machine, LeftoverKind::Machine, LeftoverKind::Template, LeftoverKind::Group]
+        );
         told(first.terminate(&machine).await);
         assert!(matches!(told(first.status(&machine).await), MachineStatus::Gone(_)));
         assert_eq!(told(first.status(&other).await), MachineStatus::Running);

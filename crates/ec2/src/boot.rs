@@ -2,12 +2,12 @@
 //! deadline.
 
 use super::Ec2;
-use super::failure::{Class, Failure, call};
-use super::group::PORT;
-use super::machines::{Seen, State, UNKNOWN_AFTER_LAUNCH, describe};
+use super::failure::{AwsError, ErrorClass, call};
+use super::group::SSH_PORT;
+use super::machines::{Ec2Instance, MachineState, UNKNOWN_AFTER_LAUNCH, describe};
 use super::plan::public_address;
-use super::tags::HOST_KEY;
-use super::takeover::admit;
+use super::tags::HOST_KEY_TAG;
+use super::takeover::authorize_ingress;
 use super::user_data::GUARD_FOLDER;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,39 +27,39 @@ use trainspot_compute::{LaunchRequest, Machine};
 use trainspot_protocol::EndMode;
 
 /// Between two looks at a machine that is coming up.
-const LOOK: Duration = Duration::from_secs(1);
-const LONGEST_LOOK: Duration = Duration::from_secs(5);
+const FIRST_POLL_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_POLL_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks at a machine that is up, but may end meanwhile.
-const WATCH: Duration = Duration::from_secs(5);
+const ALIVE_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a machine may give no answer by SSH before the pipe looks its own address up again: a part of the
 /// boot's time.
 const LONGEST_SSH_SILENCE: Duration = Duration::from_mins(1);
 const SSH_SILENCES_A_BOOT: u32 = 6;
 /// The SSH client knows best what it met, so its time is over a little earlier than that of the whole boot.
-const LAST_WORD: Duration = Duration::from_secs(2);
+const SSH_REPORT_MARGIN: Duration = Duration::from_secs(2);
 /// Of the console, which may be that of an image that prints a lot.
-const CONSOLE: usize = 20;
+const CONSOLE_LINES: usize = 20;
 const CONSOLE_DEADLINE: Duration = Duration::from_secs(10);
 /// Where every machine of EC2 finds what AWS says of it.
-const METADATA: &str = "http://169.254.169.254";
+const METADATA_URL: &str = "http://169.254.169.254";
 
 /// What to do about a machine that dies before it boots, with a code that only says that something is wrong
 /// with its disk.
-const KEY_HINT: &str = "if the account encrypts its disks with a key of its own, grant that key to the role of spot machines: \
+const DISK_KEY_HINT: &str = "if the account encrypts its disks with a key of its own, grant that key to the role of spot machines: \
     see docs/aws.md";
 
 /// How long each step took.
-struct Steps {
+struct BootSteps {
     start: Instant,
     entered: Mutex<Vec<(&'static str, Instant)>>,
 }
 
-impl Steps {
+impl BootSteps {
     fn new() -> Self {
         Self { start: Instant::now(), entered: Mutex::default() }
     }
 
-    fn enter(&self, step: &'static str) {
+    fn begin(&self, step: &'static str) {
         let mut entered = lock(&self.entered);
         if entered.last().is_none_or(|(last, _)| *last != step) {
             entered.push((step, Instant::now()));
@@ -67,68 +67,68 @@ impl Steps {
     }
 
     /// As in `pending 3.1, running 0.0, ssh 24.0, agent 6.1`.
-    fn told(&self, now: Instant) -> String {
+    fn summary(&self, now: Instant) -> String {
         let entered = lock(&self.entered);
         let ends = entered.iter().skip(1).map(|(_, next)| *next).chain([now]);
         let steps = entered.iter().zip(ends);
-        let told = steps.map(|((step, from), to)| format!("{step} {:.1}", (to - *from).as_secs_f64()));
-        told.collect::<Vec<_>>().join(", ")
+        let summary = steps.map(|((step, from), to)| format!("{step} {:.1}", (to - *from).as_secs_f64()));
+        summary.collect::<Vec<_>>().join(", ")
     }
 }
 
 impl Ec2 {
     /// See [`trainspot_compute::Compute::connect`].
     pub(super) async fn boot(&self, machine: &Machine, order: &LaunchRequest) -> Result<SshLink> {
-        let (steps, patience) = (Steps::new(), self.aws.boot_timeout);
+        let (steps, boot_timeout) = (BootSteps::new(), self.aws.boot_timeout);
         let reaching = while_waiting("waiting for the machine", self.reach(machine, order, &steps));
-        let reached = timeout(patience, reaching).await.unwrap_or_else(|_| {
-            Err(Error::new(format!("it was not ready within {}", in_words(patience)))
+        let reached = timeout(boot_timeout, reaching).await.unwrap_or_else(|_| {
+            Err(Error::new(format!("it was not ready within {}", in_words(boot_timeout)))
                 .hint("raise BOOT_TIMEOUT if the image or the startup script needs longer"))
         });
         let now = Instant::now();
         match reached {
             Ok(link) => {
-                info!("booted in {:.1} s ({})", (now - steps.start).as_secs_f64(), steps.told(now));
+                info!("booted in {:.1} s ({})", (now - steps.start).as_secs_f64(), steps.summary(now));
                 Ok(link)
             }
             Err(error) => {
-                let steps = steps.told(now);
-                Err(unreached(machine, &steps, error, &self.console(machine).await))
+                let steps = steps.summary(now);
+                Err(boot_error(machine, &steps, error, &self.console(machine).await))
             }
         }
     }
 
-    async fn reach(&self, machine: &Machine, order: &LaunchRequest, steps: &Steps) -> Result<SshLink> {
-        steps.enter("pending");
+    async fn reach(&self, machine: &Machine, order: &LaunchRequest, steps: &BootSteps) -> Result<SshLink> {
+        steps.begin("pending");
         let reaching = async {
-            let seen = self.running(machine, steps).await?;
+            let instance = self.running(machine, steps).await?;
             tokio::select! {
-                link = self.enter(&seen, steps) => link,
-                gone = self.until_gone(&seen) => Err(gone),
+                link = self.log_in(&instance, steps) => link,
+                gone = self.until_gone(&instance) => Err(gone),
             }
         };
         let (link, packed) = tokio::try_join!(reaching, self.packed())?;
-        steps.enter("agent");
+        steps.begin("agent");
         link.install(packed, &supervise(order)).await?;
         Ok(link)
     }
 
     /// Logs in, and has the machine prepared: first, as the pipe's silence counts from its agent's start on,
     /// and nobody knows how long a script takes.
-    async fn enter(&self, seen: &Seen, steps: &Steps) -> Result<SshLink> {
-        steps.enter("ssh");
-        let link = if seen.tag(HOST_KEY) == Some(&self.host_key) {
-            let left = self.aws.boot_timeout.saturating_sub(steps.start.elapsed() + LAST_WORD);
-            let door = self.door(seen, &self.host_key)?;
+    async fn log_in(&self, instance: &Ec2Instance, steps: &BootSteps) -> Result<SshLink> {
+        steps.begin("ssh");
+        let link = if instance.tag(HOST_KEY_TAG) == Some(&self.host_key) {
+            let left = self.aws.boot_timeout.saturating_sub(steps.start.elapsed() + SSH_REPORT_MARGIN);
+            let ssh_target = self.ssh_target(instance, &self.host_key)?;
             tokio::select! {
-                link = SshLink::open(door, left) => link?,
-                never = self.follow_own_address(seen) => match never {},
+                link = SshLink::open(ssh_target, left) => link?,
+                never = self.follow_own_address(instance) => match never {},
             }
         } else {
-            self.take_over(seen).await?
+            self.take_over(instance).await?
         };
         if let Some(script) = &self.aws.startup_script {
-            steps.enter("startup script");
+            steps.begin("startup script");
             run_once(&link, script).await?;
         }
         Ok(link)
@@ -137,9 +137,9 @@ impl Ec2 {
     /// Lets in each address that the pipe turns out to have, as long as the machine does not answer: behind a
     /// NAT or a proxy with several addresses, the one that was asked for may not be the one from which SSH
     /// comes. Never returns.
-    async fn follow_own_address(&self, seen: &Seen) -> Infallible {
+    async fn follow_own_address(&self, instance: &Ec2Instance) -> Infallible {
         let interval = LONGEST_SSH_SILENCE.min(self.aws.boot_timeout / SSH_SILENCES_A_BOOT);
-        let planned = self.planned(&seen.region).map(|plan| &plan.network);
+        let planned = self.planned(&instance.region).map(|plan| &plan.network);
         let mut inbound = planned.map_or_else(Vec::new, |network| network.inbound.clone());
         // Where the user says who may come in, or the address is one of the VPC, the public one says nothing.
         let is_own = self.aws.ssh_cidrs.is_empty() && planned.is_some_and(|network| !network.by_private);
@@ -156,7 +156,7 @@ impl Ec2 {
             warn!(
                 "the machine does not answer, and this pipe's address is {address} now: it is let in as well"
             );
-            match admit(&self.cloud, seen, std::slice::from_ref(&range)).await {
+            match authorize_ingress(&self.clients, instance, std::slice::from_ref(&range)).await {
                 Ok(()) => inbound.push(range),
                 Err(error) => warn!("{}", chain(&error)),
             }
@@ -164,54 +164,54 @@ impl Ec2 {
     }
 
     /// Waits until the machine runs and has its addresses.
-    async fn running(&self, machine: &Machine, steps: &Steps) -> Result<Seen> {
+    async fn running(&self, machine: &Machine, steps: &BootSteps) -> Result<Ec2Instance> {
         let region = self.region_of(machine);
-        let mut look = LOOK;
+        let mut poll_wait = FIRST_POLL_WAIT;
         loop {
             let young = steps.start.elapsed() < UNKNOWN_AFTER_LAUNCH;
-            match describe(&self.cloud, region, &machine.id).await {
+            match describe(&self.clients, region, &machine.id).await {
                 // The machine boots all the same, and BOOT_TIMEOUT holds.
-                Err(failure) if failure.class() == Class::Transient => {
+                Err(failure) if failure.class() == ErrorClass::Transient => {
                     debug!("cannot look at the machine: {failure}");
                 }
                 Err(failure) => return Err(failure.into()),
                 Ok(None) if young => {}
                 Ok(None) => return Err(Error::new("EC2 does not know it")),
-                Ok(Some(seen)) => match seen.state {
-                    State::Pending => {}
-                    State::Running => {
-                        steps.enter("running");
-                        if !(self.addresses(&seen).is_empty() || young && self.lacks_public(&seen)) {
-                            return Ok(seen);
+                Ok(Some(instance)) => match instance.state {
+                    MachineState::Pending => {}
+                    MachineState::Running => {
+                        steps.begin("running");
+                        if !(self.addresses(&instance).is_empty() || young && self.lacks_public(&instance)) {
+                            return Ok(instance);
                         }
                     }
-                    _ => return Err(ended(&seen)),
+                    _ => return Err(ended_error(&instance)),
                 },
             }
-            sleep(look).await;
-            look = look.mul_f64(1.3).min(LONGEST_LOOK);
+            sleep(poll_wait).await;
+            poll_wait = poll_wait.mul_f64(1.3).min(LONGEST_POLL_WAIT);
         }
     }
 
     /// Returns when the machine is gone, and why: SSH would only fall silent.
-    async fn until_gone(&self, seen: &Seen) -> Error {
+    async fn until_gone(&self, instance: &Ec2Instance) -> Error {
         loop {
-            sleep(WATCH).await;
-            match describe(&self.cloud, &seen.region, &seen.id).await {
-                Ok(Some(seen)) if !seen.is_alive() => return ended(&seen),
+            sleep(ALIVE_POLL_INTERVAL).await;
+            match describe(&self.clients, &instance.region, &instance.id).await {
+                Ok(Some(instance)) if !instance.is_alive() => return ended_error(&instance),
                 Ok(_) => {}
                 Err(failure) => debug!("cannot look at the machine: {failure}"),
             }
         }
     }
 
-    pub(super) fn door(&self, seen: &Seen, host_key: &str) -> Result<SshTarget> {
-        let image = || self.planned(&seen.region).map(|plan| plan.image.user.as_str());
-        let user = seen.tag(super::tags::USER).or_else(image);
+    pub(super) fn ssh_target(&self, instance: &Ec2Instance, host_key: &str) -> Result<SshTarget> {
+        let image = || self.planned(&instance.region).map(|plan| plan.image.user.as_str());
+        let user = instance.tag(super::tags::USER_TAG).or_else(image);
         let user = user.ok_or_else(|| Error::new("nobody knows who logs in there: it lacks its tag"))?;
         Ok(SshTarget {
-            addresses: self.addresses(seen),
-            port: PORT,
+            addresses: self.addresses(instance),
+            port: SSH_PORT,
             user: user.to_owned(),
             host_key: host_key.to_owned(),
             client: self.client.clone(),
@@ -219,9 +219,9 @@ impl Ec2 {
     }
 
     /// Where to try. Who answers must show the machine's key, so one address too many does no harm.
-    fn addresses(&self, seen: &Seen) -> Vec<IpAddr> {
-        let outside = self.planned(&seen.region).is_some_and(|plan| !plan.network.by_private);
-        let (public, private) = (seen.public, seen.private);
+    fn addresses(&self, instance: &Ec2Instance) -> Vec<IpAddr> {
+        let outside = self.planned(&instance.region).is_some_and(|plan| !plan.network.by_private);
+        let (public, private) = (instance.public, instance.private);
         let wanted = match self.aws.ssh_address {
             SshAddress::Public => [public, None],
             SshAddress::Private => [private, None],
@@ -232,17 +232,17 @@ impl Ec2 {
     }
 
     /// Whether a public address is still to come.
-    fn lacks_public(&self, seen: &Seen) -> bool {
-        seen.public.is_none() && self.planned(&seen.region).is_some_and(|plan| plan.network.public)
+    fn lacks_public(&self, instance: &Ec2Instance) -> bool {
+        instance.public.is_none() && self.planned(&instance.region).is_some_and(|plan| plan.network.public)
     }
 
     /// The end of what the machine printed while it booted, if EC2 has it already.
     async fn console(&self, machine: &Machine) -> Vec<String> {
-        let client = self.cloud.ec2(self.region_of(machine));
+        let client = self.clients.ec2(self.region_of(machine));
         let ask = async |latest: bool| {
             call("ec2:GetConsoleOutput", "cannot read the console", || async {
                 let request = client.get_console_output().instance_id(&machine.id).latest(latest);
-                Ok::<_, Failure>(request.send().await?)
+                Ok::<_, AwsError>(request.send().await?)
             })
             .await
         };
@@ -250,7 +250,7 @@ impl Ec2 {
         // or ended.
         let asked = async {
             match ask(true).await {
-                Err(failure) if failure.class() == Class::Fatal => ask(false).await,
+                Err(failure) if failure.class() == ErrorClass::Fatal => ask(false).await,
                 asked => asked,
             }
         };
@@ -273,7 +273,7 @@ fn supervise(order: &LaunchRequest) -> [(&'static str, String); 4] {
         ("--grace", order.orphan_grace.as_secs().to_string()),
         ("--ending", EndMode::PowerOff.as_str().to_owned()),
         ("--guard", GUARD_FOLDER.to_owned()),
-        ("--metadata", METADATA.to_owned()),
+        ("--metadata", METADATA_URL.to_owned()),
     ]
 }
 
@@ -282,7 +282,7 @@ async fn run_once(link: &SshLink, script: &str) -> Result<()> {
     info!("running the startup script");
     let mut screen = Lines::new(Instant::now());
     let mut show = |line: &str| info!("startup: {line}");
-    let script = once(&after_cloud_init(script));
+    let script = script_once(&after_cloud_init(script));
     let ran = link.run_as_root(&script, |line| {
         screen.feed(format!("{line}\n").as_bytes(), Instant::now(), &mut show);
     });
@@ -293,7 +293,7 @@ async fn run_once(link: &SshLink, script: &str) -> Result<()> {
 
 /// The script of a pipe that was killed may still be running: it is waited for, and not run again. What the
 /// script starts and leaves running must not hold the lock.
-fn once(script: &str) -> String {
+fn script_once(script: &str) -> String {
     format!(
         "mkdir -p {GUARD_FOLDER}; exec 9>{GUARD_FOLDER}/starting; flock 9\n[ ! -e {GUARD_FOLDER}/started ] || exit 0\n\
          (\n{script}\n) 9>&-\nstatus=$?; [ $status != 0 ] || touch {GUARD_FOLDER}/started; exit $status\n"
@@ -305,11 +305,11 @@ fn after_cloud_init(script: &str) -> String {
     format!("cloud-init status --wait >/dev/null 2>&1 || true\n{script}")
 }
 
-fn ended(seen: &Seen) -> Error {
-    let reason = seen.reason.clone().unwrap_or_else(|| format!("it is {:?}", seen.state));
+fn ended_error(instance: &Ec2Instance) -> Error {
+    let reason = instance.reason.clone().unwrap_or_else(|| format!("it is {:?}", instance.state));
     let by_key = ["Client.InternalError", "Client.InvalidKMSKey"].iter().any(|code| reason.starts_with(code));
     let error = Error::new(reason);
-    if by_key { error.hint(KEY_HINT) } else { error }
+    if by_key { error.hint(DISK_KEY_HINT) } else { error }
 }
 
 fn last_lines(console: &[u8]) -> Vec<String> {
@@ -318,11 +318,11 @@ fn last_lines(console: &[u8]) -> Vec<String> {
     lines.feed(console, now, &mut |_: &str| ());
     lines.finish(now, &mut |_: &str| ());
     let mut last = lines.tail();
-    last.drain(..last.len().saturating_sub(CONSOLE));
+    last.drain(..last.len().saturating_sub(CONSOLE_LINES));
     last
 }
 
-fn unreached(machine: &Machine, steps: &str, error: Error, console: &[String]) -> Error {
+fn boot_error(machine: &Machine, steps: &str, error: Error, console: &[String]) -> Error {
     let mut message = format!("cannot use the machine {} ({steps} s): {}", machine.id, chain(&error));
     if !console.is_empty() {
         message.push_str("\nThe end of its console:\n");
@@ -340,7 +340,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().display().to_string();
         let run = |script: &str| {
-            let text = once(script).replace(GUARD_FOLDER, &path);
+            let text = script_once(script).replace(GUARD_FOLDER, &path);
             std::process::Command::new("sh").args(["-c", &text]).status().unwrap().code()
         };
         assert_eq!(run("set -e\nfalse\necho not reached"), Some(1));
@@ -355,13 +355,13 @@ mod tests {
 
     #[test]
     fn steps_add_up_to_the_whole() {
-        let steps = Steps::new();
+        let steps = BootSteps::new();
         for step in ["pending", "pending", "ssh"] {
-            steps.enter(step);
+            steps.begin(step);
         }
         let from = steps.entered.lock().unwrap()[1].1;
-        let told = steps.told(from + Duration::from_millis(2340));
-        assert!(told.starts_with("pending 0.0, ssh 2.3"), "{told}");
+        let summary = steps.summary(from + Duration::from_millis(2340));
+        assert!(summary.starts_with("pending 0.0, ssh 2.3"), "{summary}");
     }
 
     #[test]
@@ -369,8 +369,8 @@ mod tests {
         let lines = (0..50).map(|line| format!("[  {line}.0] \x1b]0;t\x07\x00line {line}\r\n"));
         let text = lines.collect::<Vec<_>>().concat();
         let lines = last_lines(text.as_bytes());
-        assert_eq!(lines.len(), CONSOLE);
-        assert_eq!(lines[CONSOLE - 1], "[  49.0] line 49");
+        assert_eq!(lines.len(), CONSOLE_LINES);
+        assert_eq!(lines[CONSOLE_LINES - 1], "[  49.0] line 49");
     }
 
     #[test]
@@ -384,7 +384,7 @@ mod tests {
             age: Duration::ZERO,
         };
         let why = Error::new("cannot log in").source("refused").hint("check the group");
-        let shown = unreached(&machine, "ssh 3.0", why, &["panic".to_owned()]).render();
+        let shown = boot_error(&machine, "ssh 3.0", why, &["panic".to_owned()]).render();
         assert_eq!(
             shown,
             "cannot use the machine i-1 (ssh 3.0 s): cannot log in: refused\n  The end of its console:\n  panic\nNext: check the group"

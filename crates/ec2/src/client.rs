@@ -1,22 +1,17 @@
 //! One client a service and region, with credentials that are looked for once.
 
-use super::credentials::Session;
-use super::failure::Failure;
+use super::credentials::RenewingCredentials;
+use super::failure::AwsError;
+use super::sdk_config::config_loader;
 use aws_config::identity::IdentityCache;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_config::{Region, SdkConfig};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use trainspot_base::error::Result;
 use trainspot_compute::aws::AwsAccount;
 
-/// How long one attempt of a call may take.
-pub(super) const ATTEMPT_DEADLINE: Duration = Duration::from_secs(20);
-
 /// The way to AWS. The SDK itself reads `AWS_ENDPOINT_URL`.
 #[derive(Debug)]
-pub struct Cloud {
+pub struct AwsClients {
     config: SdkConfig,
     /// `workspace/slug`: the repository whose things are looked for, entered and removed, and no other's.
     repository: String,
@@ -26,7 +21,7 @@ pub struct Cloud {
     ec2: BTreeMap<String, aws_sdk_ec2::Client>,
 }
 
-impl Cloud {
+impl AwsClients {
     /// Finds credentials, and makes the clients. `repository` (`workspace/slug`) is the one that this pipe
     /// runs for.
     ///
@@ -34,17 +29,17 @@ impl Cloud {
     /// There are no credentials, or AWS does not give the role.
     pub async fn new(account: &AwsAccount, repository: &str) -> Result<Self> {
         let first = account.regions.first().map_or("us-east-1", String::as_str);
-        let session = Session::open(account, first).await?;
-        let config = settings(first)
+        let session = RenewingCredentials::open(account, first).await?;
+        let config = config_loader(first)
             .credentials_provider(session)
             // The session is its own cache: it must be asked each time to be renewed in time.
             .identity_cache(IdentityCache::no_cache())
             .load()
             .await;
         let (repository, first) = (repository.to_owned(), first.to_owned());
-        let cloud = Self { config, repository, first, ec2: BTreeMap::new() };
-        let ec2 = account.regions.iter().map(|region| (region.clone(), cloud.ec2(region))).collect();
-        Ok(Self { ec2, ..cloud })
+        let clients = Self { config, repository, first, ec2: BTreeMap::new() };
+        let ec2 = account.regions.iter().map(|region| (region.clone(), clients.ec2(region))).collect();
+        Ok(Self { ec2, ..clients })
     }
 
     /// The repository that this pipe runs for, as `workspace/slug`.
@@ -64,9 +59,13 @@ impl Cloud {
 
     /// What was found in a region. In a fallback that the account has no way into there is nothing: it cannot
     /// have launched anything there.
-    pub(super) fn found<T>(&self, region: &str, found: Result<Vec<T>, Failure>) -> Result<Vec<T>, Failure> {
+    pub(super) fn empty_if_inaccessible<T>(
+        &self,
+        region: &str,
+        found: Result<Vec<T>, AwsError>,
+    ) -> Result<Vec<T>, AwsError> {
         match found {
-            Err(failure) if failure.is_closed() && !self.is_first(region) => {
+            Err(failure) if failure.is_region_inaccessible() && !self.is_first(region) => {
                 tracing::debug!("{region} is not looked at: {failure}");
                 Ok(Vec::new())
             }
@@ -76,31 +75,31 @@ impl Cloud {
 
     /// EC2 of a region.
     pub(super) fn ec2(&self, region: &str) -> aws_sdk_ec2::Client {
-        let made = || aws_sdk_ec2::Client::new(&self.of(region));
+        let made = || aws_sdk_ec2::Client::new(&self.config_for(region));
         self.ec2.get(region).cloned().unwrap_or_else(made)
     }
 
     /// Systems Manager of a region, for its public parameters.
     pub(super) fn ssm(&self, region: &str) -> aws_sdk_ssm::Client {
-        aws_sdk_ssm::Client::new(&self.of(region))
+        aws_sdk_ssm::Client::new(&self.config_for(region))
     }
 
     /// EC2 Instance Connect of a region.
     pub(super) fn instance_connect(&self, region: &str) -> aws_sdk_ec2instanceconnect::Client {
-        aws_sdk_ec2instanceconnect::Client::new(&self.of(region))
+        aws_sdk_ec2instanceconnect::Client::new(&self.config_for(region))
     }
 
     /// Service Quotas of a region.
     pub(super) fn quotas(&self, region: &str) -> aws_sdk_servicequotas::Client {
-        aws_sdk_servicequotas::Client::new(&self.of(region))
+        aws_sdk_servicequotas::Client::new(&self.config_for(region))
     }
 
     /// The price list, which some regions hold for all; none for the partitions that have no list in dollars.
     pub(super) fn pricing(&self, region: &str) -> Option<aws_sdk_pricing::Client> {
-        pricing_region(region).map(|region| aws_sdk_pricing::Client::new(&self.of(region)))
+        pricing_region(region).map(|region| aws_sdk_pricing::Client::new(&self.config_for(region)))
     }
 
-    fn of(&self, region: &str) -> SdkConfig {
+    fn config_for(&self, region: &str) -> SdkConfig {
         self.config.to_builder().region(Region::new(region.to_owned())).build()
     }
 }
@@ -116,65 +115,9 @@ fn pricing_region(region: &str) -> Option<&'static str> {
     }
 }
 
-/// The deadlines of a call whose attempts may take so long.
-pub(super) fn timeouts(attempt: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .operation_attempt_timeout(attempt)
-        .build()
-}
-
-/// Clients without credentials, for the call that gives some.
-pub(super) async fn bare(region: &str) -> SdkConfig {
-    settings(region).no_credentials().load().await
-}
-
-/// Retries are ours (see `failure`): the SDK's would multiply them, and repeat a lack of capacity.
-fn settings(region: &str) -> ConfigLoader {
-    aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new(region.to_owned()))
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts(ATTEMPT_DEADLINE))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_credential_types::Credentials;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-
-    /// A service that answers everything with an error that passes. Its URL, and how many requests it has
-    /// had.
-    async fn broken_service() -> (String, Arc<AtomicU32>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&requests);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.read(&mut vec![0; 1 << 16]).await;
-                counted.fetch_add(1, Ordering::Relaxed);
-                let answer =
-                    "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                stream.write_all(answer.as_bytes()).await.ok();
-            }
-        });
-        (url, requests)
-    }
-
-    /// The SDK's own retries would multiply ours, and repeat a launch that has no capacity.
-    #[tokio::test]
-    async fn the_sdk_sends_one_request_for_one_call() {
-        let (url, requests) = broken_service().await;
-        let keys = Credentials::new("key", "secret", None, None, "test");
-        let config = settings("eu-west-1").endpoint_url(url).credentials_provider(keys).load().await;
-        let answer = aws_sdk_ec2::Client::new(&config).describe_regions().send().await;
-        assert!(answer.is_err());
-        assert_eq!(requests.load(Ordering::Relaxed), 1);
-    }
 
     #[test]
     fn the_price_list_is_asked_where_it_is() {

@@ -2,8 +2,8 @@
 //!
 //! A session is renewed while its source lives, as early as makes it last longest, and used to its end.
 
-use super::client::bare;
-use super::failure::{EXPIRED_HINT, Failure, call};
+use super::failure::{AwsError, EXPIRED_HINT, call};
+use super::sdk_config::config_without_credentials;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::meta::credentials::CredentialsProviderChain;
@@ -25,39 +25,40 @@ use trainspot_base::log::Secret;
 use trainspot_compute::aws::{AccessKey, AwsAccount, OidcRole};
 
 /// The lengths of a session to ask for: the most that AWS gives, and the least that every role allows.
-const SESSIONS: [Duration; 3] = [Duration::from_hours(12), Duration::from_hours(4), Duration::from_hours(1)];
+const SESSION_LENGTHS: [Duration; 3] =
+    [Duration::from_hours(12), Duration::from_hours(4), Duration::from_hours(1)];
 
 /// A session is renewed this long before its end.
-const BEFORE_END: Duration = Duration::from_mins(10);
+const RENEW_BEFORE_END: Duration = Duration::from_mins(10);
 
 /// And once more this long before the token's end: the last session that it gives then ends latest.
-const BEFORE_TOKEN_END: Duration = Duration::from_mins(2);
+const RENEW_BEFORE_TOKEN_END: Duration = Duration::from_mins(2);
 
 /// A renewal that failed is tried again after this time; each try may delay a call.
-const BETWEEN_RENEWALS: Duration = Duration::from_mins(1);
+const RENEWAL_RETRY_WAIT: Duration = Duration::from_mins(1);
 
 /// A renewal may take so long while the old session is valid: every call waits for it.
-const WHILE_VALID: Duration = Duration::from_secs(4);
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The chain asks files, and the metadata of containers and machines, in turn.
 const CHAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Gives credentials, and renews them.
 #[derive(Debug)]
-pub(super) struct Session {
-    source: Source,
-    held: Mutex<Option<Held>>,
+pub(super) struct RenewingCredentials {
+    source: CredentialsSource,
+    cached: Mutex<Option<CachedCredentials>>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum CredentialsSource {
     Role(Box<Role>),
     Key(Credentials),
     Chain(Box<CredentialsProviderChain>),
 }
 
 #[derive(Debug)]
-struct Held {
+struct CachedCredentials {
     credentials: Credentials,
     /// None for keys that do not expire.
     renew_at: Option<SystemTime>,
@@ -79,37 +80,41 @@ struct Claims {
     step: Option<String>,
 }
 
-impl Session {
+impl RenewingCredentials {
     /// Takes the account's role if it names one, else its access key, else looks through the SDK's chain.
     ///
     /// # Errors
     /// There are no credentials, or AWS does not give the role.
     pub(super) async fn open(account: &AwsAccount, region: &str) -> Result<Self> {
         let source = match (&account.oidc, &account.key) {
-            (Some(oidc), _) => Source::Role(Box::new(Role::new(oidc.clone(), &bare(region).await))),
-            (None, Some(key)) => Source::Key(of_key(key)),
-            (None, None) => Source::Chain(Box::new(chain_of(region))),
+            (Some(oidc), _) => CredentialsSource::Role(Box::new(Role::new(
+                oidc.clone(),
+                &config_without_credentials(region).await,
+            ))),
+            (None, Some(key)) => CredentialsSource::Key(from_access_key(key)),
+            (None, None) => CredentialsSource::Chain(Box::new(default_chain(region))),
         };
-        let held = Held::new(source.load().await?, source.end());
-        Ok(Self { source, held: Mutex::new(Some(held)) })
+        let cached = CachedCredentials::new(source.load().await?, source.end());
+        Ok(Self { source, cached: Mutex::new(Some(cached)) })
     }
 
     async fn current(&self) -> Result<Credentials> {
-        let mut held = self.held.lock().await;
+        let mut cached = self.cached.lock().await;
         let now = SystemTime::now();
-        if let Some(held) = held.as_ref().filter(|held| held.renew_at.is_none_or(|at| now < at)) {
-            return Ok(held.credentials.clone());
+        if let Some(cached) = cached.as_ref().filter(|cached| cached.renew_at.is_none_or(|at| now < at)) {
+            return Ok(cached.credentials.clone());
         }
-        let valid = |held: &&mut Held| held.credentials.expiry().is_some_and(|end| now < end);
-        let Some(old) = held.as_mut().filter(valid) else {
-            let credentials = self.source.load().await.map_err(ended)?;
-            *held = Some(Held::new(credentials.clone(), self.source.end()));
+        let valid =
+            |cached: &&mut CachedCredentials| cached.credentials.expiry().is_some_and(|end| now < end);
+        let Some(old) = cached.as_mut().filter(valid) else {
+            let credentials = self.source.load().await.map_err(session_ended)?;
+            *cached = Some(CachedCredentials::new(credentials.clone(), self.source.end()));
             return Ok(credentials);
         };
         // Written down first: who asks may not wait for the answer.
-        old.renew_at = Some(now + BETWEEN_RENEWALS);
-        match tokio::time::timeout(WHILE_VALID, self.source.load()).await {
-            Ok(Ok(credentials)) => *old = Held::new(credentials, self.source.end()),
+        old.renew_at = Some(now + RENEWAL_RETRY_WAIT);
+        match tokio::time::timeout(RENEWAL_TIMEOUT, self.source.load()).await {
+            Ok(Ok(credentials)) => *old = CachedCredentials::new(credentials, self.source.end()),
             Ok(Err(error)) => tracing::debug!("the AWS session is not renewed yet: {}", chain(&error)),
             Err(_) => tracing::debug!("the AWS session is not renewed yet: no answer"),
         }
@@ -117,14 +122,14 @@ impl Session {
     }
 }
 
-fn ended(error: Error) -> Error {
+fn session_ended(error: Error) -> Error {
     Error::new("the AWS session has ended and cannot be renewed")
         .source(error)
         .kind(Kind::Machine)
         .hint(EXPIRED_HINT)
 }
 
-impl Held {
+impl CachedCredentials {
     fn new(credentials: Credentials, source_ends: Option<SystemTime>) -> Self {
         let renew_at = credentials.expiry().map(|end| renewal(SystemTime::now(), end, source_ends));
         Self { credentials, renew_at }
@@ -134,12 +139,12 @@ impl Held {
 /// When to renew: before the session's end, or, if that is sooner and still to come, before the token's.
 fn renewal(now: SystemTime, session_ends: SystemTime, token_ends: Option<SystemTime>) -> SystemTime {
     // A session so short that it is nearly over when it begins must not be renewed at each call.
-    let before_end = (session_ends - BEFORE_END).max(now + BEFORE_END / 10);
-    let last_chance = token_ends.map(|end| end - BEFORE_TOKEN_END).filter(|at| *at > now);
+    let before_end = (session_ends - RENEW_BEFORE_END).max(now + RENEW_BEFORE_END / 10);
+    let last_chance = token_ends.map(|end| end - RENEW_BEFORE_TOKEN_END).filter(|at| *at > now);
     last_chance.map_or(before_end, |at| at.min(before_end))
 }
 
-impl ProvideCredentials for Session {
+impl ProvideCredentials for RenewingCredentials {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -150,14 +155,14 @@ impl ProvideCredentials for Session {
     }
 }
 
-impl Source {
+impl CredentialsSource {
     async fn load(&self) -> Result<Credentials> {
         let loaded = match self {
             Self::Role(role) => role.assume().await,
             Self::Key(credentials) => Ok(credentials.clone()),
-            Self::Chain(chain) => found(chain).await,
+            Self::Chain(chain) => load_from_chain(chain).await,
         };
-        loaded.map(hidden)
+        loaded.map(hide_secrets)
     }
 
     /// When it stops giving sessions, if that is known.
@@ -170,7 +175,7 @@ impl Source {
 }
 
 /// The credentials, what is secret of them hidden in the log: nobody could do that before AWS gave them.
-fn hidden(credentials: Credentials) -> Credentials {
+fn hide_secrets(credentials: Credentials) -> Credentials {
     let key = ("AWS_SECRET_ACCESS_KEY", Some(credentials.secret_access_key()));
     let parts = [key, ("AWS_SESSION_TOKEN", credentials.session_token())];
     let given = parts.into_iter().filter_map(|(name, value)| Some((name, value?)));
@@ -180,13 +185,13 @@ fn hidden(credentials: Credentials) -> Credentials {
     credentials
 }
 
-fn of_key(key: &AccessKey) -> Credentials {
+fn from_access_key(key: &AccessKey) -> Credentials {
     Credentials::new(&key.id, &key.secret, key.session_token.clone(), None, "AccessKey")
 }
 
 /// The SDK's default chain without its first provider, that of the environment's access key: the
 /// configuration has read that key already, and the SDK would take the text `$AWS_ACCESS_KEY_ID` for one.
-fn chain_of(region: &str) -> CredentialsProviderChain {
+fn default_chain(region: &str) -> CredentialsProviderChain {
     let config = ProviderConfig::default().with_region(Some(Region::new(region.to_owned())));
     let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(&config).build();
     CredentialsProviderChain::first_try(
@@ -198,7 +203,7 @@ fn chain_of(region: &str) -> CredentialsProviderChain {
     .or_else("Ec2InstanceMetadata", ImdsCredentialsProvider::builder().configure(&config).build())
 }
 
-async fn found(chain: &CredentialsProviderChain) -> Result<Credentials> {
+async fn load_from_chain(chain: &CredentialsProviderChain) -> Result<Credentials> {
     let loaded = tokio::time::timeout(CHAIN_DEADLINE, chain.provide_credentials()).await;
     match loaded.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(CHAIN_DEADLINE))) {
         Ok(credentials) => Ok(credentials),
@@ -226,13 +231,13 @@ impl Role {
     /// STS does not say how long that is, and most roles have the default of one hour: the lengths are asked
     /// for at once, as one after the other would cost a start two more round trips.
     async fn assume(&self) -> Result<Credentials> {
-        let [longest, middle, shortest] = SESSIONS.map(|length| self.session(length));
+        let [longest, middle, shortest] = SESSION_LENGTHS.map(|length| self.session(length));
         let (longest, middle, shortest) = tokio::join!(longest, middle, shortest);
         // Where none is given, the shortest tells why: it is never refused for its length.
-        longest.or(middle).or(shortest).map_err(refused)
+        longest.or(middle).or(shortest).map_err(role_refused)
     }
 
-    async fn session(&self, length: Duration) -> Result<Credentials, Failure> {
+    async fn session(&self, length: Duration) -> Result<Credentials, AwsError> {
         let seconds = i32::try_from(length.as_secs()).unwrap_or(i32::MAX);
         let action = "sts:AssumeRoleWithWebIdentity";
         let what = format!("cannot take the role {}", self.oidc.role_arn);
@@ -240,7 +245,7 @@ impl Role {
             let request = self.sts.assume_role_with_web_identity().role_arn(&self.oidc.role_arn);
             let request = request.role_session_name(self.name()).web_identity_token(&self.oidc.token.value);
             let answer = request.duration_seconds(seconds).send().await?;
-            let given = answer.credentials.ok_or_else(|| Failure::incomplete("credentials"))?;
+            let given = answer.credentials.ok_or_else(|| AwsError::incomplete("credentials"))?;
             Ok(credentials(&given))
         })
         .await
@@ -255,7 +260,7 @@ impl Role {
     }
 }
 
-fn refused(failure: Failure) -> Error {
+fn role_refused(failure: AwsError) -> Error {
     let hint = match failure.code() {
         Some("ExpiredTokenException" | "ExpiredToken") => {
             "the step's OIDC token is over: run the step again. A machine that is still there ends itself after \
@@ -330,7 +335,7 @@ mod tests {
             .expiration(aws_sdk_sts::primitives::DateTime::from_secs(0))
             .build()
             .unwrap();
-        hidden(credentials(&given));
+        hide_secrets(credentials(&given));
         let shown = trainspot_base::log::redact(
             "a sess10n/Secret+Of-credentials-rs b sess10n-Token-Of-credentials-rs c",
         );

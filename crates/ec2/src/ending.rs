@@ -1,10 +1,10 @@
 //! The end of machines, confirmed, and of what was made for their run.
 
-use super::client::Cloud;
-use super::failure::{Class, Failure, call};
-use super::machines::{self, LEFT, Seen, State, UNKNOWN_AFTER_LAUNCH};
-use super::pools::Mode;
-use super::tags::{HOST_KEY, RUN, tagged};
+use super::client::AwsClients;
+use super::failure::{AwsError, ErrorClass, call};
+use super::machines::{self, Ec2Instance, LEFTOVER_STATES, MachineState, UNKNOWN_AFTER_LAUNCH};
+use super::pools::CapacityType;
+use super::tags::{HOST_KEY_TAG, RUN_TAG, tagged};
 use super::{group, template};
 use futures_util::future::join_all;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use trainspot_compute::RunId;
 
 /// How long to go on until a machine is gone: it ends itself, too, and its outputs wait to be published
 /// meanwhile.
-const PATIENCE: Duration = Duration::from_mins(2);
+const END_TIMEOUT: Duration = Duration::from_mins(2);
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
-const LONGEST_LOOK: Duration = Duration::from_secs(10);
+const FIRST_POLL_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_POLL_WAIT: Duration = Duration::from_secs(10);
 /// The codes with which a partition without `SkipOsShutdown` may refuse it.
-const NO_SUCH_PARAMETER: &[&str] = &[
+const UNKNOWN_PARAMETER_CODES: &[&str] = &[
     "UnknownParameter",
     "InvalidParameter",
     "InvalidParameterCombination",
@@ -28,61 +28,62 @@ const NO_SUCH_PARAMETER: &[&str] = &[
     "UnsupportedOperation",
 ];
 /// A group is in use until the interface of the last machine is gone.
-const IN_USE: &[&str] = &["DependencyViolation", "InvalidGroup.InUse"];
+const IN_USE_CODES: &[&str] = &["DependencyViolation", "InvalidGroup.InUse"];
 
 /// Ends a machine, and returns when it is gone, or surely going: what shuts down does not come back and is
 /// not paid for any more, but large machines take minutes until they are gone.
-pub(super) async fn terminate(cloud: &Cloud, region: &str, id: &str) -> Result<()> {
+pub(super) async fn terminate(clients: &AwsClients, region: &str, id: &str) -> Result<()> {
     let start = Instant::now();
-    let (mut told, mut known) = (false, false);
-    let mut look = LOOK;
+    let (mut ordered, mut known) = (false, false);
+    let mut poll_wait = FIRST_POLL_WAIT;
     loop {
         let step = async {
             // Told anew until it is seen to be going: an order that was lost looks like one that is slow.
-            if !told {
-                known |= tell(cloud, region, id).await?;
-                told = true;
+            if !ordered {
+                known |= order_end(clients, region, id).await?;
+                ordered = true;
             }
-            machines::describe(cloud, region, id).await
+            machines::describe(clients, region, id).await
         };
         let answer = step.await;
         known |= matches!(answer, Ok(Some(_)));
-        let last: Option<Failure> = match answer {
+        let last: Option<AwsError> = match answer {
             // It may be gone for long, or so new that EC2 does not know it yet.
             Ok(None) if known || start.elapsed() > UNKNOWN_AFTER_LAUNCH => return Ok(()),
             Ok(None) => {
-                told = false;
+                ordered = false;
                 None
             }
-            Ok(Some(seen)) => match seen.state {
-                State::Terminated | State::ShuttingDown => return Ok(()),
-                State::Pending | State::Running | State::Stopped => {
-                    told = false;
+            Ok(Some(instance)) => match instance.state {
+                MachineState::Terminated | MachineState::ShuttingDown => return Ok(()),
+                MachineState::Pending | MachineState::Running | MachineState::Stopped => {
+                    ordered = false;
                     None
                 }
             },
-            Err(failure) if failure.class() == Class::Transient => Some(failure),
-            Err(failure) => return Err(still_there(Error::from(failure), region, id)),
+            Err(failure) if failure.class() == ErrorClass::Transient => Some(failure),
+            Err(failure) => return Err(with_leftover_machine(Error::from(failure), region, id)),
         };
-        if start.elapsed() > PATIENCE {
-            let error = Error::new(format!("the machine {id} did not end within {} s", PATIENCE.as_secs()));
+        if start.elapsed() > END_TIMEOUT {
+            let error =
+                Error::new(format!("the machine {id} did not end within {} s", END_TIMEOUT.as_secs()));
             let error = error.kind(Kind::Machine);
-            return Err(still_there(last.map_or(error, Error::from), region, id));
+            return Err(with_leftover_machine(last.map_or(error, Error::from), region, id));
         }
         if let Some(failure) = last {
             debug!("the machine {id} is not known to end yet: {failure}");
         }
-        sleep(look).await;
-        look = (look * 2).min(LONGEST_LOOK);
+        sleep(poll_wait).await;
+        poll_wait = (poll_wait * 2).min(LONGEST_POLL_WAIT);
     }
 }
 
 /// Orders a machine's end. Whether EC2 knows the machine: whether it is gone or too new otherwise, its
 /// description tells.
-async fn tell(cloud: &Cloud, region: &str, id: &str) -> Result<bool, Failure> {
-    let client = cloud.ec2(region);
+async fn order_end(clients: &AwsClients, region: &str, id: &str) -> Result<bool, AwsError> {
+    let client = clients.ec2(region);
     let what = format!("cannot end the machine {id}");
-    let tell = async |skip_os_shutdown: bool| {
+    let order_end = async |skip_os_shutdown: bool| {
         call("ec2:TerminateInstances", &what, async || {
             let request = client.terminate_instances().instance_ids(id);
             // Left out where it is not wanted: a partition that does not know the parameter may refuse it.
@@ -94,17 +95,17 @@ async fn tell(cloud: &Cloud, region: &str, id: &str) -> Result<bool, Failure> {
     };
     // Nothing on the machine is to be kept any more. Its shutdown would take seconds at best, and EC2 waits
     // minutes for one that hangs, with the security group in use all that time.
-    let told = match tell(true).await {
-        Err(failure) if failure.is(NO_SUCH_PARAMETER) => tell(false).await,
-        told => told,
+    let ordered = match order_end(true).await {
+        Err(failure) if failure.is(UNKNOWN_PARAMETER_CODES) => order_end(false).await,
+        ordered => ordered,
     };
-    match told {
-        Err(failure) if failure.class() == Class::Gone => Ok(false),
-        told => told.map(|()| true),
+    match ordered {
+        Err(failure) if failure.class() == ErrorClass::NotFound => Ok(false),
+        ordered => ordered.map(|()| true),
     }
 }
 
-fn still_there(error: Error, region: &str, id: &str) -> Error {
+fn with_leftover_machine(error: Error, region: &str, id: &str) -> Error {
     error.leaves(format!(
         "machine {id}; end it by: aws ec2 terminate-instances --region {region} --instance-ids {id}"
     ))
@@ -112,72 +113,83 @@ fn still_there(error: Error, region: &str, id: &str) -> Error {
 
 /// Whose machines to end.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Whose<'a> {
+pub(super) enum CleanupScope<'a> {
     /// All of the run's.
-    Anyones,
+    WholeRun,
     /// Those that carry this host key: who launched others uses what they share.
-    Ours(&'a str),
+    ThisProcess(&'a str),
 }
 
 /// Removes what was made for a run, once its machines are gone. A machine that is still there was launched by
 /// a call whose answer was lost: it is ended too.
-pub(super) async fn clean(cloud: &Cloud, run: &RunId, whose: Whose<'_>) -> Result<()> {
-    let cleaned = join_all(cloud.regions().map(|region| clean_region(cloud, region, run, whose))).await;
+pub(super) async fn delete_run_resources(
+    clients: &AwsClients,
+    run: &RunId,
+    scope: CleanupScope<'_>,
+) -> Result<()> {
+    let cleaned =
+        join_all(clients.regions().map(|region| delete_in_region(clients, region, run, scope))).await;
     let errors: Vec<Error> = cleaned.into_iter().flatten().collect();
     Error::all("cannot remove all that was made for the run", errors)
         .map_err(|error| error.kind(Kind::Machine))
 }
 
 /// Removes what was made for a run in a region. What could not be removed, each with its reason.
-pub(super) async fn clean_region(cloud: &Cloud, region: &str, run: &RunId, whose: Whose<'_>) -> Vec<Error> {
-    let mut errors = match machines::of_run(cloud, region, run, &LEFT).await {
+pub(super) async fn delete_in_region(
+    clients: &AwsClients,
+    region: &str,
+    run: &RunId,
+    scope: CleanupScope<'_>,
+) -> Vec<Error> {
+    let mut errors = match machines::find_by_run(clients, region, run, &LEFTOVER_STATES).await {
         // Where the account may not even look, it has not launched anything.
-        Err(failure) if failure.is_closed() && !cloud.is_first(region) => return Vec::new(),
+        Err(failure) if failure.is_region_inaccessible() && !clients.is_first(region) => return Vec::new(),
         Err(failure) => {
             let list = format!(
-                "perhaps machines in {region}: aws ec2 describe-instances --region {region} --filters Name=tag:{RUN},Values={run}"
+                "perhaps machines in {region}: aws ec2 describe-instances --region {region} --filters Name=tag:{RUN_TAG},Values={run}"
             );
             vec![Error::from(failure).leaves(list)]
         }
-        Ok(seen) => {
-            let going = |seen: &&Seen| seen.state != State::ShuttingDown;
-            let (ours, others): (Vec<&Seen>, Vec<&Seen>) =
-                seen.iter().filter(going).partition(|seen| whose.has(seen));
-            let ended = join_all(ours.iter().map(|seen| terminate(cloud, region, &seen.id))).await;
+        Ok(instances) => {
+            let going = |instance: &&Ec2Instance| instance.state != MachineState::ShuttingDown;
+            let (ours, others): (Vec<&Ec2Instance>, Vec<&Ec2Instance>) =
+                instances.iter().filter(going).partition(|instance| scope.covers(instance));
+            let ended = join_all(ours.iter().map(|instance| terminate(clients, region, &instance.id))).await;
             let errors = ended.into_iter().filter_map(Result::err).collect();
             if others.is_empty() { errors } else { return errors }
         }
     };
     // What a machine uses that cannot be ended stays in use.
-    let patience = if errors.is_empty() { PATIENCE } else { Duration::ZERO };
-    let groups = remove_groups(cloud, region, run, patience);
-    let (groups, templates) = tokio::join!(groups, remove_templates(cloud, region, run));
+    let patience = if errors.is_empty() { END_TIMEOUT } else { Duration::ZERO };
+    let groups = remove_groups(clients, region, run, patience);
+    let (groups, templates) = tokio::join!(groups, remove_templates(clients, region, run));
     errors.extend(groups.into_iter().chain(templates));
     errors
 }
 
-impl Whose<'_> {
-    fn has(self, seen: &Seen) -> bool {
+impl CleanupScope<'_> {
+    fn covers(self, instance: &Ec2Instance) -> bool {
         match self {
-            Self::Anyones => true,
-            Self::Ours(key) => seen.tag(HOST_KEY) == Some(key),
+            Self::WholeRun => true,
+            Self::ThisProcess(key) => instance.tag(HOST_KEY_TAG) == Some(key),
         }
     }
 }
 
 /// Removes a run's launch templates in every region: a machine that is there does not need its own.
-pub(super) async fn remove_all_templates(cloud: &Cloud, run: &RunId) -> Result<()> {
-    let removed = join_all(cloud.regions().map(|region| remove_templates(cloud, region, run))).await;
+pub(super) async fn remove_all_templates(clients: &AwsClients, run: &RunId) -> Result<()> {
+    let removed = join_all(clients.regions().map(|region| remove_templates(clients, region, run))).await;
     Error::all("cannot remove the run's launch templates", removed.into_iter().flatten().collect())
         .map_err(|error| error.kind(Kind::Machine))
 }
 
-async fn remove_templates(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error> {
+async fn remove_templates(clients: &AwsClients, region: &str, run: &RunId) -> Vec<Error> {
     let way = |how: &str| format!("aws ec2 delete-launch-template --region {region} --launch-template-{how}");
-    let found = match template::tagged_with(cloud, region, tagged(RUN, &run.to_string())).await {
+    let found = match template::find_by_tag(clients, region, tagged(RUN_TAG, &run.to_string())).await {
         Ok(found) => found,
         Err(failure) => {
-            let names = [Mode::Spot, Mode::OnDemand].map(|mode| template::name(run, mode));
+            let names =
+                [CapacityType::Spot, CapacityType::OnDemand].map(|capacity| template::name(run, capacity));
             let perhaps = names
                 .map(|name| format!("perhaps the launch template {name}: {}", way(&format!("name {name}"))));
             return vec![perhaps.into_iter().fold(Error::from(failure), Error::leaves)];
@@ -185,13 +197,13 @@ async fn remove_templates(cloud: &Cloud, region: &str, run: &RunId) -> Vec<Error
     };
     let removed = found.iter().filter_map(|template| template.launch_template_id()).map(async |id| {
         let left = || format!("launch template {id}: {}", way(&format!("id {id}")));
-        template::remove(cloud, region, id).await.map_err(|failure| Error::from(failure).leaves(left()))
+        template::remove(clients, region, id).await.map_err(|failure| Error::from(failure).leaves(left()))
     });
     join_all(removed).await.into_iter().filter_map(Result::err).collect()
 }
 
-async fn remove_groups(cloud: &Cloud, region: &str, run: &RunId, patience: Duration) -> Vec<Error> {
-    let found = match group::tagged_with(cloud, region, tagged(RUN, &run.to_string())).await {
+async fn remove_groups(clients: &AwsClients, region: &str, run: &RunId, patience: Duration) -> Vec<Error> {
+    let found = match group::find_by_tag(clients, region, tagged(RUN_TAG, &run.to_string())).await {
         Ok(found) => found,
         Err(failure) => {
             let name = group::name(run);
@@ -202,15 +214,15 @@ async fn remove_groups(cloud: &Cloud, region: &str, run: &RunId, patience: Durat
         }
     };
     let ids = found.iter().filter_map(|group| group.group_id());
-    join_all(ids.map(|id| remove_group(cloud, region, id, patience)))
+    join_all(ids.map(|id| remove_group(clients, region, id, patience)))
         .await
         .into_iter()
         .filter_map(Result::err)
         .collect()
 }
 
-async fn remove_group(cloud: &Cloud, region: &str, id: &str, patience: Duration) -> Result<()> {
-    let (client, start) = (cloud.ec2(region), Instant::now());
+async fn remove_group(clients: &AwsClients, region: &str, id: &str, patience: Duration) -> Result<()> {
+    let (client, start) = (clients.ec2(region), Instant::now());
     let what = format!("cannot remove the security group {id}");
     loop {
         let removed = call("ec2:DeleteSecurityGroup", &what, async || {
@@ -218,8 +230,10 @@ async fn remove_group(cloud: &Cloud, region: &str, id: &str, patience: Duration)
             Ok(())
         });
         match removed.await {
-            Err(failure) if failure.class() == Class::Gone => return Ok(()),
-            Err(failure) if failure.is(IN_USE) && start.elapsed() < patience => sleep(LONGEST_LOOK / 2).await,
+            Err(failure) if failure.class() == ErrorClass::NotFound => return Ok(()),
+            Err(failure) if failure.is(IN_USE_CODES) && start.elapsed() < patience => {
+                sleep(LONGEST_POLL_WAIT / 2).await
+            }
             Err(failure) => {
                 return Err(Error::from(failure).leaves(format!(
                     "security group {id}: aws ec2 delete-security-group --region {region} --group-id {id}"

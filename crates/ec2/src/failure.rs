@@ -1,7 +1,9 @@
 //! Why AWS did not do it: classified for the one who may try something else, and told to the one who must
 //! act.
 
-use super::client::ATTEMPT_DEADLINE;
+use super::error_class::classify;
+pub(super) use super::error_class::{ErrorClass, SPOT_QUOTA};
+use super::sdk_config::ATTEMPT_DEADLINE;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,7 +12,7 @@ use trainspot_base::error::{Error, Kind, chain};
 use trainspot_base::retry::{RetryPolicy, Tries};
 
 /// Waits of about 0.5, 1, 2 and 4 s: EC2 refills its buckets of requests within seconds.
-const POLICY: RetryPolicy = RetryPolicy {
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
     attempts: 5,
     first_wait: Duration::from_millis(500),
     longest_wait: Duration::from_secs(8),
@@ -20,77 +22,11 @@ const POLICY: RetryPolicy = RetryPolicy {
 /// How much longer a call may take than the SDK's own deadline of an attempt, whose better message so wins.
 const DEADLINE_SLACK: Duration = Duration::from_secs(5);
 
-/// What a failure means for the one who asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Another zone or another type may do.
-    Elsewhere,
-    /// A quota, counted over a whole family of types: only another family may do.
-    OtherFamily,
-    /// Throttled, a fault of the service, or no answer: the same call may work in a moment.
-    Transient,
-    /// What was asked for does not exist, or not any more.
-    Gone,
-    /// Nothing that the program can do.
-    Fatal,
-}
-
-/// EC2's code for a used-up quota of spot machines. Its message, unlike that of the quota on demand, has no
-/// number.
-pub(super) const SPOT_QUOTA: &str = "MaxSpotInstanceCountExceeded";
-
-/// The codes that say more than their HTTP status, from EC2's list of error codes and from what Karpenter and
-/// `ParallelCluster` take for a lack of capacity.
-const CLASSES: &[(Class, &[&str])] = &[
-    (
-        Class::Elsewhere,
-        &[
-            "InsufficientInstanceCapacity",
-            "InsufficientCapacity",
-            "UnfulfillableCapacity",
-            "InsufficientHostCapacity",
-            "InsufficientReservedInstanceCapacity",
-            "ReservationCapacityExceeded",
-            "InsufficientFreeAddressesInSubnet",
-            "Unsupported",
-            "SpotMaxPriceTooLow",
-            "InvalidFleetConfiguration",
-        ],
-    ),
-    (Class::OtherFamily, &[SPOT_QUOTA, "VcpuLimitExceeded", "InstanceLimitExceeded"]),
-    (
-        Class::Transient,
-        &[
-            "RequestLimitExceeded",
-            "Throttling",
-            "ThrottlingException",
-            "ThrottledException",
-            "RequestThrottled",
-            "RequestThrottledException",
-            "TooManyRequestsException",
-            "EC2ThrottledException",
-            "PriorRequestNotComplete",
-            "SlowDown",
-            "BandwidthLimitExceeded",
-            "InternalError",
-            "InternalFailure",
-            "InternalErrorException",
-            "InternalServerError",
-            "Unavailable",
-            "ServiceUnavailable",
-            "IncorrectState",
-            "IDPCommunicationError",
-            "RequestTimeout",
-        ],
-    ),
-    // These end like what is gone, but name what the user chose: it will not come into being by waiting.
-    (Class::Fatal, &["InvalidAMIID.NotFound", "InvalidKeyPair.NotFound"]),
-];
-
-const DENIED: &[&str] =
+const DENIED_CODES: &[&str] =
     &["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "UnauthorizedAccess"];
-const EXPIRED: &[&str] = &["ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"];
-const UNKNOWN: &[&str] = &[
+const EXPIRED_CODES: &[&str] =
+    &["ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"];
+const UNKNOWN_CALLER_CODES: &[&str] = &[
     "AuthFailure",
     "InvalidClientTokenId",
     "SignatureDoesNotMatch",
@@ -101,11 +37,11 @@ const UNKNOWN: &[&str] = &[
 
 /// One failed call to AWS.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct AwsError {
     /// The service's own code; none where there was no answer.
     code: Option<String>,
     message: String,
-    class: Class,
+    class: ErrorClass,
     /// What could not be done, as "cannot …".
     what: String,
     /// The IAM action that was asked for.
@@ -114,24 +50,24 @@ pub(super) struct Failure {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-impl Failure {
+impl AwsError {
     /// A failure that AWS tells inside of an answer, such as one of a fleet's `Errors`.
     pub(super) fn told(code: &str, message: &str) -> Self {
-        Self::of(Some(code), message.to_owned(), classify(code).unwrap_or(Class::Fatal))
+        Self::of(Some(code), message.to_owned(), classify(code).unwrap_or(ErrorClass::Fatal))
     }
 
     /// An answer that lacks what it must have.
     pub(super) fn incomplete(what: &str) -> Self {
-        Self::of(None, format!("AWS's answer names no {what}"), Class::Transient)
+        Self::of(None, format!("AWS's answer names no {what}"), ErrorClass::Transient)
     }
 
-    fn of(code: Option<&str>, message: String, class: Class) -> Self {
+    fn of(code: Option<&str>, message: String, class: ErrorClass) -> Self {
         let code = code.map(str::to_owned);
         Self { code, message, class, what: String::new(), action: String::new(), source: None }
     }
 
     /// What it means.
-    pub(super) fn class(&self) -> Class {
+    pub(super) fn class(&self) -> ErrorClass {
         self.class
     }
 
@@ -146,18 +82,18 @@ impl Failure {
     }
 
     /// Whether the account has no way into the region: it is not enabled, or a policy shuts it.
-    pub(super) fn is_closed(&self) -> bool {
-        self.is_denied() || self.is(UNKNOWN) || self.is(&["OptInRequired"])
+    pub(super) fn is_region_inaccessible(&self) -> bool {
+        self.is_denied() || self.is(UNKNOWN_CALLER_CODES) || self.is(&["OptInRequired"])
     }
 
     /// Whether a quota is used up that allows nothing at all, so that waiting is of no use.
-    pub(super) fn is_quota_of_none(&self) -> bool {
-        self.class == Class::OtherFamily && self.message.contains("limit of 0 ")
+    pub(super) fn is_zero_quota(&self) -> bool {
+        self.class == ErrorClass::TryOtherFamily && self.message.contains("limit of 0 ")
     }
 
     /// Whether an action is missing from the caller's permissions.
     pub(super) fn is_denied(&self) -> bool {
-        self.is(DENIED)
+        self.is(DENIED_CODES)
     }
 
     /// Says what failed, and which action it needed.
@@ -175,12 +111,12 @@ impl Failure {
     }
 
     /// The error of our own that it is made of, where no call failed.
-    fn alone(mut self) -> Result<Error, Self> {
+    fn into_own_error(mut self) -> Result<Error, Self> {
         if !self.what.is_empty() {
             return Err(self);
         }
         match self.source.take().map(<dyn StdError + Send + Sync>::downcast) {
-            Some(Ok(own)) => Ok(*own),
+            Some(Ok(own_error)) => Ok(*own_error),
             Some(Err(source)) => Err(Self { source: Some(source), ..self }),
             None => Err(self),
         }
@@ -199,11 +135,11 @@ impl Failure {
                 "allow {} to the role or user whose credentials the pipe has; docs/iam-policy.json is a policy with all that it needs",
                 self.missing_action()
             ),
-            _ if self.is(EXPIRED) => EXPIRED_HINT.to_owned(),
+            _ if self.is(EXPIRED_CODES) => EXPIRED_HINT.to_owned(),
             "AuthFailure.ServiceLinkedRoleCreationNotPermitted" => "the account's first spot machine needs a role: run \
                 `aws iam create-service-linked-role --aws-service-name spot.amazonaws.com` once, as an administrator"
                 .to_owned(),
-            _ if self.is(UNKNOWN) => "AWS does not know these credentials: check AWS_ACCESS_KEY_ID, \
+            _ if self.is(UNKNOWN_CALLER_CODES) => "AWS does not know these credentials: check AWS_ACCESS_KEY_ID, \
                 AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and that the account has enabled the region"
                 .to_owned(),
             "OptInRequired" => "accept the image's terms in AWS Marketplace, or enable the service for the account".to_owned(),
@@ -215,7 +151,7 @@ impl Failure {
                 Support to raise the region's quota of EC2 Fleet requests"
                 .to_owned(),
             "Blocked" => "AWS has blocked the account: see its e-mails, or AWS Support".to_owned(),
-            _ if self.class == Class::OtherFamily => {
+            _ if self.class == ErrorClass::TryOtherFamily => {
                 "ask for a higher quota in Service Quotas (Amazon EC2), or name types of other families".to_owned()
             }
             _ => return None,
@@ -227,31 +163,23 @@ impl Failure {
 pub(super) const EXPIRED_HINT: &str = "run the step again with fresh credentials; with AWS_OIDC_ROLE_ARN, raise the role's \
     maximum session duration above MAX_RUNTIME. A machine that is still there ends itself after ORPHAN_GRACE without a word from the pipe";
 
-/// The class of a code; none where the HTTP status decides.
-fn classify(code: &str) -> Option<Class> {
-    let named = CLASSES.iter().find(|(_, codes)| codes.contains(&code)).map(|(class, _)| *class);
-    let gone =
-        code.contains(".NotFound") || code.ends_with("NotFound") || code.ends_with("NotFoundException");
-    named.or_else(|| gone.then_some(Class::Gone))
-}
-
-impl<E> From<SdkError<E>> for Failure
+impl<E> From<SdkError<E>> for AwsError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     fn from(error: SdkError<E>) -> Self {
         let status = error.raw_response().map(|response| response.status().as_u16());
         if let Some(service) = error.as_service_error() {
-            return of_answer(service.code(), service.message(), status);
+            return from_answer(service.code(), service.message(), status);
         }
-        if let Some(own) = own(&error) {
-            let message = own.to_string();
-            return Self { source: Some(error.into()), ..Self::of(None, message, Class::Fatal) };
+        if let Some(own_error) = own_error(&error) {
+            let message = own_error.to_string();
+            return Self { source: Some(error.into()), ..Self::of(None, message, ErrorClass::Fatal) };
         }
         let class = match &error {
-            SdkError::ConstructionFailure(_) => Class::Fatal,
-            SdkError::DispatchFailure(failure) if failure.is_user() => Class::Fatal,
-            _ => Class::Transient,
+            SdkError::ConstructionFailure(_) => ErrorClass::Fatal,
+            SdkError::DispatchFailure(failure) if failure.is_user() => ErrorClass::Fatal,
+            _ => ErrorClass::Transient,
         };
         let message = match status {
             Some(status) => {
@@ -263,21 +191,21 @@ where
     }
 }
 
-fn of_answer(code: Option<&str>, message: Option<&str>, status: Option<u16>) -> Failure {
+fn from_answer(code: Option<&str>, message: Option<&str>, status: Option<u16>) -> AwsError {
     let by_status = || match status {
-        Some(429 | 500..=599) => Class::Transient,
-        _ => Class::Fatal,
+        Some(429 | 500..=599) => ErrorClass::Transient,
+        _ => ErrorClass::Fatal,
     };
     let class = code.and_then(classify).unwrap_or_else(by_status);
     let message = message.map_or_else(
         || status.map_or_else(|| "no reason was given".to_owned(), |status| format!("HTTP status {status}")),
         without_encoded,
     );
-    Failure::of(code, message, class)
+    AwsError::of(code, message, class)
 }
 
 /// The error of our own provider of credentials, if that is why no request was sent.
-fn own<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+fn own_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
@@ -297,10 +225,10 @@ fn named_action(message: &str) -> Option<&str> {
     })
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AwsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code() {
-            Some(code) if self.is(EXPIRED) => {
+            Some(code) if self.is(EXPIRED_CODES) => {
                 write!(formatter, "the AWS credentials have expired ({code}: {})", self.message)
             }
             Some(code) => write!(formatter, "{code}: {}", self.message),
@@ -309,24 +237,24 @@ impl fmt::Display for Failure {
     }
 }
 
-impl StdError for Failure {
+impl StdError for AwsError {
     /// Our own error below the SDK's, so that its hint is found.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        own(self.source.as_deref()?).map(|own| own as &(dyn StdError + 'static))
+        own_error(self.source.as_deref()?).map(|own_error| own_error as &(dyn StdError + 'static))
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for AwsError {
     /// An error of our own on the way to a call.
     fn from(error: Error) -> Self {
-        Self { source: Some(error.into()), ..Self::of(None, String::new(), Class::Fatal) }
+        Self { source: Some(error.into()), ..Self::of(None, String::new(), ErrorClass::Fatal) }
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        let failure = match failure.alone() {
-            Ok(own) => return own,
+impl From<AwsError> for Error {
+    fn from(failure: AwsError) -> Self {
+        let failure = match failure.into_own_error() {
+            Ok(own_error) => return own_error,
             Err(failure) => failure,
         };
         Self::new(failure.what.clone()).kind(Kind::Machine).maybe_hint(failure.hint()).source(failure)
@@ -337,27 +265,27 @@ impl From<Failure> for Error {
 ///
 /// `action` is the IAM action that it needs, `what` says what fails without it, as "cannot …". A call that
 /// makes something must carry its client token: an answer that was lost is asked for again.
-pub(super) async fn call<T, F: Future<Output = Result<T, Failure>>>(
+pub(super) async fn call<T, F: Future<Output = Result<T, AwsError>>>(
     action: &str,
     what: &str,
     operation: impl FnMut() -> F,
-) -> Result<T, Failure> {
+) -> Result<T, AwsError> {
     call_within(ATTEMPT_DEADLINE, action, what, operation).await
 }
 
 /// The same for a call whose answer may take longer. The SDK's own deadline of the attempt must be that one,
 /// too.
-pub(super) async fn call_within<T, F: Future<Output = Result<T, Failure>>>(
+pub(super) async fn call_within<T, F: Future<Output = Result<T, AwsError>>>(
     attempt_deadline: Duration,
     action: &str,
     what: &str,
     mut operation: impl FnMut() -> F,
-) -> Result<T, Failure> {
-    let mut tries = Tries::new(POLICY);
+) -> Result<T, AwsError> {
+    let mut tries = Tries::new(RETRY_POLICY);
     // The SDK's futures are large, and so deeply nested that the compiler gives up where many meet in one.
     loop {
         match within(attempt_deadline + DEADLINE_SLACK, Box::pin(operation())).await {
-            Err(failure) if failure.class == Class::Transient && tries.wait_for_next(None).await => {}
+            Err(failure) if failure.class == ErrorClass::Transient && tries.wait_for_next(None).await => {}
             done => return done.map_err(|failure| failure.during(action, what)),
         }
     }
@@ -368,29 +296,30 @@ pub(super) async fn call_within<T, F: Future<Output = Result<T, Failure>>>(
 ///
 /// # Errors
 /// The permission is missing, or EC2 refuses a parameter.
-pub(super) async fn allowed<F: Future<Output = Result<(), Failure>>>(
+pub(super) async fn allowed<F: Future<Output = Result<(), AwsError>>>(
     action: &str,
     what: &str,
     operation: impl FnMut() -> F,
-) -> Result<(), Failure> {
+) -> Result<(), AwsError> {
     match call(action, what, operation).await {
         Err(failure) if failure.is(&["DryRunOperation"]) => Ok(()),
         Err(failure) => Err(failure),
         Ok(()) => {
-            Err(Failure::of(None, "EC2 did not heed DryRun".to_owned(), Class::Fatal).during(action, what))
+            Err(AwsError::of(None, "EC2 did not heed DryRun".to_owned(), ErrorClass::Fatal)
+                .during(action, what))
         }
     }
 }
 
 async fn within<T>(
     deadline: Duration,
-    operation: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    operation: impl Future<Output = Result<T, AwsError>>,
+) -> Result<T, AwsError> {
     let late = |_| {
-        Err(Failure::of(
+        Err(AwsError::of(
             None,
             format!("no answer from AWS within {} s", deadline.as_secs()),
-            Class::Transient,
+            ErrorClass::Transient,
         ))
     };
     tokio::time::timeout(deadline, operation).await.unwrap_or_else(late)

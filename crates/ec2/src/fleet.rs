@@ -3,10 +3,11 @@
 //! A fleet of the type `instant` is asked for once and then left alone by AWS: it never launches anything
 //! later.
 
-use super::client::{Cloud, timeouts};
-use super::failure::{Failure, allowed, call_within};
+use super::client::AwsClients;
+use super::failure::{AwsError, allowed, call_within};
 use super::plan::{RegionPlan, Subnet, requirements};
-use super::pools::{Mode, Place};
+use super::pools::{CapacityType, SubnetTypes};
+use super::sdk_config::timeouts;
 use super::tags::Tags;
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{
@@ -25,9 +26,9 @@ use trainspot_compute::aws::{AwsSettings, MachineNeeds};
 /// ends the attempt.
 const FLEET_DEADLINE: Duration = Duration::from_mins(1);
 /// The most types that one set of requirements may allow.
-const ALLOWED: usize = 400;
+const ALLOWED_TYPES_LIMIT: usize = 400;
 
-const ACTION: &str = "ec2:CreateFleet";
+const FLEET_ACTION: &str = "ec2:CreateFleet";
 
 /// A name for one attempt: the same again makes nothing new. At most 64 characters.
 pub(super) fn token() -> String {
@@ -36,22 +37,22 @@ pub(super) fn token() -> String {
 
 /// What one attempt asks for.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) mode: Mode,
-    pub(super) places: Vec<Place>,
+pub(super) struct FleetRequest {
+    pub(super) capacity: CapacityType,
+    pub(super) candidates: Vec<SubnetTypes>,
     overrides: Vec<FleetLaunchTemplateOverridesRequest>,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
-    pub(super) launched: Vec<Launched>,
-    pub(super) refused: Vec<Refusal>,
+pub(super) struct FleetAnswer {
+    pub(super) launched: Vec<LaunchedMachine>,
+    pub(super) refused: Vec<PoolRefusal>,
 }
 
 /// A machine that AWS says it launched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Launched {
+pub(super) struct LaunchedMachine {
     pub(super) id: String,
     /// Where it is; of its type and zone, what AWS did not say is left open.
     pub(super) pool: Pool,
@@ -59,29 +60,37 @@ pub(super) struct Launched {
 
 /// A pool that was not to be had, if AWS says which, and why.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct PoolRefusal {
     pub(super) pool: Option<Pool>,
-    pub(super) failure: Failure,
+    pub(super) failure: AwsError,
 }
 
-impl Request {
+impl FleetRequest {
     /// `by_attributes`: AWS chooses among the types of each place by what they have.
-    pub(super) fn new(aws: &AwsSettings, mode: Mode, places: Vec<Place>, by_attributes: bool) -> Self {
-        let overrides = places.iter().flat_map(|place| overrides(aws, mode, place, by_attributes)).collect();
-        Self { mode, places, overrides }
+    pub(super) fn new(
+        aws: &AwsSettings,
+        capacity: CapacityType,
+        candidates: Vec<SubnetTypes>,
+        by_attributes: bool,
+    ) -> Self {
+        let overrides = candidates
+            .iter()
+            .flat_map(|candidate| overrides(aws, capacity, candidate, by_attributes))
+            .collect();
+        Self { capacity, candidates, overrides }
     }
 
     /// Asks. The token belongs to this attempt alone; an answer that was lost is asked for again by it.
     pub(super) async fn send(
         &self,
-        cloud: &Cloud,
+        clients: &AwsClients,
         plan: &RegionPlan,
         template: &str,
         tags: &Tags,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<FleetAnswer, AwsError> {
         let what = format!("cannot ask for a machine in {}", plan.region);
-        let request = self.request(cloud, plan, template, tags);
-        let answer = call_within(FLEET_DEADLINE, ACTION, &what, async || {
+        let request = self.request(clients, plan, template, tags);
+        let answer = call_within(FLEET_DEADLINE, FLEET_ACTION, &what, async || {
             let patient = aws_sdk_ec2::config::Builder::new().timeout_config(timeouts(FLEET_DEADLINE));
             Ok(request.clone().customize().config_override(patient).send().await?)
         });
@@ -96,33 +105,33 @@ impl Request {
                     instance_type: kind.unwrap_or("a machine").to_owned(),
                 });
             let ids = instance.instance_ids().iter();
-            launched.extend(ids.map(|id| Launched { id: id.clone(), pool: pool.clone() }));
+            launched.extend(ids.map(|id| LaunchedMachine { id: id.clone(), pool: pool.clone() }));
         }
         let refused = answer.errors().iter().map(|error| refusal(error, subnets)).collect();
-        Ok(Answer { launched, refused })
+        Ok(FleetAnswer { launched, refused })
     }
 }
 
-impl Request {
+impl FleetRequest {
     /// Asks whether the caller may ask, by EC2's own `DryRun`: nothing is launched.
     ///
     /// # Errors
     /// The permission is missing, or EC2 refuses a parameter.
     pub(super) async fn rehearse(
         &self,
-        cloud: &Cloud,
+        clients: &AwsClients,
         plan: &RegionPlan,
         template: &str,
         tags: &Tags,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), AwsError> {
         let what = format!("cannot ask for a machine in {}", plan.region);
-        let request = self.request(cloud, plan, template, tags).dry_run(true);
-        allowed(ACTION, &what, async || Ok(request.clone().send().await.map(drop)?)).await
+        let request = self.request(clients, plan, template, tags).dry_run(true);
+        allowed(FLEET_ACTION, &what, async || Ok(request.clone().send().await.map(drop)?)).await
     }
 
     fn request(
         &self,
-        cloud: &Cloud,
+        clients: &AwsClients,
         plan: &RegionPlan,
         template: &str,
         tags: &Tags,
@@ -132,11 +141,11 @@ impl Request {
             .launch_template_specification(template.version("$Default").build())
             .set_overrides(Some(self.overrides.clone()))
             .build();
-        let request = cloud.ec2(&plan.region).create_fleet().client_token(token());
-        let request = request.r#type(FleetType::Instant).target_capacity_specification(one(self.mode));
-        let request = match self.mode {
-            Mode::Spot => request.spot_options(spot()),
-            Mode::OnDemand => request.on_demand_options(cheapest()),
+        let request = clients.ec2(&plan.region).create_fleet().client_token(token());
+        let request = request.r#type(FleetType::Instant).target_capacity_specification(one(self.capacity));
+        let request = match self.capacity {
+            CapacityType::Spot => request.spot_options(spot()),
+            CapacityType::OnDemand => request.on_demand_options(cheapest()),
         };
         let kinds = [ResourceType::Fleet, ResourceType::Instance, ResourceType::Volume];
         let tags = kinds.map(|kind| tags.on(kind)).to_vec();
@@ -144,10 +153,10 @@ impl Request {
     }
 }
 
-fn one(mode: Mode) -> TargetCapacitySpecificationRequest {
-    let kind = match mode {
-        Mode::Spot => DefaultTargetCapacityType::Spot,
-        Mode::OnDemand => DefaultTargetCapacityType::OnDemand,
+fn one(capacity: CapacityType) -> TargetCapacitySpecificationRequest {
+    let kind = match capacity {
+        CapacityType::Spot => DefaultTargetCapacityType::Spot,
+        CapacityType::OnDemand => DefaultTargetCapacityType::OnDemand,
     };
     TargetCapacitySpecificationRequest::builder()
         .total_target_capacity(1)
@@ -170,19 +179,21 @@ fn cheapest() -> OnDemandOptionsRequest {
 
 fn overrides(
     aws: &AwsSettings,
-    mode: Mode,
-    place: &Place,
+    capacity: CapacityType,
+    candidate: &SubnetTypes,
     by_attributes: bool,
 ) -> Vec<FleetLaunchTemplateOverridesRequest> {
-    let price = aws.max_price.filter(|_| mode == Mode::Spot).map(|price| price.to_string());
+    let price = aws.max_price.filter(|_| capacity == CapacityType::Spot).map(|price| price.to_string());
     let base = || {
-        FleetLaunchTemplateOverridesRequest::builder().subnet_id(&place.subnet).set_max_price(price.clone())
+        FleetLaunchTemplateOverridesRequest::builder()
+            .subnet_id(&candidate.subnet)
+            .set_max_price(price.clone())
     };
     if by_attributes {
-        return vec![base().set_instance_requirements(held_to(&place.types, &aws.machine)).build()];
+        return vec![base().set_instance_requirements(held_to(&candidate.types, &aws.machine)).build()];
     }
     let each = |name: &String| base().instance_type(InstanceType::from(name.as_str())).build();
-    place.types.iter().map(each).collect()
+    candidate.types.iter().map(each).collect()
 }
 
 /// What the user asked for, held to the types that the plan showed. AWS leaves out what costs far more than
@@ -191,14 +202,14 @@ fn held_to(types: &[String], wanted: &MachineNeeds) -> Option<InstanceRequiremen
     let mut asked = requirements(wanted)?;
     // EC2 takes a list of what is allowed or one of what is not; the plan has left that out.
     asked.excluded_instance_types = None;
-    asked.allowed_instance_types = Some(types.iter().take(ALLOWED).cloned().collect());
+    asked.allowed_instance_types = Some(types.iter().take(ALLOWED_TYPES_LIMIT).cloned().collect());
     Some(asked)
 }
 
-fn refusal(error: &CreateFleetError, subnets: &[Subnet]) -> Refusal {
+fn refusal(error: &CreateFleetError, subnets: &[Subnet]) -> PoolRefusal {
     let code = error.error_code().unwrap_or("no code");
-    let failure = Failure::told(code, error.error_message().unwrap_or_default());
-    Refusal { pool: pool(error.launch_template_and_overrides(), None, subnets), failure }
+    let failure = AwsError::told(code, error.error_message().unwrap_or_default());
+    PoolRefusal { pool: pool(error.launch_template_and_overrides(), None, subnets), failure }
 }
 
 /// The pool that an answer speaks of: its type may stand beside the override, its zone may be told by its

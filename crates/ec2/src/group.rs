@@ -1,9 +1,9 @@
 //! The run's security group: port 22, from where the pipe is.
 
-use super::client::Cloud;
-use super::failure::{Class, Failure, call};
+use super::client::AwsClients;
+use super::failure::{AwsError, ErrorClass, call};
 use super::plan::RegionPlan;
-use super::tags::{REPOSITORY, RUN, Tags, filter, tagged, value};
+use super::tags::{REPOSITORY_TAG, RUN_TAG, Tags, filter, tagged, value};
 use aws_sdk_ec2::types::{Filter, IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup};
 use ipnet::IpNet;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_compute::RunId;
 
 /// SSH's port.
-pub(super) const PORT: u16 = 22;
+pub(super) const SSH_PORT: u16 = 22;
 
 /// How long something that was just made may be unknown, and how often to ask meanwhile.
-pub(super) const UNKNOWN: Duration = Duration::from_secs(15);
-pub(super) const LOOK: Duration = Duration::from_secs(1);
+pub(super) const UNKNOWN_AFTER_CREATE: Duration = Duration::from_secs(15);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The name of what is made for the run as a whole.
 pub(super) fn name(run: &RunId) -> String {
@@ -25,28 +25,28 @@ pub(super) fn name(run: &RunId) -> String {
 
 /// The group of the run, made now or by an earlier try of the step. It lets nobody in yet.
 pub(super) async fn group(
-    cloud: &Cloud,
+    clients: &AwsClients,
     plan: &RegionPlan,
     run: &RunId,
     tags: &Tags,
-) -> Result<String, Failure> {
-    let (client, vpc) = (cloud.ec2(&plan.region), &plan.network.vpc);
+) -> Result<String, AwsError> {
+    let (client, vpc) = (clients.ec2(&plan.region), &plan.network.vpc);
     let what = format!("cannot make a security group in {}", plan.region);
     let made = call("ec2:CreateSecurityGroup", &what, async || {
         let request = client.create_security_group().group_name(name(run)).vpc_id(vpc);
         let request = request.description("SSH from the pipe to its machine, for one run of trainspot");
         let made = request.tag_specifications(tags.on(ResourceType::SecurityGroup)).send().await?;
-        made.group_id.ok_or_else(|| Failure::incomplete("security group"))
+        made.group_id.ok_or_else(|| AwsError::incomplete("security group"))
     });
     match made.await {
         // Left by an earlier try, or made by a call whose answer was lost.
-        Err(failure) if failure.is(&["InvalidGroup.Duplicate"]) => find(cloud, plan, run).await,
+        Err(failure) if failure.is(&["InvalidGroup.Duplicate"]) => find(clients, plan, run).await,
         made => made,
     }
 }
 
-async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String, Failure> {
-    let client = cloud.ec2(&plan.region);
+async fn find(clients: &AwsClients, plan: &RegionPlan, run: &RunId) -> Result<String, AwsError> {
+    let client = clients.ec2(&plan.region);
     let what = format!("cannot find the run's security group in {}", plan.region);
     let start = Instant::now();
     let group = loop {
@@ -57,14 +57,14 @@ async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String, F
         });
         match found.await?.security_groups.unwrap_or_default().into_iter().next() {
             Some(group) => break group,
-            None if start.elapsed() < UNKNOWN => sleep(LOOK).await,
+            None if start.elapsed() < UNKNOWN_AFTER_CREATE => sleep(POLL_INTERVAL).await,
             None => return Err(Error::new(what).kind(Kind::Machine).into()),
         }
     };
     let id = group.group_id.unwrap_or_default();
     let tags = group.tags.as_deref().unwrap_or_default();
-    let is_ours =
-        value(tags, RUN) == Some(run.as_str()) && value(tags, REPOSITORY) == Some(cloud.repository());
+    let is_ours = value(tags, RUN_TAG) == Some(run.as_str())
+        && value(tags, REPOSITORY_TAG) == Some(clients.repository());
     if !is_ours {
         return Err(Error::new(format!(
             "the security group {id} has the name of this run's, but not its tags"
@@ -77,32 +77,39 @@ async fn find(cloud: &Cloud, plan: &RegionPlan, run: &RunId) -> Result<String, F
 }
 
 /// The repository's groups with a tag.
-pub(super) async fn tagged_with(
-    cloud: &Cloud,
+pub(super) async fn find_by_tag(
+    clients: &AwsClients,
     region: &str,
     tag: Filter,
-) -> Result<Vec<SecurityGroup>, Failure> {
-    let client = cloud.ec2(region);
+) -> Result<Vec<SecurityGroup>, AwsError> {
+    let client = clients.ec2(region);
     let what = format!("cannot look for security groups in {region}");
     call("ec2:DescribeSecurityGroups", &what, async || {
         let request = client.describe_security_groups().filters(tag.clone());
-        let request = request.filters(tagged(REPOSITORY, cloud.repository()));
+        let request = request.filters(tagged(REPOSITORY_TAG, clients.repository()));
         Ok(request.into_paginator().items().send().try_collect().await?)
     })
     .await
 }
 
 /// Lets SSH in from the planned ranges.
-pub(super) async fn let_in(cloud: &Cloud, region: &str, group: &str, from: &[String]) -> Result<(), Failure> {
+pub(super) async fn allow_ssh_from(
+    clients: &AwsClients,
+    region: &str,
+    group: &str,
+    from: &[String],
+) -> Result<(), AwsError> {
     // One at a time: a range that is there already would keep the others out.
     for range in from {
         let range = range.parse::<IpNet>().with_context(|| format!("'{range}' is not an address range"))?;
         let start = Instant::now();
         loop {
-            match let_one_in(cloud, region, group, range).await {
+            match allow_range(clients, region, group, range).await {
                 Err(failure) if failure.is(&["InvalidPermission.Duplicate"]) => break,
-                Err(failure) if failure.class() == Class::Gone && start.elapsed() < UNKNOWN => {
-                    sleep(LOOK).await;
+                Err(failure)
+                    if failure.class() == ErrorClass::NotFound && start.elapsed() < UNKNOWN_AFTER_CREATE =>
+                {
+                    sleep(POLL_INTERVAL).await;
                 }
                 done => break done?,
             }
@@ -111,8 +118,8 @@ pub(super) async fn let_in(cloud: &Cloud, region: &str, group: &str, from: &[Str
     Ok(())
 }
 
-async fn let_one_in(cloud: &Cloud, region: &str, group: &str, range: IpNet) -> Result<(), Failure> {
-    let client = cloud.ec2(region);
+async fn allow_range(clients: &AwsClients, region: &str, group: &str, range: IpNet) -> Result<(), AwsError> {
+    let client = clients.ec2(region);
     let what = format!("cannot let {range} in by the security group {group}");
     call("ec2:AuthorizeSecurityGroupIngress", &what, async || {
         let request = client.authorize_security_group_ingress().group_id(group);
@@ -123,7 +130,7 @@ async fn let_one_in(cloud: &Cloud, region: &str, group: &str, range: IpNet) -> R
 }
 
 fn permission(range: IpNet) -> IpPermission {
-    let port = i32::from(PORT);
+    let port = i32::from(SSH_PORT);
     let permission = IpPermission::builder().ip_protocol("tcp").from_port(port).to_port(port);
     let why = "the pipe";
     match range {

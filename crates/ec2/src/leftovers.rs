@@ -1,10 +1,12 @@
 //! What the runs of a repository left, by its tags.
 
-use super::client::Cloud;
-use super::ending::{self, Whose};
-use super::failure::Failure;
-use super::machines::{self, LEFT};
-use super::tags::{FOLLOWED, NUMBER, PIPELINE, RUN, RUNNER, SCOPE, STEP, value, with_tag};
+use super::client::AwsClients;
+use super::ending::{self, CleanupScope};
+use super::failure::AwsError;
+use super::machines::{self, LEFTOVER_STATES};
+use super::tags::{
+    FOLLOWED_TAG, NUMBER_TAG, PIPELINE_TAG, RUN_TAG, RUNNER_TAG, SCOPE_TAG, STEP_TAG, value, with_tag,
+};
 use super::{group, template};
 use aws_sdk_ec2::types::Tag;
 use futures_util::future::try_join_all;
@@ -14,7 +16,7 @@ use trainspot_compute::RunId;
 
 /// What kind of thing is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Left {
+pub enum LeftoverKind {
     /// An instance.
     Machine,
     /// A launch template.
@@ -27,7 +29,7 @@ pub enum Left {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     /// What it is.
-    pub what: Left,
+    pub what: LeftoverKind,
     /// Its id.
     pub id: String,
     /// Where it is.
@@ -50,7 +52,7 @@ pub struct Leftover {
 
 impl Leftover {
     fn new(
-        what: Left,
+        what: LeftoverKind,
         id: Option<&str>,
         region: &str,
         tags: &[Tag],
@@ -61,24 +63,24 @@ impl Leftover {
             what,
             id: id?.to_owned(),
             region: region.to_owned(),
-            run: RunId::from_name(value(tags, RUN)?),
-            number: text(NUMBER),
-            step: text(PIPELINE).zip(text(STEP)),
-            runner: text(RUNNER),
-            scope: text(SCOPE),
-            followed: text(FOLLOWED).is_some(),
+            run: RunId::from_name(value(tags, RUN_TAG)?),
+            number: text(NUMBER_TAG),
+            step: text(PIPELINE_TAG).zip(text(STEP_TAG)),
+            runner: text(RUNNER_TAG),
+            scope: text(SCOPE_TAG),
+            followed: text(FOLLOWED_TAG).is_some(),
             since,
         })
     }
 }
 
-impl Cloud {
+impl AwsClients {
     /// All that the runs of the repository have left in the account's regions, machines first.
     ///
     /// # Errors
     /// One of the regions cannot be asked.
     pub async fn leftovers(&self) -> Result<Vec<Leftover>> {
-        let find = async |region| self.found(region, of_region(self, region).await);
+        let find = async |region| self.empty_if_inaccessible(region, of_region(self, region).await);
         let mut left = try_join_all(self.regions().map(find)).await?.concat();
         left.sort_by_key(|leftover| leftover.what);
         Ok(left)
@@ -89,25 +91,26 @@ impl Cloud {
     /// # Errors
     /// What could not be removed, each with the command that does.
     pub async fn delete_run_resources(&self, run: &RunId) -> Result<()> {
-        ending::clean(self, run, Whose::Anyones).await
+        ending::delete_run_resources(self, run, CleanupScope::WholeRun).await
     }
 }
 
-async fn of_region(cloud: &Cloud, region: &str) -> Result<Vec<Leftover>, Failure> {
-    let tag = with_tag(RUN);
+async fn of_region(clients: &AwsClients, region: &str) -> Result<Vec<Leftover>, AwsError> {
+    let tag = with_tag(RUN_TAG);
     let (machines, templates, groups) = tokio::try_join!(
-        machines::tagged_with(cloud, region, tag.clone(), &LEFT),
-        template::tagged_with(cloud, region, tag.clone()),
-        group::tagged_with(cloud, region, tag),
+        machines::find_by_tag(clients, region, tag.clone(), &LEFTOVER_STATES),
+        template::find_by_tag(clients, region, tag.clone()),
+        group::find_by_tag(clients, region, tag),
     )?;
-    let machines = machines
-        .iter()
-        .map(|seen| Leftover::new(Left::Machine, Some(&seen.id), region, seen.tags(), seen.launched));
+    let machines = machines.iter().map(|instance| {
+        Leftover::new(LeftoverKind::Machine, Some(&instance.id), region, instance.tags(), instance.launched)
+    });
     let templates = templates.iter().map(|template| {
         let since = template.create_time().and_then(|time| SystemTime::try_from(*time).ok());
-        Leftover::new(Left::Template, template.launch_template_id(), region, template.tags(), since)
+        Leftover::new(LeftoverKind::Template, template.launch_template_id(), region, template.tags(), since)
     });
-    let groups =
-        groups.iter().map(|group| Leftover::new(Left::Group, group.group_id(), region, group.tags(), None));
+    let groups = groups
+        .iter()
+        .map(|group| Leftover::new(LeftoverKind::Group, group.group_id(), region, group.tags(), None));
     Ok(machines.chain(templates).chain(groups).flatten().collect())
 }

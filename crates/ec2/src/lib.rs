@@ -8,6 +8,7 @@ mod boot;
 mod client;
 mod credentials;
 mod ending;
+mod error_class;
 mod failure;
 mod fleet;
 mod group;
@@ -19,23 +20,24 @@ mod quotas;
 mod refusals;
 mod rehearsal;
 pub mod rounds;
+mod sdk_config;
 mod search;
 mod tags;
 mod takeover;
 mod template;
 mod user_data;
 
-pub use client::Cloud;
-pub use leftovers::{Left, Leftover};
+pub use client::AwsClients;
+pub use leftovers::{Leftover, LeftoverKind};
 pub use tags::Owner;
-pub use takeover::RunnersMachine;
+pub use takeover::RunnerMachine;
 
-use ending::Whose;
-use fleet::Launched;
+use ending::CleanupScope;
+use fleet::LaunchedMachine;
 use futures_util::future::join_all;
-use machines::Seen;
-use plan::{Bought, Plan, RegionPlan};
-use pools::Mode;
+use machines::Ec2Instance;
+use plan::{Plan, PricedMachine, RegionPlan};
+use pools::CapacityType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,13 +50,13 @@ use trainspot_compute::link::ssh::{KeyPair, PackedAgent, SshLink};
 use trainspot_compute::{Compute, LaunchRequest, Machine, MachineStatus, Pool, Rate, RunId};
 
 /// Prices that take longer than this to be told are not worth the wait.
-const PRICES: Duration = Duration::from_secs(10);
+const PRICE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// AWS as a provider of machines.
 pub struct Ec2 {
     aws: AwsSettings,
     owner: Owner,
-    cloud: Arc<Cloud>,
+    clients: Arc<AwsClients>,
     plan: OnceCell<Plan>,
     /// The program that goes to each machine as its agent, if it is not this one; packed while the first one
     /// boots.
@@ -65,29 +67,29 @@ pub struct Ec2 {
     host_key: String,
     client: KeyPair,
     /// Templates by region and way to pay, and the run that they are for.
-    templates: Mutex<BTreeMap<(String, Mode), (RunId, String)>>,
+    templates: Mutex<BTreeMap<(String, CapacityType), (RunId, String)>>,
     /// Held while a fleet is being asked for, which goes on when the one who asked is gone.
-    made: Arc<Mutex<Made>>,
+    launches: Arc<Mutex<LaunchRecord>>,
 }
 
 /// What this process launched.
 #[derive(Debug, Default)]
-struct Made {
+struct LaunchRecord {
     /// And did not end: EC2 may not list a machine yet that it has just launched.
-    launched: Vec<(RunId, Launched)>,
+    launched: Vec<(RunId, LaunchedMachine)>,
     /// And left to themselves: they are not this process's any more.
-    handed_over: BTreeSet<String>,
+    detached: BTreeSet<String>,
     /// Regions where a fleet was asked for and no answer came: there may be a machine that nobody knows of.
     unanswered: BTreeSet<String>,
 }
 
-impl Made {
+impl LaunchRecord {
     fn knows(&self, id: &str) -> bool {
-        self.handed_over.contains(id) || self.launched.iter().any(|(_, launched)| launched.id == id)
+        self.detached.contains(id) || self.launched.iter().any(|(_, launched)| launched.id == id)
     }
 
-    fn add(&mut self, run: &RunId, seen: &Seen) {
-        let launched = Launched { id: seen.id.clone(), pool: seen.pool.clone() };
+    fn add(&mut self, run: &RunId, instance: &Ec2Instance) {
+        let launched = LaunchedMachine { id: instance.id.clone(), pool: instance.pool.clone() };
         self.launched.push((run.clone(), launched));
     }
 }
@@ -100,7 +102,7 @@ impl Ec2 {
     pub async fn new(aws: AwsSettings, owner: Owner) -> Result<Self> {
         let host = KeyPair::new()?;
         Ok(Self {
-            cloud: Arc::new(Cloud::new(&aws.account, owner.repository()).await?),
+            clients: Arc::new(AwsClients::new(&aws.account, owner.repository()).await?),
             aws,
             owner,
             plan: OnceCell::new(),
@@ -110,19 +112,19 @@ impl Ec2 {
             host,
             client: KeyPair::new()?,
             templates: Mutex::default(),
-            made: Arc::default(),
+            launches: Arc::default(),
         })
     }
 
     /// What would be rented. Asked of AWS once.
     pub async fn plan(&self) -> Result<&Plan> {
-        self.plan.get_or_try_init(|| Plan::make(&self.cloud, &self.aws)).await
+        self.plan.get_or_try_init(|| Plan::make(&self.clients, &self.aws)).await
     }
 
     /// The account, for what is not this run's alone.
     #[must_use]
-    pub fn cloud(&self) -> &Cloud {
-        &self.cloud
+    pub fn clients(&self) -> &AwsClients {
+        &self.clients
     }
 
     fn planned(&self, region: &str) -> Option<&RegionPlan> {
@@ -148,9 +150,13 @@ impl Ec2 {
     }
 
     /// The machines of a run.
-    async fn alive(&self, run: &RunId) -> Result<Vec<Seen>> {
-        Ok(machines::everywhere(&self.cloud, &tags::tagged(tags::RUN, run.as_str()), &machines::ALIVE)
-            .await?)
+    async fn alive(&self, run: &RunId) -> Result<Vec<Ec2Instance>> {
+        Ok(machines::find_in_all_regions(
+            &self.clients,
+            &tags::tagged(tags::RUN_TAG, run.as_str()),
+            &machines::ALIVE_STATES,
+        )
+        .await?)
     }
 
     /// The region of a machine. A zone's name begins with its region's.
@@ -167,17 +173,17 @@ impl Ec2 {
             .map_or(zone, String::as_str)
     }
 
-    fn machine(seen: &Seen) -> Machine {
-        let mode = if seen.spot { Mode::Spot } else { Mode::OnDemand };
-        let age = seen.launched.and_then(|launched| launched.elapsed().ok()).unwrap_or_default();
-        Machine { age, ..Self::machine_in(&seen.id, &seen.pool, mode) }
+    fn machine(instance: &Ec2Instance) -> Machine {
+        let capacity = if instance.spot { CapacityType::Spot } else { CapacityType::OnDemand };
+        let age = instance.launched.and_then(|launched| launched.elapsed().ok()).unwrap_or_default();
+        Machine { age, ..Self::machine_in(&instance.id, &instance.pool, capacity) }
     }
 
-    fn machine_in(id: &str, pool: &Pool, mode: Mode) -> Machine {
+    fn machine_in(id: &str, pool: &Pool, capacity: CapacityType) -> Machine {
         Machine {
             id: id.to_owned(),
-            description: format!("{} in {}, {mode} ({id})", pool.instance_type, pool.zone),
-            spot: mode == Mode::Spot,
+            description: format!("{} in {}, {capacity} ({id})", pool.instance_type, pool.zone),
+            spot: capacity == CapacityType::Spot,
             rate: None,
             pool: Some(pool.clone()),
             age: Duration::ZERO,
@@ -187,7 +193,7 @@ impl Ec2 {
     /// A machine with what it costs, if that can be told soon. Asked for only once it is there: it must not
     /// wait for that.
     async fn priced(&self, machine: Machine) -> Machine {
-        let rate = tokio::time::timeout(PRICES, self.rate(&machine)).await.unwrap_or_default();
+        let rate = tokio::time::timeout(PRICE_TIMEOUT, self.rate(&machine)).await.unwrap_or_default();
         Machine { rate, ..machine }
     }
 
@@ -195,7 +201,7 @@ impl Ec2 {
         let (region, pool) = (self.region_of(machine), machine.pool.as_ref()?);
         let plan = self.planned(region);
         let size = plan.map_or(0, |plan| plan.image.disk_size(self.aws.disk_size));
-        let bought = Bought {
+        let bought = PricedMachine {
             region,
             zone: &pool.zone,
             instance_type: &pool.instance_type,
@@ -203,7 +209,7 @@ impl Ec2 {
             disk: (&self.aws.disk_type, size),
             public: plan.is_none_or(|plan| plan.network.public),
         };
-        plan::rate(&self.cloud, bought).await
+        plan::rate(&self.clients, bought).await
     }
 }
 
@@ -225,21 +231,25 @@ impl Compute for Ec2 {
             // What a disk costs depends on the plan; that it cannot be made is told elsewhere.
             self.plan().await.ok();
         }
-        let priced = found.iter().map(|seen| self.priced(Self::machine(seen)));
+        let priced = found.iter().map(|instance| self.priced(Self::machine(instance)));
         Ok(join_all(priced).await)
     }
 
     async fn launched_by_this_process(&self, run: &RunId) -> Result<Vec<Machine>> {
-        let mut made = self.made.lock().await;
-        for region in made.unanswered.clone() {
-            let seen =
-                machines::of_key(&self.cloud, &region, run, &self.host_key, |seen| !made.knows(&seen.id));
-            if let Some(seen) = seen.await? {
-                made.add(run, &seen);
+        let mut launches = self.launches.lock().await;
+        for region in launches.unanswered.clone() {
+            let instance =
+                machines::find_by_host_key(&self.clients, &region, run, &self.host_key, |instance| {
+                    !launches.knows(&instance.id)
+                });
+            if let Some(instance) = instance.await? {
+                launches.add(run, &instance);
             }
         }
-        let ours = made.launched.iter().filter(|(its, _)| its == run);
-        Ok(ours.map(|(_, launched)| Self::machine_in(&launched.id, &launched.pool, Mode::Spot)).collect())
+        let ours = launches.launched.iter().filter(|(its, _)| its == run);
+        Ok(ours
+            .map(|(_, launched)| Self::machine_in(&launched.id, &launched.pool, CapacityType::Spot))
+            .collect())
     }
 
     async fn connect(&self, machine: &Machine, order: &LaunchRequest) -> Result<SshLink> {
@@ -248,32 +258,32 @@ impl Compute for Ec2 {
 
     async fn status(&self, machine: &Machine) -> Result<MachineStatus> {
         let region = self.region_of(machine);
-        let (seen, status) = tokio::join!(
-            machines::describe_surely(&self.cloud, region, &machine.id),
-            machines::spot_status(&self.cloud, region, &machine.id)
+        let (instance, status) = tokio::join!(
+            machines::describe_twice(&self.clients, region, &machine.id),
+            machines::spot_status(&self.clients, region, &machine.id)
         );
         let status = status.unwrap_or_else(|failure| {
             tracing::debug!("{failure}");
             None
         });
-        Ok(machines::sight(seen?.as_ref(), status.as_ref()))
+        Ok(machines::machine_status(instance?.as_ref(), status.as_ref()))
     }
 
     async fn terminate(&self, machine: &Machine) -> Result<()> {
-        ending::terminate(&self.cloud, self.region_of(machine), &machine.id).await?;
-        self.made.lock().await.launched.retain(|(_, launched)| launched.id != machine.id);
+        ending::terminate(&self.clients, self.region_of(machine), &machine.id).await?;
+        self.launches.lock().await.launched.retain(|(_, launched)| launched.id != machine.id);
         Ok(())
     }
 
     async fn detach(&self, machine: &Machine, run: &RunId) -> Result<()> {
-        let mut made = self.made.lock().await;
-        made.launched.retain(|(_, launched)| launched.id != machine.id);
-        made.handed_over.insert(machine.id.clone());
-        drop(made);
-        ending::remove_all_templates(&self.cloud, run).await
+        let mut launches = self.launches.lock().await;
+        launches.launched.retain(|(_, launched)| launched.id != machine.id);
+        launches.detached.insert(machine.id.clone());
+        drop(launches);
+        ending::remove_all_templates(&self.clients, run).await
     }
 
     async fn delete_run_resources(&self, run: &RunId) -> Result<()> {
-        ending::clean(&self.cloud, run, Whose::Ours(&self.host_key)).await
+        ending::delete_run_resources(&self.clients, run, CleanupScope::ThisProcess(&self.host_key)).await
     }
 }

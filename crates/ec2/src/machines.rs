@@ -1,8 +1,8 @@
 //! What EC2 says of machines.
 
-use super::client::Cloud;
-use super::failure::{Class, Failure, call};
-use super::tags::{HOST_KEY, REPOSITORY, RUN, filter, tagged, value};
+use super::client::AwsClients;
+use super::failure::{AwsError, ErrorClass, call};
+use super::tags::{HOST_KEY_TAG, REPOSITORY_TAG, RUN_TAG, filter, tagged, value};
 use aws_sdk_ec2::operation::describe_instances::DescribeInstancesOutput;
 use aws_sdk_ec2::types::{
     Filter, Instance, InstanceLifecycleType, InstanceStateName, InstanceType, Reservation,
@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime};
 use trainspot_compute::{MachineStatus, Pool, RunId};
 
 /// States in which a machine is, or will be, there.
-pub(super) const ALIVE: [&str; 2] = ["pending", "running"];
+pub(super) const ALIVE_STATES: [&str; 2] = ["pending", "running"];
 /// States in which there is something of a machine.
-pub(super) const LEFT: [&str; 5] = ["pending", "running", "shutting-down", "stopping", "stopped"];
+pub(super) const LEFTOVER_STATES: [&str; 5] = ["pending", "running", "shutting-down", "stopping", "stopped"];
 
 /// How long a machine that was just launched may be unknown to EC2's other calls. AWS's `ParallelCluster`
 /// waits as long.
@@ -24,14 +24,14 @@ pub(super) const UNKNOWN_AFTER_LAUNCH: Duration = Duration::from_secs(90);
 /// The waits before each look for a machine whose launch was not answered: [`UNKNOWN_AFTER_LAUNCH`] in all.
 const UNTIL_LISTED_SECONDS: [u64; 7] = [0, 2, 5, 10, 18, 25, 30];
 /// Between two questions for a machine that EC2 says it does not know.
-const AGAIN: Duration = Duration::from_secs(2);
+const UNKNOWN_RETRY_WAIT: Duration = Duration::from_secs(2);
 
 /// Why AWS ends a spot machine that it wants back.
-const RECLAIMED: &str = "Server.SpotInstanceTermination";
+const RECLAIMED_CODE: &str = "Server.SpotInstanceTermination";
 
 /// Where a machine is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum MachineState {
     Pending,
     Running,
     /// It was told to end, and will.
@@ -43,10 +43,10 @@ pub(super) enum State {
 
 /// A machine as EC2 describes it.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct Ec2Instance {
     pub(super) id: String,
     pub(super) region: String,
-    pub(super) state: State,
+    pub(super) state: MachineState,
     pub(super) pool: Pool,
     pub(super) spot: bool,
     pub(super) private: Option<IpAddr>,
@@ -59,7 +59,7 @@ pub(super) struct Seen {
     tags: Vec<Tag>,
 }
 
-impl Seen {
+impl Ec2Instance {
     fn new(region: &str, instance: &Instance) -> Option<Self> {
         let address = |text: Option<&str>| text.and_then(|text| text.parse().ok());
         Some(Self {
@@ -74,7 +74,7 @@ impl Seen {
             private: address(instance.private_ip_address()),
             public: address(instance.public_ip_address()),
             reason: instance.state_reason().map(in_words),
-            is_reclaimed: instance.state_reason().and_then(StateReason::code) == Some(RECLAIMED),
+            is_reclaimed: instance.state_reason().and_then(StateReason::code) == Some(RECLAIMED_CODE),
             launched: instance.launch_time().and_then(|time| SystemTime::try_from(*time).ok()),
             tags: instance.tags().to_vec(),
         })
@@ -89,18 +89,18 @@ impl Seen {
     }
 
     pub(super) fn is_alive(&self) -> bool {
-        matches!(self.state, State::Pending | State::Running)
+        matches!(self.state, MachineState::Pending | MachineState::Running)
     }
 }
 
-fn state(name: &InstanceStateName) -> State {
+fn state(name: &InstanceStateName) -> MachineState {
     match name {
-        InstanceStateName::Running => State::Running,
-        InstanceStateName::ShuttingDown => State::ShuttingDown,
-        InstanceStateName::Stopping | InstanceStateName::Stopped => State::Stopped,
-        InstanceStateName::Terminated => State::Terminated,
+        InstanceStateName::Running => MachineState::Running,
+        InstanceStateName::ShuttingDown => MachineState::ShuttingDown,
+        InstanceStateName::Stopping | InstanceStateName::Stopped => MachineState::Stopped,
+        InstanceStateName::Terminated => MachineState::Terminated,
         // Also a state that is not known yet: it must not be taken for an end.
-        _ => State::Pending,
+        _ => MachineState::Pending,
     }
 }
 
@@ -110,17 +110,17 @@ fn in_words(reason: &StateReason) -> String {
 }
 
 /// What the provider says of a machine, from its description and its spot request's status.
-pub(super) fn sight(seen: Option<&Seen>, status: Option<&SpotStatus>) -> MachineStatus {
-    let Some(seen) = seen else { return MachineStatus::Gone("EC2 knows it no more".to_owned()) };
-    if seen.is_alive() {
+pub(super) fn machine_status(instance: Option<&Ec2Instance>, status: Option<&SpotStatus>) -> MachineStatus {
+    let Some(instance) = instance else { return MachineStatus::Gone("EC2 knows it no more".to_owned()) };
+    if instance.is_alive() {
         return match status {
             Some(status) if status.is_leaving() => MachineStatus::InterruptionNotice(status.to_string()),
             _ => MachineStatus::Running,
         };
     }
-    let taken = seen.is_reclaimed || status.is_some_and(SpotStatus::is_by_aws);
+    let taken = instance.is_reclaimed || status.is_some_and(SpotStatus::is_by_aws);
     let told = status.filter(|status| status.is_leaving()).map(ToString::to_string);
-    let why = seen.reason.clone().or(told).unwrap_or_else(|| format!("it is {:?}", seen.state));
+    let why = instance.reason.clone().or(told).unwrap_or_else(|| format!("it is {:?}", instance.state));
     if taken { MachineStatus::Reclaimed(why) } else { MachineStatus::Gone(why) }
 }
 
@@ -155,37 +155,45 @@ impl std::fmt::Display for SpotStatus {
 }
 
 /// The machines of a run in one region that are in one of these states.
-pub(super) async fn of_run(
-    cloud: &Cloud,
+pub(super) async fn find_by_run(
+    clients: &AwsClients,
     region: &str,
     run: &RunId,
     states: &[&str],
-) -> Result<Vec<Seen>, Failure> {
-    tagged_with(cloud, region, tagged(RUN, &run.to_string()), states).await
+) -> Result<Vec<Ec2Instance>, AwsError> {
+    find_by_tag(clients, region, tagged(RUN_TAG, &run.to_string()), states).await
 }
 
 /// The repository's machines with this tag, in all of the account's regions, that are in one of these states.
-pub(super) async fn everywhere(cloud: &Cloud, tag: &Filter, states: &[&str]) -> Result<Vec<Seen>, Failure> {
-    let find = async |region| cloud.found(region, tagged_with(cloud, region, tag.clone(), states).await);
-    Ok(try_join_all(cloud.regions().map(find)).await?.concat())
+pub(super) async fn find_in_all_regions(
+    clients: &AwsClients,
+    tag: &Filter,
+    states: &[&str],
+) -> Result<Vec<Ec2Instance>, AwsError> {
+    let find = async |region| {
+        clients.empty_if_inaccessible(region, find_by_tag(clients, region, tag.clone(), states).await)
+    };
+    Ok(try_join_all(clients.regions().map(find)).await?.concat())
 }
 
 /// A machine that this host key's process launched without an answer, if it shows itself within some seconds.
-pub(super) async fn of_key(
-    cloud: &Cloud,
+pub(super) async fn find_by_host_key(
+    clients: &AwsClients,
     region: &str,
     run: &RunId,
     key: &str,
-    is_new: impl Fn(&Seen) -> bool,
-) -> Result<Option<Seen>, Failure> {
+    is_new: impl Fn(&Ec2Instance) -> bool,
+) -> Result<Option<Ec2Instance>, AwsError> {
     for seconds in UNTIL_LISTED_SECONDS {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        let found = match of_run(cloud, region, run, &ALIVE).await {
-            Err(failure) if failure.class() == Class::Transient => continue,
+        let found = match find_by_run(clients, region, run, &ALIVE_STATES).await {
+            Err(failure) if failure.class() == ErrorClass::Transient => continue,
             found => found?,
         };
-        if let Some(seen) = found.into_iter().find(|seen| seen.tag(HOST_KEY) == Some(key) && is_new(seen)) {
-            return Ok(Some(seen));
+        if let Some(instance) =
+            found.into_iter().find(|instance| instance.tag(HOST_KEY_TAG) == Some(key) && is_new(instance))
+        {
+            return Ok(Some(instance));
         }
     }
     Ok(None)
@@ -193,29 +201,37 @@ pub(super) async fn of_key(
 
 /// The machines of all the account's regions with this tag that are in one of these states, other
 /// repositories' too: to be looked at, not touched.
-pub(super) async fn of_anyone(cloud: &Cloud, tag: &Filter, states: &[&str]) -> Result<Vec<Seen>, Failure> {
-    let find =
-        async |region| cloud.found(region, described(cloud, region, std::slice::from_ref(tag), states).await);
-    Ok(try_join_all(cloud.regions().map(find)).await?.concat())
+pub(super) async fn find_of_any_repository(
+    clients: &AwsClients,
+    tag: &Filter,
+    states: &[&str],
+) -> Result<Vec<Ec2Instance>, AwsError> {
+    let find = async |region| {
+        clients.empty_if_inaccessible(
+            region,
+            describe_filtered(clients, region, std::slice::from_ref(tag), states).await,
+        )
+    };
+    Ok(try_join_all(clients.regions().map(find)).await?.concat())
 }
 
 /// The repository's machines in one region with this tag that are in one of these states.
-pub(super) async fn tagged_with(
-    cloud: &Cloud,
+pub(super) async fn find_by_tag(
+    clients: &AwsClients,
     region: &str,
     tag: Filter,
     states: &[&str],
-) -> Result<Vec<Seen>, Failure> {
-    described(cloud, region, &[tag, tagged(REPOSITORY, cloud.repository())], states).await
+) -> Result<Vec<Ec2Instance>, AwsError> {
+    describe_filtered(clients, region, &[tag, tagged(REPOSITORY_TAG, clients.repository())], states).await
 }
 
-async fn described(
-    cloud: &Cloud,
+async fn describe_filtered(
+    clients: &AwsClients,
     region: &str,
     filters: &[Filter],
     states: &[&str],
-) -> Result<Vec<Seen>, Failure> {
-    let client = cloud.ec2(region);
+) -> Result<Vec<Ec2Instance>, AwsError> {
+    let client = clients.ec2(region);
     let what = format!("cannot look for machines in {region}");
     let states = filter("instance-state-name", states.iter().copied());
     call("ec2:DescribeInstances", &what, async || {
@@ -223,50 +239,60 @@ async fn described(
         let pages = request.into_paginator().send().try_collect().await?;
         let instances =
             pages.iter().flat_map(DescribeInstancesOutput::reservations).flat_map(Reservation::instances);
-        Ok(instances.filter_map(|instance| Seen::new(region, instance)).collect())
+        Ok(instances.filter_map(|instance| Ec2Instance::new(region, instance)).collect())
     })
     .await
 }
 
 /// The types of all spot machines of the account in a region that count towards its quotas, whoever launched
 /// them.
-pub(super) async fn spot_types(cloud: &Cloud, region: &str) -> Result<Vec<String>, Failure> {
-    let found = described(cloud, region, &[filter("instance-lifecycle", ["spot"])], &LEFT).await?;
-    Ok(found.into_iter().map(|seen| seen.pool.instance_type).collect())
+pub(super) async fn spot_types(clients: &AwsClients, region: &str) -> Result<Vec<String>, AwsError> {
+    let found =
+        describe_filtered(clients, region, &[filter("instance-lifecycle", ["spot"])], &LEFTOVER_STATES)
+            .await?;
+    Ok(found.into_iter().map(|instance| instance.pool.instance_type).collect())
 }
 
 /// One machine; none that EC2 does not know, as one that was just launched, or ended long ago.
-pub(super) async fn describe(cloud: &Cloud, region: &str, id: &str) -> Result<Option<Seen>, Failure> {
-    let client = cloud.ec2(region);
+pub(super) async fn describe(
+    clients: &AwsClients,
+    region: &str,
+    id: &str,
+) -> Result<Option<Ec2Instance>, AwsError> {
+    let client = clients.ec2(region);
     let what = format!("cannot look at the machine {id}");
     let described = call("ec2:DescribeInstances", &what, async || {
         let answer = client.describe_instances().instance_ids(id).send().await?;
         let mut instances = answer.reservations().iter().flat_map(Reservation::instances);
-        Ok(instances.find_map(|instance| Seen::new(region, instance)))
+        Ok(instances.find_map(|instance| Ec2Instance::new(region, instance)))
     });
     match described.await {
-        Err(failure) if failure.class() == Class::Gone => Ok(None),
+        Err(failure) if failure.class() == ErrorClass::NotFound => Ok(None),
         described => described,
     }
 }
 
 /// The same, but a machine is unknown only if EC2 says so twice: its answers agree with each other only in
 /// the end.
-pub(super) async fn describe_surely(cloud: &Cloud, region: &str, id: &str) -> Result<Option<Seen>, Failure> {
-    if let Some(seen) = describe(cloud, region, id).await? {
-        return Ok(Some(seen));
+pub(super) async fn describe_twice(
+    clients: &AwsClients,
+    region: &str,
+    id: &str,
+) -> Result<Option<Ec2Instance>, AwsError> {
+    if let Some(instance) = describe(clients, region, id).await? {
+        return Ok(Some(instance));
     }
-    tokio::time::sleep(AGAIN).await;
-    describe(cloud, region, id).await
+    tokio::time::sleep(UNKNOWN_RETRY_WAIT).await;
+    describe(clients, region, id).await
 }
 
 /// The status of a machine's spot request; none for a machine that has none.
 pub(super) async fn spot_status(
-    cloud: &Cloud,
+    clients: &AwsClients,
     region: &str,
     id: &str,
-) -> Result<Option<SpotStatus>, Failure> {
-    let client = cloud.ec2(region);
+) -> Result<Option<SpotStatus>, AwsError> {
+    let client = clients.ec2(region);
     let what = format!("cannot look at the spot request of {id}");
     let requests = call("ec2:DescribeSpotInstanceRequests", &what, async || {
         let request = client.describe_spot_instance_requests().filters(filter("instance-id", [id]));
@@ -286,7 +312,7 @@ mod tests {
     use super::*;
     use aws_sdk_ec2::types::{InstanceState, Placement};
 
-    fn seen(name: InstanceStateName, reason: Option<(&str, &str)>) -> Seen {
+    fn instance(name: InstanceStateName, reason: Option<(&str, &str)>) -> Ec2Instance {
         let reason = reason.map(|(code, message)| StateReason::builder().code(code).message(message).build());
         let instance = Instance::builder()
             .instance_id("i-1")
@@ -297,8 +323,8 @@ mod tests {
             .placement(Placement::builder().availability_zone("eu-west-1b").build())
             .state(InstanceState::builder().name(name).build())
             .set_state_reason(reason)
-            .tags(Tag::builder().key(RUN).value("abc").build());
-        Seen::new("eu-west-1", &instance.build()).unwrap()
+            .tags(Tag::builder().key(RUN_TAG).value("abc").build());
+        Ec2Instance::new("eu-west-1", &instance.build()).unwrap()
     }
 
     fn status(code: &str) -> SpotStatus {
@@ -307,32 +333,38 @@ mod tests {
 
     #[test]
     fn a_description_is_read() {
-        let seen = seen(InstanceStateName::Running, None);
-        assert_eq!((seen.state, seen.spot, seen.tag(RUN)), (State::Running, true, Some("abc")));
-        assert_eq!((seen.private, seen.public), (Some("10.0.0.4".parse().unwrap()), None));
-        assert_eq!(seen.pool, Pool { zone: "eu-west-1b".to_owned(), instance_type: "m5.large".to_owned() });
+        let instance = instance(InstanceStateName::Running, None);
+        assert_eq!(
+            (instance.state, instance.spot, instance.tag(RUN_TAG)),
+            (MachineState::Running, true, Some("abc"))
+        );
+        assert_eq!((instance.private, instance.public), (Some("10.0.0.4".parse().unwrap()), None));
+        assert_eq!(
+            instance.pool,
+            Pool { zone: "eu-west-1b".to_owned(), instance_type: "m5.large".to_owned() }
+        );
     }
 
     #[test]
     fn a_notice_is_told_from_an_end() {
-        let running = seen(InstanceStateName::Running, None);
-        assert_eq!(sight(Some(&running), None), MachineStatus::Running);
-        assert_eq!(sight(Some(&running), Some(&status("fulfilled"))), MachineStatus::Running);
+        let running = instance(InstanceStateName::Running, None);
+        assert_eq!(machine_status(Some(&running), None), MachineStatus::Running);
+        assert_eq!(machine_status(Some(&running), Some(&status("fulfilled"))), MachineStatus::Running);
         for code in
             ["marked-for-termination", "instance-terminated-no-capacity", "instance-terminated-by-price"]
         {
             let leaving = MachineStatus::InterruptionNotice(format!("{code}: Your instance was marked."));
-            assert_eq!(sight(Some(&running), Some(&status(code))), leaving);
+            assert_eq!(machine_status(Some(&running), Some(&status(code))), leaving);
         }
         let why = "Server.SpotInstanceTermination: Spot Instance termination";
-        let ended = seen(InstanceStateName::ShuttingDown, Some(("Server.SpotInstanceTermination", why)));
-        assert_eq!(sight(Some(&ended), None), MachineStatus::Reclaimed(why.to_owned()));
-        let ended = seen(InstanceStateName::Terminated, None);
-        let by = |code| sight(Some(&ended), Some(&status(code)));
+        let ended = instance(InstanceStateName::ShuttingDown, Some(("Server.SpotInstanceTermination", why)));
+        assert_eq!(machine_status(Some(&ended), None), MachineStatus::Reclaimed(why.to_owned()));
+        let ended = instance(InstanceStateName::Terminated, None);
+        let by = |code| machine_status(Some(&ended), Some(&status(code)));
         assert!(matches!(by("instance-terminated-by-price"), MachineStatus::Reclaimed(_)));
         assert!(matches!(by("instance-terminated-by-user"), MachineStatus::Gone(_)));
-        let stopped = seen(InstanceStateName::Stopped, None);
-        assert_eq!(sight(Some(&stopped), None), MachineStatus::Gone("it is Stopped".to_owned()));
-        assert_eq!(sight(None, None), MachineStatus::Gone("EC2 knows it no more".to_owned()));
+        let stopped = instance(InstanceStateName::Stopped, None);
+        assert_eq!(machine_status(Some(&stopped), None), MachineStatus::Gone("it is Stopped".to_owned()));
+        assert_eq!(machine_status(None, None), MachineStatus::Gone("EC2 knows it no more".to_owned()));
     }
 }

@@ -1,28 +1,28 @@
 //! Which pools of capacity one attempt asks for.
 
-use super::plan::{Choice, Network, Offer, RegionPlan};
+use super::plan::{Network, Offer, RegionPlan, TypeChoice};
 use std::collections::BTreeSet;
 use std::fmt;
 use trainspot_compute::Pool;
 use trainspot_compute::aws::Purchase;
 
 /// The most overrides that one fleet takes.
-const MOST: usize = 300;
+const OVERRIDES_LIMIT: usize = 300;
 /// The most sets of requirements that one fleet takes; EC2 refuses a fifth with `InvalidParameterValue`.
 /// Source: Auto Scaling's guide and the SDK on `LaunchTemplateOverrides`; the guide to EC2 Fleet does not
 /// say.
-const MOST_REQUIREMENTS: usize = 4;
+const REQUIREMENTS_LIMIT: usize = 4;
 
 /// How one attempt pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
+pub enum CapacityType {
     /// A spot machine.
     Spot,
     /// A machine on demand.
     OnDemand,
 }
 
-impl fmt::Display for Mode {
+impl fmt::Display for CapacityType {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Spot => "spot",
@@ -33,7 +33,7 @@ impl fmt::Display for Mode {
 
 /// Which pools, of those where machines of this run were taken away or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub enum PoolHistory {
     /// Pools in which the run has lost no machine.
     Fresh,
     /// Pools in which the run has lost one.
@@ -42,82 +42,101 @@ pub enum Pass {
 
 /// A subnet, and the types to ask for there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SubnetTypes {
     pub(super) subnet: String,
     pub(super) zone: String,
     pub(super) types: Vec<String>,
 }
 
 /// The ways to pay, in the order in which they are tried.
-pub(super) fn modes(purchase: Purchase) -> &'static [Mode] {
+pub(super) fn modes(purchase: Purchase) -> &'static [CapacityType] {
     match purchase {
-        Purchase::Spot => &[Mode::Spot],
-        Purchase::SpotThenOnDemand => &[Mode::Spot, Mode::OnDemand],
-        Purchase::OnDemand => &[Mode::OnDemand],
+        Purchase::Spot => &[CapacityType::Spot],
+        Purchase::SpotThenOnDemand => &[CapacityType::Spot, CapacityType::OnDemand],
+        Purchase::OnDemand => &[CapacityType::OnDemand],
     }
 }
 
 /// The attempts of one round, in their order. The pools of spot that were lost come after the others, as what
 /// is taken once is soon taken again, but before on demand: they cost a third of it, and what is taken within
 /// the hour is free.
-pub(super) fn attempts(purchase: Purchase, regions: usize) -> Vec<(Pass, Mode, usize)> {
-    let ways: &[(Pass, Mode)] = match purchase {
-        Purchase::Spot => &[(Pass::Fresh, Mode::Spot), (Pass::Lost, Mode::Spot)],
-        Purchase::SpotThenOnDemand => {
-            &[(Pass::Fresh, Mode::Spot), (Pass::Lost, Mode::Spot), (Pass::Fresh, Mode::OnDemand)]
+pub(super) fn attempts(purchase: Purchase, regions: usize) -> Vec<(PoolHistory, CapacityType, usize)> {
+    let ways: &[(PoolHistory, CapacityType)] = match purchase {
+        Purchase::Spot => {
+            &[(PoolHistory::Fresh, CapacityType::Spot), (PoolHistory::Lost, CapacityType::Spot)]
         }
-        Purchase::OnDemand => &[(Pass::Fresh, Mode::OnDemand)],
+        Purchase::SpotThenOnDemand => &[
+            (PoolHistory::Fresh, CapacityType::Spot),
+            (PoolHistory::Lost, CapacityType::Spot),
+            (PoolHistory::Fresh, CapacityType::OnDemand),
+        ],
+        Purchase::OnDemand => &[(PoolHistory::Fresh, CapacityType::OnDemand)],
     };
-    let each = |&(pass, mode): &(Pass, Mode)| (0..regions).map(move |region| (pass, mode, region));
+    let each = |&(history, capacity): &(PoolHistory, CapacityType)| {
+        (0..regions).map(move |region| (history, capacity, region))
+    };
     ways.iter().flat_map(each).collect()
 }
 
 /// What an attempt asks for, without the families whose quota is used up. Empty where nothing is left to ask
 /// for.
-pub(super) fn places(
+pub(super) fn candidates(
     plan: &RegionPlan,
-    (pass, mode): (Pass, Mode),
+    (history, capacity): (PoolHistory, CapacityType),
     avoid: &[Pool],
-    full: &BTreeSet<(Mode, Family)>,
-) -> Vec<Place> {
+    full: &BTreeSet<(CapacityType, QuotaFamily)>,
+) -> Vec<SubnetTypes> {
     // Nobody takes a machine away that is paid for on demand.
     let lost = |name: &str, zone: &str| {
         let is_it = |pool: &Pool| pool.zone == zone && pool.instance_type == name;
-        mode == Mode::Spot && avoid.iter().any(is_it)
+        capacity == CapacityType::Spot && avoid.iter().any(is_it)
     };
     let wanted = |offer: &Offer, zone: &str| {
         // Of a choice by attributes nobody knows the zones; the fleet does.
         (plan.machine.by_attributes || offer.spot.iter().any(|(there, _)| there == zone))
-            && (pass == Pass::Lost) == lost(&offer.name, zone)
-            && !full.contains(&(mode, family(&offer.name)))
+            && (history == PoolHistory::Lost) == lost(&offer.name, zone)
+            && !full.contains(&(capacity, quota_family(&offer.name)))
     };
     within_limit(&plan.machine, &plan.network, wanted)
 }
 
 /// As many types in each subnet as one fleet takes, the first ones first.
-fn within_limit(choice: &Choice, network: &Network, wanted: impl Fn(&Offer, &str) -> bool) -> Vec<Place> {
-    let room = if choice.by_attributes { usize::MAX } else { MOST / network.subnets.len().max(1) };
-    let place = |subnet: &super::plan::Subnet| {
+fn within_limit(
+    choice: &TypeChoice,
+    network: &Network,
+    wanted: impl Fn(&Offer, &str) -> bool,
+) -> Vec<SubnetTypes> {
+    let room = if choice.by_attributes { usize::MAX } else { OVERRIDES_LIMIT / network.subnets.len().max(1) };
+    let candidate = |subnet: &super::plan::Subnet| {
         let types = choice.types.iter().filter(|offer| wanted(offer, &subnet.zone));
         let types: Vec<_> = types.take(room).map(|offer| offer.name.clone()).collect();
-        Place { subnet: subnet.id.clone(), zone: subnet.zone.clone(), types }
+        SubnetTypes { subnet: subnet.id.clone(), zone: subnet.zone.clone(), types }
     };
-    network.subnets.iter().take(MOST).map(place).filter(|place| !place.types.is_empty()).collect()
+    network
+        .subnets
+        .iter()
+        .take(OVERRIDES_LIMIT)
+        .map(candidate)
+        .filter(|candidate| !candidate.types.is_empty())
+        .collect()
 }
 
 /// The places of each fleet that is to be asked for in turn: all of them at once, or as many as one fleet
 /// takes where AWS chooses the types by attributes, since each subnet has its own set of requirements then.
-pub(super) fn batches(places: &[Place], by_attributes: bool) -> impl Iterator<Item = Vec<Place>> {
-    let most = if by_attributes { MOST_REQUIREMENTS } else { MOST };
-    places.chunks(most).map(<[Place]>::to_vec)
+pub(super) fn batches(
+    candidates: &[SubnetTypes],
+    by_attributes: bool,
+) -> impl Iterator<Item = Vec<SubnetTypes>> {
+    let most = if by_attributes { REQUIREMENTS_LIMIT } else { OVERRIDES_LIMIT };
+    candidates.chunks(most).map(<[SubnetTypes]>::to_vec)
 }
 
 /// The types that share a quota, which counts virtual CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Family(&'static str);
+pub(super) struct QuotaFamily(&'static str);
 
 /// The quota's name in Service Quotas, as in "All … Spot Instance Requests".
-impl fmt::Display for Family {
+impl fmt::Display for QuotaFamily {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.0)
     }
@@ -126,10 +145,10 @@ impl fmt::Display for Family {
 /// The family of a type, by the letters before its generation.
 ///
 /// Source: docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-limits.html.
-pub(super) fn family(instance_type: &str) -> Family {
+pub(super) fn quota_family(instance_type: &str) -> QuotaFamily {
     let letters: &str =
         instance_type.split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
-    Family(match letters {
+    QuotaFamily(match letters {
         "g" | "gr" | "vt" => "G and VT",
         "p" => "P",
         "dl" => "DL",

@@ -1,10 +1,10 @@
 //! The account's quotas: how many virtual CPUs it may have at once, for each family of types. Read where that
 //! is allowed.
 
-use super::client::Cloud;
-use super::failure::{Failure, call};
+use super::client::AwsClients;
+use super::failure::{AwsError, call};
 use super::plan::{Offer, RegionPlan};
-use super::pools::{Family, Mode, family};
+use super::pools::{CapacityType, QuotaFamily, quota_family};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use trainspot_base::error::{Error, Kind};
@@ -14,7 +14,7 @@ use trainspot_compute::checks::Check;
 ///
 /// Source: `aws service-quotas list-service-quotas --service-code ec2`, as several public projects list its
 /// answer.
-const CODES: [(&str, &str, &str); 8] = [
+const QUOTA_CODES: [(&str, &str, &str); 8] = [
     ("m", "L-34B43A08", "L-1216C47A"),
     ("g", "L-3819A6DF", "L-DB2E81BA"),
     ("p", "L-7212CCBC", "L-417A185B"),
@@ -27,15 +27,17 @@ const CODES: [(&str, &str, &str); 8] = [
 
 /// Checks whether a region's quotas for one way to pay allow one machine of a planned type. What other
 /// machines use of a quota is not counted: they may be gone when the run begins.
-pub(super) async fn check(cloud: &Cloud, plan: &RegionPlan, mode: Mode) -> Check {
-    let subject = format!("{}: vCPU quota for {mode} machines", plan.region);
+pub(super) async fn check(clients: &AwsClients, plan: &RegionPlan, capacity: CapacityType) -> Check {
+    let subject = format!("{}: vCPU quota for {capacity} machines", plan.region);
     let least = least_cpus(&plan.machine.types);
     if least.is_empty() {
         return Check::unverified(subject, "not compared, as the sizes of the types are not known");
     }
-    let quotas = join_all(least.keys().map(|family| quota(cloud, &plan.region, *family, mode))).await;
+    let quotas =
+        join_all(least.keys().map(|quota_family| quota(clients, &plan.region, *quota_family, capacity)))
+            .await;
     match quotas.into_iter().collect::<Result<Vec<_>, _>>() {
-        Ok(quotas) => judged(subject, &least, &quotas, mode),
+        Ok(quotas) => judged(subject, &least, &quotas, capacity),
         Err(failure) => {
             let why = "not compared, as servicequotas:GetServiceQuota failed, which is optional";
             Check::unverified(subject, format!("{why}: {failure}"))
@@ -44,41 +46,53 @@ pub(super) async fn check(cloud: &Cloud, plan: &RegionPlan, mode: Mode) -> Check
 }
 
 /// The virtual CPUs of the smallest type of each family.
-fn least_cpus(types: &[Offer]) -> BTreeMap<Family, u32> {
+fn least_cpus(types: &[Offer]) -> BTreeMap<QuotaFamily, u32> {
     let mut least = BTreeMap::new();
     for offer in types.iter().filter(|offer| offer.cpus > 0) {
-        let cpus = least.entry(family(&offer.name)).or_insert(offer.cpus);
+        let cpus = least.entry(quota_family(&offer.name)).or_insert(offer.cpus);
         *cpus = offer.cpus.min(*cpus);
     }
     least
 }
 
 /// Reads a family's quota, in virtual CPUs.
-async fn quota(cloud: &Cloud, region: &str, of: Family, mode: Mode) -> Result<f64, Failure> {
-    let codes = CODES.iter().find(|(letters, ..)| family(letters) == of);
-    let (_, spot, on_demand) = codes.ok_or_else(|| Failure::incomplete("quota of this family"))?;
-    let code = if mode == Mode::Spot { spot } else { on_demand };
-    let client = cloud.quotas(region);
+async fn quota(
+    clients: &AwsClients,
+    region: &str,
+    of: QuotaFamily,
+    capacity: CapacityType,
+) -> Result<f64, AwsError> {
+    let codes = QUOTA_CODES.iter().find(|(letters, ..)| quota_family(letters) == of);
+    let (_, spot, on_demand) = codes.ok_or_else(|| AwsError::incomplete("quota of this family"))?;
+    let code = if capacity == CapacityType::Spot { spot } else { on_demand };
+    let client = clients.quotas(region);
     call("servicequotas:GetServiceQuota", &format!("cannot read the quota {code} in {region}"), async || {
         let answer = client.get_service_quota().service_code("ec2").quota_code(*code).send().await?;
         let value = answer.quota.and_then(|quota| quota.value);
-        value.ok_or_else(|| Failure::incomplete("value of the quota"))
+        value.ok_or_else(|| AwsError::incomplete("value of the quota"))
     })
     .await
 }
 
 /// The check of quotas that were read, one for each family of `least`: one family with room is enough.
-fn judged(subject: String, least: &BTreeMap<Family, u32>, quotas: &[f64], mode: Mode) -> Check {
-    let short = |((_, cpus), quota): &((&Family, &u32), &f64)| f64::from(**cpus) > **quota;
+fn judged(
+    subject: String,
+    least: &BTreeMap<QuotaFamily, u32>,
+    quotas: &[f64],
+    capacity: CapacityType,
+) -> Check {
+    let short = |((_, cpus), quota): &((&QuotaFamily, &u32), &f64)| f64::from(**cpus) > **quota;
     let compared = || least.iter().zip(quotas);
     let told: Vec<_> = compared()
-        .map(|((family, cpus), quota)| format!("{family}: {quota}, the smallest of your types has {cpus}"))
+        .map(|((quota_family, cpus), quota)| {
+            format!("{quota_family}: {quota}, the smallest of your types has {cpus}")
+        })
         .collect();
     let told = told.join("; ");
     if !compared().all(|pair| short(&pair)) {
         return Check::from_result(format!("{subject} ({told})"), Ok(()));
     }
-    let error = Error::new(format!("no type fits into its quota for {mode} machines ({told})"));
+    let error = Error::new(format!("no type fits into its quota for {capacity} machines ({told})"));
     Check::from_result::<()>(subject, Err(error.kind(Kind::Configuration).hint(
         "ask for a higher quota in Service Quotas (Amazon EC2), twice what one machine has; or name types of other families",
     )))
@@ -102,9 +116,10 @@ mod tests {
 
     #[test]
     fn every_family_has_codes_of_its_own() {
-        let families: Vec<Family> = CODES.iter().map(|(letters, ..)| family(letters)).collect();
+        let families: Vec<QuotaFamily> =
+            QUOTA_CODES.iter().map(|(letters, ..)| quota_family(letters)).collect();
         let mut codes: Vec<&str> =
-            CODES.iter().flat_map(|(_, spot, on_demand)| [*spot, *on_demand]).collect();
+            QUOTA_CODES.iter().flat_map(|(_, spot, on_demand)| [*spot, *on_demand]).collect();
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), 2 * families.iter().collect::<std::collections::BTreeSet<_>>().len());
@@ -121,8 +136,8 @@ mod tests {
         assert_eq!(least.len(), 2);
         let order: Vec<String> = least.keys().map(ToString::to_string).collect();
         assert_eq!(order, ["G and VT", "Standard (A, C, D, H, I, M, R, T, Z)"]);
-        assert!(!judged("q".to_owned(), &least, &[0.0, 5.0], Mode::Spot).is_failed());
-        let check = judged("q".to_owned(), &least, &[3.0, 1.0], Mode::Spot);
+        assert!(!judged("q".to_owned(), &least, &[0.0, 5.0], CapacityType::Spot).is_failed());
+        let check = judged("q".to_owned(), &least, &[3.0, 1.0], CapacityType::Spot);
         assert!(check.is_failed());
         assert!(check.text().contains("no type fits into its quota for spot machines (G and VT: 3, the smallest of your types has 4; "), "{}", check.text());
     }

@@ -1,8 +1,8 @@
 //! Why no machine could be had: each reason is told once when it comes, and all of them at the end.
 
-use super::failure::Class;
-use super::fleet::Refusal;
-use super::pools::{Family, Mode};
+use super::failure::ErrorClass;
+use super::fleet::PoolRefusal;
+use super::pools::{CapacityType, QuotaFamily};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use trainspot_base::error::{Error, Kind};
@@ -10,21 +10,21 @@ use trainspot_base::log::progress::in_words;
 use trainspot_compute::Pool;
 
 /// How many pools one line names.
-const NAMED: usize = 6;
+const NAMED_POOLS_LIMIT: usize = 6;
 
 /// What was refused so far.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// By region, way to pay and code.
-    reasons: BTreeMap<(String, Mode, String), Reason>,
+    reasons: BTreeMap<(String, CapacityType, String), Reason>,
     /// Quotas of spot machines that are too small for what is asked for, by region.
-    small_quotas: BTreeSet<(String, Family)>,
+    small_quotas: BTreeSet<(String, QuotaFamily)>,
 }
 
 #[derive(Debug)]
 struct Reason {
     message: String,
-    class: Class,
+    class: ErrorClass,
     pools: BTreeSet<Pool>,
     /// What the user can do about a reason that is no lack of capacity.
     hint: Option<String>,
@@ -32,38 +32,43 @@ struct Reason {
 
 impl Refusals {
     /// Takes what one attempt met, and returns what is new of it, a line for each reason.
-    pub(super) fn add(&mut self, region: &str, mode: Mode, refused: &[Refusal]) -> Vec<String> {
-        let mut news: BTreeMap<(String, Mode, String), BTreeSet<Pool>> = BTreeMap::new();
+    pub(super) fn add(
+        &mut self,
+        region: &str,
+        capacity: CapacityType,
+        refused: &[PoolRefusal],
+    ) -> Vec<String> {
+        let mut news: BTreeMap<(String, CapacityType, String), BTreeSet<Pool>> = BTreeMap::new();
         for refusal in refused {
             let code = refusal.failure.code().unwrap_or("no answer").to_owned();
-            let key = (region.to_owned(), mode, code);
+            let key = (region.to_owned(), capacity, code);
             let first = !self.reasons.contains_key(&key);
             let reason = self.reasons.entry(key.clone()).or_insert_with(|| Reason {
                 message: refusal.failure.to_string(),
                 class: refusal.failure.class(),
                 pools: BTreeSet::new(),
-                hint: refusal.failure.hint().filter(|_| refusal.failure.class() == Class::Fatal),
+                hint: refusal.failure.hint().filter(|_| refusal.failure.class() == ErrorClass::Fatal),
             });
             let new = refusal.pool.clone().filter(|pool| reason.pools.insert(pool.clone()));
             if first || new.is_some() {
                 news.entry(key).or_default().extend(new);
             }
         }
-        let line = |(key, pools): (&(String, Mode, String), &BTreeSet<Pool>)| {
+        let line = |(key, pools): (&(String, CapacityType, String), &BTreeSet<Pool>)| {
             format!("not to be had: {}: {}", asked(&key.0, key.1, pools), self.reasons[key].message)
         };
         news.iter().map(line).collect()
     }
 
     /// Takes a quota of spot machines of which nothing is in use, and which is too small all the same.
-    pub(super) fn add_small_quota(&mut self, region: &str, family: Family) {
+    pub(super) fn add_small_quota(&mut self, region: &str, family: QuotaFamily) {
         self.small_quotas.insert((region.to_owned(), family));
     }
 
     /// All that was refused, and what to change.
     pub(super) fn error(&self, waited: Duration) -> Error {
-        let reasons = self.reasons.iter().map(|((region, mode, _), reason)| {
-            format!("{}: {}", asked(region, *mode, &reason.pools), reason.message)
+        let reasons = self.reasons.iter().map(|((region, capacity, _), reason)| {
+            format!("{}: {}", asked(region, *capacity, &reason.pools), reason.message)
         });
         Error::new(format!("no machine could be had in {}", in_words(waited)))
             .source(reasons.collect::<Vec<_>>().join("; "))
@@ -73,7 +78,7 @@ impl Refusals {
 
     fn hint(&self) -> String {
         let any = |class| self.reasons.values().any(|reason| reason.class == class);
-        let spot_only = self.reasons.keys().all(|(_, mode, _)| *mode == Mode::Spot);
+        let spot_only = self.reasons.keys().all(|(_, capacity, _)| *capacity == CapacityType::Spot);
         let price = self.reasons.keys().any(|(_, _, code)| code == "SpotMaxPriceTooLow");
         let mut advice: Vec<String> =
             self.reasons.values().filter_map(|reason| reason.hint.clone()).collect();
@@ -83,13 +88,13 @@ impl Refusals {
                  machine runs there, so that of now is too small for any of these types"
             ));
         }
-        if any(Class::OtherFamily) && self.small_quotas.is_empty() {
+        if any(ErrorClass::TryOtherFamily) && self.small_quotas.is_empty() {
             advice.push("ask for a higher quota in Service Quotas (Amazon EC2)".to_owned());
         }
         if price {
             advice.push("raise MAX_PRICE".to_owned());
         }
-        if any(Class::Elsewhere) || !any(Class::OtherFamily) {
+        if any(ErrorClass::TryElsewhere) || !any(ErrorClass::TryOtherFamily) {
             advice.push("name more INSTANCE_TYPEs, add FALLBACK_REGIONS, raise CAPACITY_WAIT".to_owned());
         }
         if spot_only {
@@ -99,30 +104,30 @@ impl Refusals {
     }
 }
 
-fn asked(region: &str, mode: Mode, pools: &BTreeSet<Pool>) -> String {
+fn asked(region: &str, capacity: CapacityType, pools: &BTreeSet<Pool>) -> String {
     if pools.is_empty() {
-        return format!("{region}, {mode}");
+        return format!("{region}, {capacity}");
     }
     let mut zones: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for pool in pools.iter().take(NAMED) {
+    for pool in pools.iter().take(NAMED_POOLS_LIMIT) {
         zones.entry(&pool.instance_type).or_default().push(&pool.zone);
     }
     let named = zones.iter().map(|(kind, zones)| format!("{kind} in {}", zones.join(", ")));
-    let rest = match pools.len().saturating_sub(NAMED) {
+    let rest = match pools.len().saturating_sub(NAMED_POOLS_LIMIT) {
         0 => String::new(),
         count => format!(" and {count} more"),
     };
-    format!("{}{rest}, {mode}", named.collect::<Vec<_>>().join("; "))
+    format!("{}{rest}, {capacity}", named.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::failure::Failure;
+    use super::super::failure::AwsError;
     use super::*;
 
-    fn refusal(code: &str, kind: &str, zone: &str) -> Refusal {
+    fn refusal(code: &str, kind: &str, zone: &str) -> PoolRefusal {
         let pool = Pool { zone: zone.to_owned(), instance_type: kind.to_owned() };
-        Refusal { pool: Some(pool), failure: Failure::told(code, "There is none.") }
+        PoolRefusal { pool: Some(pool), failure: AwsError::told(code, "There is none.") }
     }
 
     const NONE: &str = "InsufficientInstanceCapacity";
@@ -133,31 +138,34 @@ mod tests {
         let first =
             [refusal(NONE, "m5.large", "a"), refusal(NONE, "m5.large", "b"), refusal(NONE, "c5.large", "a")];
         assert_eq!(
-            refusals.add("eu", Mode::Spot, &first),
+            refusals.add("eu", CapacityType::Spot, &first),
             [format!("not to be had: c5.large in a; m5.large in a, b, spot: {NONE}: There is none.")]
         );
-        assert!(refusals.add("eu", Mode::Spot, &first).is_empty());
+        assert!(refusals.add("eu", CapacityType::Spot, &first).is_empty());
         let second = [refusal(NONE, "m5.large", "a"), refusal(NONE, "m5.large", "c")];
         assert_eq!(
-            refusals.add("eu", Mode::Spot, &second),
+            refusals.add("eu", CapacityType::Spot, &second),
             [format!("not to be had: m5.large in c, spot: {NONE}: There is none.")]
         );
-        assert_eq!(refusals.add("eu", Mode::OnDemand, &second).len(), 1);
-        let whole = [Refusal { pool: None, failure: Failure::told("Unavailable", "Later.") }];
-        assert_eq!(refusals.add("eu", Mode::Spot, &whole), ["not to be had: eu, spot: Unavailable: Later."]);
-        assert!(refusals.add("eu", Mode::Spot, &whole).is_empty());
+        assert_eq!(refusals.add("eu", CapacityType::OnDemand, &second).len(), 1);
+        let whole = [PoolRefusal { pool: None, failure: AwsError::told("Unavailable", "Later.") }];
+        assert_eq!(
+            refusals.add("eu", CapacityType::Spot, &whole),
+            ["not to be had: eu, spot: Unavailable: Later."]
+        );
+        assert!(refusals.add("eu", CapacityType::Spot, &whole).is_empty());
     }
 
     #[test]
     fn the_end_tells_everything_and_what_to_change() {
         let mut refusals = Refusals::default();
         let zones: Vec<_> = (0..9).map(|zone| refusal(NONE, "m5.large", &format!("z{zone}"))).collect();
-        refusals.add("eu", Mode::Spot, &zones);
+        refusals.add("eu", CapacityType::Spot, &zones);
         let shown = refusals.error(Duration::from_mins(15)).render();
         assert!(shown.starts_with("no machine could be had in 15m: m5.large in z0, z1,"), "{shown}");
         assert!(shown.contains("and 3 more, spot") && shown.contains("spot-then-on-demand"), "{shown}");
         assert!(!shown.contains("quota"), "{shown}");
-        refusals.add("eu", Mode::OnDemand, &[refusal("VcpuLimitExceeded", "m5.large", "a")]);
+        refusals.add("eu", CapacityType::OnDemand, &[refusal("VcpuLimitExceeded", "m5.large", "a")]);
         let shown = refusals.error(Duration::from_mins(15)).render();
         assert!(shown.contains("quota") && !shown.contains("spot-then-on-demand"), "{shown}");
     }

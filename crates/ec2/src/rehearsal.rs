@@ -6,12 +6,12 @@
 
 mod permissions;
 
-use super::ending::{self, Whose};
-use super::failure::{Failure, allowed};
-use super::fleet::Request;
+use super::ending::{self, CleanupScope};
+use super::failure::{AwsError, allowed};
+use super::fleet::FleetRequest;
 use super::plan::RegionPlan;
-use super::pools::{Mode, Pass, Place, modes, places};
-use super::tags::{HOST_KEY, Tags, USER};
+use super::pools::{CapacityType, PoolHistory, SubnetTypes, candidates, modes};
+use super::tags::{HOST_KEY_TAG, Tags, USER_TAG};
 use super::{Ec2, group, quotas};
 use aws_sdk_ec2::types::{
     HttpTokensState, InstanceMarketOptionsRequest, InstanceMetadataOptionsRequest,
@@ -45,17 +45,17 @@ impl Ec2 {
     /// # Errors
     /// Names each thing that is still there, with the command that removes it.
     pub async fn forget_rehearsal(&self, order: &LaunchRequest) -> Result<()> {
-        ending::clean(&self.cloud, &order.run, Whose::Anyones).await
+        ending::delete_run_resources(&self.clients, &order.run, CleanupScope::WholeRun).await
     }
 
     async fn rehearse_in(&self, plan: &RegionPlan, order: &LaunchRequest) -> Vec<Check> {
         let region = &plan.region;
         let (group, mut checks) = self.rehearse_group(plan, order).await;
-        for mode in modes(self.aws.purchase) {
-            checks.extend(self.rehearse_launch(plan, *mode, order, group.as_deref()).await);
-            checks.push(quotas::check(&self.cloud, plan, *mode).await);
+        for capacity in modes(self.aws.purchase) {
+            checks.extend(self.rehearse_launch(plan, *capacity, order, group.as_deref()).await);
+            checks.push(quotas::check(&self.clients, plan, *capacity).await);
         }
-        let left = ending::clean_region(&self.cloud, region, &order.run, Whose::Anyones).await;
+        let left = ending::delete_in_region(&self.clients, region, &order.run, CleanupScope::WholeRun).await;
         let subject = format!("{region}: remove what was made");
         checks.extend(match left {
             left if left.is_empty() => vec![Check::from_result(subject, Ok(()))],
@@ -72,11 +72,11 @@ impl Ec2 {
         }
         let region = &plan.region;
         let subject = format!("{region}: make a security group");
-        let group = match group::group(&self.cloud, plan, &order.run, &self.tags(&order.run)).await {
+        let group = match group::group(&self.clients, plan, &order.run, &self.tags(&order.run)).await {
             Ok(group) => group,
             Err(failure) => return (None, vec![check::<()>(subject, Err(failure))]),
         };
-        let opened = group::let_in(&self.cloud, region, &group, &plan.network.inbound).await;
+        let opened = group::allow_ssh_from(&self.clients, region, &group, &plan.network.inbound).await;
         let from = plan.network.inbound.join(", ");
         let opened = check(format!("{region}: let port 22 in from {from}"), opened);
         (Some(group), vec![check(subject, Ok(())), opened])
@@ -86,27 +86,27 @@ impl Ec2 {
     async fn rehearse_launch(
         &self,
         plan: &RegionPlan,
-        mode: Mode,
+        capacity: CapacityType,
         order: &LaunchRequest,
         group: Option<&str>,
     ) -> Vec<Check> {
-        let machine = match mode {
-            Mode::Spot => "a spot machine",
-            Mode::OnDemand => "a machine on demand",
+        let machine = match capacity {
+            CapacityType::Spot => "a spot machine",
+            CapacityType::OnDemand => "a machine on demand",
         };
         let subject = |what: &str| format!("{}: {what} {machine}", plan.region);
-        let template = match self.make_template(plan, mode, order, group.unwrap_or(NO_GROUP)).await {
+        let template = match self.make_template(plan, capacity, order, group.unwrap_or(NO_GROUP)).await {
             Ok(template) => template,
             Err(failure) => {
                 let refused = check::<()>(subject("make a launch template for"), Err(failure));
                 return vec![refused, not_tried(subject("launch"), "launch template")];
             }
         };
-        let tags = self.tags(&order.run).with(HOST_KEY, &self.host_key).with(USER, &plan.image.user);
-        let places = places(plan, (Pass::Fresh, mode), &[], &BTreeSet::new());
-        let one = places.iter().take(1).cloned().collect();
-        let fleet = Request::new(&self.aws, mode, one, plan.machine.by_attributes);
-        let fleet = fleet.rehearse(&self.cloud, plan, &template, &tags).await;
+        let tags = self.tags(&order.run).with(HOST_KEY_TAG, &self.host_key).with(USER_TAG, &plan.image.user);
+        let candidates = candidates(plan, (PoolHistory::Fresh, capacity), &[], &BTreeSet::new());
+        let one = candidates.iter().take(1).cloned().collect();
+        let fleet = FleetRequest::new(&self.aws, capacity, one, plan.machine.by_attributes);
+        let fleet = fleet.rehearse(&self.clients, plan, &template, &tags).await;
         let mut checks = vec![
             check(subject("make a launch template for"), Ok(())),
             check(subject("ask for a fleet of"), fleet),
@@ -116,8 +116,8 @@ impl Ec2 {
             checks.push(not_tried(subject("launch"), "security group"));
             return checks;
         };
-        if let Some(place) = places.first() {
-            let launched = self.rehearse_machine(plan, mode, place, (group, &template), &tags).await;
+        if let Some(candidate) = candidates.first() {
+            let launched = self.rehearse_machine(plan, capacity, candidate, (group, &template), &tags).await;
             checks.push(check(subject("launch"), launched));
         }
         checks
@@ -128,14 +128,14 @@ impl Ec2 {
     async fn rehearse_machine(
         &self,
         plan: &RegionPlan,
-        mode: Mode,
-        place: &Place,
+        capacity: CapacityType,
+        candidate: &SubnetTypes,
         (group, template): (&str, &str),
         tags: &Tags,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), AwsError> {
         let interface = InstanceNetworkInterfaceSpecification::builder()
             .device_index(0)
-            .subnet_id(&place.subnet)
+            .subnet_id(&candidate.subnet)
             .groups(group)
             .associate_public_ip_address(plan.network.public)
             .delete_on_termination(true);
@@ -144,14 +144,14 @@ impl Ec2 {
         let metadata =
             InstanceMetadataOptionsRequest::builder().http_tokens(HttpTokensState::Required).build();
         let kinds = [ResourceType::Instance, ResourceType::Volume].map(|kind| tags.on(kind)).to_vec();
-        let kind = place.types.first().map(|name| InstanceType::from(name.as_str()));
-        let request = self.cloud.ec2(&plan.region).run_instances().min_count(1).max_count(1);
+        let kind = candidate.types.first().map(|name| InstanceType::from(name.as_str()));
+        let request = self.clients.ec2(&plan.region).run_instances().min_count(1).max_count(1);
         let request = request
             .launch_template(LaunchTemplateSpecification::builder().launch_template_id(template).build())
             .set_instance_type(kind)
             .network_interfaces(interface.build())
             .metadata_options(metadata)
-            .set_instance_market_options((mode == Mode::Spot).then_some(spot))
+            .set_instance_market_options((capacity == CapacityType::Spot).then_some(spot))
             .set_tag_specifications(Some(kinds))
             .dry_run(true);
         let what = format!("cannot launch a machine in {}", plan.region);
@@ -159,7 +159,7 @@ impl Ec2 {
     }
 }
 
-fn check<T>(subject: String, done: Result<T, Failure>) -> Check {
+fn check<T>(subject: String, done: Result<T, AwsError>) -> Check {
     Check::from_result(subject, done.map_err(Error::from))
 }
 

@@ -1,7 +1,7 @@
 //! The rounds of a search: which ways to pay and which regions are asked in which order, and for how long.
 
 use super::pools::attempts;
-pub use super::pools::{Mode, Pass};
+pub use super::pools::{CapacityType, PoolHistory};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::info;
@@ -10,8 +10,8 @@ use trainspot_compute::aws::Purchase;
 
 /// The wait after a round in which nothing was to be had; doubled for each further one. Capacity comes back
 /// in minutes.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
-const LONGEST_WAIT: Duration = Duration::from_mins(2);
+const FIRST_ROUND_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_ROUND_WAIT: Duration = Duration::from_mins(2);
 
 /// How a search goes on.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,8 @@ pub trait Market: Send {
     /// One attempt at a machine.
     fn attempt(
         &mut self,
-        pass: Pass,
-        mode: Mode,
+        history: PoolHistory,
+        capacity: CapacityType,
         region: usize,
     ) -> impl Future<Output = Option<Self::Machine>> + Send;
 }
@@ -59,7 +59,7 @@ impl Rounds {
     /// Asks until there is a machine. On demand is asked for once spot was looked for as long as it may be,
     /// or cannot be had at all.
     pub async fn run<M: Market>(&self, market: &mut M) -> Result<M::Machine, NoMachine> {
-        let (start, mut wait) = (Instant::now(), FIRST_WAIT);
+        let (start, mut wait) = (Instant::now(), FIRST_ROUND_WAIT);
         let mut spot_wait = match self.purchase {
             Purchase::SpotThenOnDemand => self.spot_wait.min(self.capacity_wait),
             Purchase::Spot | Purchase::OnDemand => Duration::ZERO,
@@ -68,8 +68,8 @@ impl Rounds {
             let spot_only = start.elapsed() < spot_wait;
             let purchase = if spot_only { Purchase::Spot } else { self.purchase };
             market.begin_round();
-            for (pass, mode, region) in attempts(purchase, self.regions) {
-                if let Some(machine) = market.attempt(pass, mode, region).await {
+            for (history, capacity, region) in attempts(purchase, self.regions) {
+                if let Some(machine) = market.attempt(history, capacity, region).await {
                     return Ok(machine);
                 }
             }
@@ -92,7 +92,7 @@ impl Rounds {
             let what = if spot_only { "spot alone for" } else { "for" };
             info!("asking again in {}, {what} {} more", in_words(pause), in_words(left));
             sleep(pause).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = (wait * 2).min(LONGEST_ROUND_WAIT);
         }
     }
 }
@@ -107,9 +107,9 @@ mod tests {
         spot: Option<u64>,
         on_demand: Option<u64>,
         /// Ways to pay that are never asked for.
-        closed: Vec<Mode>,
+        closed: Vec<CapacityType>,
         asked: bool,
-        log: Vec<(u64, Pass, Mode)>,
+        log: Vec<(u64, PoolHistory, CapacityType)>,
     }
 
     impl Waiting {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     impl Market for Waiting {
-        type Machine = Mode;
+        type Machine = CapacityType;
 
         fn begin_round(&mut self) {
             self.asked = false;
@@ -130,17 +130,22 @@ mod tests {
             self.asked
         }
 
-        async fn attempt(&mut self, pass: Pass, mode: Mode, _: usize) -> Option<Mode> {
-            if self.closed.contains(&mode) {
+        async fn attempt(
+            &mut self,
+            history: PoolHistory,
+            capacity: CapacityType,
+            _: usize,
+        ) -> Option<CapacityType> {
+            if self.closed.contains(&capacity) {
                 return None;
             }
             self.asked = true;
             let now = self.start.elapsed().as_secs();
-            self.log.push((now, pass, mode));
+            self.log.push((now, history, capacity));
             // A pool that was lost is all that there is of spot.
-            let from = if mode == Mode::Spot { self.spot } else { self.on_demand };
-            let fits = mode == Mode::OnDemand || pass == Pass::Lost;
-            from.filter(|from| fits && now >= *from).map(|_| mode)
+            let from = if capacity == CapacityType::Spot { self.spot } else { self.on_demand };
+            let fits = capacity == CapacityType::OnDemand || history == PoolHistory::Lost;
+            from.filter(|from| fits && now >= *from).map(|_| capacity)
         }
     }
 
@@ -149,27 +154,30 @@ mod tests {
         Rounds { purchase, regions: 1, spot_wait, capacity_wait }
     }
 
-    const BOTH: Purchase = Purchase::SpotThenOnDemand;
+    const BOTH_WAYS: Purchase = Purchase::SpotThenOnDemand;
 
     #[tokio::test(start_paused = true)]
     async fn the_pool_that_was_lost_comes_before_on_demand() {
         let mut market = Waiting::new(Some(0), Some(0));
-        assert_eq!(rounds(BOTH, 0, 900).run(&mut market).await, Ok(Mode::Spot));
-        assert_eq!(market.log, [(0, Pass::Fresh, Mode::Spot), (0, Pass::Lost, Mode::Spot)]);
+        assert_eq!(rounds(BOTH_WAYS, 0, 900).run(&mut market).await, Ok(CapacityType::Spot));
+        assert_eq!(
+            market.log,
+            [(0, PoolHistory::Fresh, CapacityType::Spot), (0, PoolHistory::Lost, CapacityType::Spot)]
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn on_demand_is_asked_for_once_spot_was_waited_for() {
         for (spot, spot_wait, capacity_wait, expected, least, most) in [
-            (None, 600, 3600, Mode::OnDemand, 600, 601),
-            (Some(300), 600, 3600, Mode::Spot, 300, 450),
-            (None, 0, 3600, Mode::OnDemand, 0, 0),
+            (None, 600, 3600, CapacityType::OnDemand, 600, 601),
+            (Some(300), 600, 3600, CapacityType::Spot, 300, 450),
+            (None, 0, 3600, CapacityType::OnDemand, 0, 0),
             // The whole search is no longer than it may be, and has asked for everything.
-            (None, 600, 60, Mode::OnDemand, 60, 61),
-            (None, 600, 0, Mode::OnDemand, 0, 0),
+            (None, 600, 60, CapacityType::OnDemand, 60, 61),
+            (None, 600, 0, CapacityType::OnDemand, 0, 0),
         ] {
             let mut market = Waiting::new(spot, Some(0));
-            let had = rounds(BOTH, spot_wait, capacity_wait).run(&mut market).await;
+            let had = rounds(BOTH_WAYS, spot_wait, capacity_wait).run(&mut market).await;
             let took = market.start.elapsed().as_secs();
             assert_eq!(had, Ok(expected), "{spot:?} {spot_wait} {capacity_wait}");
             assert!((least..=most).contains(&took), "{spot:?} {spot_wait} {capacity_wait}: {took} s");
@@ -179,11 +187,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn spot_that_cannot_be_had_at_all_is_not_waited_for() {
         let mut market = Waiting::new(None, Some(0));
-        market.closed = vec![Mode::Spot];
-        assert_eq!(rounds(BOTH, 600, 3600).run(&mut market).await, Ok(Mode::OnDemand));
+        market.closed = vec![CapacityType::Spot];
+        assert_eq!(rounds(BOTH_WAYS, 600, 3600).run(&mut market).await, Ok(CapacityType::OnDemand));
         assert_eq!(market.start.elapsed(), Duration::ZERO);
-        market.closed.push(Mode::OnDemand);
-        assert_eq!(rounds(BOTH, 600, 3600).run(&mut market).await, Err(NoMachine::Hopeless));
+        market.closed.push(CapacityType::OnDemand);
+        assert_eq!(rounds(BOTH_WAYS, 600, 3600).run(&mut market).await, Err(NoMachine::Hopeless));
         assert_eq!(market.start.elapsed(), Duration::ZERO);
     }
 
@@ -192,7 +200,7 @@ mod tests {
         let mut market = Waiting::new(None, Some(0));
         assert_eq!(rounds(Purchase::Spot, 600, 900).run(&mut market).await, Err(NoMachine::TimeIsOver));
         assert_eq!(market.start.elapsed().as_secs(), 900);
-        assert!(market.log.iter().all(|(.., mode)| *mode == Mode::Spot));
+        assert!(market.log.iter().all(|(.., capacity)| *capacity == CapacityType::Spot));
         assert!((8..40).contains(&market.log.len()), "{} attempts", market.log.len());
     }
 }

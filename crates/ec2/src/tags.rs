@@ -8,26 +8,26 @@ use trainspot_bitbucket::StepVariables;
 use trainspot_compute::RunId;
 
 /// The run's name.
-pub(super) const RUN: &str = "trainspot:run";
+pub(super) const RUN_TAG: &str = "trainspot:run";
 /// The workspace and the repository.
-pub(super) const REPOSITORY: &str = "trainspot:repository";
+pub(super) const REPOSITORY_TAG: &str = "trainspot:repository";
 /// The pipeline's number, which people know it by.
-pub(super) const NUMBER: &str = "trainspot:pipeline";
+pub(super) const NUMBER_TAG: &str = "trainspot:pipeline";
 /// The pipeline's id, which Bitbucket's API knows it by.
-pub(super) const PIPELINE: &str = "trainspot:pipeline-id";
+pub(super) const PIPELINE_TAG: &str = "trainspot:pipeline-id";
 /// The step's id.
-pub(super) const STEP: &str = "trainspot:step";
+pub(super) const STEP_TAG: &str = "trainspot:step";
 /// The machine's public host key, for a pipe that takes it over.
-pub(super) const HOST_KEY: &str = "trainspot:host-key";
+pub(super) const HOST_KEY_TAG: &str = "trainspot:host-key";
 /// Who logs in there, for the same.
-pub(super) const USER: &str = "trainspot:user";
+pub(super) const USER_TAG: &str = "trainspot:user";
 
 /// The name of the runner that the machine is, at Bitbucket.
-pub(super) const RUNNER: &str = "trainspot:runner";
+pub(super) const RUNNER_TAG: &str = "trainspot:runner";
 /// Whose runner it is: the repository's, or the workspace's.
-pub(super) const SCOPE: &str = "trainspot:runner-scope";
+pub(super) const SCOPE_TAG: &str = "trainspot:runner-scope";
 /// There if a pipe stays with the runner, to follow what it runs there.
-pub(super) const FOLLOWED: &str = "trainspot:followed";
+pub(super) const FOLLOWED_TAG: &str = "trainspot:followed";
 
 /// Whose a run is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,18 +96,18 @@ impl Tags {
     /// The user's own go along, but never in the place of ours: those find what must be ended.
     pub(super) fn new(owner: &Owner, run: &RunId, users: &[(String, String)]) -> Self {
         let mut tags = vec![
-            (RUN.to_owned(), run.to_string()),
-            (REPOSITORY.to_owned(), owner.repository.clone()),
+            (RUN_TAG.to_owned(), run.to_string()),
+            (REPOSITORY_TAG.to_owned(), owner.repository.clone()),
             ("Name".to_owned(), owner.name.clone()),
         ];
         let followed = owner.followed.then(|| "true".to_owned());
         let known = [
-            (NUMBER, &owner.number),
-            (PIPELINE, &owner.pipeline),
-            (STEP, &owner.step),
-            (RUNNER, &owner.runner),
-            (SCOPE, &owner.scope),
-            (FOLLOWED, &followed),
+            (NUMBER_TAG, &owner.number),
+            (PIPELINE_TAG, &owner.pipeline),
+            (STEP_TAG, &owner.step),
+            (RUNNER_TAG, &owner.runner),
+            (SCOPE_TAG, &owner.scope),
+            (FOLLOWED_TAG, &followed),
         ];
         tags.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
         let mut tags = Self(tags);
@@ -184,19 +184,19 @@ mod tests {
             step_uuid: Some("{2-2}".to_owned()),
             ..StepVariables::default()
         };
-        let users = [("team", "ml"), ("Name", "mine"), (RUN, "another")];
+        let users = [("team", "ml"), ("Name", "mine"), (RUN_TAG, "another")];
         let users = users.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let run = RunId::new(&["a"]);
-        let tags = Tags::new(&Owner::from(&pipeline), &run, &users).with(USER, "ubuntu").list();
+        let tags = Tags::new(&Owner::from(&pipeline), &run, &users).with(USER_TAG, "ubuntu").list();
         let expected = [
-            (RUN, run.to_string()),
-            (REPOSITORY, "acme/forest".to_owned()),
-            (NUMBER, "7".to_owned()),
-            (PIPELINE, "1-1".to_owned()),
-            (STEP, "2-2".to_owned()),
+            (RUN_TAG, run.to_string()),
+            (REPOSITORY_TAG, "acme/forest".to_owned()),
+            (NUMBER_TAG, "7".to_owned()),
+            (PIPELINE_TAG, "1-1".to_owned()),
+            (STEP_TAG, "2-2".to_owned()),
             ("team", "ml".to_owned()),
             ("Name", "mine".to_owned()),
-            (USER, "ubuntu".to_owned()),
+            (USER_TAG, "ubuntu".to_owned()),
         ];
         assert_eq!(tags.len(), expected.len());
         for (key, expected) in expected {

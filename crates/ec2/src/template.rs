@@ -1,10 +1,10 @@
 //! The launch template of a run in one region: what every machine of it is made of, wherever it is found.
 
-use super::client::Cloud;
-use super::failure::{Class, Failure, call};
+use super::client::AwsClients;
+use super::failure::{AwsError, ErrorClass, call};
 use super::plan::RegionPlan;
-use super::pools::Mode;
-use super::tags::{REPOSITORY, Tags, filter, tagged};
+use super::pools::CapacityType;
+use super::tags::{REPOSITORY_TAG, Tags, filter, tagged};
 use super::user_data::{Lease, user_data};
 use super::{Ec2, group};
 use aws_sdk_ec2::types::{
@@ -24,16 +24,16 @@ use trainspot_compute::{LaunchRequest, RunId};
 
 /// What the files of a run take on their way, at most: the machine must not end while its outputs are being
 /// fetched. The supervisor's grace ends it much earlier when nobody fetches them.
-const TRANSFERS: Duration = Duration::from_hours(1);
+const TRANSFER_ALLOWANCE: Duration = Duration::from_hours(1);
 
 /// A container on the machine is one hop further from the metadata.
 const METADATA_HOPS: i32 = 2;
 
 /// The name of the template for one way to pay.
-pub(super) fn name(run: &RunId, mode: Mode) -> String {
-    let way = match mode {
-        Mode::Spot => "spot",
-        Mode::OnDemand => "on-demand",
+pub(super) fn name(run: &RunId, capacity: CapacityType) -> String {
+    let way = match capacity {
+        CapacityType::Spot => "spot",
+        CapacityType::OnDemand => "on-demand",
     };
     format!("{}-{way}", group::name(run))
 }
@@ -44,24 +44,24 @@ impl Ec2 {
     pub(super) async fn template(
         &self,
         plan: &RegionPlan,
-        mode: Mode,
+        capacity: CapacityType,
         order: &LaunchRequest,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, AwsError> {
         let mut templates = self.templates.lock().await;
-        let place = (plan.region.clone(), mode);
-        if let Some((_, template)) = templates.get(&place).filter(|(run, _)| *run == order.run) {
+        let key = (plan.region.clone(), capacity);
+        if let Some((_, template)) = templates.get(&key).filter(|(run, _)| *run == order.run) {
             return Ok(template.clone());
         }
-        let (cloud, tags) = (&self.cloud, self.tags(&order.run));
+        let (clients, tags) = (&self.clients, self.tags(&order.run));
         let (group, from) = match &plan.network.security_group {
             Some(group) => (group.clone(), &[][..]),
-            None => (group::group(cloud, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
+            None => (group::group(clients, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
         };
         let ((), id) = tokio::try_join!(
-            group::let_in(cloud, &plan.region, &group, from),
-            self.make_template(plan, mode, order, &group)
+            group::allow_ssh_from(clients, &plan.region, &group, from),
+            self.make_template(plan, capacity, order, &group)
         )?;
-        templates.insert(place, (order.run.clone(), id.clone()));
+        templates.insert(key, (order.run.clone(), id.clone()));
         Ok(id)
     }
 
@@ -69,72 +69,72 @@ impl Ec2 {
     pub(super) async fn make_template(
         &self,
         plan: &RegionPlan,
-        mode: Mode,
+        capacity: CapacityType,
         order: &LaunchRequest,
         group: &str,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, AwsError> {
         let tags = self.tags(&order.run);
         let lease = Lease {
             boot: self.aws.boot_timeout,
             grace: order.orphan_grace,
-            life: order.max_runtime + self.aws.boot_timeout + order.orphan_grace + TRANSFERS,
+            life: order.max_runtime + self.aws.boot_timeout + order.orphan_grace + TRANSFER_ALLOWANCE,
         };
         let text = user_data(&self.host, &self.client, lease)?;
-        let data = data(&self.aws, plan, mode, group, &text, &tags);
-        template(&self.cloud, &plan.region, &name(&order.run, mode), data, &tags).await
+        let data = data(&self.aws, plan, capacity, group, &text, &tags);
+        template(&self.clients, &plan.region, &name(&order.run, capacity), data, &tags).await
     }
 
     /// Has it made anew when it is next asked for.
-    pub(super) async fn forget_template(&self, region: &str, mode: Mode) {
-        self.templates.lock().await.remove(&(region.to_owned(), mode));
+    pub(super) async fn forget_template(&self, region: &str, capacity: CapacityType) {
+        self.templates.lock().await.remove(&(region.to_owned(), capacity));
     }
 }
 
 /// Makes the template, in the place of one that an earlier try of the step left: that one holds its keys.
 async fn template(
-    cloud: &Cloud,
+    clients: &AwsClients,
     region: &str,
     name: &str,
     data: RequestLaunchTemplateData,
     tags: &Tags,
-) -> Result<String, Failure> {
-    let mut made = create(cloud, region, name, &data, tags).await;
+) -> Result<String, AwsError> {
+    let mut made = create(clients, region, name, &data, tags).await;
     // Also what a call made whose answer was lost: it cannot be told from one of an earlier try.
     if made.as_ref().is_err_and(|failure| failure.is(&["InvalidLaunchTemplateName.AlreadyExistsException"])) {
-        remove_namesake(cloud, region, name).await?;
-        made = create(cloud, region, name, &data, tags).await;
+        remove_namesake(clients, region, name).await?;
+        made = create(clients, region, name, &data, tags).await;
     }
     made
 }
 
 async fn create(
-    cloud: &Cloud,
+    clients: &AwsClients,
     region: &str,
     name: &str,
     data: &RequestLaunchTemplateData,
     tags: &Tags,
-) -> Result<String, Failure> {
-    let client = cloud.ec2(region);
+) -> Result<String, AwsError> {
+    let client = clients.ec2(region);
     let token = super::fleet::token();
     call("ec2:CreateLaunchTemplate", &format!("cannot make a launch template in {region}"), async || {
         let request = client.create_launch_template().launch_template_name(name).client_token(&token);
         let request = request.launch_template_data(data.clone());
         let made = request.tag_specifications(tags.on(ResourceType::LaunchTemplate)).send().await?;
         let id = made.launch_template.and_then(|template| template.launch_template_id);
-        id.ok_or_else(|| Failure::incomplete("launch template"))
+        id.ok_or_else(|| AwsError::incomplete("launch template"))
     })
     .await
 }
 
 /// Removes the repository's template of a name, which may not be listed yet. Another's of that name is left
 /// alone.
-async fn remove_namesake(cloud: &Cloud, region: &str, name: &str) -> Result<(), Failure> {
+async fn remove_namesake(clients: &AwsClients, region: &str, name: &str) -> Result<(), AwsError> {
     let start = Instant::now();
     loop {
-        let found = tagged_with(cloud, region, filter("launch-template-name", [name])).await?;
+        let found = find_by_tag(clients, region, filter("launch-template-name", [name])).await?;
         match found.first().and_then(LaunchTemplate::launch_template_id) {
-            Some(id) => return remove(cloud, region, id).await,
-            None if start.elapsed() < group::UNKNOWN => sleep(group::LOOK).await,
+            Some(id) => return remove(clients, region, id).await,
+            None if start.elapsed() < group::UNKNOWN_AFTER_CREATE => sleep(group::POLL_INTERVAL).await,
             None => {
                 let what =
                     format!("a launch template in {region} has the name of this run's, but not its tags");
@@ -146,30 +146,30 @@ async fn remove_namesake(cloud: &Cloud, region: &str, name: &str) -> Result<(), 
 }
 
 /// Removes a template. One that is gone already is no error.
-pub(super) async fn remove(cloud: &Cloud, region: &str, id: &str) -> Result<(), Failure> {
-    let client = cloud.ec2(region);
+pub(super) async fn remove(clients: &AwsClients, region: &str, id: &str) -> Result<(), AwsError> {
+    let client = clients.ec2(region);
     let what = format!("cannot remove the launch template {id} in {region}");
     let removed = call("ec2:DeleteLaunchTemplate", &what, async || {
         client.delete_launch_template().launch_template_id(id).send().await?;
         Ok(())
     });
     match removed.await {
-        Err(failure) if failure.class() == Class::Gone => Ok(()),
+        Err(failure) if failure.class() == ErrorClass::NotFound => Ok(()),
         removed => removed,
     }
 }
 
 /// The repository's templates with a tag.
-pub(super) async fn tagged_with(
-    cloud: &Cloud,
+pub(super) async fn find_by_tag(
+    clients: &AwsClients,
     region: &str,
     tag: Filter,
-) -> Result<Vec<LaunchTemplate>, Failure> {
-    let client = cloud.ec2(region);
+) -> Result<Vec<LaunchTemplate>, AwsError> {
+    let client = clients.ec2(region);
     let what = format!("cannot look for launch templates in {region}");
     call("ec2:DescribeLaunchTemplates", &what, async || {
         let request = client.describe_launch_templates().filters(tag.clone());
-        let request = request.filters(tagged(REPOSITORY, cloud.repository()));
+        let request = request.filters(tagged(REPOSITORY_TAG, clients.repository()));
         Ok(request.into_paginator().items().send().try_collect().await?)
     })
     .await
@@ -179,16 +179,16 @@ pub(super) async fn tagged_with(
 fn data(
     aws: &AwsSettings,
     plan: &RegionPlan,
-    mode: Mode,
+    capacity: CapacityType,
     group: &str,
     user_data: &str,
     tags: &Tags,
 ) -> RequestLaunchTemplateData {
     // The fleet's own call tags the instance and its volumes, but not these. A launch on demand has no
     // request, and is refused where tags for one are given.
-    let tagged = match mode {
-        Mode::Spot => vec![ResourceType::NetworkInterface, ResourceType::SpotInstancesRequest],
-        Mode::OnDemand => vec![ResourceType::NetworkInterface],
+    let tagged = match capacity {
+        CapacityType::Spot => vec![ResourceType::NetworkInterface, ResourceType::SpotInstancesRequest],
+        CapacityType::OnDemand => vec![ResourceType::NetworkInterface],
     };
     let interface = LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
         .device_index(0)

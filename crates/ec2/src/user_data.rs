@@ -6,13 +6,13 @@ use trainspot_base::error::{Context as _, Result};
 use trainspot_compute::link::ssh::KeyPair;
 
 /// See the script's own first lines.
-const GUARD: &str = include_str!("guard.sh");
+const GUARD_SCRIPT: &str = include_str!("guard.sh");
 /// Where the agent and the guard meet.
 pub(super) const GUARD_FOLDER: &str = "/run/trainspot";
 /// Starts the guard apart from cloud-init.
-const DETACH: &str = include_str!("detach.sh");
+const DETACH_SCRIPT: &str = include_str!("detach.sh");
 /// Stops the system's own upgrades.
-const NO_UPGRADES: &str = include_str!("upgrades.sh");
+const NO_UPGRADES_SCRIPT: &str = include_str!("upgrades.sh");
 
 /// How long a machine may live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +35,15 @@ pub(super) fn user_data(host: &KeyPair, client: &KeyPair, lease: Lease) -> Resul
     let guard = json!([
         "sh",
         "-c",
-        DETACH,
-        GUARD,
+        DETACH_SCRIPT,
+        GUARD_SCRIPT,
         seconds(lease.boot),
         seconds(lease.grace),
         seconds(lease.life),
         GUARD_FOLDER
     ]);
     let config = json!({
-        "bootcmd": [guard, ["sh", "-c", NO_UPGRADES]],
+        "bootcmd": [guard, ["sh", "-c", NO_UPGRADES_SCRIPT]],
         "ssh_keys": {
             "ed25519_private": host.private_openssh()?,
             // Without its newline it would be glued to what cloud-init writes next.

@@ -79,7 +79,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         if let Some(words) = done {
             return Ok(words);
         }
-        let account = (ec2.cloud(), runner.aws.public_ip_url.as_str());
+        let account = (ec2.clients(), runner.aws.public_ip_url.as_str());
         let reused = reuse::find(runner.reuse, &there, &new, account);
         if let Some(name) = unless_stopped(shutdown, "looking for a runner to use", reused).await? {
             return use_it(&name, child.as_ref(), shutdown).await;

@@ -5,7 +5,7 @@ use crate::config::runner::Reuse;
 use tracing::info;
 use trainspot_base::error::{Result, chain};
 use trainspot_bitbucket::{NewRunner, RegistrationStatus, RunnerRegistration};
-use trainspot_ec2::{Cloud, RunnersMachine};
+use trainspot_ec2::{AwsClients, RunnerMachine};
 use trainspot_protocol::AgentCommand;
 use trainspot_protocol::runner_log::Phase;
 
@@ -16,7 +16,7 @@ pub(super) async fn find(
     reuse: Reuse,
     there: &[RunnerRegistration],
     new: &NewRunner,
-    (cloud, public_ip_url): (&Cloud, &str),
+    (cloud, public_ip_url): (&AwsClients, &str),
 ) -> Result<Option<String>> {
     if reuse == Reuse::Never {
         return Ok(None);
@@ -41,7 +41,7 @@ pub(super) async fn find(
     Ok(None)
 }
 
-async fn is_idle(cloud: &Cloud, machine: &RunnersMachine, public_ip_url: &str) -> bool {
+async fn is_idle(cloud: &AwsClients, machine: &RunnerMachine, public_ip_url: &str) -> bool {
     let place = (machine.region.as_str(), machine.id.as_str());
     match visit(cloud, place, public_ip_url, AgentCommand::ResetIdleTimer).await {
         Ok(runner) => runner.phase == Phase::Idle && !runner.draining,

@@ -6,7 +6,7 @@ use crate::actions::runner::visit;
 use std::time::Duration;
 use trainspot_base::error::{Result, chain};
 use trainspot_bitbucket::RegistrationStatus;
-use trainspot_ec2::{Left, Leftover};
+use trainspot_ec2::{Leftover, LeftoverKind};
 use trainspot_protocol::AgentCommand;
 use trainspot_protocol::runner_log::Phase;
 
@@ -38,7 +38,7 @@ impl Sweep<'_> {
     /// Of the run that all of these things are of.
     pub(super) async fn life(&self, things: &[&Leftover]) -> Life {
         let life = self.life_of_step(things[0].step.as_ref()).await;
-        let machine = things.iter().find(|thing| thing.what == Left::Machine);
+        let machine = things.iter().find(|thing| thing.what == LeftoverKind::Machine);
         match (life, machine) {
             (Life::Over, Some(machine)) if machine.runner.is_some() && !machine.followed => {
                 self.life_of_runner(machine).await

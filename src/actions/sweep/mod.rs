@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use tracing::{info, warn};
 use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_bitbucket::Client;
-use trainspot_ec2::{Cloud, Left, Leftover, Owner};
+use trainspot_ec2::{AwsClients, Leftover, LeftoverKind, Owner};
 
 /// What there is, and who can be asked about it.
 struct Sweep<'a> {
-    cloud: &'a Cloud,
+    cloud: &'a AwsClients,
     owner: &'a Owner,
     /// None without a credential: the proxy of Pipelines does not open this part of the API.
     bitbucket: Option<&'a Client>,
@@ -42,7 +42,7 @@ impl Count {
 pub(super) async fn run(config: &Config) -> Result<String> {
     let settings = config.sweep.as_ref().ok_or_else(|| Error::new("there is nothing to sweep"))?;
     let owner = Owner::from(&config.pipeline);
-    let cloud = Cloud::new(&settings.account, owner.repository()).await?;
+    let cloud = AwsClients::new(&settings.account, owner.repository()).await?;
     let bitbucket = full_client(config)?;
     let slug = config.pipeline.repo_slug.as_deref().unwrap_or_default();
     let runners = Runners::list(bitbucket.as_ref(), slug);
@@ -70,7 +70,7 @@ impl Sweep<'_> {
             let over = matches!(life, Life::Over);
             let ended = if over { self.end(&things).await } else { Ok(()) };
             count.add(over, things.len());
-            let machine = things.iter().any(|thing| thing.what == Left::Machine);
+            let machine = things.iter().any(|thing| thing.what == LeftoverKind::Machine);
             let fate = if !over || ended.is_err() {
                 Fate::Kept
             } else if machine {
@@ -116,9 +116,9 @@ fn by_run(left: &[Leftover]) -> BTreeMap<&str, Vec<&Leftover>> {
 
 fn in_words(thing: &Leftover) -> String {
     let what = match thing.what {
-        Left::Machine => "machine",
-        Left::Template => "launch template",
-        Left::Group => "security group",
+        LeftoverKind::Machine => "machine",
+        LeftoverKind::Template => "launch template",
+        LeftoverKind::Group => "security group",
     };
     let number = thing.number.as_ref().map_or_else(String::new, |number| format!(" of pipeline #{number}"));
     format!("{what} {} in {}{number}", thing.id, thing.region)

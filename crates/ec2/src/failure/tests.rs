@@ -1,38 +1,39 @@
+use super::super::error_class::CODE_CLASSES;
 use super::*;
 
-fn answer(code: &str, message: &str, status: u16) -> Failure {
-    of_answer(Some(code), Some(message), Some(status)).during("ec2:DescribeSubnets", "cannot list subnets")
+fn answer(code: &str, message: &str, status: u16) -> AwsError {
+    from_answer(Some(code), Some(message), Some(status)).during("ec2:DescribeSubnets", "cannot list subnets")
 }
 
 #[test]
 fn the_code_decides_before_the_status() {
     for (code, status, class) in [
-        ("InsufficientInstanceCapacity", 500, Class::Elsewhere),
-        ("SpotMaxPriceTooLow", 400, Class::Elsewhere),
-        ("InvalidFleetConfiguration", 400, Class::Elsewhere),
-        ("MaxSpotInstanceCountExceeded", 400, Class::OtherFamily),
-        ("RequestLimitExceeded", 503, Class::Transient),
-        ("IncorrectState", 400, Class::Transient),
-        ("SomethingNew", 500, Class::Transient),
-        ("SomethingNew", 429, Class::Transient),
-        ("SomethingNew", 400, Class::Fatal),
-        ("InvalidInstanceID.NotFound", 400, Class::Gone),
-        ("InvalidGroup.NotFound", 400, Class::Gone),
-        ("InvalidLaunchTemplateName.NotFoundException", 400, Class::Gone),
-        ("ParameterNotFound", 400, Class::Gone),
-        ("InvalidAMIID.NotFound", 400, Class::Fatal),
-        ("UnauthorizedOperation", 403, Class::Fatal),
-        ("ExpiredToken", 400, Class::Fatal),
+        ("InsufficientInstanceCapacity", 500, ErrorClass::TryElsewhere),
+        ("SpotMaxPriceTooLow", 400, ErrorClass::TryElsewhere),
+        ("InvalidFleetConfiguration", 400, ErrorClass::TryElsewhere),
+        ("MaxSpotInstanceCountExceeded", 400, ErrorClass::TryOtherFamily),
+        ("RequestLimitExceeded", 503, ErrorClass::Transient),
+        ("IncorrectState", 400, ErrorClass::Transient),
+        ("SomethingNew", 500, ErrorClass::Transient),
+        ("SomethingNew", 429, ErrorClass::Transient),
+        ("SomethingNew", 400, ErrorClass::Fatal),
+        ("InvalidInstanceID.NotFound", 400, ErrorClass::NotFound),
+        ("InvalidGroup.NotFound", 400, ErrorClass::NotFound),
+        ("InvalidLaunchTemplateName.NotFoundException", 400, ErrorClass::NotFound),
+        ("ParameterNotFound", 400, ErrorClass::NotFound),
+        ("InvalidAMIID.NotFound", 400, ErrorClass::Fatal),
+        ("UnauthorizedOperation", 403, ErrorClass::Fatal),
+        ("ExpiredToken", 400, ErrorClass::Fatal),
     ] {
         assert_eq!(answer(code, "x", status).class(), class, "{code} {status}");
     }
-    assert_eq!(Failure::told("UnfulfillableCapacity", "x").class(), Class::Elsewhere);
-    assert_eq!(Failure::told("SomethingNew", "x").class(), Class::Fatal);
+    assert_eq!(AwsError::told("UnfulfillableCapacity", "x").class(), ErrorClass::TryElsewhere);
+    assert_eq!(AwsError::told("SomethingNew", "x").class(), ErrorClass::Fatal);
 }
 
 #[test]
 fn no_code_has_two_classes() {
-    let all: Vec<&str> = CLASSES.iter().flat_map(|(_, codes)| *codes).copied().collect();
+    let all: Vec<&str> = CODE_CLASSES.iter().flat_map(|(_, codes)| *codes).copied().collect();
     let once: std::collections::BTreeSet<&str> = all.iter().copied().collect();
     assert_eq!(all.len(), once.len());
 }
@@ -74,8 +75,8 @@ fn an_error_of_our_own_comes_through_the_sdk_with_its_hint() {
     let wrapped = aws_credential_types::provider::error::CredentialsError::provider_error(ours);
     let error =
         SdkError::<aws_sdk_ec2::operation::describe_vpcs::DescribeVpcsError>::construction_failure(wrapped);
-    let failure = Failure::from(error).during("ec2:DescribeVpcs", "cannot list VPCs");
-    assert_eq!(failure.class(), Class::Fatal);
+    let failure = AwsError::from(error).during("ec2:DescribeVpcs", "cannot list VPCs");
+    assert_eq!(failure.class(), ErrorClass::Fatal);
     assert_eq!(
         Error::from(failure).render(),
         "cannot list VPCs: the session of role x has ended\nNext: do this"
@@ -84,7 +85,7 @@ fn an_error_of_our_own_comes_through_the_sdk_with_its_hint() {
 
 #[tokio::test(start_paused = true)]
 async fn only_what_may_pass_is_tried_again() {
-    for (code, expected) in [("RequestLimitExceeded", POLICY.attempts), ("InvalidParameterValue", 1)] {
+    for (code, expected) in [("RequestLimitExceeded", RETRY_POLICY.attempts), ("InvalidParameterValue", 1)] {
         let mut tries = 0;
         let failed = call("ec2:X", "cannot x", || {
             tries += 1;
@@ -112,7 +113,7 @@ async fn a_call_that_hangs_is_cut_off_and_tried_again() {
 fn an_error_of_our_own_is_the_same_after_the_way_through_a_failure() {
     let ours = Error::new("the group has the name, but not the tag").hint("remove it").kind(Kind::Machine);
     let shown = ours.render();
-    let error = Error::from(Failure::from(ours));
+    let error = Error::from(AwsError::from(ours));
     assert_eq!((error.render(), error.exit_kind()), (shown, Kind::Machine));
 }
 
@@ -121,7 +122,7 @@ fn a_quota_of_nothing_is_told_from_one_that_is_used_up() {
     let text = |limit| {
         format!("You have requested more vCPU capacity than your current vCPU limit of {limit} allows for")
     };
-    assert!(Failure::told("VcpuLimitExceeded", &text(0)).is_quota_of_none());
-    assert!(!Failure::told("VcpuLimitExceeded", &text(10)).is_quota_of_none());
-    assert!(!Failure::told("InsufficientInstanceCapacity", &text(0)).is_quota_of_none());
+    assert!(AwsError::told("VcpuLimitExceeded", &text(0)).is_zero_quota());
+    assert!(!AwsError::told("VcpuLimitExceeded", &text(10)).is_zero_quota());
+    assert!(!AwsError::told("InsufficientInstanceCapacity", &text(0)).is_zero_quota());
 }

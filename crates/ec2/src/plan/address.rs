@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 use trainspot_base::error::{Context, Error, Result};
 
-const DEADLINE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// An address has 15 characters at most; what is longer is a page that is none.
 const ADDRESS_LIMIT_BYTES: usize = 256;
 
 /// Of the documentation's range: it is never sent to.
-const SOMEWHERE: &str = "192.0.2.1:9";
+const UNSENT_DESTINATION: &str = "192.0.2.1:9";
 
 /// The address by which the world sees us, as a service tells it.
 ///
@@ -18,7 +18,7 @@ pub(crate) async fn public(url: &str) -> Result<IpAddr> {
     let what = || format!("cannot learn the pipe's own public address from {url} (PUBLIC_IP_URL)");
     let client = reqwest::Client::builder()
         .local_address(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
-        .timeout(DEADLINE)
+        .timeout(ANSWER_TIMEOUT)
         .build()
         .with_context(what)?;
     let answer = async {
@@ -37,7 +37,7 @@ fn parse(text: &str) -> Option<IpAddr> {
 /// The address that we would send from. A UDP socket that is connected sends nothing.
 pub(crate) fn local() -> Option<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(SOMEWHERE).ok()?;
+    socket.connect(UNSENT_DESTINATION).ok()?;
     match socket.local_addr().ok()?.ip() {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,

@@ -7,7 +7,7 @@
 //! mode and on the baseline.
 
 /// The share of each virtual CPU that a size may use for nothing.
-const BASELINES: [(&str, f64, f64); 7] = [
+const CPU_BASELINES: [(&str, f64, f64); 7] = [
     // Size, virtual CPUs, baseline of each.
     ("nano", 2.0, 0.05),
     ("micro", 2.0, 0.10),
@@ -27,7 +27,7 @@ pub(super) fn surplus(instance_type: &str) -> f64 {
         "t4g" => 0.04,
         _ => return 0.0,
     };
-    let size = BASELINES.iter().find(|(name, ..)| *name == size);
+    let size = CPU_BASELINES.iter().find(|(name, ..)| *name == size);
     size.map_or(0.0, |(_, cpus, baseline)| cpus * (1.0 - baseline) * dollars_a_cpu_hour)
 }
 

@@ -1,15 +1,15 @@
 //! What a machine starts from: names, parameters and ids of images, and who logs in.
 
-use super::super::client::Cloud;
-use super::super::failure::{Failure, call};
+use super::super::client::AwsClients;
+use super::super::failure::{AwsError, call};
 use super::Image;
-use super::problem::Problem;
+use super::problem::PlanProblem;
 use aws_sdk_ec2::types as sdk;
 use std::collections::BTreeMap;
 use trainspot_compute::aws::AwsSettings;
 
 /// An image that has a name of ours.
-struct Named {
+struct NamedImage {
     name: &'static str,
     user: &'static str,
     /// The public parameter that holds the newest AMI's id, with `{deb}` or `{arch}` for the architecture.
@@ -17,35 +17,35 @@ struct Named {
 }
 
 /// Where the publishers say the newest image is. The part about the volume differs between Ubuntu's releases.
-const NAMES: [Named; 4] = [
-    Named {
+const IMAGE_TABLE: [NamedImage; 4] = [
+    NamedImage {
         name: "ubuntu-24.04",
         user: "ubuntu",
         parameter: "/aws/service/canonical/ubuntu/server/24.04/stable/current/{deb}/hvm/ebs-gp3/ami-id",
     },
-    Named {
+    NamedImage {
         name: "ubuntu-22.04",
         user: "ubuntu",
         parameter: "/aws/service/canonical/ubuntu/server/22.04/stable/current/{deb}/hvm/ebs-gp2/ami-id",
     },
-    Named {
+    NamedImage {
         name: "al2023",
         user: "ec2-user",
         parameter: "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{arch}",
     },
-    Named {
+    NamedImage {
         name: "deep-learning",
         user: "ubuntu",
         parameter: "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id",
     },
 ];
 
-const PLAIN: &str = "ubuntu-24.04";
-const WITH_GPU: &str = "deep-learning";
+const DEFAULT_IMAGE: &str = "ubuntu-24.04";
+const GPU_IMAGE: &str = "deep-learning";
 
 /// Who logs in, by a word of the image's name or description. What names none of them gets the last one's
 /// user.
-const USERS: [(&str, &str); 8] = [
+const LOGIN_USERS: [(&str, &str); 8] = [
     ("ubuntu", "ubuntu"),
     ("amzn", "ec2-user"),
     ("al2023", "ec2-user"),
@@ -73,33 +73,34 @@ fn parameter(pattern: &str, architecture: &str) -> String {
 ///
 /// One call for all of them; none for an AMI's id.
 pub(super) async fn ids(
-    cloud: &Cloud,
+    clients: &AwsClients,
     aws: &AwsSettings,
     region: &str,
-) -> Result<BTreeMap<String, String>, Vec<Problem>> {
-    let names: Vec<&str> = aws.image.as_deref().map_or_else(|| vec![PLAIN, WITH_GPU], |name| vec![name]);
+) -> Result<BTreeMap<String, String>, Vec<PlanProblem>> {
+    let names: Vec<&str> =
+        aws.image.as_deref().map_or_else(|| vec![DEFAULT_IMAGE, GPU_IMAGE], |name| vec![name]);
     if let [id] = names[..]
         && id.starts_with("ami-")
     {
         return Ok(BTreeMap::from([(id.to_owned(), id.to_owned())]));
     }
     let paths: BTreeMap<String, String> = names.iter().map(|name| (path(name), (*name).to_owned())).collect();
-    let held = parameters(cloud, region, paths.keys()).await?;
+    let held = parameters(clients, region, paths.keys()).await?;
     Ok(held.into_iter().filter_map(|(path, id)| Some((paths.get(&path)?.clone(), id))).collect())
 }
 
 /// The parameter that holds an image's id.
 fn path(name: &str) -> String {
-    let named = NAMES.iter().find(|named| named.name == name);
+    let named = IMAGE_TABLE.iter().find(|named| named.name == name);
     named.map_or_else(|| name.to_owned(), |named| parameter(named.parameter, architecture()))
 }
 
 async fn parameters(
-    cloud: &Cloud,
+    clients: &AwsClients,
     region: &str,
     paths: impl Iterator<Item = &String>,
-) -> Result<Vec<(String, String)>, Failure> {
-    let (ssm, paths) = (cloud.ssm(region), paths.cloned().collect::<Vec<_>>());
+) -> Result<Vec<(String, String)>, AwsError> {
+    let (ssm, paths) = (clients.ssm(region), paths.cloned().collect::<Vec<_>>());
     let what = format!("cannot look up the image in {region}");
     let answer = call("ssm:GetParameters", &what, || async {
         Ok(ssm.get_parameters().set_names(Some(paths.clone())).send().await?)
@@ -110,13 +111,13 @@ async fn parameters(
 }
 
 /// The image to start from, looked at.
-pub(super) async fn look(
+pub(super) async fn describe(
     ec2: &aws_sdk_ec2::Client,
     aws: &AwsSettings,
-    ids: Result<BTreeMap<String, String>, Vec<Problem>>,
+    ids: Result<BTreeMap<String, String>, Vec<PlanProblem>>,
     gpu: bool,
-) -> Result<Image, Vec<Problem>> {
-    let wanted = aws.image.as_deref().unwrap_or(if gpu { WITH_GPU } else { PLAIN });
+) -> Result<Image, Vec<PlanProblem>> {
+    let wanted = aws.image.as_deref().unwrap_or(if gpu { GPU_IMAGE } else { DEFAULT_IMAGE });
     let ids = ids?;
     let id = ids.get(wanted).ok_or_else(|| vec![unknown(wanted)])?;
     let found = call("ec2:DescribeImages", &format!("cannot look at the image {id}"), || async {
@@ -133,15 +134,15 @@ pub(super) async fn look(
     check(image, wanted).map_err(|problem| vec![problem])
 }
 
-fn unknown(wanted: &str) -> Problem {
-    let names: Vec<&str> = NAMES.iter().map(|named| named.name).collect();
+fn unknown(wanted: &str) -> PlanProblem {
+    let names: Vec<&str> = IMAGE_TABLE.iter().map(|named| named.name).collect();
     if wanted.starts_with('/') {
-        return Problem::with(
+        return PlanProblem::with(
             "IMAGE",
             format!("is '{wanted}', but there is no such SSM parameter in the region"),
         );
     }
-    Problem::with(
+    PlanProblem::with(
         "IMAGE",
         format!(
             "is '{wanted}', for which the region has no image: take {}, an AMI's id, or an SSM parameter's path",
@@ -150,17 +151,17 @@ fn unknown(wanted: &str) -> Problem {
     )
 }
 
-fn not_there(wanted: &str, id: &str) -> Problem {
+fn not_there(wanted: &str, id: &str) -> PlanProblem {
     let name = if wanted == id { String::new() } else { format!(" (from '{wanted}')") };
-    Problem::with(
+    PlanProblem::with(
         "IMAGE",
         format!("is {id}{name}, but the region has no such AMI, or this account may not use it"),
     )
 }
 
-fn check(image: sdk::Image, wanted: &str) -> Result<Image, Problem> {
+fn check(image: sdk::Image, wanted: &str) -> Result<Image, PlanProblem> {
     let id = image.image_id.clone().unwrap_or_default();
-    let wrong = |what: String| Err(Problem::with("IMAGE", format!("is {id}, {what}")));
+    let wrong = |what: String| Err(PlanProblem::with("IMAGE", format!("is {id}, {what}")));
     let (own, its) = (architecture(), image.architecture.as_ref().map_or("", |it| it.as_str()));
     if its != own {
         return wrong(format!(
@@ -189,13 +190,14 @@ fn check(image: sdk::Image, wanted: &str) -> Result<Image, Problem> {
 
 /// Who logs in: known for our names, told by the words of any other image, or guessed.
 fn user(wanted: &str, image: &sdk::Image) -> String {
-    if let Some(named) = NAMES.iter().find(|named| named.name == wanted) {
+    if let Some(named) = IMAGE_TABLE.iter().find(|named| named.name == wanted) {
         return named.user.to_owned();
     }
     let words = [image.name.as_deref(), image.description.as_deref(), image.image_location.as_deref()];
     let words =
         format!("{wanted} {}", words.into_iter().flatten().collect::<Vec<_>>().join(" ")).to_lowercase();
-    let (word, user) = USERS.into_iter().find(|(word, _)| words.contains(word)).unwrap_or(("", "ec2-user"));
+    let (word, user) =
+        LOGIN_USERS.into_iter().find(|(word, _)| words.contains(word)).unwrap_or(("", "ec2-user"));
     if word.is_empty() {
         tracing::warn!(
             "the image does not tell who logs in; {user} is tried, as on Amazon Linux and most others"
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_parameters_are_those_of_the_publishers() {
-        let all: Vec<String> = NAMES.iter().map(|named| parameter(named.parameter, "x86_64")).collect();
+        let all: Vec<String> = IMAGE_TABLE.iter().map(|named| parameter(named.parameter, "x86_64")).collect();
         assert_eq!(
             all,
             [
@@ -247,8 +249,8 @@ mod tests {
                 "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id",
             ]
         );
-        assert!(parameter(NAMES[0].parameter, "arm64").contains("/arm64/"));
-        assert!(parameter(NAMES[2].parameter, "arm64").ends_with("-arm64"));
+        assert!(parameter(IMAGE_TABLE[0].parameter, "arm64").contains("/arm64/"));
+        assert!(parameter(IMAGE_TABLE[2].parameter, "arm64").ends_with("-arm64"));
     }
 
     #[test]

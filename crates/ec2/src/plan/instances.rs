@@ -1,18 +1,18 @@
 //! Which types will do: those that are named, as far as the region has them, or all with enough of
 //! everything.
 
-use super::super::failure::{Failure, call};
+use super::super::failure::{AwsError, call};
 use super::credits::surplus;
 use super::images::architecture;
-use super::problem::Problem;
-use super::{Choice, Offer};
+use super::problem::PlanProblem;
+use super::{Offer, TypeChoice};
 use aws_sdk_ec2::types as sdk;
 use std::collections::{BTreeMap, BTreeSet};
 use trainspot_compute::aws::{AwsSettings, MachineNeeds, Purchase};
 
 /// What AWS says of a type.
 #[derive(Clone, Debug, Default)]
-struct Type {
+struct TypeFacts {
     name: String,
     cpus: u32,
     memory: u64,
@@ -25,7 +25,7 @@ struct Type {
     spot: bool,
 }
 
-impl From<sdk::InstanceTypeInfo> for Type {
+impl From<sdk::InstanceTypeInfo> for TypeFacts {
     fn from(info: sdk::InstanceTypeInfo) -> Self {
         let gpu = info.gpu_info.unwrap_or_else(|| sdk::GpuInfo::builder().build());
         let nvidia = || gpu.gpus().iter().filter(|gpu| gpu.manufacturer() == Some("NVIDIA"));
@@ -54,7 +54,7 @@ fn whole(number: Option<i32>) -> u32 {
     number.and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
 }
 
-impl Type {
+impl TypeFacts {
     fn offer(self, zones: impl IntoIterator<Item = String>) -> Offer {
         Offer {
             name: self.name,
@@ -73,7 +73,7 @@ pub(super) async fn find(
     ec2: &aws_sdk_ec2::Client,
     aws: &AwsSettings,
     region: &str,
-) -> Result<Choice, Vec<Problem>> {
+) -> Result<TypeChoice, Vec<PlanProblem>> {
     let types = match &aws.machine {
         MachineNeeds::Types(names) => {
             let (types, zones) = futures_util::try_join!(described(ec2, names), offered(ec2, names))?;
@@ -96,17 +96,17 @@ pub(super) async fn find(
             if names.is_empty() {
                 return Err(vec![nothing_matches(wanted)]);
             }
-            names.into_iter().map(|name| Type { name, ..Type::default() }.offer([])).collect()
+            names.into_iter().map(|name| TypeFacts { name, ..TypeFacts::default() }.offer([])).collect()
         }
     };
-    Ok(Choice { types, by_attributes: !matches!(aws.machine, MachineNeeds::Types(_)) })
+    Ok(TypeChoice { types, by_attributes: !matches!(aws.machine, MachineNeeds::Types(_)) })
 }
 
 /// Size and GPUs of offers of which only the name is known, for those who read the plan.
-pub(super) async fn detail(ec2: &aws_sdk_ec2::Client, offers: &mut [Offer]) -> Result<(), Failure> {
+pub(super) async fn detail(ec2: &aws_sdk_ec2::Client, offers: &mut [Offer]) -> Result<(), AwsError> {
     let names: Vec<String> = offers.iter().map(|offer| offer.name.clone()).collect();
     let types = described(ec2, &names).await?;
-    let mut known: BTreeMap<String, Type> = types.into_iter().map(|it| (it.name.clone(), it)).collect();
+    let mut known: BTreeMap<String, TypeFacts> = types.into_iter().map(|it| (it.name.clone(), it)).collect();
     for offer in offers {
         if let Some(it) = known.remove(&offer.name) {
             (offer.cpus, offer.memory, offer.gpus, offer.gpu_memory) =
@@ -117,11 +117,11 @@ pub(super) async fn detail(ec2: &aws_sdk_ec2::Client, offers: &mut [Offer]) -> R
 }
 
 /// By filter: a name that the region does not know is then missing, instead of failing all.
-async fn described(ec2: &aws_sdk_ec2::Client, names: &[String]) -> Result<Vec<Type>, Failure> {
+async fn described(ec2: &aws_sdk_ec2::Client, names: &[String]) -> Result<Vec<TypeFacts>, AwsError> {
     call("ec2:DescribeInstanceTypes", "cannot look at the instance types", || async {
         let filter = sdk::Filter::builder().name("instance-type").set_values(Some(names.to_vec())).build();
         let pages = ec2.describe_instance_types().filters(filter).into_paginator().items().send();
-        Ok(pages.try_collect().await?.into_iter().map(Type::from).collect())
+        Ok(pages.try_collect().await?.into_iter().map(TypeFacts::from).collect())
     })
     .await
 }
@@ -130,7 +130,7 @@ async fn described(ec2: &aws_sdk_ec2::Client, names: &[String]) -> Result<Vec<Ty
 async fn offered(
     ec2: &aws_sdk_ec2::Client,
     names: &[String],
-) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+) -> Result<BTreeMap<String, BTreeSet<String>>, AwsError> {
     let found = call(
         "ec2:DescribeInstanceTypeOfferings",
         "cannot tell which zones have the instance types",
@@ -152,7 +152,7 @@ async fn offered(
     Ok(zones)
 }
 
-async fn matching(ec2: &aws_sdk_ec2::Client, wanted: &MachineNeeds) -> Result<Vec<String>, Failure> {
+async fn matching(ec2: &aws_sdk_ec2::Client, wanted: &MachineNeeds) -> Result<Vec<String>, AwsError> {
     let what = "cannot find the instance types with enough CPUS, MEMORY and GPU";
     let found = call("ec2:GetInstanceTypesFromInstanceRequirements", what, || async {
         let request = ec2
@@ -194,11 +194,11 @@ pub(crate) fn requirements(wanted: &MachineNeeds) -> Option<sdk::InstanceRequire
     Some(if gpu_memory > 0 { request.accelerator_total_memory_mib(total) } else { request }.build())
 }
 
-fn nothing_matches(wanted: &MachineNeeds) -> Problem {
+fn nothing_matches(wanted: &MachineNeeds) -> PlanProblem {
     let &MachineNeeds::AtLeast { cpus, memory, gpus, gpu_memory } = wanted else {
-        return Problem::with("INSTANCE_TYPE", "is empty");
+        return PlanProblem::with("INSTANCE_TYPE", "is empty");
     };
-    Problem::with(
+    PlanProblem::with(
         "CPUS, MEMORY, GPU, GPU_MEMORY",
         format!(
             "ask for {cpus} vCPUs, {memory} GiB, {gpus} GPUs with {gpu_memory} GiB together: no {} type of the region has \
@@ -217,11 +217,11 @@ type Zones = BTreeMap<String, BTreeSet<String>>;
 /// left.
 fn named(
     names: &[String],
-    types: Vec<Type>,
+    types: Vec<TypeFacts>,
     zones: &Zones,
     purchase: Purchase,
-) -> Result<(Vec<Offer>, Vec<String>), Vec<Problem>> {
-    let mut known: BTreeMap<String, Type> = types.into_iter().map(|it| (it.name.clone(), it)).collect();
+) -> Result<(Vec<Offer>, Vec<String>), Vec<PlanProblem>> {
+    let mut known: BTreeMap<String, TypeFacts> = types.into_iter().map(|it| (it.name.clone(), it)).collect();
     let (mut offers, mut left_out, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for name in names {
         match (known.remove(name), zones.get(name)) {
@@ -241,16 +241,16 @@ fn named(
     if offers.is_empty() && problems.is_empty() {
         problems = left_out
             .iter()
-            .map(|what| Problem::with("INSTANCE_TYPE", format!("will not do: {what}")))
+            .map(|what| PlanProblem::with("INSTANCE_TYPE", format!("will not do: {what}")))
             .collect();
     }
     if problems.is_empty() { Ok((offers, left_out)) } else { Err(problems) }
 }
 
-fn other_architecture(it: &Type) -> Problem {
+fn other_architecture(it: &TypeFacts) -> PlanProblem {
     let own = architecture();
     let its = it.architectures.join(" and ");
-    Problem::with(
+    PlanProblem::with(
         "INSTANCE_TYPE",
         format!("names {}, which is {its}; this pipe runs on {own}, and so must the machine", it.name),
     )
@@ -260,9 +260,16 @@ fn other_architecture(it: &Type) -> Problem {
 mod tests {
     use super::*;
 
-    fn it(name: &str) -> Type {
+    fn it(name: &str) -> TypeFacts {
         let architectures = vec![architecture().to_owned()];
-        Type { name: name.to_owned(), cpus: 4, memory: 16384, architectures, spot: true, ..Type::default() }
+        TypeFacts {
+            name: name.to_owned(),
+            cpus: 4,
+            memory: 16384,
+            architectures,
+            spot: true,
+            ..TypeFacts::default()
+        }
     }
 
     fn zones(pairs: &[(&str, &[&str])]) -> Zones {
@@ -288,7 +295,7 @@ mod tests {
     #[test]
     fn a_region_without_any_of_the_types_will_not_do() {
         let problems = named(&names(&["a.l", "c.l"]), vec![], &zones(&[]), Purchase::Spot).unwrap_err();
-        let texts: Vec<_> = problems.iter().map(Problem::text).collect();
+        let texts: Vec<_> = problems.iter().map(PlanProblem::text).collect();
         assert_eq!(
             texts,
             [
@@ -300,7 +307,7 @@ mod tests {
 
     #[test]
     fn another_architecture_is_refused_beside_types_that_would_do() {
-        let other = Type { architectures: vec!["sparc".to_owned()], ..it("s.l") };
+        let other = TypeFacts { architectures: vec!["sparc".to_owned()], ..it("s.l") };
         let zones = zones(&[("a.l", &["z1"]), ("s.l", &["z1"])]);
         let problems =
             named(&names(&["a.l", "s.l"]), vec![it("a.l"), other], &zones, Purchase::Spot).unwrap_err();
@@ -310,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_type_that_is_never_spot_is_left_to_those_who_pay_on_demand() {
-        let never = || vec![Type { spot: false, ..it("a.l") }];
+        let never = || vec![TypeFacts { spot: false, ..it("a.l") }];
         let zones = zones(&[("a.l", &["z1"])]);
         assert!(named(&names(&["a.l"]), never(), &zones, Purchase::Spot).is_err());
         assert!(named(&names(&["a.l"]), never(), &zones, Purchase::SpotThenOnDemand).is_ok());
@@ -318,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_gpu_will_not_do() {
-        let part = Type { has_part_of_gpu: true, ..it("g6f.l") };
+        let part = TypeFacts { has_part_of_gpu: true, ..it("g6f.l") };
         let zones = zones(&[("a.l", &["z1"]), ("g6f.l", &["z1"])]);
         let (offers, left_out) =
             named(&names(&["g6f.l", "a.l"]), vec![it("a.l"), part.clone()], &zones, Purchase::Spot).unwrap();

@@ -13,19 +13,19 @@ pub(super) mod sample;
 mod waiting;
 
 pub(super) use instances::requirements;
-pub(super) use prices::{Bought, rate};
-pub use waiting::Beside;
+pub(super) use prices::{PricedMachine, rate};
+pub use waiting::SideCosts;
 
 pub(super) use address::{local as local_address, public as public_address};
 
-use super::client::Cloud;
-use problem::{Problem, both};
+use super::client::AwsClients;
+use problem::{PlanProblem, both};
 use std::net::IpAddr;
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::{AwsSettings, SshAddress};
 
 /// So many types are shown with all their prices; a choice by attributes may be of hundreds.
-const SHOWN: usize = 12;
+const TYPES_SHOWN: usize = 12;
 
 /// All that renting needs to know. Made of calls that only read.
 #[derive(Clone, Debug)]
@@ -44,9 +44,9 @@ impl Plan {
     ///
     /// # Errors
     /// No region will do: all that stands in the way of each.
-    pub async fn make(cloud: &Cloud, aws: &AwsSettings) -> Result<Self> {
+    pub async fn make(clients: &AwsClients, aws: &AwsSettings) -> Result<Self> {
         let regions =
-            aws.account.regions.iter().map(async |name| (name.clone(), region(cloud, aws, name).await));
+            aws.account.regions.iter().map(async |name| (name.clone(), region(clients, aws, name).await));
         let (found, own) = futures_util::join!(futures_util::future::join_all(regions), own_address(aws));
         let (mut regions, mut refused) = (Vec::new(), Vec::new());
         for (name, result) in found {
@@ -59,23 +59,23 @@ impl Plan {
             return Err(problem::error(&refused));
         }
         for (name, problems) in refused {
-            let why = problems.iter().map(Problem::text).collect::<Vec<_>>().join("; ");
+            let why = problems.iter().map(PlanProblem::text).collect::<Vec<_>>().join("; ");
             tracing::warn!("{name} is left out: {why}");
         }
         if aws.dry_run {
-            futures_util::future::join_all(regions.iter_mut().map(|plan| price(cloud, aws, plan))).await;
+            futures_util::future::join_all(regions.iter_mut().map(|plan| price(clients, aws, plan))).await;
         }
         Ok(Self { regions, own_address: own.and_then(Result::ok) })
     }
 }
 
-async fn region(cloud: &Cloud, aws: &AwsSettings, name: &str) -> Result<RegionPlan, Vec<Problem>> {
-    let ec2 = cloud.ec2(name);
+async fn region(clients: &AwsClients, aws: &AwsSettings, name: &str) -> Result<RegionPlan, Vec<PlanProblem>> {
+    let ec2 = clients.ec2(name);
     let machine = async {
         let (types, ids) =
-            futures_util::join!(instances::find(&ec2, aws, name), images::ids(cloud, aws, name));
+            futures_util::join!(instances::find(&ec2, aws, name), images::ids(clients, aws, name));
         let gpu = types.as_ref().map_or_else(|_| aws.machine.names_a_gpu(), |choice| has_gpu(choice, aws));
-        let image = images::look(&ec2, aws, ids, gpu).await;
+        let image = images::describe(&ec2, aws, ids, gpu).await;
         both(types, image)
     };
     let (machine, network) = futures_util::join!(machine, network::find(&ec2, aws, name));
@@ -84,12 +84,12 @@ async fn region(cloud: &Cloud, aws: &AwsSettings, name: &str) -> Result<RegionPl
     Ok(RegionPlan { region: name.to_owned(), machine, image, disk_price: None, network })
 }
 
-fn has_gpu(choice: &Choice, aws: &AwsSettings) -> bool {
+fn has_gpu(choice: &TypeChoice, aws: &AwsSettings) -> bool {
     aws.machine.names_a_gpu() || choice.types.iter().any(|offer| offer.gpus > 0)
 }
 
 /// The types that the subnets' zones have.
-fn in_zones(mut choice: Choice, network: &Network) -> Result<Choice, Vec<Problem>> {
+fn in_zones(mut choice: TypeChoice, network: &Network) -> Result<TypeChoice, Vec<PlanProblem>> {
     if choice.by_attributes {
         return Ok(choice);
     }
@@ -105,12 +105,12 @@ fn in_zones(mut choice: Choice, network: &Network) -> Result<Choice, Vec<Problem
         zones.dedup();
         let what =
             format!("names {names}, which none of the subnets' zones has ({}); see SUBNET", zones.join(", "));
-        return Err(vec![Problem::with("INSTANCE_TYPE", what)]);
+        return Err(vec![PlanProblem::with("INSTANCE_TYPE", what)]);
     }
     if !nowhere.is_empty() {
         tracing::warn!("INSTANCE_TYPE: the subnets' zones have no {names}");
     }
-    Ok(Choice { types, ..choice })
+    Ok(TypeChoice { types, ..choice })
 }
 
 /// The pipe's public address, where a rule may be made for it.
@@ -125,14 +125,14 @@ fn let_in(
     mut plan: RegionPlan,
     aws: &AwsSettings,
     own: Option<&Result<IpAddr>>,
-) -> Result<RegionPlan, Vec<Problem>> {
+) -> Result<RegionPlan, Vec<PlanProblem>> {
     let network = &mut plan.network;
     if network.inbound.is_empty() && aws.security_group.is_none() {
         match own {
             Some(Ok(address)) => network.inbound.push(ipnet::IpNet::from(*address).to_string()),
             Some(Err(error)) => {
                 let why = trainspot_base::error::chain(error);
-                return Err(vec![Problem::with("SSH_CIDR", format!("is not set, and {why}; set it"))]);
+                return Err(vec![PlanProblem::with("SSH_CIDR", format!("is not set, and {why}; set it"))]);
             }
             None => {}
         }
@@ -141,19 +141,19 @@ fn let_in(
 }
 
 /// Adds what only a reader of the plan wants to know. What AWS does not tell stays unknown.
-async fn price(cloud: &Cloud, aws: &AwsSettings, plan: &mut RegionPlan) {
+async fn price(clients: &AwsClients, aws: &AwsSettings, plan: &mut RegionPlan) {
     let size = plan.image.disk_size(aws.disk_size);
-    let ec2 = cloud.ec2(&plan.region);
+    let ec2 = clients.ec2(&plan.region);
     let offers = async {
-        prices::fill(cloud, &plan.region, &mut plan.machine.types, SHOWN).await;
-        let shown = plan.machine.types.len().min(SHOWN);
+        prices::fill(clients, &plan.region, &mut plan.machine.types, TYPES_SHOWN).await;
+        let shown = plan.machine.types.len().min(TYPES_SHOWN);
         if plan.machine.by_attributes
             && let Err(failure) = instances::detail(&ec2, &mut plan.machine.types[..shown]).await
         {
             tracing::warn!("the sizes of the types are not shown: {}", Error::from(failure).render());
         }
     };
-    let disk = prices::disk(cloud, &plan.region, (&aws.disk_type, size));
+    let disk = prices::disk(clients, &plan.region, (&aws.disk_type, size));
     ((), plan.disk_price) = futures_util::join!(offers, disk);
 }
 
@@ -171,7 +171,7 @@ pub struct RegionPlan {
     /// The region's name.
     pub region: String,
     /// What may be rented.
-    pub machine: Choice,
+    pub machine: TypeChoice,
     /// What it starts from.
     pub image: Image,
     /// What an hour of its disk costs, in dollars; known in a dry run, if it may be asked for.
@@ -182,7 +182,7 @@ pub struct RegionPlan {
 
 /// What may be rented in a region.
 #[derive(Clone, Debug)]
-pub struct Choice {
+pub struct TypeChoice {
     /// The types that will do, in the user's order; in a dry run the cheapest first.
     pub types: Vec<Offer>,
     /// Whether the fleet chooses by attributes (attribute-based selection); `types` is then what it chooses

@@ -1,7 +1,7 @@
 //! Where in a region: subnets of one VPC with a way in, and who may come in.
 
-use super::super::failure::{Failure, call};
-use super::problem::Problem;
+use super::super::failure::{AwsError, call};
+use super::problem::PlanProblem;
 use super::{Network, Subnet, address};
 use aws_sdk_ec2::types as sdk;
 use std::cmp::Reverse;
@@ -11,10 +11,10 @@ use trainspot_compute::aws::{AwsSettings, SshAddress};
 
 /// What a region has, as far as it may matter.
 #[derive(Clone, Debug, Default)]
-struct Facts {
+struct NetworkFacts {
     vpcs: Vec<Vpc>,
-    subnets: Vec<Found>,
-    tables: Vec<Table>,
+    subnets: Vec<SubnetFacts>,
+    tables: Vec<RouteTable>,
     groups: Vec<Group>,
     /// The pipe's own address, if it belongs to a network interface of this VPC.
     inside: Option<(String, Ipv4Addr)>,
@@ -28,7 +28,7 @@ struct Vpc {
 }
 
 #[derive(Clone, Debug)]
-struct Found {
+struct SubnetFacts {
     id: String,
     zone: String,
     vpc: String,
@@ -38,7 +38,7 @@ struct Found {
 
 /// A route table.
 #[derive(Clone, Debug, Default)]
-struct Table {
+struct RouteTable {
     vpc: String,
     main: bool,
     subnets: Vec<String>,
@@ -61,10 +61,10 @@ pub(super) async fn find(
     ec2: &aws_sdk_ec2::Client,
     aws: &AwsSettings,
     region: &str,
-) -> Result<Network, Vec<Problem>> {
+) -> Result<Network, Vec<PlanProblem>> {
     let (vpcs, subnets, tables, groups) =
         futures_util::join!(vpcs(ec2), subnets(ec2, aws), tables(ec2), groups(ec2, aws));
-    let problems: Vec<Problem> =
+    let problems: Vec<PlanProblem> =
         [vpcs.as_ref().err(), subnets.as_ref().err(), tables.as_ref().err(), groups.as_ref().err()]
             .into_iter()
             .flatten()
@@ -74,21 +74,21 @@ pub(super) async fn find(
         return Err(problems);
     };
     let inside = inside(ec2, aws, &vpcs).await?;
-    let (network, warnings) = choose(&Facts { vpcs, subnets, tables, groups, inside }, aws)?;
+    let (network, warnings) = choose(&NetworkFacts { vpcs, subnets, tables, groups, inside }, aws)?;
     for warning in warnings {
         tracing::warn!("{region}: {warning}");
     }
     Ok(network)
 }
 
-async fn vpcs(ec2: &aws_sdk_ec2::Client) -> Result<Vec<Vpc>, Problem> {
+async fn vpcs(ec2: &aws_sdk_ec2::Client) -> Result<Vec<Vpc>, PlanProblem> {
     let found = call("ec2:DescribeVpcs", "cannot list the VPCs", || async {
         Ok(ec2.describe_vpcs().into_paginator().items().send().try_collect().await?)
     });
     Ok(found.await?.into_iter().map(Vpc::from).collect())
 }
 
-async fn subnets(ec2: &aws_sdk_ec2::Client, aws: &AwsSettings) -> Result<Vec<Found>, Problem> {
+async fn subnets(ec2: &aws_sdk_ec2::Client, aws: &AwsSettings) -> Result<Vec<SubnetFacts>, PlanProblem> {
     let filter = sdk::Filter::builder();
     let filter = match &aws.subnets[..] {
         [] => filter.name("default-for-az").values("true"),
@@ -102,19 +102,19 @@ async fn subnets(ec2: &aws_sdk_ec2::Client, aws: &AwsSettings) -> Result<Vec<Fou
     Ok(found
         .filter_map(|it| {
             let room = it.available_ip_address_count.unwrap_or(0);
-            Some(Found { id: it.subnet_id?, zone: it.availability_zone?, vpc: it.vpc_id?, room })
+            Some(SubnetFacts { id: it.subnet_id?, zone: it.availability_zone?, vpc: it.vpc_id?, room })
         })
         .collect())
 }
 
-async fn tables(ec2: &aws_sdk_ec2::Client) -> Result<Vec<Table>, Problem> {
+async fn tables(ec2: &aws_sdk_ec2::Client) -> Result<Vec<RouteTable>, PlanProblem> {
     let found = call("ec2:DescribeRouteTables", "cannot tell which subnets the internet reaches", || async {
         Ok(ec2.describe_route_tables().into_paginator().items().send().try_collect().await?)
     });
-    Ok(found.await?.into_iter().map(Table::from).collect())
+    Ok(found.await?.into_iter().map(RouteTable::from).collect())
 }
 
-async fn groups(ec2: &aws_sdk_ec2::Client, aws: &AwsSettings) -> Result<Vec<Group>, Problem> {
+async fn groups(ec2: &aws_sdk_ec2::Client, aws: &AwsSettings) -> Result<Vec<Group>, PlanProblem> {
     let Some(wanted) = &aws.security_group else { return Ok(Vec::new()) };
     let filter = sdk::Filter::builder().name("group-id").values(wanted).build();
     let found = call("ec2:DescribeSecurityGroups", "cannot look at SECURITY_GROUP", || async {
@@ -132,7 +132,7 @@ async fn inside(
     ec2: &aws_sdk_ec2::Client,
     aws: &AwsSettings,
     vpcs: &[Vpc],
-) -> Result<Option<(String, Ipv4Addr)>, Failure> {
+) -> Result<Option<(String, Ipv4Addr)>, AwsError> {
     let Some(own) = address::local().filter(|_| aws.ssh_address != SshAddress::Public) else {
         return Ok(None);
     };
@@ -164,7 +164,7 @@ impl From<sdk::Vpc> for Vpc {
     }
 }
 
-impl From<sdk::RouteTable> for Table {
+impl From<sdk::RouteTable> for RouteTable {
     fn from(table: sdk::RouteTable) -> Self {
         let outward = || {
             let everything = |route: &&sdk::Route| route.destination_cidr_block() == Some("0.0.0.0/0");
@@ -194,11 +194,11 @@ impl From<sdk::SecurityGroup> for Group {
 }
 
 /// The network to use, and what is odd about it.
-fn choose(facts: &Facts, aws: &AwsSettings) -> Result<(Network, Vec<String>), Vec<Problem>> {
+fn choose(facts: &NetworkFacts, aws: &AwsSettings) -> Result<(Network, Vec<String>), Vec<PlanProblem>> {
     let vpc = vpc(facts, aws).map_err(|problem| vec![problem])?;
     let missing = aws.subnets.iter().filter(|id| !facts.subnets.iter().any(|it| it.id == **id));
-    let mut problems: Vec<Problem> = missing
-        .map(|id| Problem::with("SUBNET", format!("names {id}, which the region does not have")))
+    let mut problems: Vec<PlanProblem> = missing
+        .map(|id| PlanProblem::with("SUBNET", format!("names {id}, which the region does not have")))
         .collect();
     let mut warnings = Vec::new();
     let inside = facts.inside.as_ref().filter(|(id, _)| *id == vpc.id).map(|(_, own)| *own);
@@ -236,24 +236,24 @@ fn choose(facts: &Facts, aws: &AwsSettings) -> Result<(Network, Vec<String>), Ve
     Ok((network, warnings))
 }
 
-fn vpc(facts: &Facts, aws: &AwsSettings) -> Result<Vpc, Problem> {
+fn vpc(facts: &NetworkFacts, aws: &AwsSettings) -> Result<Vpc, PlanProblem> {
     let mut ids: Vec<&str> = facts.subnets.iter().map(|subnet| subnet.vpc.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
     if aws.subnets.is_empty() {
         let default = facts.vpcs.iter().find(|vpc| vpc.default).cloned();
         let default = default.ok_or_else(|| {
-            Problem::with("SUBNET", "is not set, and the region has no default VPC; name one or more subnets that the internet reaches")
+            PlanProblem::with("SUBNET", "is not set, and the region has no default VPC; name one or more subnets that the internet reaches")
         })?;
         if ids.is_empty() {
             let what =
                 format!("is not set, and the default VPC {} has no default subnets; name some", default.id);
-            return Err(Problem::with("SUBNET", what));
+            return Err(PlanProblem::with("SUBNET", what));
         }
         return Ok(default);
     }
     match ids[..] {
-        [] => Err(Problem::with(
+        [] => Err(PlanProblem::with(
             "SUBNET",
             format!("names {}, which the region does not have", aws.subnets.join(", ")),
         )),
@@ -263,7 +263,7 @@ fn vpc(facts: &Facts, aws: &AwsSettings) -> Result<Vpc, Problem> {
             .find(|vpc| vpc.id == id)
             .cloned()
             .unwrap_or_else(|| Vpc { id: id.to_owned(), ..Vpc::default() })),
-        _ => Err(Problem::with(
+        _ => Err(PlanProblem::with(
             "SUBNET",
             format!("names subnets of several VPCs ({}); take those of one", ids.join(", ")),
         )),
@@ -271,25 +271,25 @@ fn vpc(facts: &Facts, aws: &AwsSettings) -> Result<Vpc, Problem> {
 }
 
 /// The route table of a subnet: its own, or its VPC's main one.
-fn table<'a>(facts: &'a Facts, subnet: &str, vpc: &Vpc) -> Option<&'a Table> {
+fn table<'a>(facts: &'a NetworkFacts, subnet: &str, vpc: &Vpc) -> Option<&'a RouteTable> {
     let own = facts.tables.iter().find(|table| table.subnets.iter().any(|id| id == subnet));
     own.or_else(|| facts.tables.iter().find(|table| table.main && table.vpc == vpc.id))
 }
 
 /// The subnets of which the pipe can reach machines.
 fn reachable(
-    facts: &Facts,
+    facts: &NetworkFacts,
     aws: &AwsSettings,
     vpc: &Vpc,
     by_private: bool,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Subnet>, Problem> {
-    let mut subnets: Vec<&Found> = facts.subnets.iter().filter(|it| it.vpc == vpc.id).collect();
+) -> Result<Vec<Subnet>, PlanProblem> {
+    let mut subnets: Vec<&SubnetFacts> = facts.subnets.iter().filter(|it| it.vpc == vpc.id).collect();
     subnets.sort_by_key(|it| Reverse(it.room));
-    let way = |subnet: &&Found| {
+    let way = |subnet: &&SubnetFacts| {
         table(facts, &subnet.id, vpc).is_some_and(|table| if by_private { table.out } else { table.internet })
     };
-    let (open, closed): (Vec<&Found>, Vec<&Found>) = subnets.into_iter().partition(way);
+    let (open, closed): (Vec<&SubnetFacts>, Vec<&SubnetFacts>) = subnets.into_iter().partition(way);
     let names = closed.iter().map(|subnet| subnet.id.as_str()).collect::<Vec<_>>().join(", ");
     if by_private {
         if !closed.is_empty() {
@@ -308,24 +308,24 @@ fn reachable(
 
 /// The problem of a network whose subnets the internet does not reach, blamed on what the user chose, if
 /// anything.
-fn no_way_in(aws: &AwsSettings, vpc: &Vpc, subnets: &str) -> Problem {
+fn no_way_in(aws: &AwsSettings, vpc: &Vpc, subnets: &str) -> PlanProblem {
     let why = format!(
         "offers no way in: no route to an internet gateway leads out of {subnets}, so the pipe cannot reach a machine there"
     );
     let inside = "run the pipe inside the VPC with SSH_ADDRESS 'private'";
     if aws.subnets.is_empty() {
-        return Problem::new(format!(
+        return PlanProblem::new(format!(
             "the default VPC {} {why}; give the VPC an internet gateway and a route to it, name public subnets of another \
              VPC in SUBNET, or {inside}",
             vpc.id
         ));
     }
-    Problem::with("SUBNET", format!("{why}; take a public subnet, or {inside}"))
+    PlanProblem::with("SUBNET", format!("{why}; take a public subnet, or {inside}"))
 }
 
 /// The first of each zone: a fleet refuses to have two pools of one type in a zone.
-fn one_a_zone<'a>(subnets: impl IntoIterator<Item = &'a Found>) -> Vec<Subnet> {
-    let mut zones = BTreeMap::<&str, &Found>::new();
+fn one_a_zone<'a>(subnets: impl IntoIterator<Item = &'a SubnetFacts>) -> Vec<Subnet> {
+    let mut zones = BTreeMap::<&str, &SubnetFacts>::new();
     for subnet in subnets {
         zones.entry(&subnet.zone).or_insert(subnet);
     }
@@ -333,13 +333,13 @@ fn one_a_zone<'a>(subnets: impl IntoIterator<Item = &'a Found>) -> Vec<Subnet> {
 }
 
 fn group(
-    facts: &Facts,
+    facts: &NetworkFacts,
     aws: &AwsSettings,
     vpc: &Vpc,
     warnings: &mut Vec<String>,
-) -> Result<Option<String>, Problem> {
+) -> Result<Option<String>, PlanProblem> {
     let Some(wanted) = &aws.security_group else { return Ok(None) };
-    let wrong = |what: String| Err(Problem::with("SECURITY_GROUP", format!("is {wanted}, {what}")));
+    let wrong = |what: String| Err(PlanProblem::with("SECURITY_GROUP", format!("is {wanted}, {what}")));
     let Some(group) = facts.groups.iter().find(|it| it.id == *wanted) else {
         return wrong("which the region does not have".to_owned());
     };

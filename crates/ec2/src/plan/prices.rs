@@ -2,8 +2,8 @@
 //!
 //! Nothing waits for these but a dry run. The price list is an optional permission.
 
-use super::super::client::Cloud;
-use super::super::failure::{Failure, call};
+use super::super::client::AwsClients;
+use super::super::failure::{AwsError, call};
 use super::Offer;
 use super::credits::surplus;
 use aws_sdk_ec2::types as sdk;
@@ -16,14 +16,14 @@ use trainspot_base::error::Error;
 use trainspot_compute::Rate;
 
 /// Every public IPv4 address costs this much an hour since February 2024, in every region.
-pub(super) const ADDRESS: f64 = 0.005;
+pub(super) const ADDRESS_HOUR_PRICE: f64 = 0.005;
 
 /// The price list is per month of this many hours.
 const HOURS_A_MONTH: f64 = 730.0;
 
 /// A machine that was bought, as far as its price goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bought<'a> {
+pub(crate) struct PricedMachine<'a> {
     pub(crate) region: &'a str,
     pub(crate) zone: &'a str,
     pub(crate) instance_type: &'a str,
@@ -35,18 +35,18 @@ pub(crate) struct Bought<'a> {
 }
 
 /// What a machine costs; none where AWS does not tell. A disk whose price is not told counts as nothing.
-pub(crate) async fn rate(cloud: &Cloud, bought: Bought<'_>) -> Option<Rate> {
+pub(crate) async fn rate(clients: &AwsClients, bought: PricedMachine<'_>) -> Option<Rate> {
     let names = [bought.instance_type.to_owned()];
-    let ec2 = cloud.ec2(bought.region);
+    let ec2 = clients.ec2(bought.region);
     let spot = async { if bought.spot { spot(&ec2, &names).await.ok() } else { None } };
     let (spot, on_demand, disk) = futures_util::join!(
         spot,
-        on_demand(cloud, bought.region, bought.instance_type),
-        disk(cloud, bought.region, bought.disk)
+        on_demand(clients, bought.region, bought.instance_type),
+        disk(clients, bought.region, bought.disk)
     );
     let key = (bought.instance_type.to_owned(), bought.zone.to_owned());
     let machine = if bought.spot { spot?.get(&key).copied()? } else { on_demand? };
-    let address = if bought.public { ADDRESS } else { 0.0 };
+    let address = if bought.public { ADDRESS_HOUR_PRICE } else { 0.0 };
     // A training keeps the processors busy, so what is charged for that is charged all the time.
     let credits = surplus(bought.instance_type);
     let on_demand = on_demand.map(|price| price + credits);
@@ -55,9 +55,9 @@ pub(crate) async fn rate(cloud: &Cloud, bought: Bought<'_>) -> Option<Rate> {
 
 /// Puts the current prices into offers, and the cheapest first. The on-demand price is asked for of the first
 /// `shown`: each type is a call.
-pub(super) async fn fill(cloud: &Cloud, region: &str, offers: &mut [Offer], shown: usize) {
+pub(super) async fn fill(clients: &AwsClients, region: &str, offers: &mut [Offer], shown: usize) {
     let names: Vec<String> = offers.iter().map(|offer| offer.name.clone()).collect();
-    let known = spot(&cloud.ec2(region), &names).await.unwrap_or_else(|failure| {
+    let known = spot(&clients.ec2(region), &names).await.unwrap_or_else(|failure| {
         tracing::warn!("no spot prices of {region}: {}", Error::from(failure).render());
         BTreeMap::new()
     });
@@ -66,7 +66,7 @@ pub(super) async fn fill(cloud: &Cloud, region: &str, offers: &mut [Offer], show
     }
     offers.sort_by(|one, other| cheapest(one).total_cmp(&cheapest(other)));
     let asked = offers.iter_mut().take(shown);
-    let answers = asked.map(async |offer| offer.on_demand = on_demand(cloud, region, &offer.name).await);
+    let answers = asked.map(async |offer| offer.on_demand = on_demand(clients, region, &offer.name).await);
     futures_util::future::join_all(answers).await;
 }
 
@@ -78,7 +78,7 @@ fn cheapest(offer: &Offer) -> f64 {
 async fn spot(
     ec2: &aws_sdk_ec2::Client,
     names: &[String],
-) -> Result<BTreeMap<(String, String), f64>, Failure> {
+) -> Result<BTreeMap<(String, String), f64>, AwsError> {
     let found = call("ec2:DescribeSpotPriceHistory", "cannot look up the spot prices", || async {
         let request = ec2
             .describe_spot_price_history()
@@ -114,7 +114,7 @@ fn enter(offer: &mut Offer, spot: &BTreeMap<(String, String), f64>) {
 }
 
 /// The on-demand price of an hour of Linux, in dollars.
-async fn on_demand(cloud: &Cloud, region: &str, name: &str) -> Option<f64> {
+async fn on_demand(clients: &AwsClients, region: &str, name: &str) -> Option<f64> {
     let fields = [
         ("instanceType", name),
         ("operatingSystem", "Linux"),
@@ -122,19 +122,19 @@ async fn on_demand(cloud: &Cloud, region: &str, name: &str) -> Option<f64> {
         ("preInstalledSw", "NA"),
         ("capacitystatus", "Used"),
     ];
-    listed(cloud, region, &fields).await
+    listed(clients, region, &fields).await
 }
 
 /// The price of an hour of a volume of so many GiB, in dollars.
-pub(super) async fn disk(cloud: &Cloud, region: &str, (kind, size): (&str, u32)) -> Option<f64> {
-    let month = listed(cloud, region, &[("productFamily", "Storage"), ("volumeApiName", kind)]).await?;
+pub(super) async fn disk(clients: &AwsClients, region: &str, (kind, size): (&str, u32)) -> Option<f64> {
+    let month = listed(clients, region, &[("productFamily", "Storage"), ("volumeApiName", kind)]).await?;
     Some(month * f64::from(size) / HOURS_A_MONTH)
 }
 
 /// The price of the one product that these fields leave; none where it may not be asked for.
-async fn listed(cloud: &Cloud, region: &str, fields: &[(&str, &str)]) -> Option<f64> {
-    static TOLD: Once = Once::new();
-    let client = cloud.pricing(region)?;
+async fn listed(clients: &AwsClients, region: &str, fields: &[(&str, &str)]) -> Option<f64> {
+    static FAILURE_LOGGED: Once = Once::new();
+    let client = clients.pricing(region)?;
     let fields = fields.iter().copied().chain([("regionCode", region)]);
     let filters: Vec<Filter> = fields
         .map(|(field, value)| {
@@ -148,7 +148,7 @@ async fn listed(cloud: &Cloud, region: &str, fields: &[(&str, &str)]) -> Option<
     match answer.await {
         Ok(answer) => answer.price_list().iter().find_map(|product| dollars(product)),
         Err(failure) => {
-            TOLD.call_once(|| tracing::debug!("{}", Error::from(failure).render()));
+            FAILURE_LOGGED.call_once(|| tracing::debug!("{}", Error::from(failure).render()));
             None
         }
     }
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     /// As AWS answers, shortened to what is read and what surrounds it.
-    const PRODUCT: &str = r#"{"product":{"productFamily":"Compute Instance","attributes":{"instanceType":"m5.large"}},
+    const PRODUCT_JSON: &str = r#"{"product":{"productFamily":"Compute Instance","attributes":{"instanceType":"m5.large"}},
         "serviceCode":"AmazonEC2","terms":{"OnDemand":{"ABC.JRTCKXETXF":{"priceDimensions":{"ABC.JRTCKXETXF.6YS6EN2CT7":
         {"unit":"Hrs","endRange":"Inf","description":"$0.107 per On Demand Linux m5.large Instance Hour","beginRange":"0",
         "pricePerUnit":{"USD":"0.1070000000"}}},"sku":"ABC","effectiveDate":"2026-11-01T00:00:00Z"}},
@@ -177,8 +177,8 @@ mod tests {
 
     #[test]
     fn the_on_demand_price_is_read_and_no_other() {
-        assert_eq!(dollars(PRODUCT), Some(0.107));
-        assert_eq!(dollars(&PRODUCT.replace("0.1070000000", "0.0000000000")), None);
+        assert_eq!(dollars(PRODUCT_JSON), Some(0.107));
+        assert_eq!(dollars(&PRODUCT_JSON.replace("0.1070000000", "0.0000000000")), None);
         assert_eq!(dollars("{}"), None);
         assert_eq!(dollars("no JSON"), None);
     }

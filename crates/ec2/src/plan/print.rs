@@ -1,12 +1,12 @@
 //! The plan as a dry run tells it.
 
 use super::credits::surplus;
-use super::{Network, Offer, Plan, RegionPlan, SHOWN, prices};
+use super::{Network, Offer, Plan, RegionPlan, TYPES_SHOWN, prices};
 use std::time::Duration;
 use trainspot_base::log::count;
 use trainspot_compute::aws::{AwsSettings, Purchase};
 
-const HEADINGS: [&str; 8] =
+const TABLE_HEADINGS: [&str; 8] =
     ["Type", "vCPUs", "Memory", "GPUs", "Zone", "Spot $/h", "On demand $/h", "Saving"];
 
 impl Plan {
@@ -51,15 +51,15 @@ fn credits(offers: &[Offer]) -> Option<String> {
 }
 
 fn table(offers: &[Offer]) -> String {
-    let shown = offers.iter().take(SHOWN).flat_map(rows);
-    let rows: Vec<[String; 8]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(shown).collect();
+    let shown = offers.iter().take(TYPES_SHOWN).flat_map(rows);
+    let rows: Vec<[String; 8]> = std::iter::once(TABLE_HEADINGS.map(str::to_owned)).chain(shown).collect();
     let widths: [usize; 8] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let line = |row: &[String; 8]| {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         format!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    let more = offers.len().saturating_sub(SHOWN);
+    let more = offers.len().saturating_sub(TYPES_SHOWN);
     let more = (more > 0).then(|| format!("  … and {} that will do", count(more, "more type")));
     rows.iter().map(line).chain(more).collect::<Vec<_>>().join("\n")
 }
@@ -105,7 +105,7 @@ fn saving(spot: f64, full: f64) -> String {
 fn network(network: &Network) -> String {
     let subnets = network.subnets.iter().map(|subnet| format!("{} ({})", subnet.id, subnet.zone));
     let address = if network.public {
-        format!("public address, ${:.4}/h", prices::ADDRESS)
+        format!("public address, ${:.4}/h", prices::ADDRESS_HOUR_PRICE)
     } else {
         "no public address".to_owned()
     };
@@ -139,7 +139,7 @@ fn at_most(plan: &RegionPlan, aws: &AwsSettings, max_runtime: Duration) -> Strin
         aws.max_cost.map_or_else(String::new, |most| format!("; MAX_COST ends the run at ${most:.2}"));
     let hourly = plan.machine.types.iter().filter_map(|offer| highest(offer, aws)).reduce(f64::max);
     let Some(hourly) = hourly else { return format!("no price is known for MAX_RUNTIME of {time}{limit}") };
-    let address = if plan.network.public { prices::ADDRESS } else { 0.0 };
+    let address = if plan.network.public { prices::ADDRESS_HOUR_PRICE } else { 0.0 };
     let all = hourly + address + plan.disk_price.unwrap_or(0.0);
     let hours = max_runtime.as_secs_f64() / 3600.0;
     format!("${:.2} for MAX_RUNTIME of {time}, at ${all:.4}/h{limit}", all * hours)

@@ -1,16 +1,16 @@
 //! What stands in the way of a region: all of it is told together.
 
-use super::super::failure::Failure;
+use super::super::failure::AwsError;
 use trainspot_base::error::{Error, Kind};
 
 /// One thing that stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct PlanProblem {
     text: String,
     kind: Kind,
 }
 
-impl Problem {
+impl PlanProblem {
     /// A variable's value that will not do: its name, and the words that follow it.
     pub(super) fn with(variable: &str, what: impl AsRef<str>) -> Self {
         Self::new(format!("{variable} {}", what.as_ref()))
@@ -27,23 +27,23 @@ impl Problem {
     }
 }
 
-impl From<Failure> for Problem {
-    fn from(failure: Failure) -> Self {
+impl From<AwsError> for PlanProblem {
+    fn from(failure: AwsError) -> Self {
         Self { text: Error::from(failure).render(), kind: Kind::Machine }
     }
 }
 
-impl From<Failure> for Vec<Problem> {
-    fn from(failure: Failure) -> Self {
+impl From<AwsError> for Vec<PlanProblem> {
+    fn from(failure: AwsError) -> Self {
         vec![failure.into()]
     }
 }
 
 /// Both values, or the problems of both.
 pub(super) fn both<A, B>(
-    one: Result<A, Vec<Problem>>,
-    other: Result<B, Vec<Problem>>,
-) -> Result<(A, B), Vec<Problem>> {
+    one: Result<A, Vec<PlanProblem>>,
+    other: Result<B, Vec<PlanProblem>>,
+) -> Result<(A, B), Vec<PlanProblem>> {
     match (one, other) {
         (Ok(one), Ok(other)) => Ok((one, other)),
         (one, other) => Err(one.err().into_iter().chain(other.err()).flatten().collect()),
@@ -51,7 +51,7 @@ pub(super) fn both<A, B>(
 }
 
 /// The error of regions of which none will do.
-pub(super) fn error(regions: &[(String, Vec<Problem>)]) -> Error {
+pub(super) fn error(regions: &[(String, Vec<PlanProblem>)]) -> Error {
     let names: Vec<&str> = regions.iter().map(|(region, _)| region.as_str()).collect();
     let mut text = format!("nothing can be rented in {}; nothing was started", names.join(", "));
     for (region, problems) in regions {
@@ -74,9 +74,9 @@ mod tests {
 
     #[test]
     fn the_problems_of_all_regions_are_told_at_once() {
-        let denied = Failure::told("AccessDenied", "no").during("ec2:DescribeVpcs", "cannot list VPCs");
-        let one = vec![Problem::with("INSTANCE_TYPE", "names x.y"), denied.into()];
-        let two = vec![Problem::with("SUBNET", "names s")];
+        let denied = AwsError::told("AccessDenied", "no").during("ec2:DescribeVpcs", "cannot list VPCs");
+        let one = vec![PlanProblem::with("INSTANCE_TYPE", "names x.y"), denied.into()];
+        let two = vec![PlanProblem::with("SUBNET", "names s")];
         let error = error(&[("a-1".to_owned(), one), ("b-1".to_owned(), two)]);
         assert_eq!(error.exit_kind(), Kind::Configuration);
         assert_eq!(

@@ -1,6 +1,6 @@
 //! What the tests of this room ask for, where they do not say otherwise.
 
-use super::{Choice, Image, Network, RegionPlan};
+use super::{Image, Network, RegionPlan, TypeChoice};
 use std::time::Duration;
 use trainspot_compute::aws::{AwsAccount, AwsSettings, MachineNeeds, Purchase, SshAddress};
 
@@ -32,7 +32,7 @@ pub(crate) fn aws() -> AwsSettings {
 pub(crate) fn region() -> RegionPlan {
     RegionPlan {
         region: "eu-west-1".to_owned(),
-        machine: Choice { types: vec![], by_attributes: false },
+        machine: TypeChoice { types: vec![], by_attributes: false },
         image: Image {
             id: "ami-1".to_owned(),
             name: "ubuntu-noble".to_owned(),

@@ -7,7 +7,7 @@ use trainspot_compute::aws::{AwsSettings, Purchase};
 
 /// What is paid for beside machines, in dollars.
 #[derive(Clone, Copy, Debug)]
-pub struct Beside {
+pub struct SideCosts {
     /// An hour of the step that waits; nothing where its minutes are not counted.
     pub waiting_hour: f64,
     /// A gigabyte that leaves AWS.
@@ -18,7 +18,7 @@ impl Plan {
     /// What is paid for beside what [`Self::text`] tells, with a warning where waiting costs more than the
     /// machine.
     #[must_use]
-    pub fn beside(&self, aws: &AwsSettings, max_runtime: Duration, beside: Beside) -> String {
+    pub fn beside(&self, aws: &AwsSettings, max_runtime: Duration, beside: SideCosts) -> String {
         let mut lines = Vec::new();
         if beside.waiting_hour > 0.0 {
             let time = humantime::format_duration(max_runtime);
@@ -46,7 +46,7 @@ impl Plan {
     /// The lowest price of an hour that the plan shows, disk and address included.
     fn cheapest(&self, aws: &AwsSettings) -> Option<f64> {
         let hours = self.regions.iter().filter_map(|plan| {
-            let address = if plan.network.public { prices::ADDRESS } else { 0.0 };
+            let address = if plan.network.public { prices::ADDRESS_HOUR_PRICE } else { 0.0 };
             let lowest = plan.machine.types.iter().filter_map(|offer| price(offer, aws)).reduce(f64::min)?;
             Some(lowest + address + plan.disk_price.unwrap_or(0.0))
         });
@@ -63,7 +63,7 @@ fn price(offer: &Offer, aws: &AwsSettings) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::super::sample::{self, aws};
-    use super::super::{Choice, RegionPlan};
+    use super::super::{RegionPlan, TypeChoice};
     use super::*;
 
     fn told(spot: f64, waiting_hour: f64) -> String {
@@ -76,9 +76,9 @@ mod tests {
             spot: vec![("eu-west-1a".to_owned(), Some(spot))],
             on_demand: Some(0.4),
         };
-        let machine = Choice { types: vec![offer], by_attributes: false };
+        let machine = TypeChoice { types: vec![offer], by_attributes: false };
         let plan = Plan { regions: vec![RegionPlan { machine, ..sample::region() }], own_address: None };
-        plan.beside(&aws(), Duration::from_hours(12), Beside { waiting_hour, gigabyte: 0.09 })
+        plan.beside(&aws(), Duration::from_hours(12), SideCosts { waiting_hour, gigabyte: 0.09 })
     }
 
     #[test]

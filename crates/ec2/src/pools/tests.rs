@@ -17,13 +17,14 @@ fn plan(types: Vec<Offer>, zones: &[&str]) -> RegionPlan {
     let subnet = |&zone: &&str| Subnet { id: format!("subnet-{zone}"), zone: zone.to_owned() };
     let region = sample::region();
     let network = Network { subnets: zones.iter().map(subnet).collect(), ..region.network };
-    RegionPlan { machine: Choice { types, by_attributes: false }, network, ..region }
+    RegionPlan { machine: TypeChoice { types, by_attributes: false }, network, ..region }
 }
 
-fn pools(places: &[Place]) -> Vec<String> {
-    let each =
-        |place: &Place| place.types.iter().map(|name| format!("{name} {}", place.zone)).collect::<Vec<_>>();
-    places.iter().flat_map(each).collect()
+fn pools(candidates: &[SubnetTypes]) -> Vec<String> {
+    let each = |candidate: &SubnetTypes| {
+        candidate.types.iter().map(|name| format!("{name} {}", candidate.zone)).collect::<Vec<_>>()
+    };
+    candidates.iter().flat_map(each).collect()
 }
 
 fn pool(instance_type: &str, zone: &str) -> Pool {
@@ -34,22 +35,28 @@ fn pool(instance_type: &str, zone: &str) -> Pool {
 fn a_type_is_asked_for_where_it_is_and_lost_pools_come_in_a_pass_of_their_own() {
     let plan = plan(vec![offer("m5.large", &["a", "b"]), offer("g5.xlarge", &["b"])], &["a", "b", "c"]);
     let none = BTreeSet::new();
-    let asked = |pass, mode, avoid: &[Pool]| pools(&places(&plan, (pass, mode), avoid, &none));
+    let asked =
+        |history, capacity, avoid: &[Pool]| pools(&candidates(&plan, (history, capacity), avoid, &none));
     let all = ["m5.large a", "m5.large b", "g5.xlarge b"];
-    assert_eq!(asked(Pass::Fresh, Mode::Spot, &[]), all);
-    assert!(asked(Pass::Lost, Mode::Spot, &[]).is_empty());
+    assert_eq!(asked(PoolHistory::Fresh, CapacityType::Spot, &[]), all);
+    assert!(asked(PoolHistory::Lost, CapacityType::Spot, &[]).is_empty());
     let avoid = [pool("m5.large", "b"), pool("m5.large", "z")];
-    assert_eq!(asked(Pass::Fresh, Mode::Spot, &avoid), ["m5.large a", "g5.xlarge b"]);
-    assert_eq!(asked(Pass::Lost, Mode::Spot, &avoid), ["m5.large b"]);
-    assert_eq!(asked(Pass::Fresh, Mode::OnDemand, &avoid), all);
-    assert!(asked(Pass::Lost, Mode::OnDemand, &avoid).is_empty());
+    assert_eq!(asked(PoolHistory::Fresh, CapacityType::Spot, &avoid), ["m5.large a", "g5.xlarge b"]);
+    assert_eq!(asked(PoolHistory::Lost, CapacityType::Spot, &avoid), ["m5.large b"]);
+    assert_eq!(asked(PoolHistory::Fresh, CapacityType::OnDemand, &avoid), all);
+    assert!(asked(PoolHistory::Lost, CapacityType::OnDemand, &avoid).is_empty());
 }
 
 #[test]
 fn a_choice_by_attributes_is_for_every_zone_but_where_it_was_lost() {
     let mut plan = plan(vec![offer("m5.large", &[]), offer("c5.large", &[])], &["a", "b"]);
     plan.machine.by_attributes = true;
-    let asked = places(&plan, (Pass::Fresh, Mode::Spot), &[pool("m5.large", "b")], &BTreeSet::new());
+    let asked = candidates(
+        &plan,
+        (PoolHistory::Fresh, CapacityType::Spot),
+        &[pool("m5.large", "b")],
+        &BTreeSet::new(),
+    );
     assert_eq!(pools(&asked), ["m5.large a", "c5.large a", "c5.large b"]);
 }
 
@@ -57,24 +64,27 @@ fn a_choice_by_attributes_is_for_every_zone_but_where_it_was_lost() {
 fn a_used_up_quota_leaves_other_families_and_the_other_way_to_pay() {
     let plan =
         plan(vec![offer("m5.large", &["a"]), offer("c5.large", &["a"]), offer("g5.xlarge", &["a"])], &["a"]);
-    let full = BTreeSet::from([(Mode::Spot, family("r6i.large"))]);
-    assert_eq!(pools(&places(&plan, (Pass::Fresh, Mode::Spot), &[], &full)), ["g5.xlarge a"]);
-    assert_eq!(places(&plan, (Pass::Fresh, Mode::OnDemand), &[], &full)[0].types.len(), 3);
+    let full = BTreeSet::from([(CapacityType::Spot, quota_family("r6i.large"))]);
+    assert_eq!(
+        pools(&candidates(&plan, (PoolHistory::Fresh, CapacityType::Spot), &[], &full)),
+        ["g5.xlarge a"]
+    );
+    assert_eq!(candidates(&plan, (PoolHistory::Fresh, CapacityType::OnDemand), &[], &full)[0].types.len(), 3);
 }
 
 #[test]
 fn a_fleet_is_not_asked_for_more_than_it_takes() {
     let types: Vec<_> = (0..200).map(|number| offer(&format!("m{number}.large"), &["a", "b", "c"])).collect();
     let plan = plan(types, &["a", "b", "c"]);
-    let asked = places(&plan, (Pass::Fresh, Mode::Spot), &[], &BTreeSet::new());
-    assert_eq!(asked.iter().map(|place| place.types.len()).collect::<Vec<_>>(), [100, 100, 100]);
+    let asked = candidates(&plan, (PoolHistory::Fresh, CapacityType::Spot), &[], &BTreeSet::new());
+    assert_eq!(asked.iter().map(|candidate| candidate.types.len()).collect::<Vec<_>>(), [100, 100, 100]);
     assert_eq!(asked[2].types[0], "m0.large");
 }
 
 #[test]
 fn lost_pools_of_spot_come_after_fresh_ones_and_before_on_demand() {
     let words = |purchase| {
-        let words = |(pass, mode, region)| format!("{pass:?} {mode} {region}");
+        let words = |(history, capacity, region)| format!("{history:?} {capacity} {region}");
         attempts(purchase, 2).into_iter().map(words).collect::<Vec<_>>()
     };
     assert_eq!(
@@ -104,6 +114,6 @@ fn quotas_are_by_family() {
         ("inf2.xlarge", "Inf"),
         ("x2idn.16xlarge", "X"),
     ] {
-        assert!(family(name).to_string().starts_with(expected), "{name}");
+        assert!(quota_family(name).to_string().starts_with(expected), "{name}");
     }
 }

@@ -2,7 +2,7 @@
 //! those without which a run goes on.
 
 use super::super::Ec2;
-use super::super::failure::{Failure, allowed, call};
+use super::super::failure::{AwsError, allowed, call};
 use trainspot_base::error::{Error, chain};
 use trainspot_compute::checks::Check;
 
@@ -11,7 +11,7 @@ use trainspot_compute::checks::Check;
 const NO_MACHINE: &str = "i-00000000000000000";
 
 /// The fewest results that EC2 takes for a page.
-const FEW: i32 = 5;
+const FEWEST_RESULTS: i32 = 5;
 
 impl Ec2 {
     /// Checks the permissions that no other check of a region has needed.
@@ -27,7 +27,7 @@ impl Ec2 {
     }
 
     async fn try_end(&self, region: &str) -> Check {
-        let request = self.cloud.ec2(region).terminate_instances().instance_ids(NO_MACHINE);
+        let request = self.clients.ec2(region).terminate_instances().instance_ids(NO_MACHINE);
         let request = request.skip_os_shutdown(true).dry_run(true);
         let ended = allowed("ec2:TerminateInstances", "cannot end a machine", async || {
             Ok(request.clone().send().await.map(drop)?)
@@ -40,7 +40,7 @@ impl Ec2 {
     }
 
     async fn try_console(&self, region: &str) -> Check {
-        let request = self.cloud.ec2(region).get_console_output().instance_id(NO_MACHINE).dry_run(true);
+        let request = self.clients.ec2(region).get_console_output().instance_id(NO_MACHINE).dry_run(true);
         let console = allowed("ec2:GetConsoleOutput", "cannot read a machine's console", async || {
             Ok(request.clone().send().await.map(drop)?)
         });
@@ -52,26 +52,28 @@ impl Ec2 {
     }
 
     async fn try_takeover(&self, region: &str) -> Check {
-        const ACTION: &str = "ec2-instance-connect:SendSSHPublicKey";
-        let client = self.cloud.instance_connect(region);
+        const TAKEOVER_ACTION: &str = "ec2-instance-connect:SendSSHPublicKey";
+        let client = self.clients.instance_connect(region);
         let sent = async {
             let key = self.client.public_openssh()?;
             let request = client.send_ssh_public_key().instance_id(NO_MACHINE).instance_os_user("ec2-user");
             let request = request.ssh_public_key(key);
-            call(ACTION, "cannot take over a machine", async || Ok(request.clone().send().await.map(drop)?))
-                .await
+            call(TAKEOVER_ACTION, "cannot take over a machine", async || {
+                Ok(request.clone().send().await.map(drop)?)
+            })
+            .await
         };
         on_a_machine(
             format!("{region}: take over the machine of a killed pipe"),
-            (ACTION, sent.await),
+            (TAKEOVER_ACTION, sent.await),
             "the machine of a killed pipe is ended, and its training begins again",
         )
     }
 
     async fn try_spot_requests(&self, region: &str) -> Check {
-        let client = self.cloud.ec2(region);
+        let client = self.clients.ec2(region);
         let requests = call("ec2:DescribeSpotInstanceRequests", "cannot look at spot requests", async || {
-            Ok(client.describe_spot_instance_requests().max_results(FEW).send().await.map(drop)?)
+            Ok(client.describe_spot_instance_requests().max_results(FEWEST_RESULTS).send().await.map(drop)?)
         });
         optional(
             format!("{region}: see an interruption in the spot request"),
@@ -81,10 +83,10 @@ impl Ec2 {
     }
 
     async fn try_interfaces(&self, region: &str) -> Check {
-        let client = self.cloud.ec2(region);
+        let client = self.clients.ec2(region);
         let what = "cannot look for the pipe's own address";
         let interfaces = call("ec2:DescribeNetworkInterfaces", what, async || {
-            Ok(client.describe_network_interfaces().max_results(FEW).send().await.map(drop)?)
+            Ok(client.describe_network_interfaces().max_results(FEWEST_RESULTS).send().await.map(drop)?)
         });
         optional(
             format!("{region}: find the pipe among the VPC's addresses"),
@@ -95,9 +97,9 @@ impl Ec2 {
 
     /// The prices of spot machines, and of those on demand where there is a price list.
     async fn try_prices(&self, region: &str) -> Vec<Check> {
-        let client = self.cloud.ec2(region);
+        let client = self.clients.ec2(region);
         let spot = call("ec2:DescribeSpotPriceHistory", "cannot read spot prices", async || {
-            Ok(client.describe_spot_price_history().max_results(FEW).send().await.map(drop)?)
+            Ok(client.describe_spot_price_history().max_results(FEWEST_RESULTS).send().await.map(drop)?)
         });
         let without = "its price is not known, and MAX_COST has no effect on it";
         let spot = optional(
@@ -105,7 +107,7 @@ impl Ec2 {
             spot.await,
             &format!("a spot machine is rented all the same; {without}"),
         );
-        let Some(list) = self.cloud.pricing(region) else { return vec![spot] };
+        let Some(list) = self.clients.pricing(region) else { return vec![spot] };
         let on_demand = call("pricing:GetProducts", "cannot read on-demand prices", async || {
             Ok(list.get_products().service_code("AmazonEC2").max_results(1).send().await.map(drop)?)
         });
@@ -120,7 +122,7 @@ impl Ec2 {
 
 /// The check of a call without which a run succeeds, so that no failure of the call fails the check.
 /// `without` says what a run without the call is like.
-fn optional(subject: String, done: Result<(), Failure>, without: &str) -> Check {
+fn optional(subject: String, done: Result<(), AwsError>, without: &str) -> Check {
     match done {
         Ok(()) => Check::from_result(subject, Ok(())),
         Err(failure) if failure.is_denied() => {
@@ -141,7 +143,7 @@ fn optional(subject: String, done: Result<(), Failure>, without: &str) -> Check 
 /// proves a permission: AWS may look for the machine before it looks at permissions, and a policy that asks
 /// for the tags of a run denies what is done to a machine that has none. AWS's documentation does not say
 /// which comes first. `without` says what a run without the permission is like.
-fn on_a_machine(subject: String, (action, done): (&str, Result<(), Failure>), without: &str) -> Check {
+fn on_a_machine(subject: String, (action, done): (&str, Result<(), AwsError>), without: &str) -> Check {
     match done {
         Ok(()) => Check::from_result(subject, Ok(())),
         Err(failure) => {
@@ -166,7 +168,7 @@ mod tests {
             ("UnauthorizedOperation", "ec2:X is not allowed, and is optional: without it, all is well"),
             ("ServiceUnavailable", "ServiceUnavailable: no; it is optional: without it, all is well"),
         ] {
-            let failure = Failure::told(code, "no").during("ec2:X", "cannot do X");
+            let failure = AwsError::told(code, "no").during("ec2:X", "cannot do X");
             let check = optional("do X".to_owned(), Err(failure), "all is well");
             assert!(!check.is_failed() && check.text().contains(words), "{}", check.text());
         }

@@ -43,7 +43,7 @@ struct Guarded {
 impl Guarded {
     /// `works`: whether `systemctl` does; the kernel's own switch is the last resort.
     fn start(boot: u32, grace: u32, life: u32, works: bool) -> Self {
-        Self::running(GUARD, boot, grace, life, works)
+        Self::running(GUARD_SCRIPT, boot, grace, life, works)
     }
 
     fn running(script: &str, boot: u32, grace: u32, life: u32, works: bool) -> Self {
@@ -194,7 +194,8 @@ fn it_outlives_the_signals_of_a_shutdown_that_hangs() {
 /// that it cannot read: the guard starts anew in its place, and remembers its age.
 #[test]
 fn it_outlives_a_lack_of_processes() {
-    let mut guard = Guarded::running(&GUARD.replace("sleep 1\n", ". /nowhere/at/all\n"), 3, 60, 60, true);
+    let mut guard =
+        Guarded::running(&GUARD_SCRIPT.replace("sleep 1\n", ". /nowhere/at/all\n"), 3, 60, 60, true);
     std::thread::sleep(Duration::from_secs(1));
     assert!(guard.is_on());
     let (seconds, words) = guard.off();

@@ -1,5 +1,5 @@
 use super::super::sample::{self, aws};
-use super::super::{Choice, Network, Subnet};
+use super::super::{Network, Subnet, TypeChoice};
 use super::*;
 
 fn offer(name: &str, gpus: u32, spot: &[(&str, Option<f64>)], on_demand: Option<f64>) -> Offer {
@@ -19,7 +19,7 @@ fn plan(types: Vec<Offer>) -> Plan {
     let region = sample::region();
     let subnets = vec![subnet("subnet-1", "eu-west-1a"), subnet("subnet-2", "eu-west-1b")];
     let network = Network { subnets, ..region.network };
-    let machine = Choice { types, by_attributes: false };
+    let machine = TypeChoice { types, by_attributes: false };
     let region = RegionPlan { machine, network, disk_price: Some(0.006), ..region };
     Plan { regions: vec![region], own_address: None }
 }
