@@ -1,33 +1,34 @@
-//! Times that a server, a machine or a file states. Each may be any number, and Rust's clocks panic where a
-//! sum overflows: such a time becomes a value of the program's only here, where it is bounded.
+//! Times that a server, a machine or a file states. A stated time may be any number, and Rust's clocks panic
+//! where a sum overflows: so a stated time becomes a `Duration` or an instant here alone, where it is
+//! bounded.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest time from outside that is believed: some hundred years. Whoever waits has a deadline of its
-/// own.
+/// The longest stated time that is believed: a million hours, some hundred years. Whoever waits has a
+/// deadline of its own.
 pub const LONGEST_STATED: Duration = Duration::from_hours(1_000_000);
 
-/// The duration that somebody outside states, in seconds. One that is longer than any that makes sense is
-/// cut.
+/// A duration that somebody outside states in whole seconds, cut at [`LONGEST_STATED`].
 #[must_use]
 pub fn stated_seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(LONGEST_STATED)
 }
 
-/// The duration that somebody outside states as a fraction, in seconds. What is no duration counts as none.
+/// A duration that somebody outside states as a fraction of seconds, cut at [`LONGEST_STATED`]. A number that
+/// is no duration, such as a negative one, counts as zero.
 #[must_use]
 pub fn stated_fraction(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default().min(LONGEST_STATED)
 }
 
-/// The instant that somebody outside states, in seconds since 1970. One too far ahead for any clock is cut.
+/// An instant that somebody outside states in seconds since 1970, cut [`LONGEST_STATED`] after that.
 #[must_use]
 pub fn stated_instant(seconds_since_epoch: u64) -> SystemTime {
     UNIX_EPOCH + stated_seconds(seconds_since_epoch)
 }
 
-/// The seconds for which the header `Retry-After`, or another of its form, asks to stay away. A date in its
-/// place is not understood: the usual backoff applies.
+/// The wait that the header `Retry-After`, or another header with whole seconds, asks for. A header with a
+/// date counts as no header: the usual backoff applies.
 #[must_use]
 pub fn retry_after(headers: &http::HeaderMap, name: &str) -> Option<Duration> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok().map(stated_seconds)

@@ -68,7 +68,7 @@ impl Kind {
 const STILL_THERE: &str = "Still there: ";
 const NEXT_STEP: &str = "Next: ";
 
-/// What failed, why (its source), what may still exist, and what to do next.
+/// One failure: its message, its source, what may still exist because of it, and what the user can do next.
 #[derive(Debug)]
 pub struct Error {
     message: String,
@@ -121,11 +121,11 @@ impl Error {
         self
     }
 
-    /// Several failures as one: the only one itself; else what they come to, why each, and all that they
-    /// leave.
+    /// Makes one error of several failures. A single failure stays as it is; more become one error that says
+    /// `what`, quotes each, and names all leftovers.
     ///
     /// # Errors
-    /// There are any.
+    /// `errors` is not empty.
     pub fn all(what: &str, mut errors: Vec<Self>) -> Result<()> {
         if errors.len() < 2 {
             return errors.pop().map_or(Ok(()), Err);
@@ -134,12 +134,12 @@ impl Error {
         Err(Self {
             kind: inner().find_map(|error| error.kind),
             hint: inner().find_map(|error| error.hint.clone()),
-            leftovers: each_once(inner().flat_map(|error| error.leftovers.clone())),
-            ..Self::new(what).source(each_once(errors.iter().map(|error| chain(error))).join("; "))
+            leftovers: without_repeats(inner().flat_map(|error| error.leftovers.clone())),
+            ..Self::new(what).source(without_repeats(errors.iter().map(|error| chain(error))).join("; "))
         })
     }
 
-    /// All that may still exist because of it, its sources included.
+    /// All that may still exist because of this error or of one of its sources.
     pub fn leftovers(&self) -> impl Iterator<Item = &str> {
         self.own_chain().flat_map(|error| error.leftovers.iter().map(String::as_str))
     }
@@ -150,7 +150,7 @@ impl Error {
         self.own_chain().find_map(|error| error.kind).unwrap_or(Kind::Unexpected)
     }
 
-    /// What the user can do next, as the outermost error in the chain that knows says it.
+    /// The outermost hint in the chain: what the user can do next.
     #[must_use]
     pub fn next_step(&self) -> Option<&str> {
         self.own_chain().find_map(|error| error.hint.as_deref())
@@ -175,9 +175,9 @@ impl Error {
         text
     }
 
-    /// The error that another process of this program rendered, such as an agent: in one voice with its own,
-    /// so that what is left and what to do next come last and once. The log has indented all lines but the
-    /// first.
+    /// Reads back an error that another process of this program, such as an agent, rendered, so that
+    /// leftovers and hint come once, and last, when this process renders the whole. The log has indented all
+    /// lines but the first.
     #[must_use]
     pub fn rendered(text: &str) -> Self {
         let (mut error, mut lines) = (Self::new(""), Vec::new());
@@ -199,7 +199,7 @@ impl Error {
     }
 }
 
-fn each_once(texts: impl Iterator<Item = String>) -> Vec<String> {
+fn without_repeats(texts: impl Iterator<Item = String>) -> Vec<String> {
     let mut kept = Vec::new();
     for text in texts {
         if !kept.contains(&text) {
@@ -224,15 +224,15 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// The longest text of an error that is not the program's own: a parser repeats what it cannot read, and that
-/// is as long as whoever sent it likes. What looks for secrets in a text takes many times its length of
+/// The longest text of an error that is not the program's own. A parser repeats input that it cannot read,
+/// which is as long as its sender likes; and the search for secrets takes many times a text's length of
 /// memory.
 const FOREIGN_TEXT_LIMIT_BYTES: usize = 16 << 10;
 
-/// A text that takes no more than it may hold.
-struct Cut(String);
+/// A text that takes no more than [`FOREIGN_TEXT_LIMIT_BYTES`].
+struct CutText(String);
 
-impl Write for Cut {
+impl Write for CutText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let end = text.floor_char_boundary(FOREIGN_TEXT_LIMIT_BYTES - self.0.len());
         self.0.push_str(&text[..end]);
@@ -245,7 +245,7 @@ fn text_of(error: &(dyn StdError + 'static)) -> String {
     if let Some(own) = error.downcast_ref::<Error>() {
         return own.message.clone();
     }
-    let mut cut = Cut(String::new());
+    let mut cut = CutText(String::new());
     if write!(cut, "{error}").is_err() {
         cut.0.push('…');
     }
@@ -269,7 +269,7 @@ pub trait Context<T> {
     /// Wraps the error in one that says what failed, as "cannot …".
     fn context(self, message: impl Into<String>) -> Result<T>;
 
-    /// The same, for a message that costs something to make.
+    /// Does the same as [`Context::context`] with a message that is made only where there is an error.
     fn with_context<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T>;
 }
 

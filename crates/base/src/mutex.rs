@@ -1,5 +1,5 @@
-//! Locks that a panic cannot close. No lock of the program is held across a wait, so only a panic could poison
-//! one, and that ends the run, the test or the connection in which it happened.
+//! Locks that a panic cannot close. No lock of the program is held across a wait, so only a panic could
+//! poison one, and that ends the run, the test or the connection in which it happened.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The value of a mutex that nobody shares any more, also of one that a panic poisoned.
+/// Unwraps a mutex into its value, also one that a panic poisoned.
 pub fn into_inner<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -25,7 +25,8 @@ pub enum Attempted<T, E> {
     Transient(E, Option<Duration>),
 }
 
-/// Runs `operation` until an attempt is final or the policy is used up, and returns the last attempt's result.
+/// Runs `operation` until an attempt is final or the policy is used up, and returns the last attempt's
+/// result.
 ///
 /// `operation` receives the attempt's number, from 1.
 ///
@@ -47,8 +48,8 @@ pub async fn retry<T, E>(
     }
 }
 
-/// The attempts of a policy, for a loop whose future must be `Send`: the compiler cannot prove that the future
-/// of [`retry`] is.
+/// The attempts of a policy, for a loop whose future must be `Send`: the compiler cannot prove that the
+/// future of [`retry`] is.
 pub struct Tries {
     policy: RetryPolicy,
     attempt: u32,

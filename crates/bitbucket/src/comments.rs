@@ -17,8 +17,8 @@ const COMMENT_PERMISSION: Permission = Permission {
     kind: Kind::Publication,
 };
 
-/// How many people's comments are tried. Only somebody who writes under more names than that gets a new
-/// report each time.
+/// The most authors whose comments are tried. Beyond so many authors of such comments, each report is a new
+/// comment.
 const AUTHORS_LIMIT: usize = 20;
 
 /// A comment as Bitbucket sends it, as far as it is of use here.

@@ -15,40 +15,40 @@ const STATUS_PERMISSION: Permission = Permission {
     kind: Kind::Publication,
 };
 
-/// Bitbucket refuses longer keys, in characters.
+/// The longest key that Bitbucket takes, in characters.
 const KEY_LIMIT_CHARS: usize = 40;
-/// Bitbucket refuses longer descriptions of a status, and longer names, in characters.
+/// The longest name or description of a status that Bitbucket takes, in characters.
 const TEXT_LIMIT_CHARS: usize = 255;
 
 /// How a build goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum BuildState {
-    /// It is running.
+    /// The build is running.
     InProgress,
-    /// It did what it had to.
+    /// The build succeeded.
     Successful,
-    /// It did not.
+    /// The build failed.
     Failed,
-    /// Somebody stopped it.
+    /// Somebody stopped the build.
     Stopped,
 }
 
 /// A build status: the mark that a commit and its pull request carry.
 #[derive(Clone, Debug, Serialize)]
 pub struct BuildStatus {
-    /// What identifies it on its commit; a second one with the same key replaces the first. Of one that is
-    /// longer than 40 characters the end becomes a hash.
+    /// The key that identifies the status on its commit; a second status with the same key replaces the
+    /// first. Of a key that is longer than 40 characters the end becomes a hash.
     pub key: String,
     /// How the build goes.
     pub state: BuildState,
-    /// Its title; cut at 255 characters.
+    /// The status's title; cut at 255 characters.
     pub name: String,
     /// One line; cut at 255 characters.
     pub description: String,
-    /// Where it leads.
+    /// The address that the status leads to.
     pub url: String,
-    /// The branch; a pull request shows the status only if it is its source branch.
+    /// The branch; a pull request shows the status only if this is its source branch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refname: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Why Bitbucket did not do it, in one sentence, from whatever it answered.
+//! Why Bitbucket did not do what it was asked, in one sentence, from whatever it answered.
 
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
@@ -18,7 +18,7 @@ pub struct CallFailure {
     message: String,
     /// Whether trying again may help.
     pub(super) is_transient: bool,
-    /// How long Bitbucket asks to stay away.
+    /// How long Bitbucket asks to wait.
     pub(super) wait: Option<Duration>,
 }
 
@@ -34,7 +34,7 @@ impl CallFailure {
         self.status == Some(StatusCode::TOO_MANY_REQUESTS.as_u16())
     }
 
-    /// One that trying again cannot mend.
+    /// A failure that no further attempt can mend.
     pub(super) fn last(message: impl Into<String>) -> Self {
         Self { status: None, message: message.into(), is_transient: false, wait: None }
     }
@@ -90,7 +90,7 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
     stated(RETRY_AFTER.as_str()).or_else(|| stated("x-ratelimit-reset"))
 }
 
-/// What an error's body says: of the three shapes in JSON, or of HTML or plain text.
+/// The words of an error's body, which is JSON of one of three shapes, HTML, or plain text.
 fn said(body: &[u8]) -> String {
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return quote(body) };
     let error = &value["error"];

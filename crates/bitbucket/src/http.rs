@@ -16,15 +16,15 @@ use trainspot_base::retry::{Attempted, retry};
 use trainspot_http::BodyError;
 use url::Url;
 
-/// No list that is read here comes near; a `next` that leads in circles must end somewhere.
+/// The most pages of one list. None that is read here comes near; a `next` that leads in circles must end.
 const LIST_LIMIT_PAGES: usize = 100;
-/// Bitbucket's own pages have 100 values at most.
+/// The most values of one page; Bitbucket's own pages have 100 at most.
 const PAGE_LIMIT_VALUES: usize = 1000;
-/// A page of a hundred comments of the longest kind has 7 MB.
+/// The longest answer: a page of a hundred comments of the longest kind has 7 MB.
 const ANSWER_LIMIT_BYTES: usize = 8 << 20;
-/// All pages of one list.
+/// The bytes of all pages of one list together.
 const LIST_LIMIT_BYTES: usize = 16 << 20;
-/// Of a refusal, which is quoted in one line.
+/// The most that is read of a refusal, which is quoted in one line.
 const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 /// A host that does not take connections within this time is down; waiting longer only delays the next
 /// attempt.
@@ -32,10 +32,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The wait for the rate limit where Bitbucket does not say how long.
 const RATE_LIMIT_USUAL_WAIT: Duration = Duration::from_mins(1);
-/// No wait for the rate limit is shorter, whatever Bitbucket says.
+/// The shortest wait for the rate limit, whatever Bitbucket says.
 const RATE_LIMIT_SHORTEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What a token must be allowed to do for a call, by the names that Bitbucket gives it, and on what.
+/// The permission that a token needs for a call, by the names that Bitbucket gives it, and where it needs it.
 #[derive(Clone, Copy)]
 pub(super) struct Permission {
     /// As an access token's settings name it.

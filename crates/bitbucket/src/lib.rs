@@ -62,17 +62,17 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// What a runner, or what a token may do, belongs to.
+/// The owner of a runner or of a permission, as the variable `RUNNER_SCOPE` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The client's repository.
     Repository,
-    /// The whole workspace that it is in.
+    /// The whole workspace of the client's repository.
     Workspace,
 }
 
 impl Scope {
-    /// Each of them.
+    /// Both scopes.
     pub const ALL: [Self; 2] = [Self::Repository, Self::Workspace];
 
     /// Its name, as people give it.
@@ -177,7 +177,7 @@ impl Client {
         })
     }
 
-    /// The same client with other deadlines.
+    /// This client with other deadlines.
     #[must_use]
     pub fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;

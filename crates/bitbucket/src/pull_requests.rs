@@ -20,7 +20,7 @@ pub(super) const PULL_REQUEST_PERMISSION: Permission = Permission {
 /// title.
 const TITLE_LIMIT_CHARS: usize = 255;
 
-/// What to open.
+/// A pull request to open.
 #[derive(Clone, Debug)]
 pub struct NewPullRequest {
     /// The branch with the changes; it must have been pushed.
@@ -38,11 +38,11 @@ pub struct NewPullRequest {
 /// An open pull request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullRequest {
-    /// Its number in the repository.
+    /// The pull request's number in the repository.
     pub id: u64,
-    /// Its page.
+    /// The pull request's page.
     pub url: String,
-    /// Whether this call opened it; else it was open already and is as it was.
+    /// Whether this call opened the pull request; else it was open already and is unchanged.
     pub opened: bool,
 }
 

@@ -22,9 +22,9 @@ const OPENS_PULL_REQUESTS: [&str; 2] = ["pullrequest:write", "write:pullrequest:
 /// A repository, as far as a run must know of it before it begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repository {
-    /// Its size in bytes, if Bitbucket tells.
+    /// The repository's size in bytes, if Bitbucket tells.
     pub size: Option<u64>,
-    /// The name of its main branch, if it has one.
+    /// The name of the branch, if the repository has one.
     pub main_branch: Option<String>,
     /// What the credential may do, if Bitbucket tells.
     pub scopes: Option<Vec<String>>,

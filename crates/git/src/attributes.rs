@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_transfer::{TEXT_LIMIT_BYTES, read_beneath};
 
-/// What the repository says of one file.
+/// The attributes that the repository gives one file.
 pub(super) struct Attributes<'a> {
     repository: &'a Repository,
     path: &'a Path,
@@ -27,7 +27,7 @@ enum AttributeState {
 }
 
 impl<'a> Attributes<'a> {
-    /// Those of the file at `path`, relative to the clone; it need not exist.
+    /// The attributes of the file at `path`, relative to the clone. The file need not exist.
     pub(super) fn new(repository: &'a Repository, path: &'a Path) -> Self {
         Self { repository, path }
     }
@@ -96,7 +96,7 @@ impl<'a> Attributes<'a> {
         let names = |file: &PathBuf| {
             let text = match file.strip_prefix(root) {
                 Ok(path) => read_beneath(root, path, TEXT_LIMIT_BYTES),
-                // That of the user's own configuration.
+                // The attributes file that the user's own configuration names.
                 Err(_) => std::fs::read(file),
             };
             let text = text.unwrap_or_default();
@@ -150,8 +150,8 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// What `text`, or `crlf` as it was called once, says; nothing where it is not given, or has a value that git
-/// does not know.
+/// The line ends that the attribute `text`, or its old name `crlf`, asks for; none where the attribute is not
+/// given, or has a value that git does not know.
 fn line_ends_of(state: &AttributeState) -> Option<LineEnds> {
     match state {
         AttributeState::Set => Some(LineEnds::Text),

@@ -1,4 +1,4 @@
-//! The remote's branches: what was there when a run began, and which names are still to be had.
+//! The remote's branches when a run began, and the names that a new branch can have.
 
 use git2::Oid;
 use std::collections::BTreeMap;
@@ -29,8 +29,8 @@ impl Branches {
         above.or_else(below).map(|(other, _)| other.as_str())
     }
 
-    /// Names for a branch of its own where `name` must be left alone, the likeliest first. Those that cannot
-    /// be made beside others are left out.
+    /// Names for another branch where `name` must be left alone, the likeliest first. Names that git cannot
+    /// make beside existing branches are left out.
     pub(super) fn names_beside(&self, name: &str) -> impl Iterator<Item = String> {
         const BRANCH_NAMES_LIMIT: usize = 100;
         let base = if self.obstacle(name).is_some() { name.replace('/', "-") } else { name.to_owned() };

@@ -4,7 +4,7 @@ use super::publication::Published;
 use std::path::PathBuf;
 use trainspot_base::error::Error;
 
-/// What became of outputs on their way to a branch.
+/// The result of bringing outputs to a branch.
 pub(super) enum Delivery {
     Done(Published),
     Conflict(Conflict),

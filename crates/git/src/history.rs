@@ -1,11 +1,11 @@
-//! What happened on a branch since the pipeline's commit, as far as it matters: whose the newest change of a
-//! thing is.
+//! The commits on a branch since the pipeline's commit: they tell who made the newest change of a file or of
+//! a part of one.
 
 use super::identity::StepIdentity;
 use git2::{Commit, Oid, Repository};
 use trainspot_base::error::{Context as _, Result};
 
-/// How many commits of a branch are asked for, and looked at.
+/// The most commits of a branch that are fetched and examined.
 pub(super) const HISTORY_LIMIT_COMMITS: usize = 50;
 
 /// The commits of a branch since the pipeline's commit, newest first, by first parents.
@@ -16,6 +16,7 @@ pub(super) struct History<'a> {
     pub(super) is_complete: bool,
 }
 
+/// One commit of the branch, with its first parent.
 struct BranchChange<'a> {
     after: Commit<'a>,
     before: Option<Commit<'a>>,
@@ -24,7 +25,7 @@ struct BranchChange<'a> {
 }
 
 impl<'a> History<'a> {
-    /// Reads it from `tip`, as far as the repository has it. `seen` is where the branch was when the run
+    /// Reads the history from `tip` as far as the repository has it. `seen` is the branch's tip when the run
     /// began.
     pub(super) fn read(
         repository: &'a Repository,

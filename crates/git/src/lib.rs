@@ -78,7 +78,8 @@ impl Checkout {
         Ok(Self { root, commit, origin })
     }
 
-    /// The same clone in a pull request's pipeline, which runs for `source`, a hash that may be abbreviated.
+    /// This clone as one in a pull request's pipeline, which runs for `source`, a hash that may be
+    /// abbreviated.
     ///
     /// Such a pipeline merges the target branch into the clone before it runs: `HEAD` is then a commit that
     /// the remote has never seen, and on which no push can build. Its parent `source` takes its place.
@@ -118,10 +119,10 @@ impl Checkout {
 
     /// The files that a machine needs to do what a later step could do here, sorted by path.
     ///
-    /// They are what git tracks, what earlier steps left and git does not ignore, and whatever one of the
-    /// globs in `include` matches although git ignores it. Of a submodule, or a clone inside the clone, the
-    /// files that are there. A link is sent as what it leads to where `include` matches the link, and the
-    /// machine would not have that.
+    /// These are the files that git tracks, the files of earlier steps that git does not ignore, and the
+    /// files that a glob in `include` matches although git ignores them. Of a submodule, or a clone inside
+    /// the clone, all files on the disk belong to them. A link that `include` matches is sent as its target
+    /// where the machine would not have the target.
     pub fn workspace(&self, include: &[String]) -> Result<Vec<Entry>> {
         workspace::list(&open_clone(&self.root)?, &self.root, include)
     }
@@ -147,7 +148,7 @@ impl Checkout {
         Ok(all.into_iter().filter(|file| paths.iter().any(|path| touches(file, path))).collect())
     }
 
-    /// Those of these files that git ignores; one that it tracks nevertheless is not ignored.
+    /// The files among `paths` that git ignores. A file that git tracks nevertheless is not ignored.
     ///
     /// # Errors
     /// The clone cannot be read.
@@ -180,7 +181,7 @@ impl Checkout {
     /// Refuses files of the clone that are too large for Bitbucket.
     ///
     /// # Errors
-    /// There are any. All are named at once.
+    /// A file is too large. All such files are named at once.
     pub fn check_sizes(&self, files: &[PathBuf]) -> Result<()> {
         outputs::check_sizes(&self.root, files)
     }

@@ -9,7 +9,8 @@ use trainspot_base::error::Result;
 use trainspot_transfer::{Entry, EntryKind, Name};
 use walkdir::WalkDir;
 
-/// What to send of the workspace: `files` as they are, links as links if what they lead to is sent as well.
+/// The entries to send of the workspace: files as they are, and links as links where their targets are sent
+/// too.
 ///
 /// Any other link would dangle on the machine. One that `INCLUDE` matched, or that leads into a cache of
 /// DVC's, is sent as the file or the folder's files that it leads to. The rest are sent as they are, and

@@ -10,11 +10,11 @@ use std::io::{self, BufRead, Read};
 /// What an attribute, or git's configuration, says of a file's line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineEnds {
-    /// They stay.
+    /// Line ends stay as they are.
     Keep,
     /// CRLF becomes LF.
     Text,
-    /// The same, if the file looks like text and the version in the index has no CRLF.
+    /// CRLF becomes LF if the file looks like text and the version in the index has no CRLF.
     Auto,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Normalization {
     pub(super) ident: bool,
 }
 
-/// What is counted to tell text from binary, as in git's `convert.c`.
+/// The counts that tell text from binary, as in git's `convert.c`.
 #[derive(Debug, Default)]
 pub(super) struct TextStatistics {
     nul: bool,

@@ -15,12 +15,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 
-/// What Bitbucket takes in one file: "100 MB". Read as decimal, so that no reading of it is exceeded.
+/// The largest file that Bitbucket takes: "100 MB", read as decimal, the smaller of the two readings.
 const FILE_LIMIT_BYTES: u64 = 100_000_000;
 
-/// What Bitbucket takes in one push, in bytes: "3.5 GB". Read as binary: the pack is counted as it is sent.
+/// The largest push that Bitbucket takes: "3.5 GB", read as binary, for the pack is counted as it is sent.
 const PUSH_LIMIT_BYTES: u64 = 7 << 29;
 
+/// The mode bits of which one makes a file executable.
 const EXECUTABLE_BITS: u32 = 0o111;
 
 /// Each path once, and as a tree spells it: `./a//b` is `a/b`.

@@ -16,9 +16,11 @@ use std::io::{Read, Seek as _, SeekFrom, Write};
 use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// Fast: models are mostly incompressible floats, on which higher levels spend seconds for a percent.
+/// The fast level: models are mostly incompressible floats, on which higher levels spend seconds for a
+/// percent.
 const COMPRESSION_LEVEL: Compression = Compression::fast();
 
+/// The bytes that are read of a file at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Finished entries for blobs, in a file.

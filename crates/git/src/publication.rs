@@ -1,10 +1,10 @@
-//! What a publication is: the order for it, and what became of it.
+//! A publication's request, its destination, and its result.
 
 use super::{Branches, StepIdentity};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What to commit, and where.
+/// A commit to make: its files, its message and its destination.
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// The files to commit, relative to the clone; the commit changes nothing else. Ignored ones are
@@ -49,7 +49,7 @@ pub enum Destination {
     },
 }
 
-/// What became of it.
+/// The result of a publication.
 #[derive(Clone, Debug)]
 pub enum Published {
     /// The branch has exactly these outputs already; nothing was pushed.

@@ -1,5 +1,5 @@
-//! The story of a publication: look at the remote, commit on what it has, push, and start over where it moved
-//! meanwhile.
+//! The steps of a publication: list the remote's branches, commit on top of them, push, and start over where
+//! a branch moved meanwhile.
 
 use super::conflict::{Conflict, Delivery, refused};
 use super::history::{self, History};
@@ -8,7 +8,7 @@ use super::outputs::WorkTree;
 use super::pack::Blobs;
 use super::publication::{Destination, Publication, Published};
 use super::scratch::{NewCommit, Scratch};
-use super::transport::{Fault, FetchDepth, GitRemote, PushAnswer, RefUpdate, Refs, Transport};
+use super::transport::{Fault, FetchDepth, GitRemote, PushAnswer, RefUpdate, Refs, RemoteTransport};
 use super::tree_entry::OutputEntry;
 use super::{Branches, Checkout, check_branch, open_clone, outputs, read_at};
 use git2::Oid;
@@ -24,7 +24,7 @@ use trainspot_base::retry::{Attempted, RetryPolicy, retry};
 /// that arrived.
 const BRANCH_MOVES_LIMIT: usize = 20;
 
-/// A failing remote gets time.
+/// How a remote that fails is tried again.
 const REMOTE_RETRY: RetryPolicy = RetryPolicy {
     attempts: 5,
     first_wait: Duration::from_secs(1),
@@ -45,16 +45,16 @@ pub(super) async fn publish(
 
 /// The remote's branches, if it would take a push from us.
 pub(super) async fn check_remote(remote: GitRemote, stop: CancellationToken) -> Result<Branches> {
-    let transport = blocking(move || Transport::new(&remote, stop)).await?;
+    let transport = blocking(move || RemoteTransport::new(&remote, stop)).await?;
     // What is refused now is refused for the credential or the address; a network that is down is neither.
-    let check = |transport: &mut Transport| match transport.check_push() {
+    let check = |transport: &mut RemoteTransport| match transport.check_push() {
         Err(Fault::Final(error)) => Err(Fault::Final(error.kind(trainspot_base::error::Kind::Configuration))),
         other => other,
     };
     Ok(retry_blocking(transport, check).await?.branches())
 }
 
-/// Repeats blocking work on a thread for such until it ends, or the policy does.
+/// Retries blocking work, on a thread for blocking work, as [`REMOTE_RETRY`] allows.
 async fn retry_blocking<W, T>(work: W, attempt: fn(&mut W) -> Result<T, Fault>) -> Result<T>
 where
     W: Send + 'static,
@@ -88,7 +88,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.context("git's work ended unexpectedly")?
 }
 
-/// What survives from one attempt to the next: above all the packed outputs.
+/// A publication with what survives from one attempt to the next, above all the packed outputs.
 struct PreparedPublication {
     publication: Publication,
     /// The pipeline's commit.
@@ -96,7 +96,7 @@ struct PreparedPublication {
     scratch: Scratch,
     blobs: Blobs,
     outputs: Vec<OutputEntry>,
-    transport: Transport,
+    transport: RemoteTransport,
     /// The last commit that was sent: after a cut connection it may have arrived all the same.
     sent: Option<(String, Oid, Option<Oid>)>,
     /// How often a branch moved under a push.
@@ -112,7 +112,7 @@ impl PreparedPublication {
     ) -> Result<Self> {
         check_branches(&publication.destination)?;
         publication.outputs = outputs::tidy(&publication.outputs);
-        let transport = Transport::new(remote, stop.clone())?;
+        let transport = RemoteTransport::new(remote, stop.clone())?;
         let clone = open_clone(&checkout.root)?;
         let head = Oid::from_str(&checkout.commit).context("odd commit hash")?;
         let kept = |error: Error| error.leaves("the outputs, in the clone; nothing was committed");
@@ -308,7 +308,7 @@ impl PreparedPublication {
     }
 }
 
-/// Says what was not simply taken from the outputs.
+/// Logs the files that were merged or left alone rather than taken from the outputs.
 fn report_merge(branch: &str, merged: &Merged) {
     let names = |paths: &[PathBuf]| {
         paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")

@@ -14,7 +14,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// Inside `.git`, so that it is on the disk that has room for the model, and no `git status` shows it.
+/// The folder inside `.git` for the scratch repository: on the disk that has room for the model, and shown by
+/// no `git status`.
 const SCRATCH_FOLDER: &str = "trainspot";
 
 /// A commit that no reference names yet, with the objects that its parent's history does not have.
@@ -23,6 +24,7 @@ pub(super) struct NewCommit {
     pub(super) objects: Vec<(ObjectType, Vec<u8>)>,
 }
 
+/// The scratch repository of one publication; it is removed when dropped.
 pub(super) struct Scratch {
     repository: Repository,
     folder: PathBuf,
@@ -33,7 +35,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes it anew; what a killed run left there is removed.
+    /// Makes the repository anew, and removes one that a killed run left.
     pub(super) fn new(clone: &Repository) -> Result<Self> {
         let folder = clone.path().join(SCRATCH_FOLDER);
         let context = || format!("cannot make a scratch repository in {}", folder.display());

@@ -5,10 +5,10 @@ use super::metrics::{MetricValue, Metrics};
 use super::{MetricsFile, numbers};
 use std::cmp::Ordering;
 
-/// Differences below this share of the values are the noise of floating point.
+/// The share of the values below which a difference is the noise of floating point.
 const ROUNDING_NOISE: f64 = 1e-12;
 
-/// The table of one file: this run's metrics in their order, then those that are gone.
+/// The table of one file: this run's metrics in their order, then the target's metrics that this run lacks.
 ///
 /// Without values on the target branch there is nothing to compare, and two columns do.
 pub(super) fn table(file: &MetricsFile) -> MarkdownTable {

@@ -3,7 +3,7 @@
 use super::markdown::{MarkdownTable, cut, fence_after, fence_around};
 use std::collections::VecDeque;
 
-/// One endless line must not be all that is left of a log.
+/// The characters of a log line that are shown: one endless line must not be all that is left of a log.
 const MAX_LOG_LINE: usize = 400;
 
 /// A part of the report, set off from the others by blank lines.

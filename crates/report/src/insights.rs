@@ -6,13 +6,13 @@ use super::render::machine_line;
 use super::{Report, ReportedOutcome, numbers};
 use serde::Serialize;
 
-/// Bitbucket takes no more cells.
+/// The most cells that Bitbucket takes.
 const MAX_DATA: usize = 10;
 
-/// Bitbucket takes no longer details, in characters.
+/// The longest details that Bitbucket takes, in characters.
 const MAX_DETAILS: usize = 2000;
 
-/// Bitbucket takes longer titles, but its sidebar shows no more of them.
+/// The characters of a title that Bitbucket's sidebar shows; Bitbucket takes longer ones.
 const MAX_TITLE: usize = 100;
 
 /// The body of `PUT …/commit/{sha}/reports/{id}`.
@@ -38,9 +38,9 @@ pub struct Insights {
 /// A named cell.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Datum {
-    /// Its name.
+    /// The cell's name.
     pub title: String,
-    /// Its type and value.
+    /// The cell's type and value.
     #[serde(flatten)]
     pub cell: Cell,
 }

@@ -17,7 +17,7 @@ pub use render::{COMMENT_LIMIT_CHARS, render};
 use metrics::Metrics;
 use std::time::Duration;
 
-/// All that is told about a run. Empty parts are not shown.
+/// A run as its report tells it. Empty parts are not shown.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// What was trained or published; part of the title.
@@ -43,14 +43,14 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// What a run that succeeded did, in the word that its title ends with.
+/// How a run succeeded: it decides the word at the end of the report's title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunSuccess {
-    /// It trained, and published the outputs where that was asked for.
+    /// The run trained, and published the outputs where that was asked for.
     Trained,
-    /// It published outputs that were there already.
+    /// The run published outputs that were there already.
     Published,
-    /// It published nothing: the branch has the same outputs, or nothing was to be published.
+    /// The run published nothing: the branch has the same outputs, or nothing was to be published.
     Checked,
 }
 
@@ -66,16 +66,16 @@ impl RunSuccess {
     }
 }
 
-/// What a run that failed did not do, in the words that its title ends with.
+/// How far a failed run came: it decides the words at the end of the report's title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunFailure {
     /// There is no trained model.
     Failed,
-    /// It trained, but the outputs could not be published.
+    /// The run trained, but the outputs could not be published.
     TrainedNotPublished,
     /// The outputs that were there already could not be published.
     NotPublished,
-    /// It was told to stop.
+    /// The run was told to stop.
     Stopped,
 }
 
@@ -111,7 +111,7 @@ pub enum ReportedOutcome {
 /// One metrics file, now and on the branch that it is compared to.
 #[derive(Clone, Debug)]
 pub struct MetricsFile {
-    /// Its path in the repository.
+    /// The file's path in the repository.
     pub path: String,
     /// What this run wrote.
     pub now: Option<Metrics>,
@@ -124,43 +124,43 @@ pub struct MetricsFile {
 /// A picture in the pushed commit.
 #[derive(Clone, Debug)]
 pub struct Plot {
-    /// Its path in the repository.
+    /// The picture's path in the repository.
     pub path: String,
-    /// Its page on Bitbucket (`…/src/<sha>/<path>`): always works for who may see the repository.
+    /// The picture's page on Bitbucket (`…/src/<sha>/<path>`): always works for who may see the repository.
     pub page: Option<String>,
-    /// Its bytes (`…/raw/<sha>/<path>`), to be shown in place where Bitbucket allows it.
+    /// The picture's bytes (`…/raw/<sha>/<path>`), to be shown in place where Bitbucket allows it.
     pub image: Option<String>,
 }
 
 /// One output of the training.
 #[derive(Clone, Debug)]
 pub struct OutputFile {
-    /// Its path in the repository.
+    /// The file's path in the repository.
     pub path: String,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub bytes: u64,
-    /// Its page on Bitbucket.
+    /// The file's page on Bitbucket.
     pub url: Option<String>,
 }
 
-/// What a run used.
+/// The machine of a run: what it was, how long it was used, and what it cost.
 #[derive(Clone, Debug)]
 pub struct MachineSummary {
-    /// What it ran on, as "m5.2xlarge, spot, eu-west-1a".
+    /// The machine's description, as "m5.2xlarge, spot, eu-west-1a".
     pub description: String,
     /// How long the command ran.
     pub trained: Duration,
     /// How long the machine was held.
     pub total: Duration,
-    /// What it cost, as "about $0.08".
+    /// The cost of the machine, as "about $0.08".
     pub cost: Option<String>,
 }
 
 /// A text that may lead somewhere.
 #[derive(Clone, Debug)]
 pub struct ReportLink {
-    /// What is read.
+    /// The text that is read.
     pub label: String,
-    /// Where it leads.
+    /// The address that the text leads to, if any.
     pub url: Option<String>,
 }

@@ -3,10 +3,10 @@
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use trainspot_base::log::one_line;
 
-/// Longer texts in a cell, a title or a list are cut: one of them must not push out all the others.
+/// The longest text in a cell, a title or a list, in characters: one text must not push out all the others.
 const MAX_TEXT: usize = 160;
 
-/// A longer address is not a link that anyone can follow.
+/// The longest address of a link, in bytes; nobody can follow a longer one.
 const MAX_URL: usize = 2000;
 
 /// What would end a link's address, or the table cell that it is in.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// As many digits as tell two trainings apart; more is the noise of floating point.
+/// The significant digits of a number: enough to tell two trainings apart; more is the noise of floating
+/// point.
 const SIGNIFICANT_DIGITS: i32 = 6;
 
 /// A number with at most six significant digits; whole numbers below 10^15 with all of theirs.
@@ -10,7 +11,7 @@ pub(super) fn number(value: f64) -> String {
     significant(value, SIGNIFICANT_DIGITS)
 }
 
-/// The same, with its sign always.
+/// A number as [`number`] shows it, with its sign always.
 pub(super) fn signed(value: f64) -> String {
     with_sign(value, number(value))
 }

@@ -15,7 +15,7 @@ pub fn plain(text: &str) -> String {
     clean(text, false)
 }
 
-/// The same, but colours (`ESC [ digits ; : m`) stay as well.
+/// [`plain`] text in which colours (`ESC [ digits ; : m`) stay as well.
 pub(super) fn coloured(text: &str) -> String {
     clean(text, true)
 }
@@ -26,8 +26,7 @@ pub fn one_line(text: &str) -> String {
     plain(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The text, with all lines but the first one moved away from the margin: there, no line is but what the pipe
-/// itself says.
+/// The text with all lines but the first moved away from the margin, where only the pipe's own lines stand.
 pub(crate) fn indented(text: &str) -> String {
     let mut lines = text.split('\n');
     let mut all = lines.next().unwrap_or_default().to_owned();

@@ -4,15 +4,17 @@ use super::count;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// A longer line is cut. Redaction sees this much, so a secret that spans the cut is found.
+/// The bytes of a line that are kept and redacted: more than are shown, so that a secret across the cut is
+/// found.
 const LINE_LIMIT_BYTES: usize = 8 << 10;
-/// What is shown of a line.
+/// The bytes of a line that are shown.
 const SHOWN_LINE_BYTES: usize = 4 << 10;
 /// How often a progress bar is shown, and how long an unfinished line waits.
 const SHOW_INTERVAL: Duration = Duration::from_secs(10);
-/// After this much, only a line every [`SHOW_INTERVAL`] is shown: Pipelines stops a step that prints 100 MB.
+/// The bytes that are shown of an output before only a line every [`SHOW_INTERVAL`] is shown:
+/// Pipelines stops a step that prints 100 MB.
 const SHOWN_IN_FULL_BYTES: usize = 16 << 20;
-/// The last lines are kept, for the end of a failed training.
+/// How many of the last lines are kept for the end of a failed training.
 const TAIL_LIMIT_LINES: usize = 40;
 
 /// Turns bytes as they arrive into the lines to show. Memory stays bounded by the constants above.
@@ -27,7 +29,7 @@ pub struct Lines {
     unshown: usize,
     last_shown: Instant,
     tail: VecDeque<String>,
-    /// What of the line before a wrapped secret in this one may begin with.
+    /// The end of the line before, with which a wrapped secret in this line may begin.
     carried: String,
 }
 
@@ -49,7 +51,7 @@ impl Lines {
         }
     }
 
-    /// Takes bytes, and calls `show` for each line that is due.
+    /// Takes bytes of the output, and calls `show` for each line that is due.
     pub fn feed(&mut self, bytes: &[u8], now: Instant, show: &mut impl FnMut(&str)) {
         for &byte in bytes {
             if std::mem::take(&mut self.carriage_return) && byte != b'\n' {
@@ -72,7 +74,7 @@ impl Lines {
         }
     }
 
-    /// Shows what is left, and says how much was not shown.
+    /// Shows the unfinished line, and says how many lines were not shown.
     pub fn finish(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
         if !self.line.is_empty() {
             self.end_line(now, show);

@@ -1,4 +1,5 @@
-//! What of a secret is secret by itself: a program that reads a credential prints its fields, not the whole.
+//! The parts of a secret that are secret by themselves: a program that reads a credential prints the
+//! credential's fields, not the whole.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,10 +7,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use url::Url;
 
-/// A shorter fragment would hit innocent text.
+/// The shortest part of a secret that is looked for: a shorter one would hit innocent text.
 pub(super) const SHORTEST_PART_BYTES: usize = 6;
-/// Containers within containers, such as JSON in base64 in JSON, are looked into this deep.
-const DEEPEST_CONTAINER: usize = 4;
+/// How deep containers within containers, such as JSON in base64 in JSON, are looked into.
+const CONTAINER_DEPTH_LIMIT: usize = 4;
 /// Fields of a credential that say whose or for what it is. They are in errors and hints, which must stay
 /// readable.
 const PUBLIC_FIELDS: [&str; 18] = [
@@ -33,7 +34,8 @@ const PUBLIC_FIELDS: [&str; 18] = [
     "username",
 ];
 
-/// Whether a text is such as only programs make, like tokens and keys: no name, path or word of people's.
+/// Whether a text is one that only programs make, such as a token or a key, and no name, path or word of
+/// people.
 pub(super) fn is_token(text: &str) -> bool {
     let count = |is: fn(&u8) -> bool| text.bytes().filter(is).count();
     let (upper, lower) = (count(u8::is_ascii_uppercase), count(u8::is_ascii_lowercase));
@@ -70,7 +72,7 @@ pub(super) fn without_tokens(text: &str) -> String {
 /// password.
 pub(super) fn parts(value: &str) -> Vec<String> {
     let mut found = Vec::new();
-    collect(value, DEEPEST_CONTAINER, &mut found);
+    collect(value, CONTAINER_DEPTH_LIMIT, &mut found);
     found.sort_unstable();
     found.dedup();
     found
@@ -101,7 +103,7 @@ fn collect(value: &str, deeper: usize, found: &mut Vec<String>) {
     decoded(value, deeper, found);
 }
 
-/// Every text of a JSON value, but for those that are public.
+/// Collects every text of a JSON value except the public fields.
 fn fields(value: &Value, deeper: usize, found: &mut Vec<String>) {
     match value {
         Value::String(text) if !is_plain_address(text) => collect(text, deeper, found),
@@ -180,7 +182,7 @@ mod tests {
         for _ in 0..20 {
             value = serde_json::to_string(&[value]).unwrap();
         }
-        assert_eq!(parts(&value).len(), DEEPEST_CONTAINER + 1);
+        assert_eq!(parts(&value).len(), CONTAINER_DEPTH_LIMIT + 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+/// The time between two lines of progress in a log.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Progress of a number of bytes.

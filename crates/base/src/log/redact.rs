@@ -7,7 +7,8 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Of a longer part only whole forms are found, not their pieces: 16 KiB have 200,000 of these.
+/// The longest part whose pieces are looked for, some 200,000 for 16 KiB. Of a longer one only whole forms
+/// are.
 const LONGEST_PIECED_PART_BYTES: usize = 16 << 10;
 
 /// Replaces secrets by `$NAME`.

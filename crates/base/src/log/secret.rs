@@ -9,9 +9,9 @@ const SECRET_NAME_WORDS: [&str; 10] =
 /// A value that the log hides, under the name by which the log tells that it hid one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
-    /// The variable's name.
+    /// The name of the secret's variable.
     pub name: String,
-    /// Its value.
+    /// The secret's value.
     pub value: String,
 }
 

@@ -53,7 +53,7 @@ impl Windows {
         if owners.is_empty() { text.to_owned() } else { replaced(text, &owners, names) }
     }
 
-    /// Notes for each byte of the text whose piece it is part of.
+    /// Notes for each byte of the text the secret of which a piece covers that byte.
     fn mark(&self, run: &[(u8, Option<usize>)], length: usize, owners: &mut Vec<Option<u32>>) {
         for piece in run.windows(PIECE_BYTES) {
             let key: [u8; PIECE_BYTES] = std::array::from_fn(|index| piece[index].0);
@@ -66,7 +66,7 @@ impl Windows {
     }
 }
 
-/// Whether so many letters of a code follow each other: in most lines of a log none do.
+/// Whether [`PIECE_BYTES`] letters of a code follow each other, as they do in few lines of a log.
 fn may_hold_a_piece(before: &str, text: &str) -> bool {
     let mut run = before.len();
     let is_long = |byte| {
@@ -91,7 +91,7 @@ fn replaced(text: &str, owners: &[Option<u32>], names: &[String]) -> String {
     shown
 }
 
-/// What of a line the next one's pieces may begin with.
+/// The end of a line with which a piece in the next line may begin.
 pub(super) fn carry(before: &str, line: &str) -> String {
     let whole = line.bytes().all(is_code);
     let end = line.bytes().rev().take_while(|byte| is_code(*byte)).take(PIECE_BYTES - 1).count();

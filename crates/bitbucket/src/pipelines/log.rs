@@ -10,20 +10,20 @@ use std::ops::ControlFlow;
 use trainspot_base::error::Result;
 use url::Url;
 
-/// How much of a log one call brings: some thousand lines.
+/// The most bytes of a log that one call brings: some thousand lines.
 const CHUNK_LIMIT_BYTES: usize = 1 << 20;
 
-/// What came of a log after a place in it.
+/// A piece of a step's log, from a given byte on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogChunk {
     /// The bytes from that place on, 1 MiB at most; none if there are no more yet, or there is no log yet.
     pub bytes: Vec<u8>,
-    /// Whether there may be more already.
+    /// Whether the log may have more bytes already.
     pub more: bool,
 }
 
 impl Client {
-    /// What a step's log has from byte `offset` on, by the ids of its pipeline and its own, in braces.
+    /// A step's log from byte `offset` on. `pipeline` and `step` are ids in braces.
     pub async fn log_from(&self, pipeline: &str, step: &str, offset: u64) -> Result<LogChunk> {
         let what = format!("read the log of the step {step}");
         self.call(&what, READ_PERMISSION, async || self.tail(pipeline, step, offset).await).await

@@ -32,26 +32,26 @@ const WRITE_PERMISSION: Permission = Permission {
 /// A pipeline, as one run of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipelineRun {
-    /// Its id, in braces.
+    /// The run's id, in braces.
     pub uuid: String,
-    /// Its number in the repository.
+    /// The run's number in the repository.
     pub number: u64,
-    /// How it is.
+    /// The run's progress.
     pub progress: PipelineProgress,
-    /// Its page.
+    /// The run's page.
     pub url: String,
 }
 
 /// A step of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipelineStep {
-    /// Its id, in braces.
+    /// The step's id, in braces.
     pub uuid: String,
-    /// Its name; empty where it has none.
+    /// The step's name; empty where the step has none.
     pub name: String,
-    /// How it is.
+    /// The step's progress.
     pub progress: PipelineProgress,
-    /// When it began, if it did.
+    /// When the step began, if it did.
     pub started: Option<SystemTime>,
 }
 
@@ -101,13 +101,12 @@ impl Client {
         Ok(sent.into_iter().map(PipelineStep::from).collect())
     }
 
-    /// Whether a step, by the ids of its pipeline and its own without braces, is over; none if Bitbucket has
-    /// none such.
+    /// Whether a step is over; none if Bitbucket has no such step. Both ids are without braces.
     pub async fn step_is_over(&self, pipeline: &str, step: &str) -> Result<Option<bool>> {
         Ok(self.step(pipeline, step).await?.map(|step| step.progress.is_over()))
     }
 
-    /// A step, by the ids of its pipeline and its own without braces; none if Bitbucket has none such.
+    /// A step; none if Bitbucket has no such step. Both ids are without braces.
     pub async fn step(&self, pipeline: &str, step: &str) -> Result<Option<PipelineStep>> {
         let braced = |id: &str| format!("{{{id}}}");
         let url = self.url(&["pipelines", &braced(pipeline), "steps", &braced(step)]);
@@ -122,7 +121,7 @@ impl Client {
         }
     }
 
-    /// Stops a pipeline and all its steps, by its id in braces. One that is over stays as it is.
+    /// Stops a pipeline, by its id in braces, with all its steps. A pipeline that is over stays as it is.
     pub async fn stop_pipeline(&self, uuid: &str) -> Result<()> {
         let what = format!("stop the pipeline {uuid}");
         let url = self.url(&["pipelines", uuid, "stopPipeline"]);

@@ -2,18 +2,18 @@
 
 use serde::Deserialize;
 
-/// How a pipeline or a step is.
+/// The progress of a pipeline or a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipelineProgress {
-    /// It has not begun.
+    /// The pipeline or step has not begun.
     Pending,
-    /// It runs.
+    /// The pipeline or step runs.
     Running,
-    /// It waits for somebody to go on with it by hand.
+    /// The pipeline or step waits until somebody continues it by hand.
     Paused,
-    /// It is over.
+    /// The pipeline or step is over.
     Over(PipelineOutcome),
-    /// Something that this program does not know; not the end.
+    /// A state that this program does not know; not the end.
     Other(String),
 }
 
@@ -28,19 +28,20 @@ impl PipelineProgress {
 /// How a pipeline or a step ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipelineOutcome {
-    /// It did what it had to.
+    /// The pipeline or step succeeded.
     Successful,
     /// A command failed.
     Failed,
-    /// Bitbucket could not run it, and why: no runner was online, or its definition is wrong.
+    /// Bitbucket could not run the pipeline or step, for the reason given: no runner was online, or its
+    /// definition is wrong.
     Error(String),
-    /// Somebody stopped it.
+    /// Somebody stopped the pipeline or step.
     Stopped,
-    /// Nobody went on with it in time.
+    /// Nobody continued the pipeline or step in time.
     Expired,
-    /// A step before it did not succeed.
+    /// An earlier step did not succeed.
     NotRun,
-    /// Something that this program does not know; not success.
+    /// A result that this program does not know; not success.
     Other(String),
 }
 

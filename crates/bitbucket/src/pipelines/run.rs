@@ -19,9 +19,9 @@ pub struct NewPipelineRun {
     pub pipeline: String,
     /// The branch whose `bitbucket-pipelines.yml` defines it.
     pub branch: String,
-    /// The commit to run it on; none for the branch's newest.
+    /// The commit to run the pipeline on; none for the branch's newest.
     pub commit: Option<String>,
-    /// Variables of its steps.
+    /// Variables of the pipeline's steps.
     pub variables: Vec<PipelineVariable>,
     /// A name that no other run has. It becomes the variable `TRAINSPOT_RUN_ID`, by which the run is found
     /// again.
@@ -31,11 +31,11 @@ pub struct NewPipelineRun {
 /// A variable of a pipeline's steps.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PipelineVariable {
-    /// Its name.
+    /// The variable's name.
     pub key: String,
-    /// Its value.
+    /// The variable's value.
     pub value: String,
-    /// Whether Bitbucket hides it from logs and answers.
+    /// Whether Bitbucket hides the value from logs and answers.
     pub secured: bool,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for PipelineVariable {
 }
 
 impl Client {
-    /// Starts a run of a custom pipeline; one that has the same id already is the one.
+    /// Starts a run of a custom pipeline, or returns the run that has the same id already.
     ///
     /// # Errors
     /// The branch's `bitbucket-pipelines.yml` has no such custom pipeline; the branch does not exist.
@@ -75,15 +75,15 @@ impl Client {
         .await
     }
 
-    /// The newest runs, of one custom pipeline or of all, whose id is this one, or this one with more after a
-    /// `-`; the newest first.
+    /// The newest runs, newest first, whose id is `id`, or begins with `id` and a `-`: of one custom
+    /// pipeline, or of all.
     pub async fn runs_of(&self, pipeline: Option<&str>, id: &str) -> Result<Vec<PipelineRun>> {
         let what = format!("look for runs of the pipeline {}", pipeline.unwrap_or("of any name"));
         let newest = self.call(&what, READ_PERMISSION, async || self.newest_runs(pipeline).await).await?;
         Ok(newest.iter().filter(|sent| sent.is_of(id)).map(|sent| self.shown(sent)).collect())
     }
 
-    /// Stops those of the runs that [`Self::runs_of`] finds that are not over.
+    /// Stops every run that [`Self::runs_of`] finds and that is not over.
     pub async fn stop_runs_of(&self, pipeline: Option<&str>, id: &str) -> Result<()> {
         for run in self.runs_of(pipeline, id).await?.iter().filter(|run| !run.progress.is_over()) {
             info!("stopping the pipeline #{}, {}", run.number, run.url);

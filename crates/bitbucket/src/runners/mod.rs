@@ -20,36 +20,36 @@ pub use rules::{NewRunner, Platform, label_fault};
 /// A runner as Bitbucket knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RunnerRegistration {
-    /// Its id, in braces.
+    /// The runner's id, in braces.
     pub uuid: String,
-    /// Its name. Bitbucket does not keep two from having the same.
+    /// The runner's name. Bitbucket does not keep two from having the same.
     pub name: String,
-    /// Its labels, Bitbucket's own included.
+    /// The runner's labels, Bitbucket's own included.
     #[serde(default)]
     pub labels: Vec<String>,
-    /// How it is.
+    /// The runner's status.
     #[serde(default = "untold", rename = "state", deserialize_with = "status")]
     pub status: RegistrationStatus,
-    /// When it was registered, if Bitbucket says so.
+    /// When the runner was registered, if Bitbucket says so.
     #[serde(default, rename = "created_on", deserialize_with = "time")]
     pub since: Option<SystemTime>,
 }
 
-/// How a runner is, as Bitbucket sees it. None of these tells whether it runs a step: the public API does not
+/// A runner's status, as Bitbucket sees it. No status tells whether it runs a step: the public API does not
 /// say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistrationStatus {
-    /// Registered, and never heard of since.
+    /// The runner is registered, and Bitbucket has never heard of it since.
     Unregistered,
-    /// It takes steps, or runs one.
+    /// The runner takes steps, or runs one.
     Online,
-    /// It was heard of before, but not lately.
+    /// Bitbucket heard of the runner before, but not lately.
     Offline,
-    /// It takes no steps, because somebody said so.
+    /// The runner takes no steps, because somebody disabled it.
     Disabled,
-    /// It cannot clean up after a step, and takes no others.
+    /// The runner cannot clean up after a step, and takes no others.
     Unhealthy,
-    /// Something that this program does not know.
+    /// A status that this program does not know.
     Other(String),
 }
 
@@ -90,7 +90,7 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>
 pub struct NewRegistration {
     /// The runner.
     pub runner: RunnerRegistration,
-    /// Its credentials.
+    /// The runner's credentials.
     pub oauth: OauthClient,
 }
 
@@ -139,15 +139,14 @@ fn write_permission(scope: Scope) -> Permission {
 }
 
 impl Client {
-    /// Registers a runner. There is then one of its name.
+    /// Registers a runner, and leaves exactly one of its name.
     ///
-    /// One that is there already is of an answer that was lost, or of a pipe that died: its secret, told
-    /// once, is lost with it. So it is deleted first, unless it is in use.
+    /// A runner of that name that exists already stems from an answer that was lost, or from a pipe that
+    /// died: its secret, told once, is lost. So that runner is deleted first, unless it is in use.
     ///
     /// # Errors
-    /// There is one of that name that is or was online: a caller that may use it looks for it first. The
-    /// labels are refused, or there are too many runners (Bitbucket allows 100 a repository and 100 a
-    /// workspace).
+    /// A runner of that name is or was online: a caller that may use it looks for it first. The labels are
+    /// refused, or there are too many runners (Bitbucket allows 100 a repository and 100 a workspace).
     pub async fn register_runner(&self, scope: Scope, new: &NewRunner) -> Result<NewRegistration> {
         let what = format!("register the runner {}", new.name());
         let body = json!({ "name": new.name(), "labels": new.labels() });
@@ -188,7 +187,7 @@ impl Client {
         self.call("list the runners", read_permission(scope), async || self.list_runners(scope).await).await
     }
 
-    /// The runner of that id; none if there is none.
+    /// The runner with the id `uuid`; none if Bitbucket has no such runner.
     pub async fn runner(&self, scope: Scope, uuid: &str) -> Result<Option<RunnerRegistration>> {
         let what = format!("look up the runner {uuid}");
         let url = self.runner_url(scope, uuid);
@@ -197,8 +196,9 @@ impl Client {
         or_none(found.await)
     }
 
-    /// Tells Bitbucket to give the runner no more steps; one that it runs goes on. Tells whether Bitbucket
-    /// then says so of it, which the documentation does not promise; false too if there is none such.
+    /// Tells Bitbucket to give the runner no more steps; a step that it runs goes on. Returns whether
+    /// Bitbucket answers that the runner is disabled, which its documentation does not promise; false if
+    /// there is no such runner.
     pub async fn disable_runner(&self, scope: Scope, runner: &RunnerRegistration) -> Result<bool> {
         let what = format!("disable the runner {}", runner.name);
         let body = json!({ "name": runner.name, "labels": runner.labels, "state": { "status": "DISABLED" } });
@@ -209,7 +209,7 @@ impl Client {
         Ok(or_none(changed.await)?.is_some_and(|runner| runner.status == RegistrationStatus::Disabled))
     }
 
-    /// Deletes a runner. That there is none such is as good.
+    /// Deletes a runner. A runner that Bitbucket does not have counts as deleted.
     pub async fn delete_runner(&self, scope: Scope, uuid: &str) -> Result<()> {
         let what = format!("delete the runner {uuid}");
         self.call(&what, write_permission(scope), async || self.delete(scope, uuid).await).await
@@ -250,7 +250,7 @@ impl Client {
     }
 }
 
-/// A 404 as nothing.
+/// Turns a refusal with status 404 into none.
 fn or_none<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(found) => Ok(Some(found)),

@@ -3,13 +3,13 @@
 use crate::fitting;
 use trainspot_base::error::{Error, Kind, Result};
 
-/// Bitbucket refuses longer names, and longer labels, in characters.
+/// The longest name or label of a runner that Bitbucket takes, in characters.
 const LABEL_LIMIT_CHARS: usize = 50;
-/// Bitbucket refuses more labels than these beside its own.
+/// The most labels that Bitbucket takes beside its own.
 const LABELS_LIMIT: usize = 10;
 /// The label that every runner of one's own carries.
 const SELF_HOSTED_LABEL: &str = "self.hosted";
-/// Labels that say what a runner is. They are Bitbucket's, and a runner has one.
+/// Bitbucket's own labels for a runner's platform; each runner has one of them.
 const PLATFORM_LABELS: [&str; 5] = ["linux", "linux.arm64", "linux.shell", "windows", "macos"];
 
 /// What runs a runner's steps.

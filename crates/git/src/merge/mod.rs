@@ -20,11 +20,11 @@ use trainspot_base::error::{Context as _, Result};
 /// How the two changes of a file can be brought together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MergeForm {
-    /// Lines that are independent of each other.
+    /// The file is made of lines that are independent of each other.
     IgnoreLines,
-    /// Stages that are.
+    /// The file is made of stages that are independent of each other.
     Stages,
-    /// Not at all.
+    /// The file cannot be merged.
     Whole,
 }
 
@@ -113,7 +113,7 @@ impl MergeSides<'_> {
         Ok(())
     }
 
-    /// The text of both changes, or `None` where there is none.
+    /// The text that has both changes, or `None` where the two exclude each other.
     fn by_meaning(&self, output: &OutputEntry, history: &History<'_>) -> Result<Option<Vec<u8>>> {
         let Some(ours) = &output.content else { return Ok(None) };
         let base = match version(&self.base, &output.path) {

@@ -19,25 +19,28 @@ use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_http::is_loopback;
 use url::Url;
 
+/// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest time without a byte either way. A server checks a large pack for a while before it answers.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// The time between two reports of how far a long upload is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The longest time for one whole answer: a server that goes on for ever is left.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(30);
 
-/// The references of a repository: some 400,000 of them.
+/// The longest list of references: some 400,000 of them.
 const ADVERTISEMENT_LIMIT_BYTES: u64 = 32 << 20;
-/// What is fetched of a branch. A whole repository of Bitbucket's has no more.
+/// The longest answer to a fetch: a whole repository of Bitbucket's has no more.
 const FETCH_LIMIT_BYTES: u64 = 4 << 30;
-/// What a server says of a push, with the words of its hooks.
+/// The longest report on a push, the messages of the server's hooks included.
 const REPORT_LIMIT_BYTES: u64 = 1 << 20;
-/// Of a refusal, of which a line is quoted.
+/// The most that is read of a refusal, of which one line is quoted.
 const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
 
+/// The most redirects that one request follows.
 const REDIRECT_LIMIT: usize = 5;
 
 /// A client for one remote, used from a thread that may block; the requests run on the runtime that it was
@@ -47,7 +50,7 @@ pub(super) struct GitHttp {
     /// Where a redirect led, once one did.
     base: RefCell<Url>,
     authorization: Option<HeaderValue>,
-    /// What to look at when the remote lets us not in.
+    /// What the user can check when the remote refuses the credential.
     hint: String,
     runtime: Handle,
     stop: CancellationToken,

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// What libgit2 says where a branch is not, or not for long, what it was.
+/// The codes by which libgit2 says that a branch has moved, or is about to.
 const BRANCH_MOVED_CODES: [ErrorCode; 4] =
     [ErrorCode::Modified, ErrorCode::Exists, ErrorCode::NotFound, ErrorCode::Locked];
 

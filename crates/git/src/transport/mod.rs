@@ -90,9 +90,9 @@ impl fmt::Debug for Access {
 
 /// Why an exchange failed, by what to do about it.
 pub(super) enum Fault {
-    /// It may go better next time: the network, an overloaded server, a branch that moved.
+    /// Another attempt may succeed: the network, an overloaded server, a branch that moved.
     Transient(Error),
-    /// Trying again is useless.
+    /// No further attempt can succeed.
     Final(Error),
 }
 
@@ -145,21 +145,21 @@ pub(super) struct RefUpdate {
 
 /// What the remote said of an update.
 pub(super) enum PushAnswer {
-    /// Done.
+    /// The remote made the update.
     Taken,
-    /// The reference is not at `old` any more.
+    /// The reference has left `old` meanwhile.
     Moved,
     /// A rule of the server is against it, in the server's words.
     Refused(String),
 }
 
-/// The other end.
-pub(super) enum Transport {
+/// The way to the remote: over HTTP, or to a folder on this disk.
+pub(super) enum RemoteTransport {
     Http(smart::SmartProtocol),
     Local(PathBuf),
 }
 
-impl Transport {
+impl RemoteTransport {
     pub(super) fn new(remote: &GitRemote, stop: CancellationToken) -> Result<Self> {
         let url = remote.url.as_str();
         match Url::parse(url) {
@@ -235,7 +235,7 @@ mod tests {
     fn ssh_remotes_are_refused_with_the_way_out() {
         for url in ["git@bitbucket.org:a/b.git", "ssh://git@bitbucket.org/a/b", "relative/path"] {
             let remote = GitRemote { url: url.into(), access: Access::Anonymous };
-            let error = Transport::new(&remote, CancellationToken::new()).err().unwrap();
+            let error = RemoteTransport::new(&remote, CancellationToken::new()).err().unwrap();
             assert!(error.render().contains("BITBUCKET_GIT_HTTP_ORIGIN"), "{url}");
         }
     }

@@ -3,9 +3,10 @@
 
 use std::io::{self, Error, Read};
 
-/// Ends a section.
+/// The packet that ends a section.
 pub(super) const FLUSH_PACKET: &[u8] = b"0000";
 
+/// The longest packet, its length included.
 const PACKET_LIMIT_BYTES: usize = 65520;
 
 pub(super) fn write(into: &mut Vec<u8>, line: &str) {
@@ -29,7 +30,7 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The same as text, without its line's end.
+/// The next packet's data as text, without the line's end; `None` for a flush.
 pub(super) fn read_line(from: &mut impl Read) -> io::Result<Option<String>> {
     Ok(read(from)?.map(|data| String::from_utf8_lossy(&data).trim_end_matches('\n').to_owned()))
 }

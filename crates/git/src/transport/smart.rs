@@ -17,21 +17,22 @@ use tokio_util::io::ReaderStream;
 use tracing::info;
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// What serves fetches.
+/// The service that answers fetches.
 const UPLOAD_SERVICE: &str = "git-upload-pack";
-/// What takes pushes.
+/// The service that takes pushes.
 const RECEIVE_SERVICE: &str = "git-receive-pack";
 
+/// The bytes of a pack that are sent at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Of a SHA-1, in hexadecimal.
+/// The digits of a SHA-1 in hexadecimal.
 const ID_DIGITS: usize = 40;
-/// Beyond this many branches their list would fill the memory.
+/// The most branches of a remote; a longer list would fill the memory.
 const BRANCHES_LIMIT: usize = 100_000;
-/// Of what a server's hooks say of a push, which is shown in the log.
+/// The most that is kept of what a server's hooks say of a push, which the log shows.
 const MESSAGES_LIMIT_BYTES: usize = 16 << 10;
 
-/// A remote that speaks it.
+/// A remote that speaks the smart protocol.
 pub(crate) struct SmartProtocol {
     http: GitHttp,
 }
@@ -224,6 +225,7 @@ fn read_report(mut reader: impl Read, side_band: bool, reference: &str) -> io::R
     }
 }
 
+/// What a server reports of a pushed reference.
 enum ReportStatus {
     Taken,
     Refused(String),

@@ -7,10 +7,11 @@ mod tree;
 
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// A larger file is not a summary of a run, but its history; reading it would only fill the report.
+/// The largest metrics file. A larger one is the history of a run rather than its summary, and would only
+/// fill the report.
 const METRICS_LIMIT_BYTES: usize = 1 << 20;
 
-/// More rows than anyone reads. What is beyond is counted, not kept.
+/// The most values of a file that are kept, more than anyone reads. Further values are counted.
 const METRICS_LIMIT_VALUES: usize = 200;
 
 /// One measured value.
@@ -78,7 +79,7 @@ impl Metrics {
         let text = text.trim();
         match text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok()) {
             Some(percent) => {
-                self.push(format!("{name} %").trim_start().to_owned(), MetricValue::Number(percent))
+                self.push(format!("{name} %").trim_start().to_owned(), MetricValue::Number(percent));
             }
             None => self.push(name, MetricValue::read(text)),
         }
