@@ -8,7 +8,7 @@ use std::time::Duration;
 use trainspot_agent::Manifest;
 use trainspot_protocol::CommandSpec;
 use trainspot_protocol::FileSelection;
-use trainspot_transfer::{Entry, EntryKind, Held};
+use trainspot_transfer::{BundleEntry, EntryKind, HeldFiles};
 
 const VERBS: [&str; 5] = ["supervise", "unpack", "pack", "follow", "pack-checkpoint"];
 const COMMAND: &str = "(setsid sleep 500 &); while :; do yes 1 | head -c 3000000 > state; \
@@ -52,7 +52,7 @@ async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
     let (rig, agent) = Rig::training(30, spec).await;
     let (clone, target, saved) = (rig.aside("clone"), rig.aside("target"), rig.aside("saved"));
     std::fs::write(clone.join("sent"), "0\n".repeat(1_500_000)).unwrap();
-    let entries = vec![Entry::look(&clone, Path::new("sent")).unwrap()];
+    let entries = vec![BundleEntry::look(&clone, Path::new("sent")).unwrap()];
     let busy = async {
         loop {
             let mut offset = 0;
@@ -62,7 +62,7 @@ async fn kill(random: &mut fastrand::Rng, when: &str) -> usize {
             agent.fetch(&wanted, &target, "").await.ok();
             let patience = Duration::from_millis(50);
             let _ = tokio::time::timeout(patience, agent.follow(&mut offset, &mut |_: &[u8]| {})).await;
-            agent.fetch_checkpoint(1, &["**".to_owned()], Held::default(), &saved).await.ok();
+            agent.fetch_checkpoint(1, &["**".to_owned()], HeldFiles::default(), &saved).await.ok();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

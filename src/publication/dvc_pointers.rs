@@ -10,7 +10,7 @@ use trainspot_base::log::count;
 use trainspot_compute::link::{Agent, Link};
 use trainspot_dvc::{Folders, Keeper, Keeping, Kept, Site, TargetBranch, write};
 use trainspot_git::Checkout;
-use trainspot_transfer::Entry;
+use trainspot_transfer::BundleEntry;
 
 /// Where outputs are when DVC is to keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,11 +101,11 @@ pub(crate) async fn rescued<L: Link>(
 }
 
 /// Takes the pointers of what is safe in its remote into the clone, and returns them as files to commit.
-pub(crate) fn take(config: &Config, kept: &Kept) -> Result<Vec<Entry>> {
+pub(crate) fn take(config: &Config, kept: &Kept) -> Result<Vec<BundleEntry>> {
     tell(kept);
     write(&config.clone_dir, &kept.changes).map_err(unpublished)?;
     let paths = kept.changes.iter().map(|change| change.path.as_ref());
-    paths.map(|path| Entry::look(&config.clone_dir, path)).collect::<Result<_>>().map_err(unpublished)
+    paths.map(|path| BundleEntry::look(&config.clone_dir, path)).collect::<Result<_>>().map_err(unpublished)
 }
 
 /// Makes an error one of publishing.

@@ -23,11 +23,11 @@ use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::progress::{in_words, while_waiting};
 use trainspot_base::log::{count, one_line};
 use trainspot_git::{Branches, Checkout, Destination, Publication, Published, StepIdentity};
-use trainspot_transfer::{Entry, Pattern};
+use trainspot_transfer::{BundleEntry, Pattern};
 
 /// Tells how many files a glob of `OUTPUTS` takes although git ignores them: it may take more than was meant.
-pub(crate) fn tell_ignored(config: &Config, clone: &Checkout, outputs: &[Entry]) {
-    let patterns = config.outputs.iter().filter_map(|pattern| Pattern::new(pattern).ok());
+pub(crate) fn tell_ignored(config: &Config, clone: &Checkout, outputs: &[BundleEntry]) {
+    let patterns = config.outputs.iter().filter_map(|pattern| Pattern::parse(pattern).ok());
     let named: Vec<_> = patterns.filter(|pattern| !pattern.is_glob()).collect();
     let paths = outputs.iter().map(|entry| entry.path.to_path());
     let by_glob: Vec<_> = paths.filter(|path| !named.iter().any(|pattern| pattern.matches(path))).collect();
@@ -42,8 +42,8 @@ pub(crate) fn tell_ignored(config: &Config, clone: &Checkout, outputs: &[Entry])
 }
 
 /// Adds files to commit, each once.
-pub(crate) fn add(outputs: &mut Vec<Entry>, more: Vec<Entry>) {
-    let known = |entry: &Entry| more.iter().any(|other| other.path == entry.path);
+pub(crate) fn add(outputs: &mut Vec<BundleEntry>, more: Vec<BundleEntry>) {
+    let known = |entry: &BundleEntry| more.iter().any(|other| other.path == entry.path);
     outputs.retain(|entry| !known(entry));
     outputs.extend(more);
 }

@@ -3,12 +3,12 @@
 use crate::step::Deadline;
 use std::path::PathBuf;
 use std::time::Duration;
-use trainspot_transfer::Entry;
+use trainspot_transfer::BundleEntry;
 
 /// What there is to publish.
 pub(crate) struct Made {
     /// The files, in the clone.
-    pub(crate) outputs: Vec<Entry>,
+    pub(crate) outputs: Vec<BundleEntry>,
     /// What they were made on; none for `ACTION: publish`.
     pub(crate) training: Option<Training>,
     /// How long the pipe has run.
@@ -40,6 +40,6 @@ pub(crate) struct Losses {
 }
 
 /// The paths of the entries, for those who ask git for them.
-pub(super) fn paths(entries: &[Entry]) -> Vec<PathBuf> {
+pub(super) fn paths(entries: &[BundleEntry]) -> Vec<PathBuf> {
     entries.iter().map(|entry| entry.path.to_path()).collect()
 }

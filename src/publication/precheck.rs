@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_git::Checkout;
-use trainspot_transfer::{Entry, find};
+use trainspot_transfer::{BundleEntry, find};
 
 /// Refuses outputs that could not be committed. `sent` are the files that a training gets; without a
 /// training it is none, and the outputs are those in the clone.
 ///
 /// # Errors
 /// Git would pass an output through a filter, or one that is there already is too large for Bitbucket.
-pub(crate) fn outputs(config: &Config, clone: &Checkout, sent: Option<&[Entry]>) -> Result<()> {
+pub(crate) fn outputs(config: &Config, clone: &Checkout, sent: Option<&[BundleEntry]>) -> Result<()> {
     if config.publish.mode == PublishMode::None {
         return Ok(());
     }
@@ -40,7 +40,7 @@ pub(crate) fn outputs(config: &Config, clone: &Checkout, sent: Option<&[Entry]>)
 
 /// The files of the clone that will be outputs unless the training changes them: those that the training
 /// gets, and those that are outputs by name.
-fn there(config: &Config, sent: Option<&[Entry]>) -> Result<BTreeSet<PathBuf>> {
+fn there(config: &Config, sent: Option<&[BundleEntry]>) -> Result<BTreeSet<PathBuf>> {
     let found = find(&config.clone_dir, &config.outputs)?.files;
     let sent = sent.map(|sent| sent.iter().map(|entry| entry.path.to_path()).collect::<BTreeSet<_>>());
     let plain: BTreeSet<PathBuf> =

@@ -16,7 +16,7 @@ use trainspot_report::{
     MachineSummary, MetricsFile, OutputFile, Plot, Report, ReportLink, ReportedOutcome, RunFailure,
     RunSuccess,
 };
-use trainspot_transfer::{Entry, EntryKind, find, open_beneath, read_beneath};
+use trainspot_transfer::{BundleEntry, EntryKind, find, open_beneath, read_beneath};
 
 /// What is read of a metrics file or of the user's own report.
 const SMALL: u64 = 1 << 20;
@@ -204,7 +204,7 @@ fn compared(path: &Path, now: &Result<Metrics>, before: Option<&Vec<u8>>) -> Met
     MetricsFile { problem, now: now.as_ref().ok().cloned(), before: before.and_then(Result::ok), path: name }
 }
 
-fn is_plot(entry: &Entry) -> bool {
+fn is_plot(entry: &BundleEntry) -> bool {
     const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "svg", "gif", "webp"];
     entry
         .path
@@ -213,12 +213,12 @@ fn is_plot(entry: &Entry) -> bool {
         .is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
-fn plot(entry: &Entry, web: Option<&Web>) -> Plot {
+fn plot(entry: &BundleEntry, web: Option<&Web>) -> Plot {
     let path = entry.path.to_string();
     Plot { page: web.map(|web| web.file("src", &path)), image: web.map(|web| web.file("raw", &path)), path }
 }
 
-fn output(entry: &Entry, web: Option<&Web>) -> OutputFile {
+fn output(entry: &BundleEntry, web: Option<&Web>) -> OutputFile {
     let path = entry.path.to_string();
     let bytes = match entry.kind {
         EntryKind::File { bytes, .. } => bytes,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use trainspot_protocol::{AgentCommand, CommandSpec};
-use trainspot_transfer::Held;
+use trainspot_transfer::HeldFiles;
 
 /// Writes a counter into three files, in place and by renaming, then rests as a training does between its
 /// epochs.
@@ -45,7 +45,11 @@ async fn each_holds_one_moment_however_the_training_writes() {
         };
         // It may be replaced by newer ones meanwhile: then it is missed as a whole.
         let folder = rig.aside(&format!("{attempt}"));
-        if agent.fetch_checkpoint(number, &["state/*".to_owned()], Held::default(), &folder).await.is_ok() {
+        if agent
+            .fetch_checkpoint(number, &["state/*".to_owned()], HeldFiles::default(), &folder)
+            .await
+            .is_ok()
+        {
             saved.insert(counter(&folder));
         }
         std::fs::remove_dir_all(folder).unwrap();
@@ -72,13 +76,13 @@ async fn of_the_next_one_only_new_content_comes() {
     let (patterns, first, second) = (["state".to_owned()], rig.aside("first"), rig.aside("second"));
     let copy = |number: &str| rig.home().checkpoints().join(number);
     exists(copy("1")).await;
-    let received = agent.fetch_checkpoint(1, &patterns, Held::default(), &first).await.unwrap();
+    let received = agent.fetch_checkpoint(1, &patterns, HeldFiles::default(), &first).await.unwrap();
     assert_eq!(received.bytes, BYTES + 2);
     std::fs::write(rig.home().work().join("go"), "").unwrap();
     exists(copy("2")).await;
     // It is here already, and is not looked at there.
     std::fs::write(copy("2").join("files/state/b"), "damaged").unwrap();
-    let held = Held::of(&first, &received);
+    let held = HeldFiles::in_folder(&first, &received);
     let received = agent.fetch_checkpoint(2, &patterns, held, &second).await.unwrap();
     assert_eq!((received.bytes, received.header.bytes()), (2, BYTES + 2));
     let read = |folder: &Path, path: &str| std::fs::read(folder.join(path)).unwrap();
@@ -98,17 +102,17 @@ async fn a_damaged_checkpoint_is_refused() {
     let copy = rig.home().checkpoints().join("1");
     exists(copy.clone()).await;
     let (target, patterns) = (rig.aside("target"), ["state".to_owned()]);
-    agent.fetch_checkpoint(1, &patterns, Held::default(), &target).await.unwrap();
+    agent.fetch_checkpoint(1, &patterns, HeldFiles::default(), &target).await.unwrap();
     assert_eq!(std::fs::read(target.join("state/a")).unwrap(), b"good\n");
     assert_eq!(std::fs::read(target.join("state/empty")).unwrap(), b"");
     std::fs::write(copy.join("files/state/a"), "evil\n").unwrap();
     let error = agent
-        .fetch_checkpoint(1, &patterns, Held::default(), &rig.aside("other"))
+        .fetch_checkpoint(1, &patterns, HeldFiles::default(), &rig.aside("other"))
         .await
         .unwrap_err()
         .render();
     assert!(error.contains("checkpoint 1 is damaged: 'state/a' changed on disk"), "{error}");
-    assert!(agent.fetch_checkpoint(2, &patterns, Held::default(), &target).await.is_err());
+    assert!(agent.fetch_checkpoint(2, &patterns, HeldFiles::default(), &target).await.is_err());
     rig.end().await;
 }
 

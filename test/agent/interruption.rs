@@ -5,7 +5,7 @@ use crate::local_machine::{Rig, beating, ended, exists, spec, until};
 use crate::support::patience;
 use std::time::{Duration, Instant};
 use trainspot_protocol::{AgentCommand, CommandSpec, CommandState, ExitReason, Notice};
-use trainspot_transfer::Held;
+use trainspot_transfer::HeldFiles;
 
 /// A training that counts until it is told to end, and then takes a moment to save its last count.
 const COUNTER: &str = r#"
@@ -80,7 +80,7 @@ async fn a_training_goes_on_after_the_notice_and_its_last_words_are_saved() {
 
     let number = agent.ask(AgentCommand::Heartbeat).await.unwrap().checkpoint.unwrap();
     let copy = rig.aside("copy");
-    agent.fetch_checkpoint(number, &["state".to_owned()], Held::default(), &copy).await.unwrap();
+    agent.fetch_checkpoint(number, &["state".to_owned()], HeldFiles::default(), &copy).await.unwrap();
     let saved = std::fs::read_to_string(copy.join("state")).unwrap();
     let last: u32 = saved.trim().strip_suffix(", saved").unwrap().parse().unwrap();
     assert!(last > count + 1, "it stood still after the notice: {count}, {last}");
@@ -172,7 +172,7 @@ async fn what_cannot_be_saved_in_time_leaves_the_checkpoint_before() {
     assert!(wall() < second(at + 1), "it was not given up");
     assert_eq!(agent.ask(AgentCommand::Heartbeat).await.unwrap().checkpoint, Some(1));
     let copy = rig.aside("copy");
-    agent.fetch_checkpoint(1, &["state".to_owned()], Held::default(), &copy).await.unwrap();
+    agent.fetch_checkpoint(1, &["state".to_owned()], HeldFiles::default(), &copy).await.unwrap();
     assert_eq!(std::fs::read_to_string(copy.join("state")).unwrap(), "first\n");
     rig.end().await;
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use trainspot_protocol::CommandSpec;
-use trainspot_transfer::Held;
+use trainspot_transfer::HeldFiles;
 
 /// What every trainer does beside its checkpoints: a log that is appended to five times a second.
 fn logging(log: &str) -> String {
@@ -30,7 +30,7 @@ async fn checkpoints(script: &str, count: usize, mut check: impl FnMut(&Path)) -
         let number = until(&agent, |status| newest(status.checkpoint)).await;
         let folder = rig.aside(&format!("checkpoint {number}"));
         // It may be replaced by newer ones meanwhile: then it is missed as a whole.
-        if beating(&agent, agent.fetch_checkpoint(number, &["out".to_owned()], Held::default(), &folder))
+        if beating(&agent, agent.fetch_checkpoint(number, &["out".to_owned()], HeldFiles::default(), &folder))
             .await
             .is_ok()
         {

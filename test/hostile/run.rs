@@ -123,7 +123,7 @@ impl Hostile {
 
     fn assert_nothing_but_what_was_asked(&self, when: &str) {
         let matching = |patterns: &[&str], path: &Path| {
-            patterns.iter().any(|pattern| Pattern::new(pattern).unwrap().matches(path))
+            patterns.iter().any(|pattern| Pattern::parse(pattern).unwrap().matches(path))
         };
         let is_asked = |path: &Path| matching(&ASKED, path) || matching(&WRITTEN, path);
         let after = tree(&self.scene.clone());

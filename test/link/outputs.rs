@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use trainspot_compute::link::Agent;
 use trainspot_compute::link::local::LocalLink;
 use trainspot_protocol::FileSelection;
-use trainspot_transfer::{Entry, EntryKind, Files, Header, Held, Name, Sender};
+use trainspot_transfer::{
+    BundleEntry, BundleHeader, BundleSender, EntryKind, EntryPath, FileStability, HeldFiles,
+};
 
 fn wanted(patterns: &[&str]) -> FileSelection {
     FileSelection {
@@ -76,12 +78,14 @@ async fn a_link_in_the_clone_leads_no_output_outside() {
 }
 
 /// A machine that says whatever `header` says.
-fn liar(folder: &Path, header: &Header) -> Agent<LocalLink> {
+fn liar(folder: &Path, header: &BundleHeader) -> Agent<LocalLink> {
     let bundle = fs::File::create(folder.join("bundle")).unwrap();
     let source = folder.join("source");
     fs::create_dir_all(&source).unwrap();
     fs::write(source.join("x"), "x").unwrap();
-    Sender { root: &source, files: Files::Final, progress: &mut |_| {} }.send(header, bundle).unwrap();
+    BundleSender { root: &source, files: FileStability::Final, progress: &mut |_| {} }
+        .send(header, bundle)
+        .unwrap();
     let program = folder.join("program");
     fs::write(&program, format!("#!/bin/sh\ncat > /dev/null\ncat '{}/bundle'\n", folder.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -92,7 +96,7 @@ fn liar(folder: &Path, header: &Header) -> Agent<LocalLink> {
 #[tokio::test]
 async fn a_machine_that_lies_writes_nothing_outside() {
     let file = || EntryKind::File { bytes: 0, executable: false };
-    let link = || EntryKind::Link { target: Name::Text("/etc".to_owned()) };
+    let link = || EntryKind::Link { target: EntryPath::Text("/etc".to_owned()) };
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let absolute = elsewhere.path().join("absolute").display().to_string();
     fs::write(&absolute, "").unwrap();
@@ -111,8 +115,8 @@ async fn a_machine_that_lies_writes_nothing_outside() {
             fs::create_dir_all(source.parent().unwrap()).unwrap();
             fs::write(&source, "").unwrap();
         }
-        let entries = vec![Entry { path: Name::Text(path.to_owned()), kind }];
-        let agent = liar(folder.path(), &Header { entries, unmatched: vec![] });
+        let entries = vec![BundleEntry { path: EntryPath::Text(path.to_owned()), kind }];
+        let agent = liar(folder.path(), &BundleHeader { entries, unmatched: vec![] });
         let clone = folder.path().join("clones/clone");
         fs::create_dir_all(&clone).unwrap();
         let error = agent.fetch(&wanted(&["**"]), &clone, "").await.unwrap_err().render();
@@ -125,13 +129,13 @@ async fn a_machine_that_lies_writes_nothing_outside() {
 #[tokio::test]
 async fn a_machine_that_lies_in_a_checkpoint_leads_nothing_outside() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |path: &str| Entry {
-        path: Name::Text(path.to_owned()),
+    let file = |path: &str| BundleEntry {
+        path: EntryPath::Text(path.to_owned()),
         kind: EntryKind::File { bytes: 0, executable: false },
     };
-    let link = |path: &str, target: &str| Entry {
-        path: Name::Text(path.to_owned()),
-        kind: EntryKind::Link { target: Name::Text(target.to_owned()) },
+    let link = |path: &str, target: &str| BundleEntry {
+        path: EntryPath::Text(path.to_owned()),
+        kind: EntryKind::Link { target: EntryPath::Text(target.to_owned()) },
     };
     for path in ["a/y", "l/y", "l/m/y"] {
         let path = folder.path().join("source").join(path);
@@ -151,11 +155,11 @@ async fn a_machine_that_lies_in_a_checkpoint_leads_nothing_outside() {
         (vec![file("a/y"), link("l", "a"), link("m", "l"), link("a/up", ".."), link("a/n", "../m")], true),
     ];
     for (entries, is_honest) in cases {
-        let agent = liar(folder.path(), &Header { entries: entries.clone(), unmatched: vec![] });
+        let agent = liar(folder.path(), &BundleHeader { entries: entries.clone(), unmatched: vec![] });
         let place = folder.path().join("pipe/partial");
         fs::create_dir_all(&place).unwrap();
         let fetched = agent
-            .fetch_checkpoint(1, &["**".to_owned()], Held::default(), &place)
+            .fetch_checkpoint(1, &["**".to_owned()], HeldFiles::default(), &place)
             .await
             .map_err(|error| error.render());
         assert_eq!(fetched.is_ok(), is_honest, "{entries:?}: {fetched:?}");

@@ -17,7 +17,7 @@ use trainspot_compute::link::ssh::{KeyPair, SshLink, SshTarget};
 use trainspot_compute::link::{Agent, AskError};
 use trainspot_protocol::FileSelection;
 use trainspot_protocol::{AgentCommand, CommandSpec, CommandState, ExitReason};
-use trainspot_transfer::Held;
+use trainspot_transfer::HeldFiles;
 
 /// How a login that must fail fails, and how soon.
 async fn refused(target: SshTarget, patience: u64) -> (String, Duration) {
@@ -161,8 +161,11 @@ async fn odd_names_arrive_and_failures_come_with_their_words() {
     let wanted = FileSelection { required: vec!["../run/log".to_owned()], ..FileSelection::default() };
     let error = agent.fetch(&wanted, &clone, "").await.unwrap_err().render();
     assert!(error.contains("the pattern '../run/log' leads out of the folder"), "{error}");
-    let error =
-        agent.fetch_checkpoint(7, &["**".to_owned()], Held::default(), &clone).await.unwrap_err().render();
+    let error = agent
+        .fetch_checkpoint(7, &["**".to_owned()], HeldFiles::default(), &clone)
+        .await
+        .unwrap_err()
+        .render();
     assert!(error.starts_with("the machine cannot send the files: "), "{error}");
 }
 

@@ -4,16 +4,20 @@ use super::tree;
 use fastrand::Rng;
 use std::fs;
 use std::path::Path;
-use trainspot_transfer::{Asked, Entry, Files, Header, Place, Sender, receive};
+use trainspot_transfer::{
+    BundleEntry, BundleHeader, BundleSender, FileStability, ReceivePolicy, TargetFolder, receive,
+};
 
 const ROUNDS: usize = 400;
 const FILES: [&str; 4] = ["a/one.bin", "a/two", "three", "empty"];
 
 fn bundle(root: &Path) -> Vec<u8> {
-    let entries = FILES.iter().map(|path| Entry::look(root, Path::new(path)).unwrap()).collect();
+    let entries = FILES.iter().map(|path| BundleEntry::look(root, Path::new(path)).unwrap()).collect();
     let mut stream = Vec::new();
-    let header = Header { entries, unmatched: vec![] };
-    Sender { root, files: Files::Final, progress: &mut |_| {} }.send(&header, &mut stream).unwrap();
+    let header = BundleHeader { entries, unmatched: vec![] };
+    BundleSender { root, files: FileStability::Final, progress: &mut |_| {} }
+        .send(&header, &mut stream)
+        .unwrap();
     stream
 }
 
@@ -27,8 +31,8 @@ fn source(random: &mut Rng) -> tempfile::TempDir {
     root
 }
 
-fn everything() -> Asked {
-    Asked::matching(&["**".to_owned()]).unwrap()
+fn everything() -> ReceivePolicy {
+    ReceivePolicy::matching(&["**".to_owned()]).unwrap()
 }
 
 /// Changes bytes, cuts, repeats or inserts, anywhere.
@@ -67,8 +71,8 @@ fn whatever_arrives_is_refused_or_was_sent() {
             damage(&mut plain, &mut random);
             zstd::encode_all(&plain[..], 1).unwrap()
         };
-        let place = Place::open(&clone).unwrap().without_links();
-        let done = receive(&stream[..], &place, &everything(), Files::Final, |_| {}, |_| {});
+        let place = TargetFolder::open(&clone).unwrap().without_links();
+        let done = receive(&stream[..], &place, &everything(), FileStability::Final, |_| {}, |_| {});
         refused += usize::from(done.is_err());
         // A list of files that was changed may give them other names, but never other bytes, and never a
         // place outside.
@@ -88,7 +92,14 @@ fn the_stream_is_read_to_its_end_and_holds_nothing_more() {
     let good = bundle(source.path());
     let receive = |stream: &mut &[u8]| {
         let target = tempfile::tempdir().unwrap();
-        receive(stream, &Place::open(target.path()).unwrap(), &everything(), Files::Final, |_| {}, |_| {})
+        receive(
+            stream,
+            &TargetFolder::open(target.path()).unwrap(),
+            &everything(),
+            FileStability::Final,
+            |_| {},
+            |_| {},
+        )
     };
     let mut rest = &good[..];
     receive(&mut rest).unwrap();

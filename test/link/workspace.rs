@@ -10,11 +10,11 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trainspot_protocol::FileSelection;
-use trainspot_transfer::Entry;
+use trainspot_transfer::BundleEntry;
 
 /// Everything below a folder, links as links.
-pub(super) fn entries(root: &Path) -> Vec<Entry> {
-    tree(root).keys().map(|path| Entry::look(root, path).unwrap()).collect()
+pub(super) fn entries(root: &Path) -> Vec<BundleEntry> {
+    tree(root).keys().map(|path| BundleEntry::look(root, path).unwrap()).collect()
 }
 
 fn write(root: &Path, path: impl AsRef<Path>, bytes: &[u8]) {

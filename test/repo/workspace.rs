@@ -1,7 +1,7 @@
 //! What is sent to a machine.
 
 use super::*;
-use trainspot_transfer::{Entry, EntryKind};
+use trainspot_transfer::{BundleEntry, EntryKind};
 
 fn listed(world: &World, include: &[&str]) -> Vec<String> {
     let include: Vec<String> = include.iter().map(|&pattern| pattern.to_owned()).collect();
@@ -15,7 +15,7 @@ fn listed(world: &World, include: &[&str]) -> Vec<String> {
 fn linked(world: &World, include: &[&str]) -> Vec<String> {
     let include: Vec<String> = include.iter().map(|&pattern| pattern.to_owned()).collect();
     let entries = world.checkout().workspace(&include).unwrap();
-    let is_linked = |entry: &&Entry| {
+    let is_linked = |entry: &&BundleEntry| {
         let path = entry.path.to_path();
         path.ancestors().any(|path| world.clone().join(path).is_symlink())
     };

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
-use trainspot_transfer::{Entry, EntryKind, Pattern, find_with_links};
+use trainspot_transfer::{BundleEntry, EntryKind, Pattern, find_with_links};
 
 /// How often to look for a moment in which the files may be copied.
 const MOST_LOOKS: u32 = 20;
@@ -32,7 +32,7 @@ const LEFT_OUT_TOLD: usize = 50;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// Its files and links, relative to the workspace.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<BundleEntry>,
     /// The BLAKE3 hash of each file, and of each link's target, in hexadecimal.
     pub hashes: Vec<String>,
 }
@@ -98,7 +98,7 @@ pub(super) struct Taker {
 
 impl Taker {
     pub(super) fn new(home: &Home, patterns: &[String], over: Arc<AtomicBool>) -> Self {
-        let parsed = patterns.iter().filter_map(|pattern| Pattern::new(pattern).ok());
+        let parsed = patterns.iter().filter_map(|pattern| Pattern::parse(pattern).ok());
         Self {
             home: home.clone(),
             patterns: patterns.to_vec(),
@@ -248,7 +248,7 @@ impl Taker {
     /// The files as they are now. One that vanishes at this moment looks as no file does.
     fn look(&self) -> Result<Vec<Item>> {
         let work = self.home.work();
-        let item = |mut entry: Entry| {
+        let item = |mut entry: BundleEntry| {
             let path = entry.path.to_path();
             let seen = look(&work, &path, &entry).unwrap_or_default();
             if let EntryKind::File { bytes, .. } = &mut entry.kind {
@@ -261,7 +261,7 @@ impl Taker {
 }
 
 /// What the file or link of an entry is like now.
-pub(super) fn look(root: &Path, path: &Path, entry: &Entry) -> std::io::Result<Seen> {
+pub(super) fn look(root: &Path, path: &Path, entry: &BundleEntry) -> std::io::Result<Seen> {
     let path = root.join(path);
     let is_link = matches!(entry.kind, EntryKind::Link { .. });
     let metadata = if is_link { path.symlink_metadata() } else { path.metadata() };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use trainspot_base::error::{Context as _, Result};
 use trainspot_base::log::Secret;
 use trainspot_dvc::{Order, lay_out, store};
-use trainspot_transfer::{Files, Header, Sender, everything_behind_links};
+use trainspot_transfer::{BundleHeader, BundleSender, FileStability, everything_behind_links};
 
 /// The caller takes a verb that says nothing for a minute for dead, and an upload may take hours.
 const SIGN: Duration = Duration::from_secs(5);
@@ -39,8 +39,8 @@ pub(super) fn rescue(home: &Home) -> Result<()> {
     let order = order()?;
     let folder = tempfile::tempdir_in(home.run()).context("cannot make a folder")?;
     lay_out(&home.work(), &order, folder.path())?;
-    let header = Header { entries: everything_behind_links(folder.path())?, unmatched: Vec::new() };
-    let mut sender = Sender { root: folder.path(), files: Files::Final, progress: &mut |_| {} };
+    let header = BundleHeader { entries: everything_behind_links(folder.path())?, unmatched: Vec::new() };
+    let mut sender = BundleSender { root: folder.path(), files: FileStability::Final, progress: &mut |_| {} };
     sender.send(&header, std::io::stdout().lock()).map(drop)
 }
 

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
-use trainspot_transfer::{Entry, EntryKind};
+use trainspot_transfer::{BundleEntry, EntryKind};
 
 /// A file that was written more recently may be half written.
 pub(super) const REST_DURATION: Duration = Duration::from_secs(1);
@@ -83,7 +83,7 @@ impl Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Item {
     pub(super) path: PathBuf,
-    pub(super) entry: Entry,
+    pub(super) entry: BundleEntry,
     pub(super) seen: Seen,
 }
 

@@ -11,7 +11,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Result};
 use trainspot_protocol::FileSelection;
-use trainspot_transfer::{Asked, Files, Header, Place, Sender, find, receive};
+use trainspot_transfer::{
+    BundleHeader, BundleSender, FileStability, ReceivePolicy, TargetFolder, find, receive,
+};
 
 /// How often the log is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -29,8 +31,8 @@ pub(super) fn ask(home: &Home) -> Result<()> {
 
 /// Puts a bundle from standard input into the workspace.
 pub(super) fn unpack(home: &Home) -> Result<()> {
-    let (place, asked) = (Place::open(&home.work())?, Asked::anything());
-    receive(std::io::stdin().lock(), &place, &asked, Files::InUse, |_| {}, |_| {}).map(drop)
+    let (place, asked) = (TargetFolder::open(&home.work())?, ReceivePolicy::accept_all());
+    receive(std::io::stdin().lock(), &place, &asked, FileStability::InUse, |_| {}, |_| {}).map(drop)
 }
 
 /// Sends the files that standard input asks for. The list alone, when a required pattern matches nothing.
@@ -38,7 +40,7 @@ pub(super) fn pack(home: &Home) -> Result<()> {
     let wanted: FileSelection =
         serde_json::from_reader(std::io::stdin().lock()).context("cannot read what is wanted")?;
     let required = find(&home.work(), &wanted.required)?;
-    let mut header = Header { entries: required.files, unmatched: required.unmatched };
+    let mut header = BundleHeader { entries: required.files, unmatched: required.unmatched };
     if header.unmatched.is_empty() {
         let there: BTreeSet<_> = header.entries.iter().map(|entry| entry.path.to_path()).collect();
         // By its path alone: a file may have grown since it was listed.
@@ -48,7 +50,7 @@ pub(super) fn pack(home: &Home) -> Result<()> {
         header.entries.clear();
     }
     header.entries.retain(|entry| !wanted.excludes(&entry.path.to_path()));
-    let mut sender = Sender { root: &home.work(), files: Files::Final, progress: &mut |_| {} };
+    let mut sender = BundleSender { root: &home.work(), files: FileStability::Final, progress: &mut |_| {} };
     sender.send(&header, std::io::stdout().lock()).map(drop)
 }
 
@@ -63,9 +65,9 @@ pub(super) fn pack_checkpoint(home: &Home, number: u64) -> Result<()> {
     let held: Vec<String> =
         serde_json::from_reader(std::io::stdin().lock()).context("cannot read which files are held")?;
     let held = parsed(&held).context("cannot read which files are held")?;
-    let header = Header { entries: manifest.entries, unmatched: Vec::new() };
+    let header = BundleHeader { entries: manifest.entries, unmatched: Vec::new() };
     let files = checkpoint::files(&folder);
-    let mut sender = Sender { root: &files, files: Files::Final, progress: &mut |_| {} };
+    let mut sender = BundleSender { root: &files, files: FileStability::Final, progress: &mut |_| {} };
     sender
         .send_proved(&header, &hashes, &held, std::io::stdout().lock())
         .with_context(|| format!("checkpoint {number} is damaged"))

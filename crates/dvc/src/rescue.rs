@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 use trainspot_base::error::{Context as _, Result};
-use trainspot_transfer::{Asked, find, text_beneath};
+use trainspot_transfer::{ReceivePolicy, find, text_beneath};
 
 /// Lays out in `folder`, which is empty, what of the repository at `root` the order was to keep: the outputs
 /// to track, and from DVC's cache what `dvc.lock` and new or changed `.dvc` files name, each under the path
@@ -48,9 +48,9 @@ pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// An output leads out of the clone.
-pub fn salvage(root: &Path, order: &Order) -> Result<Asked> {
+pub fn salvage(root: &Path, order: &Order) -> Result<ReceivePolicy> {
     let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
-    let asked = Asked::matching(&outputs)?;
+    let asked = ReceivePolicy::matching(&outputs)?;
     if order.push.is_none() {
         return Ok(asked);
     }
@@ -60,7 +60,7 @@ pub fn salvage(root: &Path, order: &Order) -> Result<Asked> {
     let outs: Vec<PathBuf> = outs.map(|(_, path)| path).collect();
     // An output of the whole repository would be everything.
     named.extend(outs.into_iter().filter(|path| path.file_name().is_some()));
-    Ok(asked.as_far_as_named(named).or_new())
+    Ok(asked.also_named(named).or_new_paths())
 }
 
 /// Whether there was anything of the output in the cache.

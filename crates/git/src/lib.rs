@@ -42,7 +42,7 @@ use opening::{open, open_clone, unusable};
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
-use trainspot_transfer::Entry;
+use trainspot_transfer::BundleEntry;
 
 /// The largest file that is read into memory as a whole: 1 MiB.
 const SMALL_FILE_LIMIT_BYTES: u64 = 1 << 20;
@@ -123,7 +123,7 @@ impl Checkout {
     /// files that a glob in `include` matches although git ignores them. Of a submodule, or a clone inside
     /// the clone, all files on the disk belong to them. A link that `include` matches is sent as its target
     /// where the machine would not have the target.
-    pub fn workspace(&self, include: &[String]) -> Result<Vec<Entry>> {
+    pub fn workspace(&self, include: &[String]) -> Result<Vec<BundleEntry>> {
         workspace::list(&open_clone(&self.root)?, &self.root, include)
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use tracing::warn;
 use trainspot_base::error::Result;
-use trainspot_transfer::{Entry, EntryKind, Name};
+use trainspot_transfer::{BundleEntry, EntryKind, EntryPath};
 use walkdir::WalkDir;
 
 /// The entries to send of the workspace: files as they are, and links as links where their targets are sent
@@ -20,10 +20,10 @@ pub(super) fn entries(
     root: &Path,
     files: &BTreeSet<PathBuf>,
     included: &BTreeSet<PathBuf>,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<BundleEntry>> {
     let (mut entries, mut dangling) = (Vec::with_capacity(files.len()), Vec::new());
     for path in files {
-        let Some(entry) = Entry::look_if_there(root, path)? else { continue };
+        let Some(entry) = BundleEntry::look_if_present(root, path)? else { continue };
         let EntryKind::Link { target } = &entry.kind else {
             entries.push(entry);
             continue;
@@ -94,13 +94,13 @@ fn is_in_cache(path: &Path) -> bool {
 
 /// The file that a link leads to, or the files of the folder, at the link's own path. What cannot be read is
 /// left out.
-fn content(root: &Path, path: &Path) -> impl Iterator<Item = Entry> {
+fn content(root: &Path, path: &Path) -> impl Iterator<Item = BundleEntry> {
     let walk = WalkDir::new(root.join(path)).follow_links(true).into_iter();
     let items = walk.filter_entry(|item| item.file_name() != ".git").filter_map(Result::ok);
     items.filter(|item| item.file_type().is_file()).filter_map(move |item| {
         let metadata = item.metadata().ok()?;
         let executable = metadata.permissions().mode() & 0o100 != 0;
-        let path = Name::from(item.path().strip_prefix(root).ok()?);
-        Some(Entry { path, kind: EntryKind::File { bytes: metadata.len(), executable } })
+        let path = EntryPath::from(item.path().strip_prefix(root).ok()?);
+        Some(BundleEntry { path, kind: EntryKind::File { bytes: metadata.len(), executable } })
     })
 }

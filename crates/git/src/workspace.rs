@@ -10,10 +10,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
-use trainspot_transfer::{Entry, Pattern, find};
+use trainspot_transfer::{BundleEntry, Pattern, find};
 use walkdir::WalkDir;
 
-pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> Result<Vec<Entry>> {
+pub(super) fn list(repository: &Repository, root: &Path, include: &[String]) -> Result<Vec<BundleEntry>> {
     let include = patterns(include)?;
     let mut named = tracked(repository).context("cannot list the files that git tracks")?;
     named.extend(untracked(repository).context("cannot list the files that git does not track")?);
@@ -94,7 +94,7 @@ fn included(root: &Path, text: &str, pattern: &Pattern) -> Vec<PathBuf> {
 
 fn patterns(texts: &[String]) -> Result<Vec<(&str, Pattern)>> {
     let pattern = |text: &String| {
-        Pattern::new(text).map_err(|error| {
+        Pattern::parse(text).map_err(|error| {
             Error::new(format!("INCLUDE: {text} is not a glob")).source(error).kind(Kind::Configuration)
         })
     };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use trainspot_base::error::Result;
-use trainspot_transfer::Asked;
+use trainspot_transfer::ReceivePolicy;
 
 /// The files that a pipe asks for from the workspace.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -27,8 +27,8 @@ impl FileSelection {
     ///
     /// # Errors
     /// A pattern is not a glob, or leads out of the workspace.
-    pub fn receive_policy(&self) -> Result<Asked> {
-        let asked = Asked::matching(self.required.iter().chain(&self.optional))?;
-        Ok(asked.that_may_miss(&self.required).without(&self.without))
+    pub fn receive_policy(&self) -> Result<ReceivePolicy> {
+        let asked = ReceivePolicy::matching(self.required.iter().chain(&self.optional))?;
+        Ok(asked.allow_unmatched(&self.required).without(&self.without))
     }
 }

@@ -1,5 +1,5 @@
 //! Many files as one stream: zstd over a list of them, then the bytes of each in pieces, followed by their
-//! hash. Of a file that the receiver holds already (see [`super::held`]) there is the hash alone.
+//! hash. Of a file that the receiver holds already (see [`super::held_files`]) there is the hash alone.
 //!
 //! Not tar: its paths are bytes among the data, its sizes are read as they come, and it has no hashes. Here
 //! the list is checked as a whole before a byte is written, the total is known from the start, and what
@@ -8,10 +8,9 @@
 
 mod receiving;
 
-pub use receiving::{Received, receive};
+pub use receiving::receive;
 
-use super::asked::OWN_LIST_LIMIT_BYTES;
-use super::entry::{EntryKind, Header, Name};
+use super::entry::{BundleHeader, EntryKind, EntryPath, OWN_LIST_LIMIT_BYTES};
 use blake3::Hash;
 use rustix::fs::OFlags;
 use std::collections::HashSet;
@@ -21,19 +20,21 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use trainspot_base::error::{Context as _, Error, Result};
 
-const MAGIC: [u8; 4] = *b"TSB3";
+/// The first bytes of every bundle, with the version of its form.
+const BUNDLE_MAGIC: [u8; 4] = *b"TSB3";
 const HASH_BYTES: usize = blake3::OUT_LEN;
-/// Fast, and next to free for data that does not compress.
-const LEVEL: i32 = 1;
+/// The level of zstd: fast, and next to free for data that does not compress.
+const COMPRESSION_LEVEL: i32 = 1;
+/// The longest piece of a file in the stream.
 const PIECE_LIMIT_BYTES: usize = 256 << 10;
 /// Stands in the place of a file's first piece when the file is gone.
 const GONE_MARK: u32 = u32::MAX;
 /// Stands in the place of a file's first piece when the receiver holds the file. Its hash follows.
 const HELD_MARK: u32 = u32::MAX - 1;
 
-/// What holds for a file that is not as the list says.
+/// Whether files may change while they are sent, and so what holds for a file that is not as the list says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Files {
+pub enum FileStability {
     /// Nobody should change the files any more: outputs, and copies. A file that is not as it was listed is
     /// an error.
     Final,
@@ -42,22 +43,22 @@ pub enum Files {
 }
 
 /// Writes a bundle.
-pub struct Sender<'a> {
+pub struct BundleSender<'a> {
     /// Where the entries' paths start.
     pub root: &'a Path,
     /// Whether the files may change while they are sent.
-    pub files: Files,
+    pub files: FileStability,
     /// Called with the number of bytes of each piece that went out.
     pub progress: &'a mut dyn FnMut(u64),
 }
 
-impl Sender<'_> {
-    /// Writes `header` and the files that it lists. Tells which files in use changed, in words.
+impl BundleSender<'_> {
+    /// Writes `header` and the files that it lists. Returns a sentence for each file in use that changed.
     ///
     /// # Errors
     /// A file that cannot be read, a final one that changed, or an `out` that went away. The stream then ends
     /// early, and its receiver refuses it.
-    pub fn send(&mut self, header: &Header, out: impl Write) -> Result<Vec<String>> {
+    pub fn send(&mut self, header: &BundleHeader, out: impl Write) -> Result<Vec<String>> {
         self.send_with(header, &[], &HashSet::new(), out)
     }
 
@@ -69,7 +70,7 @@ impl Sender<'_> {
     /// A file that cannot be read, or changed; or an `out` that went away.
     pub fn send_proved(
         &mut self,
-        header: &Header,
+        header: &BundleHeader,
         hashes: &[Hash],
         held: &HashSet<Hash>,
         out: impl Write,
@@ -79,18 +80,18 @@ impl Sender<'_> {
 
     fn send_with(
         &mut self,
-        header: &Header,
+        header: &BundleHeader,
         hashes: &[Hash],
         held: &HashSet<Hash>,
         out: impl Write,
     ) -> Result<Vec<String>> {
         let lost = "cannot send files";
-        let mut out = zstd::Encoder::new(out, LEVEL).context(lost)?;
+        let mut out = zstd::Encoder::new(out, COMPRESSION_LEVEL).context(lost)?;
         let json = serde_json::to_vec(header).context(lost)?;
         let length = u32::try_from(json.len()).ok().filter(|length| *length <= OWN_LIST_LIMIT_BYTES);
         let length = length
             .ok_or_else(|| Error::new(format!("cannot send {} files at once", header.entries.len())))?;
-        for part in [&MAGIC, &length.to_le_bytes() as &[u8], &json] {
+        for part in [&BUNDLE_MAGIC, &length.to_le_bytes() as &[u8], &json] {
             out.write_all(part).context(lost)?;
         }
         let mut changes = Vec::new();
@@ -109,15 +110,17 @@ impl Sender<'_> {
     }
 
     /// Opens a file; none if it may be gone, and is.
-    fn open(&self, name: &Name) -> Result<Option<File>> {
+    fn open(&self, name: &EntryPath) -> Result<Option<File>> {
         let mut options = File::options();
         // A named pipe that took the file's place would be waited for.
         options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         let opened = options.open(self.root.join(name.to_path()));
         let opened = opened.and_then(|file| file.metadata().map(|metadata| (file, metadata)));
         match opened {
-            Err(error) if error.kind() == ErrorKind::NotFound && self.files == Files::InUse => Ok(None),
-            Ok((_, metadata)) if !metadata.is_file() && self.files == Files::InUse => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound && self.files == FileStability::InUse => {
+                Ok(None)
+            }
+            Ok((_, metadata)) if !metadata.is_file() && self.files == FileStability::InUse => Ok(None),
             opened => opened.map(|(file, _)| Some(file)).with_context(|| format!("cannot read '{name}'")),
         }
     }
@@ -125,7 +128,7 @@ impl Sender<'_> {
     /// Sends one file, and tells how it changed meanwhile, if it did.
     fn send_file(
         &mut self,
-        name: &Name,
+        name: &EntryPath,
         listed: u64,
         proof: Option<&Hash>,
         out: &mut impl Write,
@@ -138,7 +141,7 @@ impl Sender<'_> {
         let size = |file: &File| {
             file.metadata().map(|data| data.len()).with_context(|| format!("cannot look at '{name}'"))
         };
-        let bytes = if self.files == Files::Final { listed } else { size(&file)? };
+        let bytes = if self.files == FileStability::Final { listed } else { size(&file)? };
         let mut hasher = blake3::Hasher::new();
         let mut left = bytes;
         let mut buffer = vec![0; PIECE_LIMIT_BYTES];
@@ -154,7 +157,7 @@ impl Sender<'_> {
             left -= count as u64;
         }
         let now = size(&file)?;
-        if self.files == Files::Final && (left > 0 || now != bytes) {
+        if self.files == FileStability::Final && (left > 0 || now != bytes) {
             return Err(changed(name));
         }
         let hash = hasher.finalize();
@@ -178,7 +181,7 @@ fn write_piece(out: &mut impl Write, piece: &[u8]) -> std::io::Result<()> {
     out.write_all(piece)
 }
 
-fn changed(name: &Name) -> Error {
+fn changed(name: &EntryPath) -> Error {
     Error::new(format!("'{name}' changed while it was being sent"))
         .hint("let the command end only when its files are complete")
 }
@@ -186,23 +189,24 @@ fn changed(name: &Name) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Asked, Place, everything};
+    use crate::{ReceivePolicy, TargetFolder, everything};
     use std::fs;
 
     const FIRST_BYTES: usize = 3 * PIECE_LIMIT_BYTES;
 
     /// Sends the files `a` and `b` of a folder, of which `b` changes once a piece of `a` went out. What
     /// arrives of `b`.
-    fn send(files: Files, change: impl Fn(&Path)) -> (Result<Vec<String>>, Option<Vec<u8>>) {
+    fn send(files: FileStability, change: impl Fn(&Path)) -> (Result<Vec<String>>, Option<Vec<u8>>) {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(from.path().join("a"), "a").unwrap();
         fs::write(from.path().join("b"), vec![b'b'; FIRST_BYTES]).unwrap();
-        let header = Header { entries: everything(from.path()).unwrap(), unmatched: Vec::new() };
+        let header = BundleHeader { entries: everything(from.path()).unwrap(), unmatched: Vec::new() };
         let mut stream = Vec::new();
         let mut progress = |_| change(&from.path().join("b"));
-        let sent = Sender { root: from.path(), files, progress: &mut progress }.send(&header, &mut stream);
-        let place = Place::open(to.path()).unwrap();
-        let received = receive(&stream[..], &place, &Asked::anything(), files, |_| {}, |_| {});
+        let sent =
+            BundleSender { root: from.path(), files, progress: &mut progress }.send(&header, &mut stream);
+        let place = TargetFolder::open(to.path()).unwrap();
+        let received = receive(&stream[..], &place, &ReceivePolicy::accept_all(), files, |_| {}, |_| {});
         assert_eq!(sent.is_ok(), received.is_ok(), "{sent:?}, {received:?}");
         assert!(received.is_err() || fs::read(to.path().join("a")).unwrap() == b"a");
         (sent, fs::read(to.path().join("b")).ok())
@@ -220,19 +224,19 @@ mod tests {
     #[test]
     fn of_a_file_in_use_comes_what_there_is_when_it_is_opened() {
         // It grows before it is opened, and with each piece of it.
-        let (sent, arrived) = send(Files::InUse, append);
+        let (sent, arrived) = send(FileStability::InUse, append);
         let size = FIRST_BYTES + 4;
         assert_eq!(sent.unwrap(), [format!("'b' grew; its first {size} bytes were sent")]);
         assert_eq!(arrived.unwrap(), [vec![b'b'; FIRST_BYTES], b"more".to_vec()].concat());
-        let (sent, arrived) = send(Files::InUse, |path| fs::remove_file(path).unwrap_or_default());
+        let (sent, arrived) = send(FileStability::InUse, |path| fs::remove_file(path).unwrap_or_default());
         assert_eq!(sent.unwrap(), ["'b' is gone"]);
         assert_eq!(arrived, None);
-        let (sent, arrived) = send(Files::InUse, |path| {
+        let (sent, arrived) = send(FileStability::InUse, |path| {
             fs::remove_file(path).unwrap_or_default();
             fs::create_dir_all(path).unwrap();
         });
         assert_eq!((sent.unwrap(), arrived), (vec!["'b' is gone".to_owned()], None));
-        let (sent, arrived) = send(Files::InUse, truncate);
+        let (sent, arrived) = send(FileStability::InUse, truncate);
         assert_eq!((sent.unwrap(), arrived.unwrap().len()), (vec![], 5), "it was small when it was opened");
     }
 
@@ -245,7 +249,7 @@ mod tests {
                 truncate(path);
             }
         };
-        let (sent, arrived) = send(Files::InUse, shrink);
+        let (sent, arrived) = send(FileStability::InUse, shrink);
         assert_eq!(sent.unwrap(), [format!("'b' shrank; its first {PIECE_LIMIT_BYTES} bytes were sent")]);
         assert_eq!(arrived.unwrap(), vec![b'b'; PIECE_LIMIT_BYTES]);
     }
@@ -253,7 +257,7 @@ mod tests {
     #[test]
     fn a_final_file_that_changes_does_not_arrive() {
         for change in [append, truncate, |path: &Path| fs::remove_file(path).unwrap_or_default()] {
-            let (sent, arrived) = send(Files::Final, change);
+            let (sent, arrived) = send(FileStability::Final, change);
             let error = sent.unwrap_err().render();
             assert!(
                 error.contains("'b' changed while it was being sent") || error.contains("cannot read 'b'"),
@@ -269,13 +273,21 @@ mod tests {
         fs::write(from.path().join("a"), "four").unwrap();
         for (listed, why) in [(3, "'a' is larger than it was announced"), (5, "'a' did not arrive whole")] {
             let kind = EntryKind::File { bytes: listed, executable: false };
-            let entries = vec![crate::Entry { path: Name::Text("a".into()), kind }];
+            let entries = vec![crate::BundleEntry { path: EntryPath::Text("a".into()), kind }];
             let mut stream = Vec::new();
-            let mut sender = Sender { root: from.path(), files: Files::InUse, progress: &mut |_| {} };
-            sender.send(&Header { entries, unmatched: Vec::new() }, &mut stream).unwrap();
-            let place = Place::open(to.path()).unwrap();
-            let error =
-                receive(&stream[..], &place, &Asked::anything(), Files::Final, |_| {}, |_| {}).unwrap_err();
+            let mut sender =
+                BundleSender { root: from.path(), files: FileStability::InUse, progress: &mut |_| {} };
+            sender.send(&BundleHeader { entries, unmatched: Vec::new() }, &mut stream).unwrap();
+            let place = TargetFolder::open(to.path()).unwrap();
+            let error = receive(
+                &stream[..],
+                &place,
+                &ReceivePolicy::accept_all(),
+                FileStability::Final,
+                |_| {},
+                |_| {},
+            )
+            .unwrap_err();
             assert_eq!(error.render(), why);
             assert!(!to.path().join("a").exists());
         }

@@ -4,18 +4,18 @@
 //! sends the checkpoint may be hostile, so its receiver checks the list by itself: a link leads to what is in
 //! the list, and nothing in the list is reached through a link.
 
-use super::asked::refused;
-use super::entry::{Entry, EntryKind, Name};
-use super::patterns::{Pattern, real};
+use super::entry::{BundleEntry, EntryKind, EntryPath};
+use super::patterns::{Pattern, real_path};
+use super::refusal::refused;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
 use trainspot_base::error::{Context as _, Result};
 
-/// As many links in a row are followed as the kernel does.
+/// How many links in a row are followed: as many as the kernel follows.
 const LINKS_IN_A_ROW_LIMIT: usize = 40;
-/// How many files that are seen through a link are looked at: a list of many links to a large folder would
+/// How many files behind one link are looked at: a list of many links to a large folder would
 /// take hours.
 const SEEN_FILES_LIMIT: usize = 1000;
 
@@ -24,19 +24,19 @@ const SEEN_FILES_LIMIT: usize = 1000;
 ///
 /// # Errors
 /// A pattern that leads out of `root`, or a folder that cannot be read.
-pub fn find_with_links(root: &Path, patterns: &[String]) -> Result<Vec<Entry>> {
+pub fn find_with_links(root: &Path, patterns: &[String]) -> Result<Vec<BundleEntry>> {
     let root = &root.canonicalize().with_context(|| format!("cannot look into {}", root.display()))?;
     let mut found = BTreeMap::new();
     let mut links = BTreeSet::new();
     for pattern in patterns {
-        let search = Pattern::new(pattern)?.search(root)?;
+        let search = Pattern::parse(pattern)?.search(root)?;
         found.extend(search.files.into_iter().map(|(path, entry)| (path, entry.kind)));
         links.extend(search.links);
     }
     let mut kept: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     for link in links {
         let below_another = link.ancestors().skip(1).any(|above| kept.contains_key(above));
-        let Some(real) = real(root, &link).filter(|_| !below_another) else { continue };
+        let Some(real) = real_path(root, &link).filter(|_| !below_another) else { continue };
         let is_found =
             |path: &Path| found.contains_key(path) || path.ancestors().any(|it| kept.contains_key(it));
         if leads_to_found(&found, is_found, &link, &real) {
@@ -44,16 +44,19 @@ pub fn find_with_links(root: &Path, patterns: &[String]) -> Result<Vec<Entry>> {
             for copy in &copies {
                 found.remove(copy);
             }
-            found.insert(link.clone(), EntryKind::Link { target: Name::from(real.as_path()) });
+            found.insert(link.clone(), EntryKind::Link { target: EntryPath::from(real.as_path()) });
             kept.insert(link, real);
         }
     }
     // Only now is it known which links a link may lead through.
     for (link, real) in kept {
-        let target = Name::from(target(root, &found, &link, &real).as_path());
+        let target = EntryPath::from(target(root, &found, &link, &real).as_path());
         found.insert(link, EntryKind::Link { target });
     }
-    Ok(found.into_iter().map(|(path, kind)| Entry { path: Name::from(path.as_path()), kind }).collect())
+    Ok(found
+        .into_iter()
+        .map(|(path, kind)| BundleEntry { path: EntryPath::from(path.as_path()), kind })
+        .collect())
 }
 
 /// Whether all that was found by way of a link was also found at `real`, where the link leads.
@@ -81,8 +84,8 @@ fn leads_to_found(
 fn target(root: &Path, found: &BTreeMap<PathBuf, EntryKind>, link: &Path, to: &Path) -> PathBuf {
     let says = root.join(link).read_link().ok();
     let leads = |says: &PathBuf| {
-        place_of(link, says).is_some_and(|place| {
-            at_or_below(found, &place).next().is_some() && real(root, &place).as_deref() == Some(to)
+        lexical_target(link, says).is_some_and(|place| {
+            at_or_below(found, &place).next().is_some() && real_path(root, &place).as_deref() == Some(to)
         })
     };
     says.filter(leads).unwrap_or_else(|| {
@@ -105,7 +108,7 @@ fn at_or_below<'a, K: Borrow<Path> + Ord, V>(
 
 /// Where a relative link leads, by names alone, below the folder that holds everything. None for a target
 /// that is not below it, or that goes up after it went down: where that leads depends on what the names are.
-fn place_of(link: &Path, target: &Path) -> Option<PathBuf> {
+fn lexical_target(link: &Path, target: &Path) -> Option<PathBuf> {
     let mut place = link.parent().filter(|_| !target.as_os_str().is_empty())?.to_owned();
     let mut went_down = false;
     for part in target.components() {
@@ -123,10 +126,10 @@ fn place_of(link: &Path, target: &Path) -> Option<PathBuf> {
 }
 
 /// The entries of a list by their paths.
-pub(super) struct Listed<'a>(BTreeMap<&'a Path, &'a Entry>);
+pub(super) struct EntryIndex<'a>(BTreeMap<&'a Path, &'a BundleEntry>);
 
-impl<'a> Listed<'a> {
-    pub(super) fn of(entries: &'a [Entry]) -> Self {
+impl<'a> EntryIndex<'a> {
+    pub(super) fn new(entries: &'a [BundleEntry]) -> Self {
         Self(entries.iter().map(|entry| (entry.path.as_path(), entry)).collect())
     }
 
@@ -134,21 +137,21 @@ impl<'a> Listed<'a> {
         self.0.get(path).is_some_and(|entry| matches!(entry.kind, EntryKind::Link { .. }))
     }
 
-    /// The paths that what is in the list has by way of a link, a thousand at most; none if the entry is no
-    /// link.
-    pub(super) fn seen_through(&self, entry: &Entry) -> Vec<PathBuf> {
+    /// The paths below a link at which files of the list are reached through that link, at most
+    /// [`SEEN_FILES_LIMIT`]; none if the entry is no link.
+    pub(super) fn seen_through(&self, entry: &BundleEntry) -> Vec<PathBuf> {
         let link = entry.path.as_path();
-        let Some(place) = self.end_of(entry) else { return Vec::new() };
+        let Some(place) = self.final_target(entry) else { return Vec::new() };
         let below = at_or_below(&self.0, &place).filter_map(|path| path.strip_prefix(&place).ok());
         below.take(SEEN_FILES_LIMIT).map(|rest| link.join(rest)).collect()
     }
 
     /// Where a link leads in the end, by way of other links of the list.
-    fn end_of(&self, entry: &Entry) -> Option<PathBuf> {
+    fn final_target(&self, entry: &BundleEntry) -> Option<PathBuf> {
         let (mut entry, mut place) = (entry, None);
         for _ in 0..LINKS_IN_A_ROW_LIMIT {
             let EntryKind::Link { target } = &entry.kind else { break };
-            let next = place_of(entry.path.as_path(), target.as_path())?;
+            let next = lexical_target(entry.path.as_path(), target.as_path())?;
             entry = match self.0.get(next.as_path()) {
                 Some(entry) => entry,
                 None => return Some(next),
@@ -160,8 +163,8 @@ impl<'a> Listed<'a> {
 }
 
 /// Refuses a list with a link that leads to anything but its own files, or with a path through a link.
-pub(super) fn check(entries: &[Entry]) -> Result<()> {
-    let listed = Listed::of(entries);
+pub(super) fn check(entries: &[BundleEntry]) -> Result<()> {
+    let listed = EntryIndex::new(entries);
     for (path, entry) in &listed.0 {
         let plain: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
         if plain.as_os_str() != path.as_os_str()
@@ -170,7 +173,7 @@ pub(super) fn check(entries: &[Entry]) -> Result<()> {
             return Err(refused(format!("refused to write '{}': its path leads through a link", entry.path)));
         }
         let EntryKind::Link { target } = &entry.kind else { continue };
-        let place = place_of(path, target.as_path());
+        let place = lexical_target(path, target.as_path());
         if place.is_none_or(|place| at_or_below(&listed.0, &place).next().is_none()) {
             return Err(refused(format!(
                 "refused to make the link '{}': '{target}' is not one of the files that come with it",
@@ -202,7 +205,7 @@ mod tests {
         let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
         let entries = find_with_links(&work, &patterns).unwrap();
         check(&entries).unwrap();
-        let show = |entry: &Entry| match &entry.kind {
+        let show = |entry: &BundleEntry| match &entry.kind {
             EntryKind::File { .. } => entry.path.to_string(),
             EntryKind::Link { target } => format!("{} -> {target}", entry.path),
         };
@@ -286,12 +289,12 @@ mod tests {
 
     #[test]
     fn a_list_with_a_link_to_anything_else_is_refused() {
-        let link = |path: &str, target: &str| Entry {
-            path: Name::Text(path.into()),
-            kind: EntryKind::Link { target: Name::Text(target.into()) },
+        let link = |path: &str, target: &str| BundleEntry {
+            path: EntryPath::Text(path.into()),
+            kind: EntryKind::Link { target: EntryPath::Text(target.into()) },
         };
-        let file = |path: &str| Entry {
-            path: Name::Text(path.into()),
+        let file = |path: &str| BundleEntry {
+            path: EntryPath::Text(path.into()),
             kind: EntryKind::File { bytes: 0, executable: false },
         };
         let wrong = [
@@ -316,7 +319,9 @@ mod tests {
     /// the same there.
     #[test]
     fn whatever_the_links_are_the_next_machine_reads_the_same() {
-        use crate::{Asked, Files, Header, Place, Sender, everything, find, receive};
+        use crate::{
+            BundleHeader, BundleSender, FileStability, ReceivePolicy, TargetFolder, everything, find, receive,
+        };
         const ROUNDS: u32 = 150;
         let seed =
             std::env::var("TRAINSPOT_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
@@ -354,11 +359,12 @@ mod tests {
             for (from, to, entries) in [(&work, &kept, Some(entries)), (&kept, &next, None)] {
                 let entries = entries.unwrap_or_else(|| everything(from).unwrap());
                 let mut stream = Vec::new();
-                let mut sender = Sender { root: from, files: Files::Final, progress: &mut |_| {} };
-                sender.send(&Header { entries, unmatched: Vec::new() }, &mut stream).unwrap();
-                let place = Place::open(to).unwrap().with_own_links();
-                let asked = Asked::matching(&patterns).unwrap();
-                receive(&stream[..], &place, &asked, Files::Final, |_| {}, |_| {}).unwrap();
+                let mut sender =
+                    BundleSender { root: from, files: FileStability::Final, progress: &mut |_| {} };
+                sender.send(&BundleHeader { entries, unmatched: Vec::new() }, &mut stream).unwrap();
+                let place = TargetFolder::open(to).unwrap().with_own_links();
+                let asked = ReceivePolicy::matching(&patterns).unwrap();
+                receive(&stream[..], &place, &asked, FileStability::Final, |_| {}, |_| {}).unwrap();
             }
             // A list ends where a link leads back, which it may do one copy later on the next machine: what
             // counts is what is read there by each path of either list.

@@ -1,6 +1,6 @@
 //! Patterns of paths, as users write them in `OUTPUTS`, against a folder.
 
-use super::entry::{Entry, EntryKind, Name, is_gone};
+use super::entry::{BundleEntry, EntryKind, EntryPath, is_gone};
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -18,11 +18,11 @@ const FOREIGN_CONTENTS: [&str; 2] = ["pyvenv.cfg", "conda-meta"];
 /// The beginning of a `CACHEDIR.TAG` (<https://bford.info/cachedir/>).
 const CACHE_SIGNATURE: [u8; 43] = *b"Signature: 8a477f597d28d172789f06886806bc55";
 
-/// What a list of patterns matched.
+/// The files that a list of patterns matched.
 #[derive(Debug, Default)]
 pub struct Matches {
     /// Files, each once, sorted by path.
-    pub files: Vec<Entry>,
+    pub files: Vec<BundleEntry>,
     /// Patterns that matched no file.
     pub unmatched: Vec<String>,
 }
@@ -38,7 +38,7 @@ pub fn find(root: &Path, patterns: &[String]) -> Result<Matches> {
     let mut found = BTreeMap::new();
     let mut unmatched = Vec::new();
     for text in patterns {
-        let pattern = Pattern::new(text)?;
+        let pattern = Pattern::parse(text)?;
         let mut search = pattern.search(root)?;
         if pattern.is_glob() {
             search.drop_doubles(root);
@@ -52,20 +52,20 @@ pub fn find(root: &Path, patterns: &[String]) -> Result<Matches> {
 }
 
 /// All files and links below `root`, which nobody else writes to, as they are.
-pub fn everything(root: &Path) -> Result<Vec<Entry>> {
+pub fn everything(root: &Path) -> Result<Vec<BundleEntry>> {
     let mut entries = Vec::new();
     for item in WalkDir::new(root).sort_by_file_name() {
         let item = item.with_context(|| format!("cannot look into {}", root.display()))?;
         if !item.file_type().is_dir() {
-            entries.push(Entry::look(root, item.path().strip_prefix(root).unwrap_or(item.path()))?);
+            entries.push(BundleEntry::look(root, item.path().strip_prefix(root).unwrap_or(item.path()))?);
         }
     }
     Ok(entries)
 }
 
 /// All files below `root`, which nobody else writes to, and what links lead to in place of the links.
-pub fn everything_behind_links(root: &Path) -> Result<Vec<Entry>> {
-    let mut search = Search::default();
+pub fn everything_behind_links(root: &Path) -> Result<Vec<BundleEntry>> {
+    let mut search = FoundFiles::default();
     for item in WalkDir::new(root).follow_links(true) {
         search
             .take(root, &item.with_context(|| format!("cannot look into {}", root.display()))?, |_| true)?;
@@ -87,20 +87,20 @@ pub struct Pattern {
     start: PathBuf,
 }
 
-/// What one pattern matched.
+/// The files and links that one pattern matched.
 #[derive(Debug, Default)]
-pub(super) struct Search {
-    pub(super) files: BTreeMap<PathBuf, Entry>,
+pub(super) struct FoundFiles {
+    pub(super) files: BTreeMap<PathBuf, BundleEntry>,
     /// Symbolic links that were met, to files or to folders.
     pub(super) links: BTreeSet<PathBuf>,
 }
 
 impl Pattern {
-    /// The pattern of this text.
+    /// Reads a pattern as users write it.
     ///
     /// # Errors
-    /// It is not a glob, or leads out of the folder that it is for.
-    pub fn new(text: &str) -> Result<Self> {
+    /// The text is not a glob, or leads out of the folder that the pattern is for.
+    pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim_start_matches("./").trim_end_matches('/');
         let (itself, below) = (glob(text)?, glob(&format!("{text}/**"))?);
         let start = fixed_part(text);
@@ -111,19 +111,19 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), itself, below, start })
     }
 
-    /// Whether it holds a wildcard.
+    /// Whether the pattern holds a wildcard.
     #[must_use]
     pub fn is_glob(&self) -> bool {
         self.start != Path::new(&self.text)
     }
 
-    /// The folders before the first wildcard; all of a path without one.
+    /// The folders before the first wildcard; the whole path of a pattern without a wildcard.
     #[must_use]
     pub fn start(&self) -> &Path {
         &self.start
     }
 
-    /// Whether it matches this path, or a folder above it.
+    /// Whether the pattern matches this path, or a folder above the path.
     #[must_use]
     pub fn matches(&self, path: &Path) -> bool {
         self.itself.is_match(path) || self.below.is_match(path)
@@ -140,8 +140,8 @@ impl Pattern {
     }
 
     /// The files under `root` that it matches, those that links lead to included.
-    pub(super) fn search(&self, root: &Path) -> Result<Search> {
-        let mut search = Search::default();
+    pub(super) fn search(&self, root: &Path) -> Result<FoundFiles> {
+        let mut search = FoundFiles::default();
         for item in self.walk(root, true) {
             let relative = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_owned();
             let item = match item {
@@ -178,7 +178,7 @@ impl Pattern {
     }
 }
 
-impl Search {
+impl FoundFiles {
     /// Takes in what a walk that follows links came across.
     fn take(&mut self, root: &Path, item: &DirEntry, is_wanted: impl Fn(&Path) -> bool) -> Result<()> {
         let path = item.path().strip_prefix(root).unwrap_or(item.path());
@@ -194,7 +194,7 @@ impl Search {
         };
         let executable = metadata.permissions().mode() & 0o100 != 0;
         let kind = EntryKind::File { bytes: metadata.len(), executable };
-        self.files.insert(path.to_owned(), Entry { path: Name::from(path), kind });
+        self.files.insert(path.to_owned(), BundleEntry { path: EntryPath::from(path), kind });
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Search {
         let is_linked = |path: &Path| path.ancestors().skip(1).any(|above| links.contains(above));
         let linked: Vec<PathBuf> = files.keys().filter(|path| is_linked(path)).cloned().collect();
         for path in linked {
-            let own = real(root, &path);
+            let own = real_path(root, &path);
             if own.is_some_and(|own| own != path && files.contains_key(&own)) {
                 files.remove(&path);
             }
@@ -213,7 +213,7 @@ impl Search {
 }
 
 /// The path below `root` of what is at `path` when all links are followed; none if that is not below it.
-pub(super) fn real(root: &Path, path: &Path) -> Option<PathBuf> {
+pub(super) fn real_path(root: &Path, path: &Path) -> Option<PathBuf> {
     let real = root.join(path).canonicalize().ok()?;
     real.strip_prefix(root.canonicalize().ok()?).ok().map(Path::to_owned)
 }
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_pattern_means_files_and_whole_folders() {
-        let patterns = ["./data/", "*.bin", "a/**/b"].map(|text| Pattern::new(text).unwrap());
+        let patterns = ["./data/", "*.bin", "a/**/b"].map(|text| Pattern::parse(text).unwrap());
         let matches = |path| patterns.iter().any(|pattern| pattern.matches(Path::new(path)));
         for path in ["data", "data/x/y", "m.bin", "m.bin/x", "a/b", "a/c/d/b"] {
             assert!(matches(path), "{path}");
@@ -363,7 +363,7 @@ mod tests {
             paths(root.path(), "**/*.png"),
             [".dvc/plots/x.png", "plots/loss.png", "tagged/x.png", "venv.png"]
         );
-        let pattern = Pattern::new("**/*.png").unwrap();
+        let pattern = Pattern::parse("**/*.png").unwrap();
         assert_eq!(pattern.list(root.path()).count(), 4);
         for path in foreign {
             assert_eq!(paths(root.path(), path), [path], "named as a file");

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _, Result};
 use std::path::Path;
 
-/// No file of settings is larger: 16 MiB. `dvc.lock` of ten thousand stages has a quarter of it.
+/// The largest file of settings that is read: 16 MiB. `dvc.lock` of ten thousand stages has a quarter of it.
 pub const TEXT_LIMIT_BYTES: u64 = 16 << 20;
 
 /// Opens a file of the clone, or of the workspace on a machine, that the repository or the training names.
@@ -28,10 +28,10 @@ pub fn open_beneath(root: &Path, path: &Path) -> Result<File> {
     if file.metadata()?.is_file() { Ok(file.into_std()) } else { Err(Error::other("it is no file")) }
 }
 
-/// All of such a file, which may have `limit` bytes.
+/// The content of a file that [`open_beneath`] opens, of at most `limit` bytes.
 ///
 /// # Errors
-/// It cannot be opened by [`open_beneath`] or read, or has more.
+/// The file cannot be opened or read, or is larger than `limit`.
 pub fn read_beneath(root: &Path, path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = open_beneath(root, path)?;
     let (size, mut bytes) = (file.metadata()?.len(), Vec::new());
@@ -44,10 +44,10 @@ pub fn read_beneath(root: &Path, path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// All of such a file as text.
+/// The content of a file that [`open_beneath`] opens, as text of at most [`TEXT_LIMIT_BYTES`].
 ///
 /// # Errors
-/// It cannot be read by [`read_beneath`], or is no UTF-8.
+/// The file cannot be read by [`read_beneath`], or is not UTF-8.
 pub fn text_beneath(root: &Path, path: &Path) -> Result<String> {
     let bytes = read_beneath(root, path, TEXT_LIMIT_BYTES)?;
     String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not text in UTF-8"))

@@ -1,7 +1,7 @@
 //! Whether the disk has room for files that were announced: a machine may announce any number and size.
 
-use super::asked::refused;
-use super::entry::{Entry, EntryKind, Name};
+use super::entry::{BundleEntry, EntryKind, EntryPath};
+use super::refusal::refused;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _};
 use indicatif::HumanBytes;
 use trainspot_base::error::{Context as _, Result};
@@ -11,7 +11,7 @@ use trainspot_base::log::count;
 const BLOCK_BYTES: u64 = 512;
 
 /// Refuses files for which there is no room below `dir`. Each file that is replaced gives its own room back.
-pub(super) fn check(dir: &Dir, entries: &[Entry]) -> Result<()> {
+pub(super) fn check(dir: &Dir, entries: &[BundleEntry]) -> Result<()> {
     let files = || {
         entries.iter().filter_map(|entry| match entry.kind {
             EntryKind::File { bytes, .. } => Some((&entry.path, bytes)),
@@ -35,7 +35,7 @@ pub(super) fn check(dir: &Dir, entries: &[Entry]) -> Result<()> {
 }
 
 /// What the file at a path takes of the disk; nothing where there is none.
-fn bytes_on_disk(dir: &Dir, name: &Name) -> u64 {
+fn bytes_on_disk(dir: &Dir, name: &EntryPath) -> u64 {
     let there = dir.symlink_metadata(name.as_path()).ok().filter(Metadata::is_file);
     there.map_or(0, |there| there.blocks().saturating_mul(BLOCK_BYTES))
 }
@@ -45,10 +45,12 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn list(entries: &[(&str, u64)]) -> Vec<Entry> {
+    fn list(entries: &[(&str, u64)]) -> Vec<BundleEntry> {
         let file = |bytes| EntryKind::File { bytes, executable: false };
-        let entry =
-            |(path, bytes): &(&str, u64)| Entry { path: Name::Text((*path).into()), kind: file(*bytes) };
+        let entry = |(path, bytes): &(&str, u64)| BundleEntry {
+            path: EntryPath::Text((*path).into()),
+            kind: file(*bytes),
+        };
         entries.iter().map(entry).collect()
     }
 
@@ -73,7 +75,10 @@ mod tests {
         let dir = Dir::open_ambient_dir(target.path(), cap_std::ambient_authority()).unwrap();
         fs::write(target.path().join("a"), vec![7; 1 << 20]).unwrap();
         std::os::unix::fs::symlink("a", target.path().join("link")).unwrap();
-        assert!(bytes_on_disk(&dir, &Name::Text("a".into())) >= 1 << 20);
-        assert_eq!(["none", "link", "."].map(|path| bytes_on_disk(&dir, &Name::Text(path.into()))), [0; 3]);
+        assert!(bytes_on_disk(&dir, &EntryPath::Text("a".into())) >= 1 << 20);
+        assert_eq!(
+            ["none", "link", "."].map(|path| bytes_on_disk(&dir, &EntryPath::Text(path.into()))),
+            [0; 3]
+        );
     }
 }

@@ -5,16 +5,17 @@ use std::io::{Result, Seek, SeekFrom, Write};
 
 /// A block of most file systems. Shorter runs of zeros are written.
 const BLOCK_BYTES: usize = 4096;
-static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+/// What a block is compared with.
+static ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// Writes a new file. Where it is given nothing but zeros for a block or more, the file gets a hole.
-pub(super) struct Sparse<F> {
+pub(super) struct SparseWriter<F> {
     file: F,
     /// Zeros that are not in the file yet.
     zeros: u64,
 }
 
-impl<F: Write + Seek> Sparse<F> {
+impl<F: Write + Seek> SparseWriter<F> {
     pub(super) fn new(file: F) -> Self {
         Self { file, zeros: 0 }
     }
@@ -27,9 +28,11 @@ impl<F: Write + Seek> Sparse<F> {
     }
 }
 
-impl<F: Write + Seek> Write for Sparse<F> {
+impl<F: Write + Seek> Write for SparseWriter<F> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
-        if bytes.len() >= BLOCK_BYTES && bytes.chunks(BLOCK_BYTES).all(|part| part == &ZEROS[..part.len()]) {
+        if bytes.len() >= BLOCK_BYTES
+            && bytes.chunks(BLOCK_BYTES).all(|part| part == &ZERO_BLOCK[..part.len()])
+        {
             self.zeros += bytes.len() as u64;
             return Ok(bytes.len());
         }
@@ -58,7 +61,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..50 {
             let (mut expected, mut written) = (Vec::new(), 0);
-            let mut sparse = Sparse::new(tempfile::tempfile().unwrap());
+            let mut sparse = SparseWriter::new(tempfile::tempfile().unwrap());
             for _ in 0..random.usize(0..12) {
                 let mut piece = vec![0; random.usize(1..300_000)];
                 if random.bool() {

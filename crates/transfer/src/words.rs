@@ -3,19 +3,19 @@
 
 use std::io::{self, ErrorKind, Read};
 
-/// The longest word: a path of `PATH_LIMIT_BYTES`, each byte of it escaped, and more.
+/// The longest word that is read: room for a path of `PATH_LIMIT_BYTES` with each byte escaped, and more.
 const WORD_LIMIT_BYTES: usize = 32 << 10;
 
 /// Reads another stream, up to its first word that is too long.
-pub(super) struct ShortWords<R> {
+pub(super) struct WordLimitReader<R> {
     stream: R,
-    /// Of the present word.
+    /// The length of the present word, in bytes.
     length: usize,
     is_string: bool,
     is_escaped: bool,
 }
 
-impl<R> ShortWords<R> {
+impl<R> WordLimitReader<R> {
     pub(super) fn new(stream: R) -> Self {
         Self { stream, length: 0, is_string: false, is_escaped: false }
     }
@@ -34,7 +34,7 @@ impl<R> ShortWords<R> {
     }
 }
 
-impl<R: Read> Read for ShortWords<R> {
+impl<R: Read> Read for WordLimitReader<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(into)?;
         into[..count].iter().try_for_each(|byte| self.pass(*byte))?;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn passes(text: &str) -> bool {
-        ShortWords::new(text.as_bytes()).read_to_end(&mut Vec::new()).is_ok()
+        WordLimitReader::new(text.as_bytes()).read_to_end(&mut Vec::new()).is_ok()
     }
 
     #[test]

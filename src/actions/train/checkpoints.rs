@@ -10,7 +10,7 @@ use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_base::mutex::lock;
 use trainspot_compute::RunId;
 use trainspot_compute::link::{Agent, Link};
-use trainspot_transfer::{Asked, Held, Place, everything};
+use trainspot_transfer::{HeldFiles, ReceivePolicy, TargetFolder, everything};
 
 /// Where checkpoints are kept; removed when it is dropped.
 pub(crate) struct Checkpoints {
@@ -33,7 +33,7 @@ struct HeldCheckpoint {
     /// Its number there.
     number: u64,
     /// Its files: those of them that the next checkpoint has, too, do not come again.
-    held: Held,
+    held: HeldFiles,
 }
 
 impl Checkpoints {
@@ -74,7 +74,7 @@ impl Checkpoints {
     }
 
     /// Returns the files of the checkpoint that came.
-    async fn receive<L: Link>(&self, agent: &Agent<L>, number: u64, held: Held) -> Result<Held> {
+    async fn receive<L: Link>(&self, agent: &Agent<L>, number: u64, held: HeldFiles) -> Result<HeldFiles> {
         let context = |error| Error::new("cannot keep a checkpoint").source(error);
         let partial = self.folder.join("partial");
         tokio::fs::remove_dir_all(&partial).await.ok();
@@ -91,7 +91,7 @@ impl Checkpoints {
         for number in self.numbers().filter(|number| *number <= newest) {
             tokio::fs::remove_dir_all(self.folder.join(number.to_string())).await.ok();
         }
-        Ok(Held::of(&folder, &arrived))
+        Ok(HeldFiles::in_folder(&folder, &arrived))
     }
 
     /// How much came, before it was compressed for the way.
@@ -120,7 +120,8 @@ impl Checkpoints {
     pub(super) fn salvage_into(&self, clone: &Path) -> Result<usize> {
         let Some(newest) = self.newest() else { return Ok(0) };
         let files = everything(&newest)?;
-        let (place, asked) = (Place::open(clone)?.with_own_links(), Asked::matching(&self.patterns)?);
+        let (place, asked) =
+            (TargetFolder::open(clone)?.with_own_links(), ReceivePolicy::matching(&self.patterns)?);
         place.copy(&newest, &asked, &files).context("cannot put the checkpoint into the clone")?;
         Ok(files.len())
     }

@@ -33,7 +33,7 @@ use trainspot_ec2::{Ec2, Owner};
 use trainspot_git::{Branches, Checkout};
 use trainspot_protocol::FileSelection;
 use trainspot_protocol::{CommandExit, CommandSpec, ExitReason};
-use trainspot_transfer::{Entry, Header};
+use trainspot_transfer::{BundleEntry, BundleHeader};
 
 /// Signals by the names that people know; the others are shown by number.
 const SIGNAL_NAMES: [(i32, &str); 8] = [
@@ -93,9 +93,9 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
 
 /// The files that a training gets.
 struct TrainingFiles {
-    workspace: Vec<Entry>,
+    workspace: Vec<BundleEntry>,
     /// A checkpoint to go on from.
-    resumed: Vec<Entry>,
+    resumed: Vec<BundleEntry>,
 }
 
 /// A run whose configuration and clone are known to be good.
@@ -238,7 +238,7 @@ async fn published(
 #[derive(Default)]
 struct CollectedOutputs {
     /// The files that were fetched.
-    header: Header,
+    header: BundleHeader,
     /// What DVC keeps.
     kept: Kept,
 }
@@ -274,7 +274,7 @@ async fn collect<L: Link>(
 }
 
 /// Brings the outputs into the clone, each at the place where the training wrote it.
-async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Header> {
+async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<BundleHeader> {
     let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
     let without = config.dvc.outputs.clone();
     let wanted = FileSelection { required: config.outputs.clone(), optional, without };
@@ -302,7 +302,7 @@ async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Hea
 }
 
 /// The files to commit: what `OUTPUTS` matched, without what came only for the report.
-fn outputs(header: &Header, config: &Config) -> Result<Vec<Entry>> {
+fn outputs(header: &BundleHeader, config: &Config) -> Result<Vec<BundleEntry>> {
     let matched = trainspot_transfer::find(&config.clone_dir, &config.outputs)?;
     let arrived: BTreeSet<&Path> = header.entries.iter().map(|entry| entry.path.as_path()).collect();
     Ok(matched.files.into_iter().filter(|entry| arrived.contains(entry.path.as_path())).collect())

@@ -6,11 +6,11 @@ use std::path::Path;
 use tracing::{info, warn};
 use trainspot_base::error::{Context as _, Result};
 use trainspot_base::log::count;
-use trainspot_transfer::{Entry, Header, find_with_links};
+use trainspot_transfer::{BundleEntry, BundleHeader, find_with_links};
 
 /// The files of the clone from which the training is to go on, whether git ignores them or not; none if it is
 /// to begin from the start.
-pub(super) fn left_behind(clone: &Path, train: &Train) -> Result<Vec<Entry>> {
+pub(super) fn left_behind(clone: &Path, train: &Train) -> Result<Vec<BundleEntry>> {
     if !train.resume {
         return Ok(Vec::new());
     }
@@ -26,7 +26,7 @@ pub(super) fn left_behind(clone: &Path, train: &Train) -> Result<Vec<Entry>> {
         warn!("RESUME: no file of the clone matches CHECKPOINTS; the training begins from the start");
         return Ok(entries);
     }
-    let header = Header { entries, unmatched: Vec::new() };
+    let header = BundleHeader { entries, unmatched: Vec::new() };
     let (files, bytes) = (count(header.entries.len(), "file"), HumanBytes(header.bytes()));
     info!("RESUME: the training goes on from {files} of CHECKPOINTS in the clone ({bytes})");
     Ok(header.entries)

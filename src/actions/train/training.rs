@@ -19,20 +19,20 @@ use trainspot_compute::link::Agent;
 use trainspot_compute::{Compute, Machine};
 use trainspot_git::Snapshot;
 use trainspot_protocol::{AgentCommand, AgentStatus, CommandExit, CommandSpec, CommandState, ExitReason};
-use trainspot_transfer::{Entry, everything};
+use trainspot_transfer::{BundleEntry, everything};
 
 /// A training as a workload. `fetch_outputs` brings its outputs from the machine where it ended.
 pub(crate) struct TrainingWorkload<'a, F> {
     pub(crate) spec: CommandSpec,
     /// The clone, and the files of it that go along.
     pub(crate) clone_dir: &'a Path,
-    pub(crate) workspace: Vec<Entry>,
+    pub(crate) workspace: Vec<BundleEntry>,
     /// The commit of the clone: DVC and others want a git repository around the workspace.
     pub(crate) commit: Snapshot,
     pub(crate) checkpoints: Checkpoints,
     /// The checkpoint that an earlier step left in the clone: what there is to go on from until there is a
     /// newer one.
-    pub(crate) resumed: Vec<Entry>,
+    pub(crate) resumed: Vec<BundleEntry>,
     /// How long the slowest checkpoint took to be fetched.
     pub(crate) slowest_transfer: Cell<Duration>,
     /// Gets the agent, how the training ended, and how long it took on all machines.

@@ -10,7 +10,7 @@ use trainspot_compute::{MachineStatus, Pool, Rate, RunId};
 use trainspot_protocol::{
     AgentCommand, AgentRequest, AgentStatus, CommandExit, CommandState, ExitReason, Notice, Reply,
 };
-use trainspot_transfer::{Files, Header, Sender, find};
+use trainspot_transfer::{BundleHeader, BundleSender, FileStability, find};
 
 /// What a machine does when its training is started.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -173,9 +173,9 @@ impl Fake {
                 let folder = tempfile::tempdir().unwrap();
                 std::fs::write(folder.path().join("epoch"), "7").unwrap();
                 let entries = find(folder.path(), &["**".to_owned()]).unwrap().files;
-                let header = Header { entries, unmatched: Vec::new() };
+                let header = BundleHeader { entries, unmatched: Vec::new() };
                 let mut bundle = Vec::new();
-                Sender { root: folder.path(), files: Files::Final, progress: &mut |_| {} }
+                BundleSender { root: folder.path(), files: FileStability::Final, progress: &mut |_| {} }
                     .send(&header, &mut bundle)
                     .unwrap();
                 output.write_all(&bundle).await.unwrap();

@@ -3,7 +3,7 @@
 
 use super::*;
 use std::time::UNIX_EPOCH;
-use trainspot_transfer::Name;
+use trainspot_transfer::EntryPath;
 
 const STEP: Duration = Duration::from_millis(500);
 const NO_FILES: &[&str] = &[];
@@ -69,14 +69,14 @@ impl Scene {
 
     fn link(&mut self, path: &str, target: &str) {
         std::os::unix::fs::symlink(target, self.folder.path().join(path)).unwrap();
-        let kind = EntryKind::Link { target: Name::Text(target.to_owned()) };
+        let kind = EntryKind::Link { target: EntryPath::Text(target.to_owned()) };
         self.files.insert(path.into(), (kind, Seen::default()));
     }
 
     fn items(&self) -> Vec<Item> {
         let item = |(path, (kind, seen)): (&PathBuf, &(EntryKind, Seen))| Item {
             path: path.clone(),
-            entry: Entry { path: Name::from(path.as_path()), kind: kind.clone() },
+            entry: BundleEntry { path: EntryPath::from(path.as_path()), kind: kind.clone() },
             seen: *seen,
         };
         self.files.iter().map(item).collect()

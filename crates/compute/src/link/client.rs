@@ -17,7 +17,10 @@ use trainspot_dvc::{Order, Outcome, salvage};
 use trainspot_git::Snapshot;
 use trainspot_protocol::FileSelection;
 use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, Reply};
-use trainspot_transfer::{Asked, Entry, Files, Header, Held, Place, Received, Sender, receive};
+use trainspot_transfer::{
+    BundleEntry, BundleHeader, BundleSender, FileStability, HeldFiles, ReceivePolicy, Received, TargetFolder,
+    receive,
+};
 
 /// A supervisor answers at once: without an answer after this time, the link is broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -82,14 +85,14 @@ impl<L: Link> Agent<L> {
     }
 
     /// Sends files from `root`, which nobody changes, into the machine's workspace.
-    pub async fn send(&self, root: &Path, entries: Vec<Entry>, what: &str) -> Result<()> {
-        self.upload(root, entries, Files::Final, what).await.map(drop)
+    pub async fn send(&self, root: &Path, entries: Vec<BundleEntry>, what: &str) -> Result<()> {
+        self.upload(root, entries, FileStability::Final, what).await.map(drop)
     }
 
     /// Sends files, to which others may write meanwhile, into the machine's workspace. Each file is sent as
     /// it is when its turn comes; the log names files that changed.
-    pub async fn send_in_use(&self, root: &Path, entries: Vec<Entry>, what: &str) -> Result<()> {
-        let changes = self.upload(root, entries, Files::InUse, what).await?;
+    pub async fn send_in_use(&self, root: &Path, entries: Vec<BundleEntry>, what: &str) -> Result<()> {
+        let changes = self.upload(root, entries, FileStability::InUse, what).await?;
         if !changes.is_empty() {
             let more = if changes.len() > CHANGES_NAMED { "; and more" } else { "" };
             let told = &changes[..changes.len().min(CHANGES_NAMED)];
@@ -102,20 +105,20 @@ impl<L: Link> Agent<L> {
     async fn upload(
         &self,
         root: &Path,
-        entries: Vec<Entry>,
-        files: Files,
+        entries: Vec<BundleEntry>,
+        files: FileStability,
         what: &str,
     ) -> Result<Vec<String>> {
         let RunningVerb { input, output, exit } = self.link.agent("unpack", &[]).await?;
         drop(output);
-        let (root, header) = (root.to_owned(), Header { entries, unmatched: Vec::new() });
+        let (root, header) = (root.to_owned(), BundleHeader { entries, unmatched: Vec::new() });
         let mut progress = Progress::bytes(what, Some(header.bytes()));
         let meter = Meter::default();
         let input = input.map(|input| meter.count(input));
         let pumped = tokio::task::spawn_blocking(move || {
             let Some(input) = input else { return Ok(Vec::new()) };
             let mut bridge = SyncIoBridge::new(input);
-            let mut sender = Sender { root: &root, files, progress: &mut |bytes| progress.add(bytes) };
+            let mut sender = BundleSender { root: &root, files, progress: &mut |bytes| progress.add(bytes) };
             let changes = sender.send(&header, &mut bridge)?;
             bridge.shutdown().context("cannot send files")?;
             Ok(changes)
@@ -144,11 +147,11 @@ impl<L: Link> Agent<L> {
 
     /// Downloads files of the training into `folder`. No file arrives when a required pattern matches
     /// nothing.
-    pub async fn fetch(&self, wanted: &FileSelection, folder: &Path, what: &str) -> Result<Header> {
+    pub async fn fetch(&self, wanted: &FileSelection, folder: &Path, what: &str) -> Result<BundleHeader> {
         let (asked, wanted) =
             (wanted.receive_policy()?, serde_json::to_vec(wanted).context("cannot ask for files")?);
         // A machine has no reason to send links: whatever reads or commits the files here would follow them.
-        let place = Place::open(folder)?.without_links();
+        let place = TargetFolder::open(folder)?.without_links();
         self.download("pack", &[], &wanted, FetchTarget { place, asked }, what)
             .await
             .map(|received| received.header)
@@ -160,13 +163,15 @@ impl<L: Link> Agent<L> {
         &self,
         number: u64,
         patterns: &[String],
-        held: Held,
+        held: HeldFiles,
         folder: &Path,
     ) -> Result<Received> {
         let flags = [("--number", number.to_string())];
         let question = serde_json::to_vec(&held.hashes()).context("cannot ask for a checkpoint")?;
-        let (place, asked) =
-            (Place::open(folder)?.with_own_links(), Asked::matching(patterns)?.holding(held));
+        let (place, asked) = (
+            TargetFolder::open(folder)?.with_own_links(),
+            ReceivePolicy::matching(patterns)?.with_held_files(held),
+        );
         self.download(
             "pack-checkpoint",
             &flags,
@@ -196,8 +201,8 @@ impl<L: Link> Agent<L> {
 
     /// Downloads the outputs that DVC was to keep into the clone at `folder`, each file to its path there, as
     /// the machine is about to end. Files that were not asked for are left out.
-    pub async fn rescue(&self, order: &Order, folder: &Path) -> Result<Header> {
-        let (place, asked) = (Place::open(folder)?.without_links(), salvage(folder, order)?);
+    pub async fn rescue(&self, order: &Order, folder: &Path) -> Result<BundleHeader> {
+        let (place, asked) = (TargetFolder::open(folder)?.without_links(), salvage(folder, order)?);
         let order = serde_json::to_vec(order).context("cannot ask for files")?;
         let rescued =
             self.download("rescue", &[], &order, FetchTarget { place, asked }, "rescuing the outputs").await;
@@ -233,7 +238,7 @@ impl<L: Link> Agent<L> {
                 SyncIoBridge::new(output),
                 &place,
                 &asked,
-                Files::Final,
+                FileStability::Final,
                 |header| **progress.borrow_mut() = Some(Progress::bytes(&what, Some(header.bytes()))),
                 |bytes| {
                     if let Some(progress) = progress.borrow_mut().as_mut() {
@@ -286,8 +291,8 @@ impl<L: Link> Agent<L> {
 
 /// Which files to fetch, and the folder that they go to.
 struct FetchTarget {
-    place: Place,
-    asked: Asked,
+    place: TargetFolder,
+    asked: ReceivePolicy,
 }
 
 /// Awaits the files' arrival here and the verb's exit there. A verb whose files are refused may go on for

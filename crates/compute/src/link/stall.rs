@@ -108,7 +108,7 @@ mod tests {
     use trainspot_git::Snapshot;
     use trainspot_protocol::AgentCommand;
     use trainspot_protocol::FileSelection;
-    use trainspot_transfer::{Entry, Held};
+    use trainspot_transfer::{BundleEntry, HeldFiles};
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_transfer_goes_on_and_one_that_pauses_ends() {
@@ -190,7 +190,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(10 << 20).collect();
         std::fs::write(folder.path().join("large"), noise).unwrap();
-        let large = Entry::look(folder.path(), Path::new("large")).unwrap();
+        let large = BundleEntry::look(folder.path(), Path::new("large")).unwrap();
         let agent = Agent::new(Silent, "test");
         let (sent, took) = timed(agent.send(folder.path(), vec![large], "")).await;
         assert!(sent.unwrap_err().render().contains("nothing moved for 1m"));
@@ -214,7 +214,7 @@ mod tests {
             ("rescue", drop_value(timed(agent.rescue(&order, folder.path())).await)),
             (
                 "pack-checkpoint",
-                drop_value(timed(agent.fetch_checkpoint(1, &[], Held::default(), folder.path())).await),
+                drop_value(timed(agent.fetch_checkpoint(1, &[], HeldFiles::default(), folder.path())).await),
             ),
         ] {
             let error = failed(done.unwrap_err());

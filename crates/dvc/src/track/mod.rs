@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use target::Target;
 pub(super) use target::literals;
 use trainspot_base::error::{Context as _, Error, Result};
-use trainspot_transfer::Place;
+use trainspot_transfer::TargetFolder;
 
 /// What to track in a DVC repository, and where its objects go.
 pub struct Tracking<'a> {
@@ -222,7 +222,7 @@ fn changes(tracking: &Tracking<'_>, targets: &[Target], pointers: &[Pointer]) ->
 /// # Errors
 /// One cannot be written.
 pub fn write(root: &Path, changes: &[Change]) -> Result<()> {
-    let place = Place::open(root)?;
+    let place = TargetFolder::open(root)?;
     changes.iter().try_for_each(|change| place.write(&change.path, change.content.as_bytes()))
 }
 

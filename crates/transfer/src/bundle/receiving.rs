@@ -1,10 +1,12 @@
 //! A bundle's other end: what comes is checked before it is believed.
 
-use super::super::asked::{Asked, OWN_LIST_LIMIT_BYTES, check_paths, refused, too_many};
-use super::super::entry::{Entry, EntryKind, Header, Name};
-use super::super::place::Place;
-use super::super::words::ShortWords;
-use super::{Files, GONE_MARK, HASH_BYTES, HELD_MARK, MAGIC, PIECE_LIMIT_BYTES};
+use super::super::entry::{BundleEntry, BundleHeader, EntryKind, EntryPath, OWN_LIST_LIMIT_BYTES};
+use super::super::receive_policy::{ReceivePolicy, check_paths};
+use super::super::received::Received;
+use super::super::refusal::{refused, too_many};
+use super::super::target_folder::TargetFolder;
+use super::super::words::WordLimitReader;
+use super::{BUNDLE_MAGIC, FileStability, GONE_MARK, HASH_BYTES, HELD_MARK, PIECE_LIMIT_BYTES};
 use blake3::Hash;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use tracing::warn;
@@ -14,18 +16,7 @@ use trainspot_base::log::count;
 /// How far back a stream may refer, as a power of two: the receiver keeps so many bytes. The sender's level
 /// of compression needs 19, and what the format allows would be 128 MiB.
 const WINDOW_LOG_LIMIT: u32 = 22;
-const CUT: &str = "the stream of files ended early";
-
-/// What was taken of a bundle.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Received {
-    /// The list of the files and links.
-    pub header: Header,
-    /// The hash of each file of the list, in its order; none of a link, nor of a file that was gone.
-    pub hashes: Vec<Option<Hash>>,
-    /// How many bytes of files came. Those of files that were held did not.
-    pub bytes: u64,
-}
+const STREAM_CUT: &str = "the stream of files ended early";
 
 /// Reads a bundle and puts its files into `place`, each only when its bytes are proved.
 ///
@@ -36,20 +27,20 @@ pub struct Received {
 /// was listed; a path that leads out of `place`, or was not asked for; more than there is room for.
 pub fn receive(
     input: impl Read,
-    place: &Place,
-    asked: &Asked,
-    files: Files,
-    announce: impl FnOnce(&Header),
+    place: &TargetFolder,
+    asked: &ReceivePolicy,
+    files: FileStability,
+    announce: impl FnOnce(&BundleHeader),
     progress: impl FnMut(u64),
 ) -> Result<Received> {
-    let mut input = zstd::Decoder::new(input).context(CUT)?;
-    input.window_log_max(WINDOW_LOG_LIMIT).context(CUT)?;
+    let mut input = zstd::Decoder::new(input).context(STREAM_CUT)?;
+    input.window_log_max(WINDOW_LOG_LIMIT).context(STREAM_CUT)?;
     let mut header = read_header(&mut input, asked)?;
     place.check(&header.entries)?;
     if !asked.is_trusting() {
         check_paths(&header.entries)?;
     }
-    let taken = asked.choose(&header, place)?;
+    let taken = asked.choose(&header, |path| place.is_free_for(path))?;
     place.check_room(&header.entries)?;
     let left_out = taken.iter().filter(|is_taken| !**is_taken).count();
     if left_out > 0 {
@@ -66,7 +57,7 @@ pub fn receive(
     }
     let bytes = arrivals.bytes;
     // To the very end, which the sender may still be writing.
-    if input.read(&mut [0]).context(CUT)? != 0 {
+    if input.read(&mut [0]).context(STREAM_CUT)? != 0 {
         return Err(Error::new("the stream of files goes on after its end"));
     }
     let mut taken = taken.into_iter();
@@ -76,17 +67,17 @@ pub fn receive(
     Ok(Received { header, hashes, bytes })
 }
 
-fn read_header(input: &mut impl Read, asked: &Asked) -> Result<Header> {
+fn read_header(input: &mut impl Read, asked: &ReceivePolicy) -> Result<BundleHeader> {
     let mut start = [0; 8];
-    input.read_exact(&mut start).context(CUT)?;
+    input.read_exact(&mut start).context(STREAM_CUT)?;
     let length = u32::from_le_bytes([start[4], start[5], start[6], start[7]]);
-    if start[..4] != MAGIC || length > OWN_LIST_LIMIT_BYTES {
+    if start[..4] != BUNDLE_MAGIC || length > OWN_LIST_LIMIT_BYTES {
         return Err(Error::new("the stream of files is not one that trainspot sends"));
     }
     if asked.is_trusting() {
         let mut list = Vec::new();
-        let count = input.take(length.into()).read_to_end(&mut list).context(CUT)?;
-        let list = if count == length as usize { list } else { return Err(Error::new(CUT)) };
+        let count = input.take(length.into()).read_to_end(&mut list).context(STREAM_CUT)?;
+        let list = if count == length as usize { list } else { return Err(Error::new(STREAM_CUT)) };
         return serde_json::from_slice(&list).context("cannot read the list of files");
     }
     let limit = asked.list_limit_bytes();
@@ -94,12 +85,12 @@ fn read_header(input: &mut impl Read, asked: &Asked) -> Result<Header> {
         return Err(too_many(format!("it is longer than {} MiB", limit >> 20)));
     }
     // Never as a whole in memory beside what is made of it.
-    let mut list = BufReader::new(ShortWords::new(input.take(length.into())));
-    match Header::read_foreign(&mut list) {
+    let mut list = BufReader::new(WordLimitReader::new(input.take(length.into())));
+    match BundleHeader::read_foreign(&mut list) {
         Ok(header) => Ok(header),
         Err(error) if error.is_data() => Err(too_many(error)),
         Err(error) if error.io_error_kind() == Some(ErrorKind::InvalidData) => Err(unreadable(error)),
-        Err(error) if error.is_eof() || error.is_io() => Err(Error::new(CUT).source(error)),
+        Err(error) if error.is_eof() || error.is_io() => Err(Error::new(STREAM_CUT).source(error)),
         Err(error) => Err(unreadable(error)),
     }
 }
@@ -109,7 +100,7 @@ fn unreadable(error: serde_json::Error) -> Error {
 }
 
 /// What a stream has of a file.
-enum Content {
+enum IncomingContent {
     /// Nothing: the file was gone when its turn came.
     Gone,
     /// The hash of a file that the receiver holds.
@@ -131,9 +122,9 @@ fn read_hash(input: &mut impl Read) -> std::io::Result<Hash> {
 /// The files that are coming in.
 struct Arrivals<'a, R, P> {
     input: &'a mut R,
-    place: &'a Place,
-    asked: &'a Asked,
-    files: Files,
+    place: &'a TargetFolder,
+    asked: &'a ReceivePolicy,
+    files: FileStability,
     progress: P,
     /// How many bytes came.
     bytes: u64,
@@ -142,17 +133,18 @@ struct Arrivals<'a, R, P> {
 impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
     /// Reads what the stream has of an entry, and puts it into its place if it `is_taken`. Returns the hash
     /// of a file that came whole.
-    fn take(&mut self, entry: &Entry, is_taken: bool) -> Result<Option<Hash>> {
+    fn take(&mut self, entry: &BundleEntry, is_taken: bool) -> Result<Option<Hash>> {
         let EntryKind::File { bytes, executable } = entry.kind else { return Ok(None) };
         let name = &entry.path;
         let hash = match self.content(name)? {
-            Content::Gone => return Ok(None),
-            Content::Held(hash) => {
-                self.asked.held().put(&hash, self.place, name, bytes, executable)?;
+            IncomingContent::Gone => return Ok(None),
+            IncomingContent::Held(hash) => {
+                let held = self.asked.held().find(&hash, name, bytes)?;
+                self.place.adopt(held, name, executable)?;
                 (self.progress)(bytes);
                 hash
             }
-            Content::Pieces(first) if is_taken => {
+            IncomingContent::Pieces(first) if is_taken => {
                 let (place, mut hash) = (self.place, None);
                 place.file(name, executable, |file| {
                     hash = Some(self.write_to(file, name, bytes, first)?);
@@ -160,24 +152,26 @@ impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
                 })?;
                 return Ok(hash);
             }
-            Content::Pieces(first) => self.write_to(&mut std::io::sink(), name, bytes, first)?,
+            IncomingContent::Pieces(first) => self.write_to(&mut std::io::sink(), name, bytes, first)?,
         };
         Ok(Some(hash))
     }
 
-    fn content(&mut self, name: &Name) -> Result<Content> {
+    fn content(&mut self, name: &EntryPath) -> Result<IncomingContent> {
         let cut = || format!("'{name}' did not arrive");
         match (piece_length(self.input).with_context(cut)?, self.files) {
-            (HELD_MARK, _) => read_hash(self.input).with_context(cut).map(Content::Held),
-            (GONE_MARK, Files::InUse) => Ok(Content::Gone),
-            (GONE_MARK, Files::Final) => Err(Error::new(format!("'{name}' was gone when it was to be sent"))),
-            (length, _) => Ok(Content::Pieces(length)),
+            (HELD_MARK, _) => read_hash(self.input).with_context(cut).map(IncomingContent::Held),
+            (GONE_MARK, FileStability::InUse) => Ok(IncomingContent::Gone),
+            (GONE_MARK, FileStability::Final) => {
+                Err(Error::new(format!("'{name}' was gone when it was to be sent")))
+            }
+            (length, _) => Ok(IncomingContent::Pieces(length)),
         }
     }
 
     /// Writes the pieces of a file of which `listed` bytes were announced. Returns their hash, which the
     /// stream proves.
-    fn write_to(&mut self, file: &mut dyn Write, name: &Name, listed: u64, first: u32) -> Result<Hash> {
+    fn write_to(&mut self, file: &mut dyn Write, name: &EntryPath, listed: u64, first: u32) -> Result<Hash> {
         let cut = || format!("'{name}' did not arrive whole");
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; PIECE_LIMIT_BYTES];
@@ -187,7 +181,7 @@ impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
             let piece =
                 piece.ok_or_else(|| Error::new("the stream of files is not one that trainspot sends"))?;
             arrived += u64::from(length);
-            if self.files == Files::Final && arrived > listed {
+            if self.files == FileStability::Final && arrived > listed {
                 return Err(Error::new(format!("'{name}' is larger than it was announced")));
             }
             self.input.read_exact(piece).with_context(cut)?;
@@ -200,7 +194,7 @@ impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
         if hash != read_hash(self.input).with_context(cut)? {
             return Err(Error::new(format!("'{name}' arrived with other bytes than were sent")));
         }
-        if self.files == Files::Final && arrived != listed {
+        if self.files == FileStability::Final && arrived != listed {
             return Err(Error::new(cut()));
         }
         self.bytes += arrived;

@@ -1,27 +1,22 @@
-//! What a machine was asked for: whatever else it sends is not taken.
+//! What is taken of a bundle: nothing of a machine's but what this side asked for.
 //!
 //! The training owns the machine, and with it every word of the agent there. What comes from there is
 //! therefore only bytes for paths that this side has asked for, by the patterns with which the machine looks
 //! for them.
 
-use super::entry::{Entry, Header, LISTED_ENTRIES_LIMIT, Name};
-use super::held::Held;
-use super::links::Listed;
+use super::entry::{BundleEntry, BundleHeader, EntryPath, FOREIGN_LIST_LIMIT_BYTES, OWN_LIST_LIMIT_BYTES};
+use super::held_files::HeldFiles;
+use super::links::EntryIndex;
 use super::patterns::Pattern;
-use super::place::Place;
+use super::refusal::refused;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
-use trainspot_base::error::{Error, Kind, Result};
+use trainspot_base::error::Result;
 
-/// The longest list that is read of a machine. It holds about 150,000 paths of files.
-const FOREIGN_LIST_LIMIT_BYTES: u32 = 16 << 20;
-/// The longest list of this side's own. It holds about half a million paths.
-pub(super) const OWN_LIST_LIMIT_BYTES: u32 = 64 << 20;
-
-/// What may come in a bundle.
+/// Which files of a bundle the receiver takes.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct ReceivePolicy {
     patterns: Vec<Pattern>,
     /// Files and folders by their names, in which no letter is a wildcard.
     paths: BTreeSet<PathBuf>,
@@ -29,44 +24,44 @@ pub struct Asked {
     without: Vec<String>,
     /// Patterns that the sender may say match nothing.
     required: Vec<String>,
-    /// Files of which the hash is enough, as they came before.
-    held: Held,
-    others: Others,
+    /// Files that the receiver has from before: their hashes are enough.
+    held: HeldFiles,
+    unrequested: UnrequestedFiles,
 }
 
-/// What happens to a file that nobody asked for by its name.
+/// What the receiver does about a file that matches no pattern and no path of the policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Others {
-    /// Nothing at all of the bundle is taken.
+enum UnrequestedFiles {
+    /// The whole bundle is refused.
     #[default]
-    Refused,
+    Refuse,
     /// The file is left out.
-    LeftOut,
+    Skip,
     /// The file is taken where there is nothing yet, and left out where there is.
-    New,
+    TakeIfNew,
     /// Every file is taken: the sender is the pipe itself.
-    Taken,
+    Take,
 }
 
-impl Asked {
-    /// Whatever comes, from a sender that is trusted: the pipe, on the machine's side.
+impl ReceivePolicy {
+    /// Takes every file, from a sender that is trusted: the pipe, on the machine's side.
     #[must_use]
-    pub fn anything() -> Self {
-        Self { others: Others::Taken, ..Self::default() }
+    pub fn accept_all() -> Self {
+        Self { unrequested: UnrequestedFiles::Take, ..Self::default() }
     }
 
-    /// Files and folders by these patterns, and no others.
+    /// Takes files and folders that these patterns match, and no others.
     ///
     /// # Errors
-    /// A pattern is none, or leads out of the folder that it is for.
+    /// A pattern is not a glob, or leads out of the folder that it is for.
     pub fn matching<'a>(patterns: impl IntoIterator<Item = &'a String>) -> Result<Self> {
-        let patterns = patterns.into_iter().map(|pattern| Pattern::new(pattern)).collect::<Result<_>>()?;
+        let patterns = patterns.into_iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<_>>()?;
         Ok(Self { patterns, ..Self::default() })
     }
 
     /// Lets the sender say of these patterns that they match nothing.
     #[must_use]
-    pub fn that_may_miss(self, required: &[String]) -> Self {
+    pub fn allow_unmatched(self, required: &[String]) -> Self {
         Self { required: required.to_vec(), ..self }
     }
 
@@ -78,41 +73,46 @@ impl Asked {
 
     /// Takes the hash alone of a file that came before.
     #[must_use]
-    pub fn holding(self, held: Held) -> Self {
+    pub fn with_held_files(self, held: HeldFiles) -> Self {
         Self { held, ..self }
     }
 
-    pub(super) fn held(&self) -> &Held {
+    pub(super) fn held(&self) -> &HeldFiles {
         &self.held
     }
 
     /// Takes these files and folders as well, and leaves out what else comes instead of refusing all of it.
     #[must_use]
-    pub fn as_far_as_named(self, paths: BTreeSet<PathBuf>) -> Self {
-        Self { paths, others: Others::LeftOut, ..self }
+    pub fn also_named(self, paths: BTreeSet<PathBuf>) -> Self {
+        Self { paths, unrequested: UnrequestedFiles::Skip, ..self }
     }
 
     /// Takes new files as well: those at whose paths there is nothing, and that are not hidden.
     #[must_use]
-    pub fn or_new(self) -> Self {
-        Self { others: Others::New, ..self }
+    pub fn or_new_paths(self) -> Self {
+        Self { unrequested: UnrequestedFiles::TakeIfNew, ..self }
     }
 
     /// Whether the sender is trusted with a list of any number of files.
     pub(super) fn is_trusting(&self) -> bool {
-        self.others == Others::Taken
+        self.unrequested == UnrequestedFiles::Take
     }
 
     pub(super) fn list_limit_bytes(&self) -> u32 {
         if self.is_trusting() { OWN_LIST_LIMIT_BYTES } else { FOREIGN_LIST_LIMIT_BYTES }
     }
 
-    /// Which entries of a list are taken.
+    /// Which entries of a list are taken, one answer for each entry. `is_free` tells whether there is nothing yet
+    /// at a path.
     ///
     /// # Errors
-    /// There is one that nobody asked for, unless such are left out; or a pattern is said to match nothing
-    /// that was not asked for, or beside files.
-    pub(super) fn choose(&self, header: &Header, place: &Place) -> Result<Vec<bool>> {
+    /// An entry was not asked for, unless such entries are left out; a pattern that was not asked for is said to
+    /// match nothing; or patterns are said to match nothing beside files.
+    pub(super) fn choose(
+        &self,
+        header: &BundleHeader,
+        is_free: impl Fn(&EntryPath) -> bool,
+    ) -> Result<Vec<bool>> {
         if let Some(pattern) = header.unmatched.iter().find(|pattern| !self.required.contains(pattern)) {
             return Err(refused(format!(
                 "the machine says that '{pattern}' matches nothing, but was not asked for it"
@@ -121,24 +121,24 @@ impl Asked {
         if !header.unmatched.is_empty() && !header.entries.is_empty() {
             return Err(refused("the machine sends files, and says that there are none".to_owned()));
         }
-        if self.others == Others::Refused {
+        if self.unrequested == UnrequestedFiles::Refuse {
             self.check(&header.entries)?;
         }
-        let listed = Listed::of(&header.entries);
-        let is_taken = |entry: &Entry| match self.others {
-            Others::Refused | Others::Taken => true,
-            Others::LeftOut => self.names(entry, &listed),
-            Others::New => self.names(entry, &listed) || place.is_free_for(&entry.path),
+        let listed = EntryIndex::new(&header.entries);
+        let is_taken = |entry: &BundleEntry| match self.unrequested {
+            UnrequestedFiles::Refuse | UnrequestedFiles::Take => true,
+            UnrequestedFiles::Skip => self.names(entry, &listed),
+            UnrequestedFiles::TakeIfNew => self.names(entry, &listed) || is_free(&entry.path),
         };
         Ok(header.entries.iter().map(is_taken).collect())
     }
 
-    /// Refuses entries of which any was not asked for.
+    /// Refuses a list in which any entry was not asked for.
     ///
     /// # Errors
-    /// There is one.
-    pub(super) fn check(&self, entries: &[Entry]) -> Result<()> {
-        let listed = Listed::of(entries);
+    /// An entry was not asked for.
+    pub(super) fn check(&self, entries: &[BundleEntry]) -> Result<()> {
+        let listed = EntryIndex::new(entries);
         let other = entries.iter().find(|entry| !self.names(entry, &listed));
         other.map_or(Ok(()), |other| {
             Err(refused(format!("refused to write '{}': the machine was not asked for it", other.path)))
@@ -146,7 +146,7 @@ impl Asked {
     }
 
     /// Whether an entry was asked for: by its own path or, for a link to a folder, by one below the link.
-    fn names(&self, entry: &Entry, listed: &Listed<'_>) -> bool {
+    fn names(&self, entry: &BundleEntry, listed: &EntryIndex<'_>) -> bool {
         let path = entry.path.as_path();
         if self.without.iter().any(|folder| path.starts_with(folder)) {
             return false;
@@ -161,7 +161,7 @@ impl Asked {
 }
 
 /// Refuses a list in which a path is not plain, is there twice, or leads through another entry.
-pub(super) fn check_paths(entries: &[Entry]) -> Result<()> {
+pub(super) fn check_paths(entries: &[BundleEntry]) -> Result<()> {
     let mut paths: Vec<&Path> = entries.iter().map(|entry| entry.path.as_path()).collect();
     paths.sort_unstable();
     if let Some(path) = paths.iter().find(|path| !is_plain(path)) {
@@ -196,48 +196,32 @@ fn is_plain(path: &Path) -> bool {
     names.map(bytes).try_fold(0, |sum, bytes| Some(sum + bytes?)) == Some(path.as_os_str().len() + 1)
 }
 
-/// Whether any part of a path is hidden: what is there is read by tools without being named.
-pub(super) fn is_hidden(name: &Name) -> bool {
-    name.as_path().iter().any(|part| part.as_encoded_bytes().starts_with(b"."))
-}
-
-/// An error about what the machine sends, which another try would not mend.
-pub(super) fn refused(why: String) -> Error {
-    Error::new(why).kind(Kind::Training)
-}
-
-/// What to do about a list that is too long.
-pub(super) fn too_many(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    refused("cannot take the machine's list of files".to_owned()).source(why).hint(format!(
-        "at most {LISTED_ENTRIES_LIMIT} files, with paths of not more than {} MiB, come at once: put small files into an archive",
-        FOREIGN_LIST_LIMIT_BYTES >> 20
-    ))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{EntryKind, everything, find_with_links};
+    use super::super::{EntryKind, TargetFolder, everything, find_with_links};
     use super::*;
     use std::os::unix::fs::symlink;
+    use trainspot_base::error::Kind;
 
     fn strings(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
-    fn file(path: &str) -> Entry {
+    fn file(path: &str) -> BundleEntry {
         let kind = EntryKind::File { bytes: 0, executable: false };
-        Entry { path: Name::Text(path.to_owned()), kind }
+        BundleEntry { path: EntryPath::Text(path.to_owned()), kind }
     }
 
-    fn chosen(asked: &Asked, paths: &[&str], folder: &Path) -> Result<Vec<bool>> {
+    fn chosen(asked: &ReceivePolicy, paths: &[&str], folder: &Path) -> Result<Vec<bool>> {
         let entries = paths.iter().map(|path| file(path)).collect();
-        asked.choose(&Header { entries, unmatched: Vec::new() }, &Place::open(folder).unwrap())
+        let place = TargetFolder::open(folder).unwrap();
+        asked.choose(&BundleHeader { entries, unmatched: Vec::new() }, |path| place.is_free_for(path))
     }
 
     #[test]
     fn what_no_pattern_matches_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let asked = Asked::matching(&strings(&["model/*.bin", "./logs/"])).unwrap();
+        let asked = ReceivePolicy::matching(&strings(&["model/*.bin", "./logs/"])).unwrap();
         let asked = asked.without(&strings(&["logs/old"]));
         assert_eq!(chosen(&asked, &["model/a.bin", "logs/deep/x"], folder.path()).unwrap(), [true, true]);
         for path in
@@ -250,16 +234,18 @@ mod tests {
             );
             assert_eq!(error.exit_kind(), Kind::Training);
         }
-        assert!(chosen(&Asked::default(), &["x"], folder.path()).is_err(), "nothing was asked for");
+        assert!(chosen(&ReceivePolicy::default(), &["x"], folder.path()).is_err(), "nothing was asked for");
     }
 
     #[test]
     fn patterns_that_match_nothing_are_those_that_were_asked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::open(folder.path()).unwrap();
-        let asked = Asked::matching(&strings(&["a"])).unwrap().that_may_miss(&strings(&["a", "b"]));
-        let choose = |entries: Vec<Entry>, unmatched: &[&str]| {
-            asked.choose(&Header { entries, unmatched: strings(unmatched) }, &place)
+        let place = TargetFolder::open(folder.path()).unwrap();
+        let asked = ReceivePolicy::matching(&strings(&["a"])).unwrap().allow_unmatched(&strings(&["a", "b"]));
+        let choose = |entries: Vec<BundleEntry>, unmatched: &[&str]| {
+            asked.choose(&BundleHeader { entries, unmatched: strings(unmatched) }, |path| {
+                place.is_free_for(path)
+            })
         };
         assert!(choose(vec![], &["b"]).is_ok());
         assert!(choose(vec![], &["c"]).unwrap_err().render().contains("says that 'c' matches nothing"));
@@ -272,12 +258,12 @@ mod tests {
         std::fs::write(folder.path().join("deploy.sh"), "").unwrap();
         symlink("nowhere", folder.path().join("dangling")).unwrap();
         let named = BTreeSet::from(["data[1]", "dvc.lock"].map(PathBuf::from));
-        let asked = Asked::matching(&strings(&["out"])).unwrap().as_far_as_named(named);
+        let asked = ReceivePolicy::matching(&strings(&["out"])).unwrap().also_named(named);
         let paths =
             ["out/x", "data[1]/x", "dvc.lock", "data1/x", "deploy.sh", "dangling", ".envrc", "a/.dvc/config"];
-        let takes = |asked: &Asked| chosen(asked, &paths, folder.path()).unwrap();
+        let takes = |asked: &ReceivePolicy| chosen(asked, &paths, folder.path()).unwrap();
         assert_eq!(takes(&asked), [true, true, true, false, false, false, false, false]);
-        assert_eq!(takes(&asked.or_new()), [true, true, true, true, false, false, false, false]);
+        assert_eq!(takes(&asked.or_new_paths()), [true, true, true, true, false, false, false, false]);
     }
 
     #[test]
@@ -316,16 +302,17 @@ mod tests {
             let patterns = strings(patterns);
             let entries = find_with_links(root.path(), &patterns).unwrap();
             assert!(!entries.is_empty());
-            Asked::matching(&patterns).unwrap().check(&entries).unwrap();
+            ReceivePolicy::matching(&patterns).unwrap().check(&entries).unwrap();
             check_paths(&entries).unwrap();
         }
         // A link is not asked for because it leads to what is.
-        let asked = Asked::matching(&strings(&["ckpt/*/x.pt"])).unwrap();
+        let asked = ReceivePolicy::matching(&strings(&["ckpt/*/x.pt"])).unwrap();
         let error = asked.check(&everything(root.path()).unwrap()).unwrap_err().render();
         assert!(error.contains("'a/b'"), "{error}");
         let mut entries = find_with_links(root.path(), &strings(&["ckpt/*/x.pt"])).unwrap();
-        let target = Name::Text("ckpt/checkpoint-3".to_owned());
-        entries.push(Entry { path: Name::Text("conf".to_owned()), kind: EntryKind::Link { target } });
+        let target = EntryPath::Text("ckpt/checkpoint-3".to_owned());
+        entries
+            .push(BundleEntry { path: EntryPath::Text("conf".to_owned()), kind: EntryKind::Link { target } });
         assert!(asked.check(&entries).unwrap_err().render().contains("'conf'"));
     }
 }

@@ -1,8 +1,9 @@
 //! The folder that files arrive in. Nothing can be written outside it, and no file is ever half there.
 
-use super::asked::{Asked, is_hidden, refused};
-use super::entry::{Entry, EntryKind, Name};
-use super::sparse::Sparse;
+use super::entry::{BundleEntry, EntryKind, EntryPath};
+use super::receive_policy::ReceivePolicy;
+use super::refusal::refused;
+use super::sparse::SparseWriter;
 use super::{links, room};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Permissions, PermissionsExt as _};
@@ -12,65 +13,65 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Component, Path};
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// A folder to write into.
+/// A folder that files of a bundle are written into.
 ///
 /// Paths are resolved by `cap-std`: links that stay inside the folder are followed, others refused. A file is
 /// written under no name (`O_TMPFILE`, where the file system has it) and given its name when it is complete,
 /// so a process that is killed leaves nothing behind.
-pub struct Place {
+pub struct TargetFolder {
     dir: Dir,
-    links: Links,
+    links: LinkPolicy,
 }
 
 /// Which symbolic links a folder takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Links {
+enum LinkPolicy {
     All,
-    /// Those to files that come with them.
+    /// Links to files that come with the links.
     Own,
     None,
 }
 
-impl Place {
+impl TargetFolder {
     /// Opens a folder that exists.
     pub fn open(folder: &Path) -> Result<Self> {
         let dir = Dir::open_ambient_dir(folder, ambient_authority());
         let dir = dir.with_context(|| format!("cannot open the folder {}", folder.display()))?;
-        Ok(Self { dir, links: Links::All })
+        Ok(Self { dir, links: LinkPolicy::All })
     }
 
     /// Takes files only.
     #[must_use]
     pub fn without_links(self) -> Self {
-        Self { links: Links::None, ..self }
+        Self { links: LinkPolicy::None, ..self }
     }
 
-    /// Takes files, and links to files that come with them.
+    /// Takes files, and links to files that come with the links.
     #[must_use]
     pub fn with_own_links(self) -> Self {
-        Self { links: Links::Own, ..self }
+        Self { links: LinkPolicy::Own, ..self }
     }
 
     /// Refuses a list in which any path could lead outside, or into git's own folder, before a byte is
     /// written.
-    pub(super) fn check(&self, entries: &[Entry]) -> Result<()> {
+    pub(super) fn check(&self, entries: &[BundleEntry]) -> Result<()> {
         let link = entries.iter().find(|entry| matches!(entry.kind, EntryKind::Link { .. }));
-        if let (Links::None, Some(link)) = (self.links, link) {
+        if let (LinkPolicy::None, Some(link)) = (self.links, link) {
             return Err(refused(format!("refused to make the link '{}': only files are taken", link.path)));
         }
         entries.iter().try_for_each(|entry| check(&entry.path))?;
-        if self.links == Links::Own { links::check(entries) } else { Ok(()) }
+        if self.links == LinkPolicy::Own { links::check(entries) } else { Ok(()) }
     }
 
     /// Refuses files that take more room than there is, before a byte is written.
-    pub(super) fn check_room(&self, entries: &[Entry]) -> Result<()> {
+    pub(super) fn check_room(&self, entries: &[BundleEntry]) -> Result<()> {
         room::check(&self.dir, entries)
     }
 
     /// Whether there is nothing at a path, nor anything hidden in it.
-    pub(super) fn is_free_for(&self, name: &Name) -> bool {
+    pub(super) fn is_free_for(&self, name: &EntryPath) -> bool {
         let there = self.dir.symlink_metadata(name.as_path());
-        !is_hidden(name) && there.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        !name.is_hidden() && there.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     /// Writes a small file, or replaces one.
@@ -78,7 +79,7 @@ impl Place {
     /// # Errors
     /// The path leads outside or into git's own folder, or the file cannot be written.
     pub fn write(&self, path: &str, content: &[u8]) -> Result<()> {
-        let name = Name::Text(path.to_owned());
+        let name = EntryPath::Text(path.to_owned());
         check(&name)?;
         self.file(&name, false, |out| {
             out.write_all(content).with_context(|| format!("cannot write '{path}'"))
@@ -88,14 +89,14 @@ impl Place {
     /// Writes one file by `fill`, and puts it in its place if `fill` says that it is good.
     pub(super) fn file(
         &self,
-        name: &Name,
+        name: &EntryPath,
         executable: bool,
         fill: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
         let what = || format!("cannot write '{name}'");
         let (parent, file_name) = self.parent(name)?;
         let unnamed = TempFile::new(&parent).with_context(what)?;
-        let mut sparse = Sparse::new(BufWriter::with_capacity(1 << 16, unnamed));
+        let mut sparse = SparseWriter::new(BufWriter::with_capacity(1 << 16, unnamed));
         fill(&mut sparse)?;
         let (buffered, bytes) = sparse.finish().with_context(what)?;
         let whole = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(what)?;
@@ -107,7 +108,7 @@ impl Place {
 
     /// Takes a file of this side's own, which nobody changes, under another name: the same file, where the
     /// file system lets a file have two names, else a copy.
-    pub(super) fn adopt(&self, file: &Path, name: &Name, executable: bool) -> Result<()> {
+    pub(super) fn adopt(&self, file: &Path, name: &EntryPath, executable: bool) -> Result<()> {
         let what = || format!("cannot copy '{name}'");
         let (parent, file_name) = self.parent(name)?;
         let mode = file.metadata().with_context(what)?.permissions();
@@ -119,8 +120,8 @@ impl Place {
     /// Copies files and links from the same paths in another folder, where they do not change.
     ///
     /// # Errors
-    /// There are others than were asked for, or there is no room.
-    pub fn copy(&self, from: &Path, asked: &Asked, entries: &[Entry]) -> Result<()> {
+    /// An entry was not asked for, or the disk has no room.
+    pub fn copy(&self, from: &Path, asked: &ReceivePolicy, entries: &[BundleEntry]) -> Result<()> {
         self.check(entries)?;
         asked.check(entries)?;
         self.check_room(entries)?;
@@ -132,7 +133,7 @@ impl Place {
         self.links(entries)
     }
 
-    fn copy_file(&self, from: &Path, name: &Name, executable: bool) -> Result<()> {
+    fn copy_file(&self, from: &Path, name: &EntryPath, executable: bool) -> Result<()> {
         let what = || format!("cannot copy '{name}'");
         self.file(name, executable, |target| {
             let mut source = std::fs::File::open(from).with_context(what)?;
@@ -141,7 +142,7 @@ impl Place {
     }
 
     /// Makes the links among `entries`.
-    pub(super) fn links(&self, entries: &[Entry]) -> Result<()> {
+    pub(super) fn links(&self, entries: &[BundleEntry]) -> Result<()> {
         for entry in entries {
             if let EntryKind::Link { target } = &entry.kind {
                 self.link(&entry.path, target)?;
@@ -150,12 +151,12 @@ impl Place {
         Ok(())
     }
 
-    fn link(&self, name: &Name, target: &Name) -> Result<()> {
+    fn link(&self, name: &EntryPath, target: &EntryPath) -> Result<()> {
         let what = || format!("cannot make the link '{name}'");
         let (parent, file_name) = self.parent(name)?;
         let path = name.to_path();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let (Links::Own, Some(folder)) = (self.links, folder)
+        if let (LinkPolicy::Own, Some(folder)) = (self.links, folder)
             && self.dir.canonicalize(folder).with_context(what)? != folder
         {
             // By way of a link that is here already, the new one would lead elsewhere than its check took for
@@ -163,7 +164,7 @@ impl Place {
             return Err(Error::new(format!("{}: its folder is a link here", what())));
         }
         parent.remove_file(&file_name).ok();
-        if self.links == Links::All {
+        if self.links == LinkPolicy::All {
             // A machine's workspace, before its training: what is sent later counts. In a clone no folder is
             // removed.
             parent.remove_dir_all(&file_name).ok();
@@ -171,7 +172,7 @@ impl Place {
         parent.symlink_contents(target.to_path(), &file_name).with_context(what)
     }
 
-    fn parent(&self, name: &Name) -> Result<(Dir, std::ffi::OsString)> {
+    fn parent(&self, name: &EntryPath) -> Result<(Dir, std::ffi::OsString)> {
         let what = || format!("cannot make the folder of '{name}'");
         let path = name.to_path();
         let file_name = path.file_name().ok_or_else(|| leads_outside(name))?.to_owned();
@@ -181,7 +182,7 @@ impl Place {
     }
 }
 
-fn check(name: &Name) -> Result<()> {
+fn check(name: &EntryPath) -> Result<()> {
     let path = name.to_path();
     let inside = |part: Component<'_>| match part {
         Component::Normal(part) => !part.eq_ignore_ascii_case(".git"),
@@ -194,36 +195,40 @@ fn check(name: &Name) -> Result<()> {
     Ok(())
 }
 
-fn leads_outside(name: &Name) -> Error {
+fn leads_outside(name: &EntryPath) -> Error {
     refused(format!("refused to write '{name}': it leads out of the folder, or into git's own"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Files, Header, Sender, everything, find, find_with_links, receive};
+    use super::super::{
+        BundleHeader, BundleSender, FileStability, everything, find, find_with_links, receive,
+    };
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    fn bundle(root: &Path, header: &Header) -> Vec<u8> {
+    fn bundle(root: &Path, header: &BundleHeader) -> Vec<u8> {
         let mut stream = Vec::new();
-        Sender { root, files: Files::Final, progress: &mut |_| {} }.send(header, &mut stream).unwrap();
+        BundleSender { root, files: FileStability::Final, progress: &mut |_| {} }
+            .send(header, &mut stream)
+            .unwrap();
         stream
     }
 
-    fn arrive(stream: &[u8], folder: &Path) -> Result<Header> {
-        let asked = Asked::matching(&["model".to_owned()]).unwrap();
-        let place = Place::open(folder).unwrap();
-        receive(stream, &place, &asked, Files::Final, |_| {}, |_| {}).map(|received| received.header)
+    fn arrive(stream: &[u8], folder: &Path) -> Result<BundleHeader> {
+        let asked = ReceivePolicy::matching(&["model".to_owned()]).unwrap();
+        let place = TargetFolder::open(folder).unwrap();
+        receive(stream, &place, &asked, FileStability::Final, |_| {}, |_| {}).map(|received| received.header)
     }
 
-    fn source() -> (tempfile::TempDir, Header) {
+    fn source() -> (tempfile::TempDir, BundleHeader) {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("model")).unwrap();
         fs::write(root.path().join("model/a.bin"), vec![7; 1 << 20]).unwrap();
         fs::write(root.path().join("model/empty"), "").unwrap();
         let entries = find(root.path(), &["model".to_owned()]).unwrap().files;
-        (root, Header { entries, unmatched: vec![] })
+        (root, BundleHeader { entries, unmatched: vec![] })
     }
 
     #[test]
@@ -270,18 +275,18 @@ mod tests {
         let file = EntryKind::File { bytes: 1, executable: false };
         let absolute = outside.path().join("x").display().to_string();
         for path in ["../x", "a/../../x", &absolute, ".git/hooks/x", "a/.GIT/x", "", "."] {
-            let header = Header {
-                entries: vec![Entry { path: Name::Text(path.into()), kind: file.clone() }],
+            let header = BundleHeader {
+                entries: vec![BundleEntry { path: EntryPath::Text(path.into()), kind: file.clone() }],
                 unmatched: vec![],
             };
-            assert!(Place::open(source.path()).unwrap().check(&header.entries).is_err(), "{path}");
+            assert!(TargetFolder::open(source.path()).unwrap().check(&header.entries).is_err(), "{path}");
         }
         let target = tempfile::tempdir().unwrap();
         symlink(outside.path(), target.path().join("out")).unwrap();
         symlink("../".repeat(20) + "tmp", target.path().join("up")).unwrap();
-        let place = Place::open(target.path()).unwrap();
+        let place = TargetFolder::open(target.path()).unwrap();
         for path in ["out/x", "up/x"] {
-            assert!(place.file(&Name::Text(path.into()), false, |_| Ok(())).is_err(), "{path}");
+            assert!(place.file(&EntryPath::Text(path.into()), false, |_| Ok(())).is_err(), "{path}");
         }
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
@@ -296,10 +301,10 @@ mod tests {
         file.set_len(30 << 20).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, b"in the middle", 10 << 20).unwrap();
         let entries = everything(root.path()).unwrap();
-        let header = Header { entries: entries.clone(), unmatched: vec![] };
+        let header = BundleHeader { entries: entries.clone(), unmatched: vec![] };
         arrive(&bundle(root.path(), &header), target.path()).unwrap();
-        let asked = Asked::matching(&["**".to_owned()]).unwrap();
-        Place::open(copy.path()).unwrap().copy(target.path(), &asked, &entries).unwrap();
+        let asked = ReceivePolicy::matching(&["**".to_owned()]).unwrap();
+        TargetFolder::open(copy.path()).unwrap().copy(target.path(), &asked, &entries).unwrap();
         for folder in [&target, &copy] {
             let path = folder.path().join("model/hole");
             assert!(fs::read(&path).unwrap() == fs::read(root.path().join("model/hole")).unwrap());
@@ -311,9 +316,10 @@ mod tests {
     #[test]
     fn links_are_refused_where_only_files_are_taken() {
         let target = tempfile::tempdir().unwrap();
-        let place = Place::open(target.path()).unwrap().without_links();
-        let link = EntryKind::Link { target: Name::Text("/etc/passwd".into()) };
-        let error = place.check(&[Entry { path: Name::Text("x".into()), kind: link }]).unwrap_err();
+        let place = TargetFolder::open(target.path()).unwrap().without_links();
+        let link = EntryKind::Link { target: EntryPath::Text("/etc/passwd".into()) };
+        let error =
+            place.check(&[BundleEntry { path: EntryPath::Text("x".into()), kind: link }]).unwrap_err();
         assert_eq!(error.render(), "refused to make the link 'x': only files are taken");
     }
 
@@ -323,8 +329,8 @@ mod tests {
         let target = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("precious"), "old").unwrap();
         symlink(outside.path().join("precious"), target.path().join("x")).unwrap();
-        let place = Place::open(target.path()).unwrap();
-        place.file(&Name::Text("x".into()), true, |file| file.write_all(b"new").context("")).unwrap();
+        let place = TargetFolder::open(target.path()).unwrap();
+        place.file(&EntryPath::Text("x".into()), true, |file| file.write_all(b"new").context("")).unwrap();
         assert_eq!(fs::read(outside.path().join("precious")).unwrap(), b"old");
         assert_eq!(fs::read(target.path().join("x")).unwrap(), b"new");
     }
@@ -336,13 +342,14 @@ mod tests {
         fs::write(root.path().join("ckpt/checkpoint-3/a.pt"), "a").unwrap();
         symlink("checkpoint-3", root.path().join("ckpt/last")).unwrap();
         let entries = find_with_links(root.path(), &["ckpt".to_owned()]).unwrap();
-        let header = Header { entries: entries.clone(), unmatched: vec![] };
+        let header = BundleHeader { entries: entries.clone(), unmatched: vec![] };
         let (kept, clone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let place = Place::open(kept.path()).unwrap().with_own_links();
-        let asked = Asked::matching(&["ckpt".to_owned()]).unwrap();
-        receive(&bundle(root.path(), &header)[..], &place, &asked, Files::Final, |_| {}, |_| {}).unwrap();
+        let place = TargetFolder::open(kept.path()).unwrap().with_own_links();
+        let asked = ReceivePolicy::matching(&["ckpt".to_owned()]).unwrap();
+        receive(&bundle(root.path(), &header)[..], &place, &asked, FileStability::Final, |_| {}, |_| {})
+            .unwrap();
         assert_eq!(everything(kept.path()).unwrap(), entries);
-        let place = Place::open(clone.path()).unwrap().with_own_links();
+        let place = TargetFolder::open(clone.path()).unwrap().with_own_links();
         for _ in 0..2 {
             place.copy(kept.path(), &asked, &entries).unwrap();
             assert_eq!(everything(clone.path()).unwrap(), entries);
@@ -357,8 +364,8 @@ mod tests {
         fs::write(from.path().join("x"), "x").unwrap();
         symlink("../x", from.path().join("a/l")).unwrap();
         let entries = everything(from.path()).unwrap();
-        let asked = Asked::matching(&["**".to_owned()]).unwrap();
-        let place = Place::open(target.path()).unwrap().with_own_links();
+        let asked = ReceivePolicy::matching(&["**".to_owned()]).unwrap();
+        let place = TargetFolder::open(target.path()).unwrap().with_own_links();
         fs::create_dir_all(target.path().join("deep/er")).unwrap();
         symlink("deep/er", target.path().join("a")).unwrap();
         let error = place.copy(from.path(), &asked, &entries).unwrap_err().render();
@@ -368,7 +375,7 @@ mod tests {
         let error = place.copy(from.path(), &asked, &entries).unwrap_err().render();
         assert!(error.contains("cannot make the link 'a/l'"), "{error}");
         assert!(target.path().join("a/l/precious").is_dir());
-        Place::open(target.path()).unwrap().copy(from.path(), &asked, &entries).unwrap();
+        TargetFolder::open(target.path()).unwrap().copy(from.path(), &asked, &entries).unwrap();
         assert_eq!(fs::read(target.path().join("a/l")).unwrap(), b"x");
     }
 }

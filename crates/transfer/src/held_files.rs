@@ -1,14 +1,13 @@
-//! Files that the receiver has from before: of each the sender tells the hash alone, and its bytes stay where
-//! they are.
+//! Files that the receiver has from before: of each such file the sender sends the hash alone, and no bytes
+//! travel.
 //!
 //! A hash names content, so a file that was renamed or copied on the other side does not travel again either.
 //! The sender can only name files that this side has told it of, and learns nothing from that: they came from
 //! it.
 
-use super::asked::refused;
-use super::bundle::Received;
-use super::entry::{EntryKind, Name};
-use super::place::Place;
+use super::entry::{EntryKind, EntryPath};
+use super::received::Received;
+use super::refusal::refused;
 use blake3::Hash;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ const SMALLEST_HELD_BYTES: u64 = 256;
 
 /// Files of a folder, by their hashes. Nobody may change a file of that folder.
 #[derive(Clone, Debug, Default)]
-pub struct Held {
+pub struct HeldFiles {
     files: Arc<HashMap<Hash, HeldFile>>,
 }
 
@@ -32,10 +31,10 @@ struct HeldFile {
     bytes: u64,
 }
 
-impl Held {
-    /// The files that arrived in `folder`. Each was proved when it arrived.
+impl HeldFiles {
+    /// The files that arrived in `folder`. The bytes of each file were proved by its hash when it arrived.
     #[must_use]
-    pub fn of(folder: &Path, received: &Received) -> Self {
+    pub fn in_folder(folder: &Path, received: &Received) -> Self {
         let listed = received.header.entries.iter().zip(&received.hashes);
         let mut files: Vec<_> = listed
             .filter_map(|(entry, hash)| match (&entry.kind, hash) {
@@ -63,20 +62,13 @@ impl Held {
         there.map(|(hash, _)| hash.to_hex().to_string()).collect()
     }
 
-    /// Puts the file with this hash into `place` as `name`, a file of `bytes` bytes by the sender's list.
+    /// The held file with this hash, which the sender lists as `name` with `bytes` bytes.
     ///
     /// # Errors
-    /// This side holds no such file, or one of another size; or the file cannot be put there.
-    pub(super) fn put(
-        &self,
-        hash: &Hash,
-        place: &Place,
-        name: &Name,
-        bytes: u64,
-        executable: bool,
-    ) -> Result<()> {
+    /// This side holds no file with this hash, or one of another size.
+    pub(super) fn find(&self, hash: &Hash, name: &EntryPath, bytes: u64) -> Result<&Path> {
         match self.files.get(hash) {
-            Some(held) if held.bytes == bytes => place.adopt(&held.path, name, executable),
+            Some(held) if held.bytes == bytes => Ok(&held.path),
             Some(held) => Err(refused(format!(
                 "'{name}' is announced with {bytes} bytes, and is said to be a file of {} bytes that came before",
                 held.bytes
@@ -90,7 +82,10 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Asked, Entry, Files, Header, Sender, everything, receive};
+    use super::super::{
+        BundleEntry, BundleHeader, BundleSender, FileStability, ReceivePolicy, TargetFolder, everything,
+        receive,
+    };
     use super::*;
     use std::collections::HashSet;
     use std::fs;
@@ -103,25 +98,25 @@ mod tests {
     }
 
     /// The list of a folder, and the hash of each of its files.
-    fn listed(root: &Path) -> (Header, Vec<Hash>) {
+    fn listed(root: &Path) -> (BundleHeader, Vec<Hash>) {
         let entries = everything(root).unwrap();
-        let hash = |entry: &Entry| blake3::hash(&fs::read(root.join(entry.path.as_path())).unwrap());
+        let hash = |entry: &BundleEntry| blake3::hash(&fs::read(root.join(entry.path.as_path())).unwrap());
         let hashes = entries.iter().map(hash).collect();
-        (Header { entries, unmatched: Vec::new() }, hashes)
+        (BundleHeader { entries, unmatched: Vec::new() }, hashes)
     }
 
     /// A bundle of all files of a folder for a receiver that holds files with these hashes.
     fn bundle(root: &Path, held: &[String]) -> Vec<u8> {
         let ((header, hashes), mut stream) = (listed(root), Vec::new());
         let held: HashSet<_> = held.iter().map(|hash| Hash::from_hex(hash).unwrap()).collect();
-        let mut sender = Sender { root, files: Files::Final, progress: &mut |_| {} };
+        let mut sender = BundleSender { root, files: FileStability::Final, progress: &mut |_| {} };
         sender.send_proved(&header, &hashes, &held, &mut stream).unwrap();
         stream
     }
 
-    fn arrive(stream: &[u8], folder: &Path, held: Held) -> Result<Received> {
-        let asked = Asked::matching(&["**".to_owned()]).unwrap().holding(held);
-        receive(stream, &Place::open(folder).unwrap(), &asked, Files::Final, |_| {}, |_| {})
+    fn arrive(stream: &[u8], folder: &Path, held: HeldFiles) -> Result<Received> {
+        let asked = ReceivePolicy::matching(&["**".to_owned()]).unwrap().with_held_files(held);
+        receive(stream, &TargetFolder::open(folder).unwrap(), &asked, FileStability::Final, |_| {}, |_| {})
     }
 
     #[test]
@@ -130,9 +125,9 @@ mod tests {
         write(from.path(), "checkpoint-1/model", 1, 1 << 20);
         write(from.path(), "frozen", 2, 1 << 20);
         write(from.path(), "small", 3, 10);
-        let received = arrive(&bundle(from.path(), &[]), first.path(), Held::default()).unwrap();
+        let received = arrive(&bundle(from.path(), &[]), first.path(), HeldFiles::default()).unwrap();
         assert_eq!(received.bytes, (2 << 20) + 10);
-        let held = Held::of(first.path(), &received);
+        let held = HeldFiles::in_folder(first.path(), &received);
         assert_eq!(held.hashes().len(), 2, "the small one is not worth it");
 
         fs::rename(from.path().join("checkpoint-1"), from.path().join("checkpoint-2")).unwrap();
@@ -151,7 +146,7 @@ mod tests {
         assert_eq!(mode & 0o111, 0, "the one that is held stays as it is");
 
         // What came by its hash alone is held the next time.
-        let held = Held::of(second.path(), &received);
+        let held = HeldFiles::in_folder(second.path(), &received);
         drop(first);
         let received = arrive(&bundle(from.path(), &held.hashes()), third.path(), held).unwrap();
         assert_eq!((received.bytes, listed(third.path()).1), (10, listed(from.path()).1));
@@ -163,27 +158,31 @@ mod tests {
         for (number, name) in ["a", "b", "c"].iter().enumerate() {
             write(from.path(), name, u8::try_from(number).unwrap(), 1000);
         }
-        let received = arrive(&bundle(from.path(), &[]), first.path(), Held::default()).unwrap();
+        let received = arrive(&bundle(from.path(), &[]), first.path(), HeldFiles::default()).unwrap();
         fs::remove_file(first.path().join("a")).unwrap();
         fs::write(first.path().join("b"), "other").unwrap();
-        assert_eq!(Held::of(first.path(), &received).hashes(), [listed(from.path()).1[2].to_hex().as_str()]);
+        assert_eq!(
+            HeldFiles::in_folder(first.path(), &received).hashes(),
+            [listed(from.path()).1[2].to_hex().as_str()]
+        );
     }
 
     #[test]
     fn a_file_that_was_not_told_of_or_has_another_size_is_refused() {
         let [from, first, target] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
         write(from.path(), "a", 1, 1000);
-        let received = arrive(&bundle(from.path(), &[]), first.path(), Held::default()).unwrap();
-        let held = || Held::of(first.path(), &received);
+        let received = arrive(&bundle(from.path(), &[]), first.path(), HeldFiles::default()).unwrap();
+        let held = || HeldFiles::in_folder(first.path(), &received);
         let stream = bundle(from.path(), &held().hashes());
-        let error = arrive(&stream, target.path(), Held::default()).unwrap_err();
+        let error = arrive(&stream, target.path(), HeldFiles::default()).unwrap_err();
         assert_eq!(error.render(), "'a' is said to be a file that came before, and none such did");
         assert_eq!(error.exit_kind(), trainspot_base::error::Kind::Training);
 
         let (mut header, hashes) = listed(from.path());
         header.entries[0].kind = EntryKind::File { bytes: 999, executable: false };
         let (mut stream, told) = (Vec::new(), HashSet::from([hashes[0]]));
-        let mut sender = Sender { root: from.path(), files: Files::Final, progress: &mut |_| {} };
+        let mut sender =
+            BundleSender { root: from.path(), files: FileStability::Final, progress: &mut |_| {} };
         sender.send_proved(&header, &hashes, &told, &mut stream).unwrap();
         let error = arrive(&stream, target.path(), held()).unwrap_err().render();
         assert_eq!(
@@ -198,7 +197,8 @@ mod tests {
         let from = tempfile::tempdir().unwrap();
         write(from.path(), "a", 1, 1000);
         let (header, _) = listed(from.path());
-        let mut sender = Sender { root: from.path(), files: Files::Final, progress: &mut |_| {} };
+        let mut sender =
+            BundleSender { root: from.path(), files: FileStability::Final, progress: &mut |_| {} };
         let other = [blake3::hash(b"other")];
         let error = sender.send_proved(&header, &other, &HashSet::new(), Vec::new()).unwrap_err().render();
         assert_eq!(error, "'a' changed on disk");
@@ -207,14 +207,14 @@ mod tests {
     #[test]
     fn the_largest_files_are_held() {
         let kind = |bytes| EntryKind::File { bytes, executable: false };
-        let entry = |number: usize| Entry {
-            path: Name::Text(number.to_string()),
+        let entry = |number: usize| BundleEntry {
+            path: EntryPath::Text(number.to_string()),
             kind: kind(SMALLEST_HELD_BYTES + number as u64),
         };
         let count = HELD_FILES_LIMIT + 10;
-        let header = Header { entries: (0..count).map(entry).collect(), unmatched: Vec::new() };
+        let header = BundleHeader { entries: (0..count).map(entry).collect(), unmatched: Vec::new() };
         let hashes = (0..count).map(|number| Some(blake3::hash(&number.to_le_bytes()))).collect();
-        let held = Held::of(Path::new("x"), &Received { header, hashes, bytes: 0 });
+        let held = HeldFiles::in_folder(Path::new("x"), &Received { header, hashes, bytes: 0 });
         assert_eq!(held.files.len(), HELD_FILES_LIMIT);
         assert!(held.files.values().all(|file| file.bytes >= SMALLEST_HELD_BYTES + 10));
     }
