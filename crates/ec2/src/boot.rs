@@ -1,5 +1,4 @@
-//! From a machine that was launched to its agent: each step shown with its seconds, all of them within one
-//! deadline.
+//! From a machine's launch to its running agent, within one deadline. The log shows each step's seconds.
 
 use super::Ec2;
 use super::failure::{AwsError, ErrorClass, call};
@@ -26,29 +25,30 @@ use trainspot_compute::link::ssh::{SshLink, SshTarget};
 use trainspot_compute::{LaunchRequest, Machine};
 use trainspot_protocol::EndMode;
 
-/// Between two looks at a machine that is coming up.
+/// The first wait between two looks at a machine that is starting, in EC2's description; each further wait is
+/// longer by 30 %.
 const FIRST_POLL_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_POLL_WAIT: Duration = Duration::from_secs(5);
-/// Between two looks at a machine that is up, but may end meanwhile.
+/// How often a running machine is checked for its end, while SSH does not answer yet.
 const ALIVE_POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a machine may give no answer by SSH before the pipe looks its own address up again: a part of the
-/// boot's time.
+/// How long SSH may be silent before the pipe looks its own address up again: a sixth of `BOOT_TIMEOUT`, at
+/// most this.
 const LONGEST_SSH_SILENCE: Duration = Duration::from_mins(1);
 const SSH_SILENCES_A_BOOT: u32 = 6;
-/// The SSH client knows best what it met, so its time is over a little earlier than that of the whole boot.
+/// How much earlier than the whole boot the SSH client gives up: its error says best what it met.
 const SSH_REPORT_MARGIN: Duration = Duration::from_secs(2);
-/// Of the console, which may be that of an image that prints a lot.
+/// How many of the console's last lines a failed boot shows; an image may print thousands.
 const CONSOLE_LINES: usize = 20;
+/// How long to wait for EC2 to send the console.
 const CONSOLE_DEADLINE: Duration = Duration::from_secs(10);
-/// Where every machine of EC2 finds what AWS says of it.
+/// The metadata service of EC2, at the same address for every machine.
 const METADATA_URL: &str = "http://169.254.169.254";
 
-/// What to do about a machine that dies before it boots, with a code that only says that something is wrong
-/// with its disk.
+/// The hint for a machine that ends before it boots, with a code that only says that its disk is at fault.
 const DISK_KEY_HINT: &str = "if the account encrypts its disks with a key of its own, grant that key to the role of spot machines: \
     see docs/aws.md";
 
-/// How long each step took.
+/// The steps of a boot, each with its start.
 struct BootSteps {
     start: Instant,
     entered: Mutex<Vec<(&'static str, Instant)>>,
@@ -66,7 +66,7 @@ impl BootSteps {
         }
     }
 
-    /// As in `pending 3.1, running 0.0, ssh 24.0, agent 6.1`.
+    /// The steps with their seconds, as in `pending 3.1, running 0.0, ssh 24.0, agent 6.1`.
     fn summary(&self, now: Instant) -> String {
         let entered = lock(&self.entered);
         let ends = entered.iter().skip(1).map(|(_, next)| *next).chain([now]);
@@ -113,8 +113,8 @@ impl Ec2 {
         Ok(link)
     }
 
-    /// Logs in, and has the machine prepared: first, as the pipe's silence counts from its agent's start on,
-    /// and nobody knows how long a script takes.
+    /// Logs in, and runs the startup script. The script comes before the agent, as the grace for a silent
+    /// pipe begins with the agent, and a script may take any time.
     async fn log_in(&self, instance: &Ec2Instance, steps: &BootSteps) -> Result<SshLink> {
         steps.begin("ssh");
         let link = if instance.tag(HOST_KEY_TAG) == Some(&self.host_key) {
@@ -134,14 +134,14 @@ impl Ec2 {
         Ok(link)
     }
 
-    /// Lets in each address that the pipe turns out to have, as long as the machine does not answer: behind a
-    /// NAT or a proxy with several addresses, the one that was asked for may not be the one from which SSH
-    /// comes. Never returns.
+    /// Allows SSH from each address that the pipe turns out to have, as long as the machine does not answer:
+    /// behind a NAT or a proxy with several addresses, SSH may come from another one than the public-address
+    /// service was asked from. Never returns.
     async fn follow_own_address(&self, instance: &Ec2Instance) -> Infallible {
         let interval = LONGEST_SSH_SILENCE.min(self.aws.boot_timeout / SSH_SILENCES_A_BOOT);
-        let planned = self.planned(&instance.region).map(|plan| &plan.network);
+        let planned = self.region_plan(&instance.region).map(|plan| &plan.network);
         let mut inbound = planned.map_or_else(Vec::new, |network| network.inbound.clone());
-        // Where the user says who may come in, or the address is one of the VPC, the public one says nothing.
+        // With SSH_CIDR, or with an address in the VPC, the public address does not matter.
         let is_own = self.aws.ssh_cidrs.is_empty() && planned.is_some_and(|network| !network.by_private);
         if !is_own || self.aws.security_group.is_some() {
             return std::future::pending().await;
@@ -193,7 +193,7 @@ impl Ec2 {
         }
     }
 
-    /// Returns when the machine is gone, and why: SSH would only fall silent.
+    /// Returns once the machine is ending, with the reason: SSH would only fall silent.
     async fn until_gone(&self, instance: &Ec2Instance) -> Error {
         loop {
             sleep(ALIVE_POLL_INTERVAL).await;
@@ -206,7 +206,7 @@ impl Ec2 {
     }
 
     pub(super) fn ssh_target(&self, instance: &Ec2Instance, host_key: &str) -> Result<SshTarget> {
-        let image = || self.planned(&instance.region).map(|plan| plan.image.user.as_str());
+        let image = || self.region_plan(&instance.region).map(|plan| plan.image.user.as_str());
         let user = instance.tag(super::tags::USER_TAG).or_else(image);
         let user = user.ok_or_else(|| Error::new("nobody knows who logs in there: it lacks its tag"))?;
         Ok(SshTarget {
@@ -218,9 +218,10 @@ impl Ec2 {
         })
     }
 
-    /// Where to try. Who answers must show the machine's key, so one address too many does no harm.
+    /// The addresses to try by SSH. A server must show the machine's host key, so a wrong address does no
+    /// harm.
     fn addresses(&self, instance: &Ec2Instance) -> Vec<IpAddr> {
-        let outside = self.planned(&instance.region).is_some_and(|plan| !plan.network.by_private);
+        let outside = self.region_plan(&instance.region).is_some_and(|plan| !plan.network.by_private);
         let (public, private) = (instance.public, instance.private);
         let wanted = match self.aws.ssh_address {
             SshAddress::Public => [public, None],
@@ -233,10 +234,11 @@ impl Ec2 {
 
     /// Whether a public address is still to come.
     fn lacks_public(&self, instance: &Ec2Instance) -> bool {
-        instance.public.is_none() && self.planned(&instance.region).is_some_and(|plan| plan.network.public)
+        instance.public.is_none()
+            && self.region_plan(&instance.region).is_some_and(|plan| plan.network.public)
     }
 
-    /// The end of what the machine printed while it booted, if EC2 has it already.
+    /// The last [`CONSOLE_LINES`] of the machine's console, if EC2 has them already.
     async fn console(&self, machine: &Machine) -> Vec<String> {
         let client = self.clients.ec2(self.region_of(machine));
         let ask = async |latest: bool| {
@@ -246,8 +248,8 @@ impl Ec2 {
             })
             .await
         };
-        // What is on the console now, which only Nitro tells; otherwise what EC2 kept when the machine began
-        // or ended.
+        // The console as it is now, which only Nitro offers; otherwise the copy that EC2 kept when the
+        // machine began or ended.
         let asked = async {
             match ask(true).await {
                 Err(failure) if failure.class() == ErrorClass::Fatal => ask(false).await,
@@ -277,7 +279,7 @@ fn supervise(order: &LaunchRequest) -> [(&'static str, String); 4] {
     ]
 }
 
-/// Runs the user's script as root, unless an earlier try of the step has done so.
+/// Runs the user's startup script as root, unless an earlier try of the step has done so.
 async fn run_once(link: &SshLink, script: &str) -> Result<()> {
     info!("running the startup script");
     let mut screen = Lines::new(Instant::now());
@@ -291,8 +293,8 @@ async fn run_once(link: &SshLink, script: &str) -> Result<()> {
     })
 }
 
-/// The script of a pipe that was killed may still be running: it is waited for, and not run again. What the
-/// script starts and leaves running must not hold the lock.
+/// The startup script, made to run once: if a killed pipe's try of it still runs, that try is waited for.
+/// Processes that the script leaves running do not hold the lock.
 fn script_once(script: &str) -> String {
     format!(
         "mkdir -p {GUARD_FOLDER}; exec 9>{GUARD_FOLDER}/starting; flock 9\n[ ! -e {GUARD_FOLDER}/started ] || exit 0\n\
@@ -300,7 +302,7 @@ fn script_once(script: &str) -> String {
     )
 }
 
-/// The image's own set-up goes first: both may want to install packages, and only one can at a time.
+/// The script, run after cloud-init: both may install packages, and only one of them can at a time.
 fn after_cloud_init(script: &str) -> String {
     format!("cloud-init status --wait >/dev/null 2>&1 || true\n{script}")
 }

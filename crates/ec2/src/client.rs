@@ -1,4 +1,4 @@
-//! One client a service and region, with credentials that are looked for once.
+//! The clients of AWS, one for each service and region, all with the same credentials.
 
 use super::credentials::RenewingCredentials;
 use super::failure::AwsError;
@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use trainspot_base::error::Result;
 use trainspot_compute::aws::AwsAccount;
 
-/// The way to AWS. The SDK itself reads `AWS_ENDPOINT_URL`.
+/// The clients of one account. The SDK itself reads `AWS_ENDPOINT_URL`.
 #[derive(Debug)]
 pub struct AwsClients {
     config: SdkConfig,
-    /// `workspace/slug`: the repository whose things are looked for, entered and removed, and no other's.
+    /// `workspace/slug`: only this repository's machines and resources are found, entered and removed.
     repository: String,
     /// The region that the user named first; the others are fallbacks.
     first: String,
-    /// A client has its own connections: those of the plan's regions are kept.
+    /// EC2's clients of the account's regions, kept as each has its own connections.
     ec2: BTreeMap<String, aws_sdk_ec2::Client>,
 }
 
@@ -32,7 +32,7 @@ impl AwsClients {
         let session = RenewingCredentials::open(account, first).await?;
         let config = config_loader(first)
             .credentials_provider(session)
-            // The session is its own cache: it must be asked each time to be renewed in time.
+            // The session caches itself, and must be asked each time to be renewed in time.
             .identity_cache(IdentityCache::no_cache())
             .load()
             .await;
@@ -52,12 +52,12 @@ impl AwsClients {
         self.ec2.keys().map(String::as_str)
     }
 
-    /// Whether it is the region that the user named first, and not a fallback.
+    /// Whether `region` is the one that the user named first, and not a fallback.
     pub(super) fn is_first(&self, region: &str) -> bool {
         self.first == region
     }
 
-    /// What was found in a region. In a fallback that the account has no way into there is nothing: it cannot
+    /// The things found in a region; nothing for a fallback region that the account cannot access: it cannot
     /// have launched anything there.
     pub(super) fn empty_if_inaccessible<T>(
         &self,

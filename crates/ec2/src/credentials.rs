@@ -1,6 +1,6 @@
-//! Who we are to AWS: a role taken by the step's OIDC token, an access key, or what the SDK finds elsewhere.
+//! Credentials for AWS: a role assumed by the step's OIDC token, an access key, or the SDK's default chain.
 //!
-//! A session is renewed while its source lives, as early as makes it last longest, and used to its end.
+//! A session is renewed while its source lives, at the time that makes the last session end latest.
 
 use super::failure::{AwsError, EXPIRED_HINT, call};
 use super::sdk_config::config_without_credentials;
@@ -24,23 +24,23 @@ use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::Secret;
 use trainspot_compute::aws::{AccessKey, AwsAccount, OidcRole};
 
-/// The lengths of a session to ask for: the most that AWS gives, and the least that every role allows.
+/// The lengths of a session to ask for, from the most that AWS gives to the least that every role allows.
 const SESSION_LENGTHS: [Duration; 3] =
     [Duration::from_hours(12), Duration::from_hours(4), Duration::from_hours(1)];
 
 /// A session is renewed this long before its end.
 const RENEW_BEFORE_END: Duration = Duration::from_mins(10);
 
-/// And once more this long before the token's end: the last session that it gives then ends latest.
+/// A session is renewed once more this long before the token's end: the last session then ends latest.
 const RENEW_BEFORE_TOKEN_END: Duration = Duration::from_mins(2);
 
-/// A renewal that failed is tried again after this time; each try may delay a call.
+/// The wait before a failed renewal is tried again; each try may delay a call.
 const RENEWAL_RETRY_WAIT: Duration = Duration::from_mins(1);
 
-/// A renewal may take so long while the old session is valid: every call waits for it.
+/// How long a renewal may take while the old session is valid: every call waits for it.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The chain asks files, and the metadata of containers and machines, in turn.
+/// How long the SDK's chain may take: it asks files, and the metadata of containers and machines, in turn.
 const CHAIN_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Gives credentials, and renews them.
@@ -60,11 +60,11 @@ enum CredentialsSource {
 #[derive(Debug)]
 struct CachedCredentials {
     credentials: Credentials,
-    /// None for keys that do not expire.
+    /// When to renew the credentials; none for keys that do not expire.
     renew_at: Option<SystemTime>,
 }
 
-/// A role to take by token.
+/// A role to assume by token.
 #[derive(Debug)]
 struct Role {
     oidc: OidcRole,
@@ -72,7 +72,8 @@ struct Role {
     sts: aws_sdk_sts::Client,
 }
 
-/// What we read of the token. AWS checks it; to us it is only a hint at when it ends and whose it is.
+/// The claims that are read of the token, unchecked: AWS checks the token, and the pipe only learns when the
+/// token ends and which step it is of.
 #[derive(Debug, Default, Deserialize)]
 struct Claims {
     exp: Option<u64>,
@@ -111,7 +112,7 @@ impl RenewingCredentials {
             *cached = Some(CachedCredentials::new(credentials.clone(), self.source.end()));
             return Ok(credentials);
         };
-        // Written down first: who asks may not wait for the answer.
+        // Written down first: the caller may be dropped before the answer.
         old.renew_at = Some(now + RENEWAL_RETRY_WAIT);
         match tokio::time::timeout(RENEWAL_TIMEOUT, self.source.load()).await {
             Ok(Ok(credentials)) => *old = CachedCredentials::new(credentials, self.source.end()),
@@ -165,7 +166,7 @@ impl CredentialsSource {
         loaded.map(hide_secrets)
     }
 
-    /// When it stops giving sessions, if that is known.
+    /// When the source stops giving sessions, if that is known.
     fn end(&self) -> Option<SystemTime> {
         match self {
             Self::Role(role) => role.claims.exp.map(stated_instant),
@@ -174,7 +175,7 @@ impl CredentialsSource {
     }
 }
 
-/// The credentials, what is secret of them hidden in the log: nobody could do that before AWS gave them.
+/// The credentials, after their secrets were hidden in the log: until now nobody knew them.
 fn hide_secrets(credentials: Credentials) -> Credentials {
     let key = ("AWS_SECRET_ACCESS_KEY", Some(credentials.secret_access_key()));
     let parts = [key, ("AWS_SESSION_TOKEN", credentials.session_token())];

@@ -1,10 +1,10 @@
-//! The end of machines, confirmed, and of what was made for their run.
+//! Ends machines, confirms their end, and removes the resources of their run.
 
 use super::client::AwsClients;
 use super::failure::{AwsError, ErrorClass, call};
 use super::machines::{self, Ec2Instance, LEFTOVER_STATES, MachineState, UNKNOWN_AFTER_LAUNCH};
 use super::pools::CapacityType;
-use super::tags::{HOST_KEY_TAG, RUN_TAG, tagged};
+use super::tags::{HOST_KEY_TAG, RUN_TAG, tag_filter};
 use super::{group, template};
 use futures_util::future::join_all;
 use std::time::Duration;
@@ -13,10 +13,9 @@ use tracing::debug;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_compute::RunId;
 
-/// How long to go on until a machine is gone: it ends itself, too, and its outputs wait to be published
-/// meanwhile.
+/// How long to wait for a machine's end, while its outputs wait to be published: it ends itself, too.
 const END_TIMEOUT: Duration = Duration::from_mins(2);
-/// Between two looks.
+/// The first wait between two looks at a machine or a group that is ending; doubled each time.
 const FIRST_POLL_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_POLL_WAIT: Duration = Duration::from_secs(10);
 /// The codes with which a partition without `SkipOsShutdown` may refuse it.
@@ -30,15 +29,15 @@ const UNKNOWN_PARAMETER_CODES: &[&str] = &[
 /// A group is in use until the interface of the last machine is gone.
 const IN_USE_CODES: &[&str] = &["DependencyViolation", "InvalidGroup.InUse"];
 
-/// Ends a machine, and returns when it is gone, or surely going: what shuts down does not come back and is
-/// not paid for any more, but large machines take minutes until they are gone.
+/// Ends a machine, and returns once it shuts down: then it does not come back and is no longer paid for,
+/// while a large machine takes minutes to be gone.
 pub(super) async fn terminate(clients: &AwsClients, region: &str, id: &str) -> Result<()> {
     let start = Instant::now();
     let (mut ordered, mut known) = (false, false);
     let mut poll_wait = FIRST_POLL_WAIT;
     loop {
         let step = async {
-            // Told anew until it is seen to be going: an order that was lost looks like one that is slow.
+            // Ordered anew until the machine shuts down: a lost order looks like a slow one.
             if !ordered {
                 known |= order_end(clients, region, id).await?;
                 ordered = true;
@@ -48,7 +47,7 @@ pub(super) async fn terminate(clients: &AwsClients, region: &str, id: &str) -> R
         let answer = step.await;
         known |= matches!(answer, Ok(Some(_)));
         let last: Option<AwsError> = match answer {
-            // It may be gone for long, or so new that EC2 does not know it yet.
+            // The machine ended long ago, or is so new that EC2 does not know it yet.
             Ok(None) if known || start.elapsed() > UNKNOWN_AFTER_LAUNCH => return Ok(()),
             Ok(None) => {
                 ordered = false;
@@ -78,22 +77,22 @@ pub(super) async fn terminate(clients: &AwsClients, region: &str, id: &str) -> R
     }
 }
 
-/// Orders a machine's end. Whether EC2 knows the machine: whether it is gone or too new otherwise, its
-/// description tells.
+/// Orders a machine's end, and returns whether EC2 knows the machine. Of an unknown one, later descriptions
+/// tell whether it is gone or too new.
 async fn order_end(clients: &AwsClients, region: &str, id: &str) -> Result<bool, AwsError> {
     let client = clients.ec2(region);
     let what = format!("cannot end the machine {id}");
     let order_end = async |skip_os_shutdown: bool| {
         call("ec2:TerminateInstances", &what, async || {
             let request = client.terminate_instances().instance_ids(id);
-            // Left out where it is not wanted: a partition that does not know the parameter may refuse it.
+            // `false` is not sent: a partition that does not know the parameter may refuse it.
             let skip = skip_os_shutdown.then_some(true);
             request.set_skip_os_shutdown(skip).send().await?;
             Ok(())
         })
         .await
     };
-    // Nothing on the machine is to be kept any more. Its shutdown would take seconds at best, and EC2 waits
+    // Nothing on the machine is needed any more. A clean shutdown would take seconds at best, and EC2 waits
     // minutes for one that hangs, with the security group in use all that time.
     let ordered = match order_end(true).await {
         Err(failure) if failure.is(UNKNOWN_PARAMETER_CODES) => order_end(false).await,
@@ -111,17 +110,17 @@ fn with_leftover_machine(error: Error, region: &str, id: &str) -> Error {
     ))
 }
 
-/// Whose machines to end.
+/// Which of a run's machines a cleanup ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CleanupScope<'a> {
-    /// All of the run's.
+    /// All machines of the run.
     WholeRun,
-    /// Those that carry this host key: who launched others uses what they share.
+    /// The machines that carry this host key. If others remain, the resources that they share are left.
     ThisProcess(&'a str),
 }
 
-/// Removes what was made for a run, once its machines are gone. A machine that is still there was launched by
-/// a call whose answer was lost: it is ended too.
+/// Removes the resources of a run, and ends its machines in `scope`, such as one whose launch was not
+/// answered.
 pub(super) async fn delete_run_resources(
     clients: &AwsClients,
     run: &RunId,
@@ -134,7 +133,7 @@ pub(super) async fn delete_run_resources(
         .map_err(|error| error.kind(Kind::Machine))
 }
 
-/// Removes what was made for a run in a region. What could not be removed, each with its reason.
+/// Removes the resources of a run in a region, and returns an error for each that could not be removed.
 pub(super) async fn delete_in_region(
     clients: &AwsClients,
     region: &str,
@@ -142,7 +141,7 @@ pub(super) async fn delete_in_region(
     scope: CleanupScope<'_>,
 ) -> Vec<Error> {
     let mut errors = match machines::find_by_run(clients, region, run, &LEFTOVER_STATES).await {
-        // Where the account may not even look, it has not launched anything.
+        // Where the account may not even list machines, it has not launched any.
         Err(failure) if failure.is_region_inaccessible() && !clients.is_first(region) => return Vec::new(),
         Err(failure) => {
             let list = format!(
@@ -159,7 +158,7 @@ pub(super) async fn delete_in_region(
             if others.is_empty() { errors } else { return errors }
         }
     };
-    // What a machine uses that cannot be ended stays in use.
+    // A group stays in use as long as a machine that cannot be ended.
     let patience = if errors.is_empty() { END_TIMEOUT } else { Duration::ZERO };
     let groups = remove_groups(clients, region, run, patience);
     let (groups, templates) = tokio::join!(groups, remove_templates(clients, region, run));
@@ -185,7 +184,7 @@ pub(super) async fn remove_all_templates(clients: &AwsClients, run: &RunId) -> R
 
 async fn remove_templates(clients: &AwsClients, region: &str, run: &RunId) -> Vec<Error> {
     let way = |how: &str| format!("aws ec2 delete-launch-template --region {region} --launch-template-{how}");
-    let found = match template::find_by_tag(clients, region, tagged(RUN_TAG, &run.to_string())).await {
+    let found = match template::find_by_tag(clients, region, tag_filter(RUN_TAG, &run.to_string())).await {
         Ok(found) => found,
         Err(failure) => {
             let names =
@@ -203,10 +202,10 @@ async fn remove_templates(clients: &AwsClients, region: &str, run: &RunId) -> Ve
 }
 
 async fn remove_groups(clients: &AwsClients, region: &str, run: &RunId, patience: Duration) -> Vec<Error> {
-    let found = match group::find_by_tag(clients, region, tagged(RUN_TAG, &run.to_string())).await {
+    let found = match group::find_by_tag(clients, region, tag_filter(RUN_TAG, &run.to_string())).await {
         Ok(found) => found,
         Err(failure) => {
-            let name = group::name(run);
+            let name = group::run_resource_name(run);
             let perhaps = format!(
                 "perhaps the security group {name}: aws ec2 delete-security-group --region {region} --group-name {name}"
             );

@@ -1,6 +1,6 @@
 //! What an error's code means for the caller: whether to wait, to try elsewhere, or to give up.
 
-/// What a failure means for the one who asked.
+/// What a failure means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorClass {
     /// Another zone or another type may do.
@@ -9,9 +9,9 @@ pub(super) enum ErrorClass {
     TryOtherFamily,
     /// Throttled, a fault of the service, or no answer: the same call may work in a moment.
     Transient,
-    /// What was asked for does not exist, or not any more.
+    /// The resource that the call names does not exist, or no longer, or not yet.
     NotFound,
-    /// Nothing that the program can do.
+    /// The failure is final: only the user can act.
     Fatal,
 }
 
@@ -63,7 +63,7 @@ pub(super) const CODE_CLASSES: &[(ErrorClass, &[&str])] = &[
             "RequestTimeout",
         ],
     ),
-    // These end like what is gone, but name what the user chose: it will not come into being by waiting.
+    // These codes end in NotFound, but name what the user chose: waiting does not bring it into being.
     (ErrorClass::Fatal, &["InvalidAMIID.NotFound", "InvalidKeyPair.NotFound"]),
 ];
 

@@ -1,4 +1,4 @@
-//! Why AWS did not do it: classified for the one who may try something else, and told to the one who must
+//! Failed calls to AWS: classified for the caller, who may try something else, and told to the user, who must
 //! act.
 
 use super::error_class::classify;
@@ -51,12 +51,12 @@ pub(super) struct AwsError {
 }
 
 impl AwsError {
-    /// A failure that AWS tells inside of an answer, such as one of a fleet's `Errors`.
-    pub(super) fn told(code: &str, message: &str) -> Self {
+    /// A failure that is part of a good answer, such as one of a fleet's `Errors`.
+    pub(super) fn in_answer(code: &str, message: &str) -> Self {
         Self::of(Some(code), message.to_owned(), classify(code).unwrap_or(ErrorClass::Fatal))
     }
 
-    /// An answer that lacks what it must have.
+    /// The failure of an answer that lacks `what`, which it must have.
     pub(super) fn incomplete(what: &str) -> Self {
         Self::of(None, format!("AWS's answer names no {what}"), ErrorClass::Transient)
     }
@@ -66,7 +66,7 @@ impl AwsError {
         Self { code, message, class, what: String::new(), action: String::new(), source: None }
     }
 
-    /// What it means.
+    /// What the failure means for the caller.
     pub(super) fn class(&self) -> ErrorClass {
         self.class
     }
@@ -76,17 +76,17 @@ impl AwsError {
         self.code.as_deref()
     }
 
-    /// Whether it is one of these codes.
+    /// Whether the service's code is one of these.
     pub(super) fn is(&self, codes: &[&str]) -> bool {
         self.code().is_some_and(|code| codes.contains(&code))
     }
 
-    /// Whether the account has no way into the region: it is not enabled, or a policy shuts it.
+    /// Whether the account cannot access the region: it is not enabled, or a policy shuts it.
     pub(super) fn is_region_inaccessible(&self) -> bool {
         self.is_denied() || self.is(UNKNOWN_CALLER_CODES) || self.is(&["OptInRequired"])
     }
 
-    /// Whether a quota is used up that allows nothing at all, so that waiting is of no use.
+    /// Whether the quota that is used up is 0, so that waiting is of no use.
     pub(super) fn is_zero_quota(&self) -> bool {
         self.class == ErrorClass::TryOtherFamily && self.message.contains("limit of 0 ")
     }
@@ -96,7 +96,7 @@ impl AwsError {
         self.is(DENIED_CODES)
     }
 
-    /// Says what failed, and which action it needed.
+    /// The failure, with what could not be done and the IAM action that it needed.
     #[must_use]
     pub(super) fn during(mut self, action: &str, what: &str) -> Self {
         action.clone_into(&mut self.action);
@@ -104,13 +104,14 @@ impl AwsError {
         self
     }
 
-    /// The same, unless it says so already.
+    /// The failure as by [`Self::during`], unless it says so already.
     #[must_use]
     pub(super) fn or_during(self, action: &str, what: &str) -> Self {
         if self.what.is_empty() && self.source.is_none() { self.during(action, what) } else { self }
     }
 
-    /// The error of our own that it is made of, where no call failed.
+    /// The pipe's own error that this failure was made from, where no call failed; the failure itself
+    /// otherwise.
     fn into_own_error(mut self) -> Result<Error, Self> {
         if !self.what.is_empty() {
             return Err(self);
@@ -122,12 +123,12 @@ impl AwsError {
         }
     }
 
-    /// The missing action: AWS's own word goes first, as one call may need several.
+    /// The missing IAM action: the one that AWS names, as a call may need several, or the call's own.
     pub(super) fn missing_action(&self) -> &str {
         named_action(&self.message).unwrap_or(&self.action)
     }
 
-    /// What the user can do about it.
+    /// What the user can do about the failure.
     pub(super) fn hint(&self) -> Option<String> {
         let code = self.code()?;
         Some(match code {
@@ -159,7 +160,7 @@ impl AwsError {
     }
 }
 
-/// What to do about credentials that ran out.
+/// The hint for credentials that have expired.
 pub(super) const EXPIRED_HINT: &str = "run the step again with fresh credentials; with AWS_OIDC_ROLE_ARN, raise the role's \
     maximum session duration above MAX_RUNTIME. A machine that is still there ends itself after ORPHAN_GRACE without a word from the pipe";
 
@@ -204,13 +205,13 @@ fn from_answer(code: Option<&str>, message: Option<&str>, status: Option<u16>) -
     AwsError::of(code, message, class)
 }
 
-/// The error of our own provider of credentials, if that is why no request was sent.
+/// The pipe's own error in the chain of sources, if no request was sent for lack of credentials.
 fn own_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// The message without the secret that only `sts:DecodeAuthorizationMessage` can read: it is longer than a
-/// screen.
+/// The message without the encoded part that only `sts:DecodeAuthorizationMessage` can read, as that part is
+/// longer than a screen.
 fn without_encoded(message: &str) -> String {
     let start = message.find("Encoded authorization failure message:").unwrap_or(message.len());
     message[..start].trim().to_owned()
@@ -238,14 +239,14 @@ impl fmt::Display for AwsError {
 }
 
 impl StdError for AwsError {
-    /// Our own error below the SDK's, so that its hint is found.
+    /// The pipe's own error below the SDK's, so that its hint is found.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         own_error(self.source.as_deref()?).map(|own_error| own_error as &(dyn StdError + 'static))
     }
 }
 
 impl From<Error> for AwsError {
-    /// An error of our own on the way to a call.
+    /// The failure made of an error of the pipe's own, on the way to a call.
     fn from(error: Error) -> Self {
         Self { source: Some(error.into()), ..Self::of(None, String::new(), ErrorClass::Fatal) }
     }
@@ -273,8 +274,8 @@ pub(super) async fn call<T, F: Future<Output = Result<T, AwsError>>>(
     call_within(ATTEMPT_DEADLINE, action, what, operation).await
 }
 
-/// The same for a call whose answer may take longer. The SDK's own deadline of the attempt must be that one,
-/// too.
+/// As [`call`], for a call whose answer may take `attempt_deadline`. The SDK's own deadline of the attempt
+/// must be the same.
 pub(super) async fn call_within<T, F: Future<Output = Result<T, AwsError>>>(
     attempt_deadline: Duration,
     action: &str,

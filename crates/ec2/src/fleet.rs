@@ -30,12 +30,12 @@ const ALLOWED_TYPES_LIMIT: usize = 400;
 
 const FLEET_ACTION: &str = "ec2:CreateFleet";
 
-/// A name for one attempt: the same again makes nothing new. At most 64 characters.
-pub(super) fn token() -> String {
+/// A new client token, of at most 64 characters: a call that repeats the token makes nothing new.
+pub(super) fn client_token() -> String {
     format!("trainspot-{:032x}", fastrand::u128(..))
 }
 
-/// What one attempt asks for.
+/// The fleet that one attempt asks for.
 #[derive(Clone, Debug)]
 pub(super) struct FleetRequest {
     pub(super) capacity: CapacityType,
@@ -43,7 +43,7 @@ pub(super) struct FleetRequest {
     overrides: Vec<FleetLaunchTemplateOverridesRequest>,
 }
 
-/// What came of it.
+/// The machines and refusals in the answer to a [`FleetRequest`].
 #[derive(Debug, Default)]
 pub(super) struct FleetAnswer {
     pub(super) launched: Vec<LaunchedMachine>,
@@ -54,11 +54,11 @@ pub(super) struct FleetAnswer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LaunchedMachine {
     pub(super) id: String,
-    /// Where it is; of its type and zone, what AWS did not say is left open.
+    /// The machine's pool. A zone that AWS did not tell is given as the region.
     pub(super) pool: Pool,
 }
 
-/// A pool that was not to be had, if AWS says which, and why.
+/// A pool without a machine for the fleet, and why; none where AWS does not say which pool.
 #[derive(Debug)]
 pub(super) struct PoolRefusal {
     pub(super) pool: Option<Pool>,
@@ -80,7 +80,8 @@ impl FleetRequest {
         Self { capacity, candidates, overrides }
     }
 
-    /// Asks. The token belongs to this attempt alone; an answer that was lost is asked for again by it.
+    /// Asks for the fleet. The client token belongs to this attempt alone: when an answer is lost, the same
+    /// request is sent again.
     pub(super) async fn send(
         &self,
         clients: &AwsClients,
@@ -141,11 +142,12 @@ impl FleetRequest {
             .launch_template_specification(template.version("$Default").build())
             .set_overrides(Some(self.overrides.clone()))
             .build();
-        let request = clients.ec2(&plan.region).create_fleet().client_token(token());
-        let request = request.r#type(FleetType::Instant).target_capacity_specification(one(self.capacity));
+        let request = clients.ec2(&plan.region).create_fleet().client_token(client_token());
+        let request =
+            request.r#type(FleetType::Instant).target_capacity_specification(one_machine(self.capacity));
         let request = match self.capacity {
-            CapacityType::Spot => request.spot_options(spot()),
-            CapacityType::OnDemand => request.on_demand_options(cheapest()),
+            CapacityType::Spot => request.spot_options(spot_options()),
+            CapacityType::OnDemand => request.on_demand_options(on_demand_options()),
         };
         let kinds = [ResourceType::Fleet, ResourceType::Instance, ResourceType::Volume];
         let tags = kinds.map(|kind| tags.on(kind)).to_vec();
@@ -153,7 +155,7 @@ impl FleetRequest {
     }
 }
 
-fn one(capacity: CapacityType) -> TargetCapacitySpecificationRequest {
+fn one_machine(capacity: CapacityType) -> TargetCapacitySpecificationRequest {
     let kind = match capacity {
         CapacityType::Spot => DefaultTargetCapacityType::Spot,
         CapacityType::OnDemand => DefaultTargetCapacityType::OnDemand,
@@ -164,14 +166,14 @@ fn one(capacity: CapacityType) -> TargetCapacitySpecificationRequest {
         .build()
 }
 
-fn spot() -> SpotOptionsRequest {
+fn spot_options() -> SpotOptionsRequest {
     SpotOptionsRequest::builder()
         .allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized)
         .instance_interruption_behavior(SpotInstanceInterruptionBehavior::Terminate)
         .build()
 }
 
-fn cheapest() -> OnDemandOptionsRequest {
+fn on_demand_options() -> OnDemandOptionsRequest {
     OnDemandOptionsRequest::builder()
         .allocation_strategy(FleetOnDemandAllocationStrategy::LowestPrice)
         .build()
@@ -190,15 +192,15 @@ fn overrides(
             .set_max_price(price.clone())
     };
     if by_attributes {
-        return vec![base().set_instance_requirements(held_to(&candidate.types, &aws.machine)).build()];
+        return vec![base().set_instance_requirements(restrict_to(&candidate.types, &aws.machine)).build()];
     }
     let each = |name: &String| base().instance_type(InstanceType::from(name.as_str())).build();
     candidate.types.iter().map(each).collect()
 }
 
-/// What the user asked for, held to the types that the plan showed. AWS leaves out what costs far more than
-/// the cheapest.
-fn held_to(types: &[String], wanted: &MachineNeeds) -> Option<InstanceRequirementsRequest> {
+/// The user's requirements, restricted to the types that the plan showed. AWS leaves out types that cost far
+/// more than the cheapest.
+fn restrict_to(types: &[String], wanted: &MachineNeeds) -> Option<InstanceRequirementsRequest> {
     let mut asked = requirements(wanted)?;
     // EC2 takes a list of what is allowed or one of what is not; the plan has left that out.
     asked.excluded_instance_types = None;
@@ -208,12 +210,12 @@ fn held_to(types: &[String], wanted: &MachineNeeds) -> Option<InstanceRequiremen
 
 fn refusal(error: &CreateFleetError, subnets: &[Subnet]) -> PoolRefusal {
     let code = error.error_code().unwrap_or("no code");
-    let failure = AwsError::told(code, error.error_message().unwrap_or_default());
+    let failure = AwsError::in_answer(code, error.error_message().unwrap_or_default());
     PoolRefusal { pool: pool(error.launch_template_and_overrides(), None, subnets), failure }
 }
 
-/// The pool that an answer speaks of: its type may stand beside the override, its zone may be told by its
-/// subnet.
+/// The pool that an answer names: the type may stand beside the override, and the subnet tells the zone where
+/// the answer does not.
 fn pool(
     said: Option<&LaunchTemplateAndOverridesResponse>,
     kind: Option<&str>,

@@ -1,9 +1,9 @@
-//! The run's security group: port 22, from where the pipe is.
+//! The run's security group, which allows port 22 from the pipe's addresses.
 
 use super::client::AwsClients;
 use super::failure::{AwsError, ErrorClass, call};
 use super::plan::RegionPlan;
-use super::tags::{REPOSITORY_TAG, RUN_TAG, Tags, filter, tagged, value};
+use super::tags::{REPOSITORY_TAG, RUN_TAG, Tags, filter, tag_filter, value};
 use aws_sdk_ec2::types::{Filter, IpPermission, IpRange, Ipv6Range, ResourceType, SecurityGroup};
 use ipnet::IpNet;
 use std::time::Duration;
@@ -14,17 +14,18 @@ use trainspot_compute::RunId;
 /// SSH's port.
 pub(super) const SSH_PORT: u16 = 22;
 
-/// How long something that was just made may be unknown, and how often to ask meanwhile.
+/// How long EC2 may not know a group or a template that was just made.
 pub(super) const UNKNOWN_AFTER_CREATE: Duration = Duration::from_secs(15);
+/// How often EC2 is asked meanwhile.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The name of what is made for the run as a whole.
-pub(super) fn name(run: &RunId) -> String {
+/// The name of the run's security group, and the beginning of its templates' names.
+pub(super) fn run_resource_name(run: &RunId) -> String {
     format!("trainspot-{run}")
 }
 
-/// The group of the run, made now or by an earlier try of the step. It lets nobody in yet.
-pub(super) async fn group(
+/// The id of the run's group, made now or by an earlier try of the step. A new group allows no address yet.
+pub(super) async fn ensure_group(
     clients: &AwsClients,
     plan: &RegionPlan,
     run: &RunId,
@@ -33,7 +34,7 @@ pub(super) async fn group(
     let (client, vpc) = (clients.ec2(&plan.region), &plan.network.vpc);
     let what = format!("cannot make a security group in {}", plan.region);
     let made = call("ec2:CreateSecurityGroup", &what, async || {
-        let request = client.create_security_group().group_name(name(run)).vpc_id(vpc);
+        let request = client.create_security_group().group_name(run_resource_name(run)).vpc_id(vpc);
         let request = request.description("SSH from the pipe to its machine, for one run of trainspot");
         let made = request.tag_specifications(tags.on(ResourceType::SecurityGroup)).send().await?;
         made.group_id.ok_or_else(|| AwsError::incomplete("security group"))
@@ -51,8 +52,9 @@ async fn find(clients: &AwsClients, plan: &RegionPlan, run: &RunId) -> Result<St
     let start = Instant::now();
     let group = loop {
         let found = call("ec2:DescribeSecurityGroups", &what, async || {
-            let request =
-                client.describe_security_groups().filters(filter("group-name", [name(run).as_str()]));
+            let request = client
+                .describe_security_groups()
+                .filters(filter("group-name", [run_resource_name(run).as_str()]));
             Ok(request.filters(filter("vpc-id", [plan.network.vpc.as_str()])).send().await?)
         });
         match found.await?.security_groups.unwrap_or_default().into_iter().next() {
@@ -70,7 +72,7 @@ async fn find(clients: &AwsClients, plan: &RegionPlan, run: &RunId) -> Result<St
             "the security group {id} has the name of this run's, but not its tags"
         ))
         .kind(Kind::Machine)
-        .hint(format!("remove it, or name it as SECURITY_GROUP: it is called {}", name(run)))
+        .hint(format!("remove it, or name it as SECURITY_GROUP: it is called {}", run_resource_name(run)))
         .into());
     }
     Ok(id)
@@ -86,20 +88,20 @@ pub(super) async fn find_by_tag(
     let what = format!("cannot look for security groups in {region}");
     call("ec2:DescribeSecurityGroups", &what, async || {
         let request = client.describe_security_groups().filters(tag.clone());
-        let request = request.filters(tagged(REPOSITORY_TAG, clients.repository()));
+        let request = request.filters(tag_filter(REPOSITORY_TAG, clients.repository()));
         Ok(request.into_paginator().items().send().try_collect().await?)
     })
     .await
 }
 
-/// Lets SSH in from the planned ranges.
+/// Allows SSH from these address ranges.
 pub(super) async fn allow_ssh_from(
     clients: &AwsClients,
     region: &str,
     group: &str,
     from: &[String],
 ) -> Result<(), AwsError> {
-    // One at a time: a range that is there already would keep the others out.
+    // One range a call: a call with a range that the group has already would fail for the others as well.
     for range in from {
         let range = range.parse::<IpNet>().with_context(|| format!("'{range}' is not an address range"))?;
         let start = Instant::now();

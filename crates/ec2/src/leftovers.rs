@@ -1,11 +1,11 @@
-//! What the runs of a repository left, by its tags.
+//! The resources that the runs of a repository left, found by their tags.
 
 use super::client::AwsClients;
 use super::ending::{self, CleanupScope};
 use super::failure::AwsError;
 use super::machines::{self, LEFTOVER_STATES};
 use super::tags::{
-    FOLLOWED_TAG, NUMBER_TAG, PIPELINE_TAG, RUN_TAG, RUNNER_TAG, SCOPE_TAG, STEP_TAG, value, with_tag,
+    FOLLOWED_TAG, NUMBER_TAG, PIPELINE_TAG, RUN_TAG, RUNNER_TAG, SCOPE_TAG, STEP_TAG, tag_key_filter, value,
 };
 use super::{group, template};
 use aws_sdk_ec2::types::Tag;
@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use trainspot_base::error::Result;
 use trainspot_compute::RunId;
 
-/// What kind of thing is left.
+/// The kind of a leftover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LeftoverKind {
     /// An instance.
@@ -25,16 +25,16 @@ pub enum LeftoverKind {
     Group,
 }
 
-/// Something that a run made and that is still there.
+/// A resource of a run that still exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
-    /// What it is.
+    /// The kind of resource.
     pub what: LeftoverKind,
     /// Its id.
     pub id: String,
-    /// Where it is.
+    /// The resource's region.
     pub region: String,
-    /// Whose it is.
+    /// The run that made the resource.
     pub run: RunId,
     /// The pipeline's number, if Pipelines ran it.
     pub number: Option<String>,
@@ -46,7 +46,7 @@ pub struct Leftover {
     pub scope: Option<String>,
     /// Whether a pipe was to stay with that runner.
     pub followed: bool,
-    /// When it was made; EC2 does not say of a group.
+    /// When the resource was made; none for a group, of which EC2 does not tell.
     pub since: Option<SystemTime>,
 }
 
@@ -75,7 +75,7 @@ impl Leftover {
 }
 
 impl AwsClients {
-    /// All that the runs of the repository have left in the account's regions, machines first.
+    /// All resources of the repository's runs in the account's regions, machines first.
     ///
     /// # Errors
     /// One of the regions cannot be asked.
@@ -86,7 +86,7 @@ impl AwsClients {
         Ok(left)
     }
 
-    /// Ends and removes all that is there of a run of the repository's.
+    /// Ends the machines and removes the resources of a run of the repository.
     ///
     /// # Errors
     /// What could not be removed, each with the command that does.
@@ -96,7 +96,7 @@ impl AwsClients {
 }
 
 async fn of_region(clients: &AwsClients, region: &str) -> Result<Vec<Leftover>, AwsError> {
-    let tag = with_tag(RUN_TAG);
+    let tag = tag_key_filter(RUN_TAG);
     let (machines, templates, groups) = tokio::try_join!(
         machines::find_by_tag(clients, region, tag.clone(), &LEFTOVER_STATES),
         template::find_by_tag(clients, region, tag.clone()),

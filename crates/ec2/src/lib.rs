@@ -1,8 +1,7 @@
 //! Machines rented from AWS.
 //!
-//! Everything that is made carries the run's tags from the call that makes it. Beside that there is no
-//! record: a pipe that was killed at any instant has left nothing that its tags do not find, and no machine
-//! that does not end itself.
+//! Every resource carries the run's tags from the call that makes it, and there is no other record: whenever
+//! a pipe is killed, its tags find all that it left, and its machines end themselves.
 
 mod boot;
 mod client;
@@ -11,6 +10,7 @@ mod ending;
 mod error_class;
 mod failure;
 mod fleet;
+mod fleet_refusals;
 mod group;
 mod leftovers;
 mod machines;
@@ -49,7 +49,7 @@ use trainspot_compute::aws::AwsSettings;
 use trainspot_compute::link::ssh::{KeyPair, PackedAgent, SshLink};
 use trainspot_compute::{Compute, LaunchRequest, Machine, MachineStatus, Pool, Rate, RunId};
 
-/// Prices that take longer than this to be told are not worth the wait.
+/// How long to wait for a machine's prices: a run begins without them rather than later.
 const PRICE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// AWS as a provider of machines.
@@ -58,28 +58,28 @@ pub struct Ec2 {
     owner: Owner,
     clients: Arc<AwsClients>,
     plan: OnceCell<Plan>,
-    /// The program that goes to each machine as its agent, if it is not this one; packed while the first one
-    /// boots.
+    /// The program that machines get as their agent, if it is not this program.
     program: Option<PathBuf>,
+    /// The agent, packed while the first machine boots.
     packed: OnceCell<PackedAgent>,
-    /// Made for this process: whoever knows these keys launched the machine.
+    /// The machines' host key, made for this process: a machine that has it was launched by this process.
     host: KeyPair,
     host_key: String,
     client: KeyPair,
-    /// Templates by region and way to pay, and the run that they are for.
+    /// The launch templates' ids by region and capacity type, each with its run.
     templates: Mutex<BTreeMap<(String, CapacityType), (RunId, String)>>,
-    /// Held while a fleet is being asked for, which goes on when the one who asked is gone.
+    /// Locked while a fleet is being asked for. The asking goes on when its caller is dropped.
     launches: Arc<Mutex<LaunchRecord>>,
 }
 
-/// What this process launched.
+/// The machines that this process launched.
 #[derive(Debug, Default)]
 struct LaunchRecord {
-    /// And did not end: EC2 may not list a machine yet that it has just launched.
+    /// Machines that this process launched and did not end. EC2 may not list them yet.
     launched: Vec<(RunId, LaunchedMachine)>,
-    /// And left to themselves: they are not this process's any more.
+    /// The ids of machines that this process has detached from.
     detached: BTreeSet<String>,
-    /// Regions where a fleet was asked for and no answer came: there may be a machine that nobody knows of.
+    /// Regions in which a fleet was asked for and no answer came: a machine may exist there unknown.
     unanswered: BTreeSet<String>,
 }
 
@@ -116,18 +116,18 @@ impl Ec2 {
         })
     }
 
-    /// What would be rented. Asked of AWS once.
+    /// What would be rented. AWS is asked only once.
     pub async fn plan(&self) -> Result<&Plan> {
         self.plan.get_or_try_init(|| Plan::make(&self.clients, &self.aws)).await
     }
 
-    /// The account, for what is not this run's alone.
+    /// The clients of the account, for calls that do not belong to one run.
     #[must_use]
     pub fn clients(&self) -> &AwsClients {
         &self.clients
     }
 
-    fn planned(&self, region: &str) -> Option<&RegionPlan> {
+    fn region_plan(&self, region: &str) -> Option<&RegionPlan> {
         self.plan.get()?.regions.iter().find(|plan| plan.region == region)
     }
 
@@ -135,7 +135,7 @@ impl Ec2 {
         Tags::new(&self.owner, run, &self.aws.tags)
     }
 
-    /// The same with another program as the machines' agent than the one that runs here.
+    /// This provider, with another program as the machines' agent than the one that runs here.
     #[must_use]
     pub fn with_agent(self, program: PathBuf) -> Self {
         Self { program: Some(program), ..self }
@@ -153,7 +153,7 @@ impl Ec2 {
     async fn alive(&self, run: &RunId) -> Result<Vec<Ec2Instance>> {
         Ok(machines::find_in_all_regions(
             &self.clients,
-            &tags::tagged(tags::RUN_TAG, run.as_str()),
+            &tags::tag_filter(tags::RUN_TAG, run.as_str()),
             &machines::ALIVE_STATES,
         )
         .await?)
@@ -190,8 +190,8 @@ impl Ec2 {
         }
     }
 
-    /// A machine with what it costs, if that can be told soon. Asked for only once it is there: it must not
-    /// wait for that.
+    /// The machine with its hourly rate, if that is known within [`PRICE_TIMEOUT`]. Called only once the
+    /// machine exists: a launch must not wait for prices.
     async fn priced(&self, machine: Machine) -> Machine {
         let rate = tokio::time::timeout(PRICE_TIMEOUT, self.rate(&machine)).await.unwrap_or_default();
         Machine { rate, ..machine }
@@ -199,7 +199,7 @@ impl Ec2 {
 
     async fn rate(&self, machine: &Machine) -> Option<Rate> {
         let (region, pool) = (self.region_of(machine), machine.pool.as_ref()?);
-        let plan = self.planned(region);
+        let plan = self.region_plan(region);
         let size = plan.map_or(0, |plan| plan.image.disk_size(self.aws.disk_size));
         let bought = PricedMachine {
             region,
@@ -228,7 +228,7 @@ impl Compute for Ec2 {
     async fn find(&self, run: &RunId) -> Result<Vec<Machine>> {
         let found = self.alive(run).await?;
         if !found.is_empty() {
-            // What a disk costs depends on the plan; that it cannot be made is told elsewhere.
+            // A disk's price depends on the plan. A plan that fails is told elsewhere.
             self.plan().await.ok();
         }
         let priced = found.iter().map(|instance| self.priced(Self::machine(instance)));

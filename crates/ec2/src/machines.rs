@@ -1,8 +1,8 @@
-//! What EC2 says of machines.
+//! Machines as EC2 describes them: found by tags, and their states.
 
 use super::client::AwsClients;
 use super::failure::{AwsError, ErrorClass, call};
-use super::tags::{HOST_KEY_TAG, REPOSITORY_TAG, RUN_TAG, filter, tagged, value};
+use super::tags::{HOST_KEY_TAG, REPOSITORY_TAG, RUN_TAG, filter, tag_filter, value};
 use aws_sdk_ec2::operation::describe_instances::DescribeInstancesOutput;
 use aws_sdk_ec2::types::{
     Filter, Instance, InstanceLifecycleType, InstanceStateName, InstanceType, Reservation,
@@ -13,30 +13,30 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 use trainspot_compute::{MachineStatus, Pool, RunId};
 
-/// States in which a machine is, or will be, there.
+/// States in which a machine runs or will run.
 pub(super) const ALIVE_STATES: [&str; 2] = ["pending", "running"];
-/// States in which there is something of a machine.
+/// States in which a machine, or its disk, still exists.
 pub(super) const LEFTOVER_STATES: [&str; 5] = ["pending", "running", "shutting-down", "stopping", "stopped"];
 
-/// How long a machine that was just launched may be unknown to EC2's other calls. AWS's `ParallelCluster`
-/// waits as long.
+/// How long EC2's other calls may not know a machine that was just launched. AWS's `ParallelCluster` waits as
+/// long.
 pub(super) const UNKNOWN_AFTER_LAUNCH: Duration = Duration::from_secs(90);
 /// The waits before each look for a machine whose launch was not answered: [`UNKNOWN_AFTER_LAUNCH`] in all.
 const UNTIL_LISTED_SECONDS: [u64; 7] = [0, 2, 5, 10, 18, 25, 30];
-/// Between two questions for a machine that EC2 says it does not know.
+/// The wait before EC2 is asked again for a machine that it does not know.
 const UNKNOWN_RETRY_WAIT: Duration = Duration::from_secs(2);
 
-/// Why AWS ends a spot machine that it wants back.
+/// The state reason's code of a spot machine that AWS reclaimed.
 const RECLAIMED_CODE: &str = "Server.SpotInstanceTermination";
 
-/// Where a machine is in its life.
+/// The state of a machine's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MachineState {
     Pending,
     Running,
-    /// It was told to end, and will.
+    /// The machine was told to end, and will.
     ShuttingDown,
-    /// It is being stopped, or was, by somebody else: its disk is still paid for.
+    /// The machine is being stopped, or was, by somebody else: its disk is still paid for.
     Stopped,
     Terminated,
 }
@@ -51,9 +51,9 @@ pub(super) struct Ec2Instance {
     pub(super) spot: bool,
     pub(super) private: Option<IpAddr>,
     pub(super) public: Option<IpAddr>,
-    /// Why it is not running, with EC2's own code.
+    /// Why the machine is not running, beginning with EC2's code.
     pub(super) reason: Option<String>,
-    /// AWS took it back: that is not paid for, if it lived for less than an hour.
+    /// Whether AWS reclaimed the machine: then it is not paid for, if it lived for less than an hour.
     is_reclaimed: bool,
     pub(super) launched: Option<SystemTime>,
     tags: Vec<Tag>,
@@ -109,7 +109,7 @@ fn in_words(reason: &StateReason) -> String {
     reason.message().or(reason.code()).unwrap_or("no reason was given").to_owned()
 }
 
-/// What the provider says of a machine, from its description and its spot request's status.
+/// The status of a machine, from its description and its spot request's status.
 pub(super) fn machine_status(instance: Option<&Ec2Instance>, status: Option<&SpotStatus>) -> MachineStatus {
     let Some(instance) = instance else { return MachineStatus::Gone("EC2 knows it no more".to_owned()) };
     if instance.is_alive() {
@@ -132,7 +132,8 @@ pub(super) struct SpotStatus {
 }
 
 impl SpotStatus {
-    /// The request turns so at the notice, two minutes before the machine's end.
+    /// Whether the status announces the machine's end. It does so from the notice on, two minutes before the
+    /// end.
     ///
     /// Source: docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html.
     fn is_leaving(&self) -> bool {
@@ -161,7 +162,7 @@ pub(super) async fn find_by_run(
     run: &RunId,
     states: &[&str],
 ) -> Result<Vec<Ec2Instance>, AwsError> {
-    find_by_tag(clients, region, tagged(RUN_TAG, &run.to_string()), states).await
+    find_by_tag(clients, region, tag_filter(RUN_TAG, &run.to_string()), states).await
 }
 
 /// The repository's machines with this tag, in all of the account's regions, that are in one of these states.
@@ -176,7 +177,8 @@ pub(super) async fn find_in_all_regions(
     Ok(try_join_all(clients.regions().map(find)).await?.concat())
 }
 
-/// A machine that this host key's process launched without an answer, if it shows itself within some seconds.
+/// The new machine with this host key, whose launch was not answered, if EC2 lists it within
+/// [`UNKNOWN_AFTER_LAUNCH`].
 pub(super) async fn find_by_host_key(
     clients: &AwsClients,
     region: &str,
@@ -199,8 +201,8 @@ pub(super) async fn find_by_host_key(
     Ok(None)
 }
 
-/// The machines of all the account's regions with this tag that are in one of these states, other
-/// repositories' too: to be looked at, not touched.
+/// The machines of all the account's regions with this tag that are in one of these states, also those of
+/// other repositories: to be read, not changed.
 pub(super) async fn find_of_any_repository(
     clients: &AwsClients,
     tag: &Filter,
@@ -222,7 +224,7 @@ pub(super) async fn find_by_tag(
     tag: Filter,
     states: &[&str],
 ) -> Result<Vec<Ec2Instance>, AwsError> {
-    describe_filtered(clients, region, &[tag, tagged(REPOSITORY_TAG, clients.repository())], states).await
+    describe_filtered(clients, region, &[tag, tag_filter(REPOSITORY_TAG, clients.repository())], states).await
 }
 
 async fn describe_filtered(
@@ -253,7 +255,7 @@ pub(super) async fn spot_types(clients: &AwsClients, region: &str) -> Result<Vec
     Ok(found.into_iter().map(|instance| instance.pool.instance_type).collect())
 }
 
-/// One machine; none that EC2 does not know, as one that was just launched, or ended long ago.
+/// The description of a machine; none where EC2 does not know it, as it was just launched or ended long ago.
 pub(super) async fn describe(
     clients: &AwsClients,
     region: &str,
@@ -272,8 +274,8 @@ pub(super) async fn describe(
     }
 }
 
-/// The same, but a machine is unknown only if EC2 says so twice: its answers agree with each other only in
-/// the end.
+/// As [`describe`], but a machine is unknown only if EC2 says so twice: EC2's answers are eventually
+/// consistent.
 pub(super) async fn describe_twice(
     clients: &AwsClients,
     region: &str,
@@ -286,7 +288,7 @@ pub(super) async fn describe_twice(
     describe(clients, region, id).await
 }
 
-/// The status of a machine's spot request; none for a machine that has none.
+/// The status of a machine's spot request; none for a machine without one.
 pub(super) async fn spot_status(
     clients: &AwsClients,
     region: &str,

@@ -1,4 +1,4 @@
-//! Which pools of capacity one attempt asks for.
+//! The pools of capacity that one attempt asks for.
 
 use super::plan::{Network, Offer, RegionPlan, TypeChoice};
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ const OVERRIDES_LIMIT: usize = 300;
 /// say.
 const REQUIREMENTS_LIMIT: usize = 4;
 
-/// How one attempt pays.
+/// The capacity that one attempt asks for: spot or on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CapacityType {
     /// A spot machine.
@@ -31,7 +31,7 @@ impl fmt::Display for CapacityType {
     }
 }
 
-/// Which pools, of those where machines of this run were taken away or not.
+/// Whether the run has lost a machine in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolHistory {
     /// Pools in which the run has lost no machine.
@@ -78,21 +78,21 @@ pub(super) fn attempts(purchase: Purchase, regions: usize) -> Vec<(PoolHistory, 
     ways.iter().flat_map(each).collect()
 }
 
-/// What an attempt asks for, without the families whose quota is used up. Empty where nothing is left to ask
-/// for.
+/// The subnets and types that an attempt asks for, without the families whose quota is used up. Empty where
+/// nothing is left to ask for.
 pub(super) fn candidates(
     plan: &RegionPlan,
     (history, capacity): (PoolHistory, CapacityType),
     avoid: &[Pool],
     full: &BTreeSet<(CapacityType, QuotaFamily)>,
 ) -> Vec<SubnetTypes> {
-    // Nobody takes a machine away that is paid for on demand.
+    // A machine on demand is never reclaimed.
     let lost = |name: &str, zone: &str| {
         let is_it = |pool: &Pool| pool.zone == zone && pool.instance_type == name;
         capacity == CapacityType::Spot && avoid.iter().any(is_it)
     };
     let wanted = |offer: &Offer, zone: &str| {
-        // Of a choice by attributes nobody knows the zones; the fleet does.
+        // With a choice by attributes only the fleet knows the zones of each type.
         (plan.machine.by_attributes || offer.spot.iter().any(|(there, _)| there == zone))
             && (history == PoolHistory::Lost) == lost(&offer.name, zone)
             && !full.contains(&(capacity, quota_family(&offer.name)))
@@ -100,7 +100,7 @@ pub(super) fn candidates(
     within_limit(&plan.machine, &plan.network, wanted)
 }
 
-/// As many types in each subnet as one fleet takes, the first ones first.
+/// The wanted types of each subnet, in the plan's order, as many as one fleet takes.
 fn within_limit(
     choice: &TypeChoice,
     network: &Network,
@@ -121,8 +121,8 @@ fn within_limit(
         .collect()
 }
 
-/// The places of each fleet that is to be asked for in turn: all of them at once, or as many as one fleet
-/// takes where AWS chooses the types by attributes, since each subnet has its own set of requirements then.
+/// The candidates of each fleet that is to be asked for in turn: as many as one fleet takes. Where AWS
+/// chooses the types by attributes, each candidate is a set of requirements of its own.
 pub(super) fn batches(
     candidates: &[SubnetTypes],
     by_attributes: bool,

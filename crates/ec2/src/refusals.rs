@@ -1,4 +1,4 @@
-//! Why no machine could be had: each reason is told once when it comes, and all of them at the end.
+//! Why no machine was launched: each reason is logged once when it comes, and all of them at the end.
 
 use super::failure::ErrorClass;
 use super::fleet::PoolRefusal;
@@ -12,7 +12,7 @@ use trainspot_compute::Pool;
 /// How many pools one line names.
 const NAMED_POOLS_LIMIT: usize = 6;
 
-/// What was refused so far.
+/// The refusals of a search so far.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// By region, way to pay and code.
@@ -26,12 +26,12 @@ struct Reason {
     message: String,
     class: ErrorClass,
     pools: BTreeSet<Pool>,
-    /// What the user can do about a reason that is no lack of capacity.
+    /// The advice for a reason that is no lack of capacity.
     hint: Option<String>,
 }
 
 impl Refusals {
-    /// Takes what one attempt met, and returns what is new of it, a line for each reason.
+    /// Adds the refusals of one attempt, and returns the new ones, a line for each reason.
     pub(super) fn add(
         &mut self,
         region: &str,
@@ -60,12 +60,12 @@ impl Refusals {
         news.iter().map(line).collect()
     }
 
-    /// Takes a quota of spot machines of which nothing is in use, and which is too small all the same.
+    /// Adds a spot quota of which nothing is in use, and which is too small all the same.
     pub(super) fn add_small_quota(&mut self, region: &str, family: QuotaFamily) {
         self.small_quotas.insert((region.to_owned(), family));
     }
 
-    /// All that was refused, and what to change.
+    /// The error with all refusals, and the advice what to change.
     pub(super) fn error(&self, waited: Duration) -> Error {
         let reasons = self.reasons.iter().map(|((region, capacity, _), reason)| {
             format!("{}: {}", asked(region, *capacity, &reason.pools), reason.message)
@@ -127,7 +127,7 @@ mod tests {
 
     fn refusal(code: &str, kind: &str, zone: &str) -> PoolRefusal {
         let pool = Pool { zone: zone.to_owned(), instance_type: kind.to_owned() };
-        PoolRefusal { pool: Some(pool), failure: AwsError::told(code, "There is none.") }
+        PoolRefusal { pool: Some(pool), failure: AwsError::in_answer(code, "There is none.") }
     }
 
     const NONE: &str = "InsufficientInstanceCapacity";
@@ -148,7 +148,7 @@ mod tests {
             [format!("not to be had: m5.large in c, spot: {NONE}: There is none.")]
         );
         assert_eq!(refusals.add("eu", CapacityType::OnDemand, &second).len(), 1);
-        let whole = [PoolRefusal { pool: None, failure: AwsError::told("Unavailable", "Later.") }];
+        let whole = [PoolRefusal { pool: None, failure: AwsError::in_answer("Unavailable", "Later.") }];
         assert_eq!(
             refusals.add("eu", CapacityType::Spot, &whole),
             ["not to be had: eu, spot: Unavailable: Later."]

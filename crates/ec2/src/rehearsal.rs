@@ -72,7 +72,7 @@ impl Ec2 {
         }
         let region = &plan.region;
         let subject = format!("{region}: make a security group");
-        let group = match group::group(&self.clients, plan, &order.run, &self.tags(&order.run)).await {
+        let group = match group::ensure_group(&self.clients, plan, &order.run, &self.tags(&order.run)).await {
             Ok(group) => group,
             Err(failure) => return (None, vec![check::<()>(subject, Err(failure))]),
         };

@@ -1,4 +1,4 @@
-//! The rounds of a search: which ways to pay and which regions are asked in which order, and for how long.
+//! The rounds of a search: which capacity types and regions are asked for in which order, and for how long.
 
 use super::pools::attempts;
 pub use super::pools::{CapacityType, PoolHistory};
@@ -13,10 +13,10 @@ use trainspot_compute::aws::Purchase;
 const FIRST_ROUND_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_ROUND_WAIT: Duration = Duration::from_mins(2);
 
-/// How a search goes on.
+/// The rules of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounds {
-    /// Which ways to pay may be tried.
+    /// The ways to pay that may be tried.
     pub purchase: Purchase,
     /// How many regions there are to ask in.
     pub regions: usize,
@@ -26,7 +26,7 @@ pub struct Rounds {
     pub capacity_wait: Duration,
 }
 
-/// Where machines are asked for: EC2, or a record of what it once had.
+/// A market in which machines are asked for: EC2, or in tests a record of its capacity.
 pub trait Market: Send {
     /// What an attempt yields.
     type Machine: Send;
@@ -34,7 +34,7 @@ pub trait Market: Send {
     /// A round begins.
     fn begin_round(&mut self);
 
-    /// Whether this round has asked for anything. Where it has not, no later one will.
+    /// Whether this round has asked for anything. If it has not, no later round will.
     fn has_asked(&self) -> bool;
 
     /// One attempt at a machine.
@@ -49,7 +49,7 @@ pub trait Market: Send {
 /// Why a search ended without a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoMachine {
-    /// There is nothing left to ask for: waiting is of no use.
+    /// Nothing is left to ask for: waiting is of no use.
     Hopeless,
     /// `CAPACITY_WAIT` is over.
     TimeIsOver,

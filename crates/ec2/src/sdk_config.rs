@@ -21,7 +21,8 @@ pub(super) async fn config_without_credentials(region: &str) -> SdkConfig {
     config_loader(region).no_credentials().load().await
 }
 
-/// The configuration of a region, still without credentials. Retries are ours (see `failure`): the SDK's would multiply them, and repeat a lack of capacity.
+/// The configuration of a region, still without credentials. Retries are ours (see `failure`): the SDK's
+/// would multiply them, and repeat a lack of capacity.
 pub(super) fn config_loader(region: &str) -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region.to_owned()))

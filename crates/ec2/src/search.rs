@@ -2,6 +2,7 @@
 
 use super::failure::{AwsError, ErrorClass, SPOT_QUOTA};
 use super::fleet::{FleetAnswer, FleetRequest, PoolRefusal};
+use super::fleet_refusals::{combined_class, first_failure, used_up_families};
 use super::machines::Ec2Instance;
 use super::plan::{Plan, RegionPlan};
 use super::pools::{CapacityType, PoolHistory, QuotaFamily, SubnetTypes, batches, candidates, quota_family};
@@ -18,33 +19,35 @@ use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::Purchase;
 use trainspot_compute::{LaunchRequest, Machine};
 
-/// How often something that was just made may be unknown to the next call.
+/// How many answers may say that a template or group that was just made does not exist.
 const NOT_FOUND_RETRIES: u32 = 3;
+/// The wait before EC2 is asked again after such an answer.
 const NOT_FOUND_RETRY_WAIT: Duration = Duration::from_secs(3);
 
-/// One search.
+/// One search for a machine.
 struct MachineSearch<'a> {
     ec2: &'a Ec2,
     order: &'a LaunchRequest,
     plan: &'a Plan,
     refusals: Refusals,
-    /// Quotas that are used up in a region, as far as this round knows.
+    /// Quotas, by region, that are used up as far as this round knows.
     used_up_quotas: BTreeSet<(usize, CapacityType, QuotaFamily)>,
-    /// Those of them that allow nothing at all.
+    /// Quotas, by region, that are too small for any machine, so that waiting is of no use.
     zero_quotas: BTreeSet<(usize, CapacityType, QuotaFamily)>,
-    /// Why a region, or a way to pay there, is not asked again.
+    /// The final errors, by region and capacity type: these are not asked for again.
     hopeless: BTreeMap<(usize, CapacityType), Error>,
-    /// Whether anything was asked for in this round.
+    /// Whether this round has asked for anything.
     has_asked: bool,
-    /// How often something that was just made was not known yet.
+    /// How many answers said that a template or group does not exist.
     not_found_count: u32,
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum AttemptResult {
     Machine(Machine),
     Nothing,
-    /// A quota is used up that other families do not share.
+    /// No machine, but the next try asks for others: a quota was used up that other families do not share, or
+    /// a template was not found.
     TryOthers,
 }
 
@@ -85,7 +88,7 @@ impl MachineSearch<'_> {
             Err(ended) => ended,
         };
         let told = self.refusals.error(start.elapsed());
-        // Where nothing but one reason stands in the way, it has the better advice.
+        // A final error has better advice than the list of refusals.
         let best = if ended == NoMachine::Hopeless && self.zero_quotas.is_empty() {
             self.hopeless.pop_first().map(|(_, why)| why)
         } else {
@@ -94,8 +97,8 @@ impl MachineSearch<'_> {
         Err(best.unwrap_or(told))
     }
 
-    /// One attempt. It fails where nothing will be had of a region by this way to pay, however often it is
-    /// asked.
+    /// One attempt. It fails where a region will not give a machine of this capacity type, however often it
+    /// is asked.
     async fn try_once(
         &mut self,
         history: PoolHistory,
@@ -125,7 +128,7 @@ impl MachineSearch<'_> {
         Ok(AttemptResult::Nothing)
     }
 
-    /// One fleet, and what its answer means.
+    /// Asks for one fleet, and judges its answer.
     async fn ask_fleet(
         &mut self,
         index: usize,
@@ -154,8 +157,7 @@ impl MachineSearch<'_> {
         }
     }
 
-    /// Asks in a task of its own: a request that was sent is followed to its answer, also if this search is
-    /// dropped.
+    /// Sends the request in a task of its own, which awaits the answer even if this search is dropped.
     async fn send_in_task(
         &self,
         plan: &RegionPlan,
@@ -208,7 +210,8 @@ impl MachineSearch<'_> {
         }
         match combined_class(&refused) {
             Some(ErrorClass::NotFound) if self.not_found_count < NOT_FOUND_RETRIES => {
-                // EC2's answers agree with each other only in the end; later, it may indeed be gone.
+                // EC2 is eventually consistent: the template may be too new. From the second time on it may
+                // be gone.
                 if self.not_found_count > 0 {
                     self.ec2.forget_template(region, capacity).await;
                 }
@@ -222,9 +225,8 @@ impl MachineSearch<'_> {
         }
     }
 
-    /// The families whose spot quota is too small for what is asked for, however long one waits: no spot
-    /// machine of theirs runs that could end. EC2 refuses with the same words, without a number, where one
-    /// does.
+    /// The families whose spot quota is too small for the request, however long the pipe waits: no spot
+    /// machine of theirs runs that could end. EC2 refuses in the same words where one does.
     async fn too_small_quotas(
         &mut self,
         index: usize,
@@ -239,7 +241,7 @@ impl MachineSearch<'_> {
         let region = &self.plan.regions[index].region;
         let running = match machines::spot_types(&self.ec2.clients, region).await {
             Ok(types) => types.iter().map(|name| quota_family(name)).collect::<BTreeSet<_>>(),
-            // Then it is waited for, as for a quota that another machine uses up.
+            // The quota counts as used up by another machine, whose end is waited for.
             Err(failure) => {
                 debug!("nobody knows which spot machines use up the quota in {region}: {failure}");
                 return Vec::new();
@@ -252,7 +254,7 @@ impl MachineSearch<'_> {
             .collect()
     }
 
-    /// No answer came, so nobody knows whether there is a machine: it is looked for by its tags.
+    /// Looks for a machine by its tags after a request without an answer, which may have launched one.
     async fn on_no_answer(
         &mut self,
         plan: &RegionPlan,
@@ -265,8 +267,8 @@ impl MachineSearch<'_> {
         Ok(self.adopt(&plan.region).await?.map_or(AttemptResult::Nothing, AttemptResult::Machine))
     }
 
-    /// The machine that this process launched without knowing it. Its host key tells it from those of earlier
-    /// tries.
+    /// The machine of a launch without an answer, if it exists. Its host key tells it from those of earlier
+    /// tries of the step.
     async fn adopt(&self, region: &str) -> Result<Option<Machine>, AwsError> {
         let mut launches = self.ec2.launches.lock().await;
         let (run, is_new) = (&self.order.run, |instance: &Ec2Instance| !launches.knows(&instance.id));
@@ -278,7 +280,7 @@ impl MachineSearch<'_> {
         Ok(instance.as_ref().map(Ec2::machine))
     }
 
-    /// Tells of a refusal. A look for spot in passing is made again and again, and mostly in vain.
+    /// Logs a refusal; only for debugging in a search for spot alone, which is repeated and mostly in vain.
     fn log_refusal(&self, refusal: &str) {
         if self.order.spot_now {
             debug!("{refusal}");
@@ -321,87 +323,12 @@ impl Market for MachineSearch<'_> {
                 Ok(AttemptResult::Machine(machine)) => return Some(machine),
                 Ok(AttemptResult::TryOthers) => {}
                 Ok(AttemptResult::Nothing) => return None,
-                // Another region, or another way to pay, may do all the same.
+                // Another region or capacity type may still have a machine.
                 Err(failure) => {
                     self.hopeless.insert((region, capacity), failure.into());
                     return None;
                 }
             }
         }
-    }
-}
-
-fn first_failure(region: &str, refused: Vec<PoolRefusal>) -> AwsError {
-    let first_failure = refused.into_iter().next().map(|refusal| refusal.failure);
-    first_failure
-        .unwrap_or_else(|| AwsError::incomplete("machine"))
-        .or_during("ec2:CreateFleet", &format!("cannot get a machine in {region}"))
-}
-
-/// What refusals mean together: there is hope as long as one of them leaves some.
-fn combined_class(refused: &[PoolRefusal]) -> Option<ErrorClass> {
-    let despair = |class: ErrorClass| match class {
-        ErrorClass::TryElsewhere | ErrorClass::TryOtherFamily | ErrorClass::Transient => 0,
-        ErrorClass::NotFound => 1,
-        ErrorClass::Fatal => 2,
-    };
-    refused.iter().map(|refusal| refusal.failure.class()).min_by_key(|class| despair(*class))
-}
-
-/// The families whose quota is used up; all that were asked for, where AWS does not say which.
-fn used_up_families<'a>(
-    refused: impl IntoIterator<Item = &'a PoolRefusal>,
-    candidates: &[SubnetTypes],
-) -> impl Iterator<Item = QuotaFamily> {
-    let quota = refused.into_iter().filter(|refusal| refusal.failure.class() == ErrorClass::TryOtherFamily);
-    quota.flat_map(|refusal| match &refusal.pool {
-        Some(pool) => vec![quota_family(&pool.instance_type)],
-        None => candidates
-            .iter()
-            .flat_map(|candidate| candidate.types.iter().map(|name| quota_family(name)))
-            .collect(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use trainspot_compute::Pool;
-
-    fn refusal(code: &str, kind: Option<&str>) -> PoolRefusal {
-        let pool = kind.map(|kind| Pool { zone: "a".to_owned(), instance_type: kind.to_owned() });
-        PoolRefusal { pool, failure: AwsError::told(code, "no") }
-    }
-
-    #[test]
-    fn one_refusal_that_leaves_hope_is_enough() {
-        let (none, bad) = ("InsufficientInstanceCapacity", "InvalidParameterValue");
-        let new = "InvalidLaunchTemplateId.NotFound";
-        for (codes, expected) in [
-            (vec![none], Some(ErrorClass::TryElsewhere)),
-            (vec![bad, none], Some(ErrorClass::TryElsewhere)),
-            (vec![bad, new], Some(ErrorClass::NotFound)),
-            (vec![bad, bad], Some(ErrorClass::Fatal)),
-            (vec!["UnauthorizedOperation"], Some(ErrorClass::Fatal)),
-            (vec![], None),
-        ] {
-            let refused: Vec<_> = codes.iter().map(|code| refusal(code, None)).collect();
-            assert_eq!(combined_class(&refused), expected, "{codes:?}");
-        }
-    }
-
-    #[test]
-    fn a_quota_is_that_of_the_family_or_of_all_that_was_asked_for() {
-        let types = ["m5.large", "c5.large", "g5.xlarge"].map(str::to_owned).to_vec();
-        let has_asked = [SubnetTypes { subnet: "s".to_owned(), zone: "a".to_owned(), types }];
-        let families =
-            |refused: &[PoolRefusal]| used_up_families(refused, &has_asked).collect::<BTreeSet<_>>();
-        let quota = "MaxSpotInstanceCountExceeded";
-        assert_eq!(
-            families(&[refusal(quota, Some("g5.xlarge"))]),
-            BTreeSet::from([quota_family("g4dn.xlarge")])
-        );
-        assert_eq!(families(&[refusal(quota, None)]).len(), 2);
-        assert!(families(&[refusal("InsufficientInstanceCapacity", Some("m5.large"))]).is_empty());
     }
 }

@@ -1,5 +1,4 @@
-//! Whose everything is: the tags that each thing gets by the call that makes it, and by which it is found
-//! again.
+//! The tags that each resource gets by the call that makes it, and by which it is found again.
 
 use aws_sdk_ec2::types::{
     Filter, LaunchTemplateTagSpecificationRequest, ResourceType, Tag, TagSpecification,
@@ -11,25 +10,25 @@ use trainspot_compute::RunId;
 pub(super) const RUN_TAG: &str = "trainspot:run";
 /// The workspace and the repository.
 pub(super) const REPOSITORY_TAG: &str = "trainspot:repository";
-/// The pipeline's number, which people know it by.
+/// The pipeline's build number, as users know it.
 pub(super) const NUMBER_TAG: &str = "trainspot:pipeline";
-/// The pipeline's id, which Bitbucket's API knows it by.
+/// The pipeline's id in Bitbucket's API.
 pub(super) const PIPELINE_TAG: &str = "trainspot:pipeline-id";
 /// The step's id.
 pub(super) const STEP_TAG: &str = "trainspot:step";
 /// The machine's public host key, for a pipe that takes it over.
 pub(super) const HOST_KEY_TAG: &str = "trainspot:host-key";
-/// Who logs in there, for the same.
+/// The login user of the machine, for a pipe that takes it over.
 pub(super) const USER_TAG: &str = "trainspot:user";
 
 /// The name of the runner that the machine is, at Bitbucket.
 pub(super) const RUNNER_TAG: &str = "trainspot:runner";
-/// Whose runner it is: the repository's, or the workspace's.
+/// The scope of that runner: the repository's or the workspace's.
 pub(super) const SCOPE_TAG: &str = "trainspot:runner-scope";
-/// There if a pipe stays with the runner, to follow what it runs there.
+/// Set if a pipe stays with the runner, to follow its steps.
 pub(super) const FOLLOWED_TAG: &str = "trainspot:followed";
 
-/// Whose a run is.
+/// The repository, pipeline and step that a run belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     repository: String,
@@ -43,8 +42,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The same, of machines that are a runner of this name and scope at Bitbucket; whether a pipe stays to
-    /// follow what runs there.
+    /// This owner, of machines that are a runner with this name and scope at Bitbucket. `followed`: a pipe
+    /// stays to follow its steps.
     #[must_use]
     pub fn with_runner(self, name: &str, scope: &str, followed: bool) -> Self {
         Self { runner: Some(name.to_owned()), scope: Some(scope.to_owned()), followed, ..self }
@@ -93,7 +92,8 @@ impl From<&StepVariables> for Owner {
 pub(super) struct Tags(Vec<(String, String)>);
 
 impl Tags {
-    /// The user's own go along, but never in the place of ours: those find what must be ended.
+    /// The run's tags and the user's. A user's tag never replaces one of the pipe's, as those find the
+    /// machines that must be ended.
     pub(super) fn new(owner: &Owner, run: &RunId, users: &[(String, String)]) -> Self {
         let mut tags = vec![
             (RUN_TAG.to_owned(), run.to_string()),
@@ -119,7 +119,7 @@ impl Tags {
         tags
     }
 
-    /// The same and one more, in the place of one with this key.
+    /// These tags and one more, which replaces the tag with this key.
     #[must_use]
     pub(super) fn with(mut self, key: &str, value: &str) -> Self {
         self.set(key, value);
@@ -135,12 +135,12 @@ impl Tags {
         self.0.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
     }
 
-    /// For a call that makes this kind of thing.
+    /// The tags for a call that makes a resource of this kind.
     pub(super) fn on(&self, kind: ResourceType) -> TagSpecification {
         TagSpecification::builder().resource_type(kind).set_tags(Some(self.list())).build()
     }
 
-    /// For what is made by way of a template.
+    /// The tags for a resource of this kind that a launch template makes.
     pub(super) fn by_template(&self, kind: ResourceType) -> LaunchTemplateTagSpecificationRequest {
         LaunchTemplateTagSpecificationRequest::builder()
             .resource_type(kind)
@@ -149,17 +149,17 @@ impl Tags {
     }
 }
 
-/// What has this tag.
-pub(super) fn tagged(key: &str, value: &str) -> Filter {
+/// The filter for resources with this tag.
+pub(super) fn tag_filter(key: &str, value: &str) -> Filter {
     filter(&format!("tag:{key}"), [value])
 }
 
-/// What has a tag, whatever its value.
-pub(super) fn with_tag(key: &str) -> Filter {
+/// The filter for resources with a tag of this key, whatever its value.
+pub(super) fn tag_key_filter(key: &str) -> Filter {
     filter("tag-key", [key])
 }
 
-/// What has one of these values.
+/// The filter `name` for one of these values.
 pub(super) fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
     let values = values.into_iter().map(str::to_owned).collect();
     Filter::builder().name(name).set_values(Some(values)).build()

@@ -1,9 +1,9 @@
-//! The way into a machine that another pipe launched: it knows a key that died with that pipe.
+//! Logs in to a machine that another pipe launched, whose login key is lost with that pipe.
 
 use super::client::AwsClients;
 use super::failure::call;
 use super::machines::{self, ALIVE_STATES, Ec2Instance};
-use super::tags::{FOLLOWED_TAG, HOST_KEY_TAG, REPOSITORY_TAG, RUN_TAG, RUNNER_TAG, USER_TAG, tagged};
+use super::tags::{FOLLOWED_TAG, HOST_KEY_TAG, REPOSITORY_TAG, RUN_TAG, RUNNER_TAG, USER_TAG, tag_filter};
 use super::{Ec2, group, plan};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use tracing::warn;
 use trainspot_base::error::{Error, Result, chain};
 use trainspot_compute::link::ssh::{KeyPair, SshLink, SshTarget};
 
-/// EC2 Instance Connect shows the machine a key for 60 s.
+/// How long a login may take: EC2 Instance Connect shows the machine a key for 60 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(45);
 
 impl Ec2 {
     /// Logs in by EC2 Instance Connect, and leaves the machine our key for later connections.
     ///
     /// # Errors
-    /// It is not allowed, or the image does not know of it. The machine is of no use then.
+    /// EC2 Instance Connect is not allowed, or the image does not have it. The machine is of no use then.
     pub(super) async fn take_over(&self, instance: &Ec2Instance) -> Result<SshLink> {
         let (key, user) = login_tags(instance)?;
         let ssh_target = self.ssh_target(instance, key)?;
         self.plan().await?;
-        let inbound = self.planned(&instance.region).map_or(&[][..], |plan| &plan.network.inbound);
+        let inbound = self.region_plan(&instance.region).map_or(&[][..], |plan| &plan.network.inbound);
         let link = connect(&self.clients, instance, ssh_target, inbound).await?;
         link.run_as_root(&authorized_keys_script(user, &self.client.public_openssh()?), |_| ()).await?;
         Ok(link)
     }
 }
 
-/// A machine that is a runner.
+/// A rented machine that serves as a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerMachine {
-    /// Where it is.
+    /// The machine's region.
     pub region: String,
-    /// Its id.
+    /// The machine's id.
     pub id: String,
     /// Whether a pipe is to stay with it, and to end it.
     pub followed: bool,
@@ -44,7 +44,8 @@ pub struct RunnerMachine {
 impl AwsClients {
     /// The machine that is a runner of this name, which another repository of the workspace may have rented.
     pub async fn machine_of_runner(&self, name: &str) -> Result<Option<RunnerMachine>> {
-        let found = machines::find_of_any_repository(self, &tagged(RUNNER_TAG, name), &ALIVE_STATES).await?;
+        let found =
+            machines::find_of_any_repository(self, &tag_filter(RUNNER_TAG, name), &ALIVE_STATES).await?;
         Ok(found.into_iter().next().map(|instance| RunnerMachine {
             followed: instance.tag(FOLLOWED_TAG).is_some(),
             region: instance.region,
@@ -52,11 +53,11 @@ impl AwsClients {
         }))
     }
 
-    /// The way to the agent of a machine that another run launched, for a question or two. `public_ip_url`
-    /// tells the pipe's own address, which the run's security group lets in from now on.
+    /// A link to the agent of a machine that another run launched, for a question or two. `public_ip_url`
+    /// tells the pipe's own address, which the run's security group allows from now on.
     ///
     /// # Errors
-    /// It is not there, not this repository's, or lets nobody in by EC2 Instance Connect.
+    /// The machine has ended, is not this repository's, or refuses EC2 Instance Connect.
     pub async fn query(&self, region: &str, id: &str, public_ip_url: &str) -> Result<SshLink> {
         let instance = machines::describe(self, region, id).await?;
         let instance = instance.ok_or_else(|| Error::new(format!("the machine {id} is gone")))?;
@@ -84,7 +85,7 @@ impl AwsClients {
     }
 }
 
-/// The host key and the user of a machine of ours, by its tags.
+/// The host key and the login user in a machine's tags.
 fn login_tags(instance: &Ec2Instance) -> Result<(&str, &str)> {
     let key = instance
         .tag(HOST_KEY_TAG)
@@ -112,14 +113,15 @@ async fn connect(
     link.map_err(|error| unusable(instance, "EC2 Instance Connect does not let us in").source(error))
 }
 
-/// Lets this pipe in by the run's group: its address may not be that of the pipe that launched the machine.
+/// Allows these address ranges in the run's security group: this pipe may have another address than the one
+/// that launched the machine.
 pub(super) async fn authorize_ingress(
     clients: &AwsClients,
     instance: &Ec2Instance,
     inbound: &[String],
 ) -> Result<()> {
     let Some(run) = instance.tag(RUN_TAG) else { return Ok(()) };
-    for group in group::find_by_tag(clients, &instance.region, tagged(RUN_TAG, run)).await? {
+    for group in group::find_by_tag(clients, &instance.region, tag_filter(RUN_TAG, run)).await? {
         group::allow_ssh_from(clients, &instance.region, group.group_id().unwrap_or_default(), inbound)
             .await?;
     }

@@ -1,10 +1,10 @@
-//! The launch template of a run in one region: what every machine of it is made of, wherever it is found.
+//! The launch template of a run in one region, from which each of the run's machines there is made.
 
 use super::client::AwsClients;
 use super::failure::{AwsError, ErrorClass, call};
 use super::plan::RegionPlan;
 use super::pools::CapacityType;
-use super::tags::{REPOSITORY_TAG, Tags, filter, tagged};
+use super::tags::{REPOSITORY_TAG, Tags, filter, tag_filter};
 use super::user_data::{Lease, user_data};
 use super::{Ec2, group};
 use aws_sdk_ec2::types::{
@@ -22,25 +22,25 @@ use trainspot_base::error::{Error, Kind};
 use trainspot_compute::aws::AwsSettings;
 use trainspot_compute::{LaunchRequest, RunId};
 
-/// What the files of a run take on their way, at most: the machine must not end while its outputs are being
-/// fetched. The supervisor's grace ends it much earlier when nobody fetches them.
+/// How long a run's transfers may take in all: the machine must not end while its outputs are being fetched.
+/// The supervisor's grace ends it much earlier when nobody fetches them.
 const TRANSFER_ALLOWANCE: Duration = Duration::from_hours(1);
 
 /// A container on the machine is one hop further from the metadata.
 const METADATA_HOPS: i32 = 2;
 
-/// The name of the template for one way to pay.
+/// The name of the run's template for one capacity type.
 pub(super) fn name(run: &RunId, capacity: CapacityType) -> String {
     let way = match capacity {
         CapacityType::Spot => "spot",
         CapacityType::OnDemand => "on-demand",
     };
-    format!("{}-{way}", group::name(run))
+    format!("{}-{way}", group::run_resource_name(run))
 }
 
 impl Ec2 {
-    /// The run's template in a region for one way to pay, and the group that it names; made once by a
-    /// process, as they hold its keys.
+    /// The id of the run's template in a region for one capacity type. Made once by a process, with the group
+    /// that it names, as it holds the process's keys.
     pub(super) async fn template(
         &self,
         plan: &RegionPlan,
@@ -55,7 +55,10 @@ impl Ec2 {
         let (clients, tags) = (&self.clients, self.tags(&order.run));
         let (group, from) = match &plan.network.security_group {
             Some(group) => (group.clone(), &[][..]),
-            None => (group::group(clients, plan, &order.run, &tags).await?, plan.network.inbound.as_slice()),
+            None => (
+                group::ensure_group(clients, plan, &order.run, &tags).await?,
+                plan.network.inbound.as_slice(),
+            ),
         };
         let ((), id) = tokio::try_join!(
             group::allow_ssh_from(clients, &plan.region, &group, from),
@@ -84,13 +87,13 @@ impl Ec2 {
         template(&self.clients, &plan.region, &name(&order.run, capacity), data, &tags).await
     }
 
-    /// Has it made anew when it is next asked for.
+    /// Forgets a template, so that [`Self::template`] makes it anew.
     pub(super) async fn forget_template(&self, region: &str, capacity: CapacityType) {
         self.templates.lock().await.remove(&(region.to_owned(), capacity));
     }
 }
 
-/// Makes the template, in the place of one that an earlier try of the step left: that one holds its keys.
+/// Makes the template, and replaces one that an earlier try of the step left, as that one holds other keys.
 async fn template(
     clients: &AwsClients,
     region: &str,
@@ -99,7 +102,7 @@ async fn template(
     tags: &Tags,
 ) -> Result<String, AwsError> {
     let mut made = create(clients, region, name, &data, tags).await;
-    // Also what a call made whose answer was lost: it cannot be told from one of an earlier try.
+    // This may also be the template of a lost answer, which looks like one of an earlier try.
     if made.as_ref().is_err_and(|failure| failure.is(&["InvalidLaunchTemplateName.AlreadyExistsException"])) {
         remove_namesake(clients, region, name).await?;
         made = create(clients, region, name, &data, tags).await;
@@ -115,9 +118,9 @@ async fn create(
     tags: &Tags,
 ) -> Result<String, AwsError> {
     let client = clients.ec2(region);
-    let token = super::fleet::token();
+    let client_token = super::fleet::client_token();
     call("ec2:CreateLaunchTemplate", &format!("cannot make a launch template in {region}"), async || {
-        let request = client.create_launch_template().launch_template_name(name).client_token(&token);
+        let request = client.create_launch_template().launch_template_name(name).client_token(&client_token);
         let request = request.launch_template_data(data.clone());
         let made = request.tag_specifications(tags.on(ResourceType::LaunchTemplate)).send().await?;
         let id = made.launch_template.and_then(|template| template.launch_template_id);
@@ -126,8 +129,8 @@ async fn create(
     .await
 }
 
-/// Removes the repository's template of a name, which may not be listed yet. Another's of that name is left
-/// alone.
+/// Removes the repository's template of this name, which EC2 may not list yet. A template of this name
+/// without the repository's tag is left alone.
 async fn remove_namesake(clients: &AwsClients, region: &str, name: &str) -> Result<(), AwsError> {
     let start = Instant::now();
     loop {
@@ -145,7 +148,7 @@ async fn remove_namesake(clients: &AwsClients, region: &str, name: &str) -> Resu
     }
 }
 
-/// Removes a template. One that is gone already is no error.
+/// Removes a template. A template that does not exist is no error.
 pub(super) async fn remove(clients: &AwsClients, region: &str, id: &str) -> Result<(), AwsError> {
     let client = clients.ec2(region);
     let what = format!("cannot remove the launch template {id} in {region}");
@@ -169,13 +172,13 @@ pub(super) async fn find_by_tag(
     let what = format!("cannot look for launch templates in {region}");
     call("ec2:DescribeLaunchTemplates", &what, async || {
         let request = client.describe_launch_templates().filters(tag.clone());
-        let request = request.filters(tagged(REPOSITORY_TAG, clients.repository()));
+        let request = request.filters(tag_filter(REPOSITORY_TAG, clients.repository()));
         Ok(request.into_paginator().items().send().try_collect().await?)
     })
     .await
 }
 
-/// What a machine is made of, but for its type, zone and price, which the fleet chooses.
+/// The template's data: all that a machine is made of, but for type, zone and price, which the fleet chooses.
 fn data(
     aws: &AwsSettings,
     plan: &RegionPlan,
@@ -186,7 +189,7 @@ fn data(
 ) -> RequestLaunchTemplateData {
     // The fleet's own call tags the instance and its volumes, but not these. A launch on demand has no
     // request, and is refused where tags for one are given.
-    let tagged = match capacity {
+    let tag_filter = match capacity {
         CapacityType::Spot => vec![ResourceType::NetworkInterface, ResourceType::SpotInstancesRequest],
         CapacityType::OnDemand => vec![ResourceType::NetworkInterface],
     };
@@ -211,12 +214,12 @@ fn data(
         .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
         .user_data(STANDARD.encode(user_data))
         .set_iam_instance_profile(aws.instance_profile.as_deref().map(profile))
-        .set_tag_specifications(Some(tagged.into_iter().map(|kind| tags.by_template(kind)).collect()))
+        .set_tag_specifications(Some(tag_filter.into_iter().map(|kind| tags.by_template(kind)).collect()))
         .build()
 }
 
-/// The root volume as ordered, and the image's further ones: all of them go with the machine, whatever the
-/// image says.
+/// The root volume in the planned size, and the image's further volumes. All are deleted with the machine,
+/// whatever the image says.
 fn disks(aws: &AwsSettings, plan: &RegionPlan) -> Vec<LaunchTemplateBlockDeviceMappingRequest> {
     let size = aws.disk_size.unwrap_or(0).max(plan.image.least_disk);
     let size = i32::try_from(size).unwrap_or(i32::MAX);

@@ -1,27 +1,27 @@
-//! What a machine does before anybody reaches it: its keys, and the switch that ends it when nobody comes.
+//! The user data of a machine: its keys, and the guard that ends the machine when nobody connects.
 
 use serde_json::json;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Result};
 use trainspot_compute::link::ssh::KeyPair;
 
-/// See the script's own first lines.
+/// The guard, a dead-man's switch; the script's first lines describe it.
 const GUARD_SCRIPT: &str = include_str!("guard.sh");
-/// Where the agent and the guard meet.
+/// The folder by whose files the agent tells the guard that it lives.
 pub(super) const GUARD_FOLDER: &str = "/run/trainspot";
 /// Starts the guard apart from cloud-init.
 const DETACH_SCRIPT: &str = include_str!("detach.sh");
 /// Stops the system's own upgrades.
 const NO_UPGRADES_SCRIPT: &str = include_str!("upgrades.sh");
 
-/// How long a machine may live.
+/// How long a machine may live, as its guard counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
-    /// Until its agent runs.
+    /// The limit until the agent runs.
     pub(super) boot: Duration,
-    /// Without a sign of its agent.
+    /// The limit without a sign of life of the agent.
     pub(super) grace: Duration,
-    /// In any case.
+    /// The limit in any case.
     pub(super) life: Duration,
 }
 

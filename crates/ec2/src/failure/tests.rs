@@ -27,8 +27,8 @@ fn the_code_decides_before_the_status() {
     ] {
         assert_eq!(answer(code, "x", status).class(), class, "{code} {status}");
     }
-    assert_eq!(AwsError::told("UnfulfillableCapacity", "x").class(), ErrorClass::TryElsewhere);
-    assert_eq!(AwsError::told("SomethingNew", "x").class(), ErrorClass::Fatal);
+    assert_eq!(AwsError::in_answer("UnfulfillableCapacity", "x").class(), ErrorClass::TryElsewhere);
+    assert_eq!(AwsError::in_answer("SomethingNew", "x").class(), ErrorClass::Fatal);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_quota_of_nothing_is_told_from_one_that_is_used_up() {
     let text = |limit| {
         format!("You have requested more vCPU capacity than your current vCPU limit of {limit} allows for")
     };
-    assert!(AwsError::told("VcpuLimitExceeded", &text(0)).is_zero_quota());
-    assert!(!AwsError::told("VcpuLimitExceeded", &text(10)).is_zero_quota());
-    assert!(!AwsError::told("InsufficientInstanceCapacity", &text(0)).is_zero_quota());
+    assert!(AwsError::in_answer("VcpuLimitExceeded", &text(0)).is_zero_quota());
+    assert!(!AwsError::in_answer("VcpuLimitExceeded", &text(10)).is_zero_quota());
+    assert!(!AwsError::in_answer("InsufficientInstanceCapacity", &text(0)).is_zero_quota());
 }

@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 use trainspot_base::error::{Context, Error, Result};
 
+/// How long the service may take to tell the address.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// An address has 15 characters at most; what is longer is a page that is none.
+/// The most that is read of the answer: an address has 15 characters at most, and a longer answer is none.
 const ADDRESS_LIMIT_BYTES: usize = 256;
 
-/// Of the documentation's range: it is never sent to.
+/// A destination in the range for documentation, which nothing is ever sent to.
 const UNSENT_DESTINATION: &str = "192.0.2.1:9";
 
-/// The address by which the world sees us, as a service tells it.
+/// The pipe's public address, as a service tells it.
 ///
 /// Asked over IPv4, as the machine is reached over IPv4.
 pub(crate) async fn public(url: &str) -> Result<IpAddr> {
@@ -34,7 +35,7 @@ fn parse(text: &str) -> Option<IpAddr> {
     text.trim().parse::<Ipv4Addr>().ok().map(IpAddr::V4)
 }
 
-/// The address that we would send from. A UDP socket that is connected sends nothing.
+/// The local address that the pipe sends from. Connecting a UDP socket sends nothing.
 pub(crate) fn local() -> Option<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect(UNSENT_DESTINATION).ok()?;

@@ -1,4 +1,4 @@
-//! What a machine starts from: names, parameters and ids of images, and who logs in.
+//! The image of a machine: names, SSM parameters and ids of images, and their login users.
 
 use super::super::client::AwsClients;
 use super::super::failure::{AwsError, call};
@@ -8,7 +8,7 @@ use aws_sdk_ec2::types as sdk;
 use std::collections::BTreeMap;
 use trainspot_compute::aws::AwsSettings;
 
-/// An image that has a name of ours.
+/// An image that `IMAGE` takes by name.
 struct NamedImage {
     name: &'static str,
     user: &'static str,
@@ -16,7 +16,8 @@ struct NamedImage {
     parameter: &'static str,
 }
 
-/// Where the publishers say the newest image is. The part about the volume differs between Ubuntu's releases.
+/// The images by name, with the publishers' parameters for the newest one. The part about the volume differs
+/// between Ubuntu's releases.
 const IMAGE_TABLE: [NamedImage; 4] = [
     NamedImage {
         name: "ubuntu-24.04",
@@ -43,8 +44,8 @@ const IMAGE_TABLE: [NamedImage; 4] = [
 const DEFAULT_IMAGE: &str = "ubuntu-24.04";
 const GPU_IMAGE: &str = "deep-learning";
 
-/// Who logs in, by a word of the image's name or description. What names none of them gets the last one's
-/// user.
+/// The login users, each by a word of the image's name or description. The last one is for an image without
+/// any of these words.
 const LOGIN_USERS: [(&str, &str); 8] = [
     ("ubuntu", "ubuntu"),
     ("amzn", "ec2-user"),
@@ -110,7 +111,7 @@ async fn parameters(
     Ok(held.filter_map(|parameter| Some((parameter.name?, parameter.value?))).collect())
 }
 
-/// The image to start from, looked at.
+/// The image to start from, as EC2 describes it.
 pub(super) async fn describe(
     ec2: &aws_sdk_ec2::Client,
     aws: &AwsSettings,
@@ -188,7 +189,7 @@ fn check(image: sdk::Image, wanted: &str) -> Result<Image, PlanProblem> {
     })
 }
 
-/// Who logs in: known for our names, told by the words of any other image, or guessed.
+/// The login user: known for a named image, told by the words of any other image, or guessed.
 fn user(wanted: &str, image: &sdk::Image) -> String {
     if let Some(named) = IMAGE_TABLE.iter().find(|named| named.name == wanted) {
         return named.user.to_owned();
@@ -206,7 +207,7 @@ fn user(wanted: &str, image: &sdk::Image) -> String {
     user.to_owned()
 }
 
-/// Its other EBS volumes, which it may say outlive the machine.
+/// The image's other EBS volumes, which may be meant to outlive the machine.
 fn further_devices(image: &sdk::Image, root_device: &str) -> Vec<String> {
     let volumes = image.block_device_mappings().iter().filter(|device| device.ebs().is_some());
     volumes

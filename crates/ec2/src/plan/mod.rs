@@ -24,13 +24,13 @@ use std::net::IpAddr;
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::{AwsSettings, SshAddress};
 
-/// So many types are shown with all their prices; a choice by attributes may be of hundreds.
+/// How many types are shown with all their prices; a choice by attributes may have hundreds.
 const TYPES_SHOWN: usize = 12;
 
 /// All that renting needs to know. Made of calls that only read.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// In the order in which they are tried. Never empty.
+    /// The regions in the order in which they are tried. Never empty.
     pub regions: Vec<RegionPlan>,
     /// The pipe's own address as the world sees it, if it could be told.
     pub own_address: Option<IpAddr>,
@@ -170,17 +170,17 @@ impl Image {
 pub struct RegionPlan {
     /// The region's name.
     pub region: String,
-    /// What may be rented.
+    /// The types that may be rented.
     pub machine: TypeChoice,
-    /// What it starts from.
+    /// The image that the machine starts from.
     pub image: Image,
     /// What an hour of its disk costs, in dollars; known in a dry run, if it may be asked for.
     pub disk_price: Option<f64>,
-    /// Where.
+    /// The network that the machine is put into.
     pub network: Network,
 }
 
-/// What may be rented in a region.
+/// The instance types that may be rented in a region.
 #[derive(Clone, Debug)]
 pub struct TypeChoice {
     /// The types that will do, in the user's order; in a dry run the cheapest first.
@@ -212,14 +212,14 @@ pub struct Offer {
     pub on_demand: Option<f64>,
 }
 
-/// What a machine starts from.
+/// The image that a machine starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// The AMI's id.
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Who logs in.
+    /// The login user.
     pub user: String,
     /// The root device's name.
     pub root_device: String,
@@ -229,7 +229,7 @@ pub struct Image {
     pub further_devices: Vec<String>,
 }
 
-/// Where in a region.
+/// The network of a region that machines are put into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     /// The VPC.
@@ -244,7 +244,8 @@ pub struct Network {
     pub public: bool,
     /// Whether the pipe reaches the machine by its private address.
     pub by_private: bool,
-    /// From where the run's security group lets port 22 in; nothing where the user's group is used.
+    /// The address ranges from which the run's security group allows port 22; none where the user's group is
+    /// used.
     pub inbound: Vec<String>,
 }
 

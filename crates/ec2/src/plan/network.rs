@@ -1,4 +1,4 @@
-//! Where in a region: subnets of one VPC with a way in, and who may come in.
+//! The network of a region: subnets of one VPC that the pipe can reach, and the addresses allowed in.
 
 use super::super::failure::{AwsError, call};
 use super::problem::PlanProblem;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use trainspot_compute::aws::{AwsSettings, SshAddress};
 
-/// What a region has, as far as it may matter.
+/// The VPCs, subnets, route tables and groups of a region, as far as they matter.
 #[derive(Clone, Debug, Default)]
 struct NetworkFacts {
     vpcs: Vec<Vpc>,
@@ -32,7 +32,7 @@ struct SubnetFacts {
     id: String,
     zone: String,
     vpc: String,
-    /// Addresses that are free.
+    /// The number of free addresses.
     room: i32,
 }
 
@@ -42,9 +42,9 @@ struct RouteTable {
     vpc: String,
     main: bool,
     subnets: Vec<String>,
-    /// To an internet gateway: traffic from outside comes in as well.
+    /// Whether it has a route to an internet gateway, by which traffic from outside comes in as well.
     internet: bool,
-    /// To anywhere outside at all, such as a NAT gateway.
+    /// Whether it has any route to the outside, such as by a NAT gateway.
     out: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What an hour costs: spot from its price history, on demand and disks from the price list.
+//! The prices of an hour: spot from its price history, on demand and disks from the price list.
 //!
 //! Nothing waits for these but a dry run. The price list is an optional permission.
 
@@ -15,13 +15,13 @@ use std::time::SystemTime;
 use trainspot_base::error::Error;
 use trainspot_compute::Rate;
 
-/// Every public IPv4 address costs this much an hour since February 2024, in every region.
+/// The price of a public IPv4 address, in dollars an hour: since February 2024, in every region.
 pub(super) const ADDRESS_HOUR_PRICE: f64 = 0.005;
 
 /// The price list is per month of this many hours.
 const HOURS_A_MONTH: f64 = 730.0;
 
-/// A machine that was bought, as far as its price goes.
+/// A machine, as far as its price depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PricedMachine<'a> {
     pub(crate) region: &'a str,
@@ -34,7 +34,7 @@ pub(crate) struct PricedMachine<'a> {
     pub(crate) public: bool,
 }
 
-/// What a machine costs; none where AWS does not tell. A disk whose price is not told counts as nothing.
+/// The hourly rate of a machine; none where AWS does not tell. A disk of unknown price counts as 0.
 pub(crate) async fn rate(clients: &AwsClients, bought: PricedMachine<'_>) -> Option<Rate> {
     let names = [bought.instance_type.to_owned()];
     let ec2 = clients.ec2(bought.region);

@@ -1,9 +1,9 @@
-//! What stands in the way of a region: all of it is told together.
+//! The problems that rule a region out, all told together.
 
 use super::super::failure::AwsError;
 use trainspot_base::error::{Error, Kind};
 
-/// One thing that stands in the way.
+/// One problem that rules a region out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PlanProblem {
     text: String,
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_problems_of_all_regions_are_told_at_once() {
-        let denied = AwsError::told("AccessDenied", "no").during("ec2:DescribeVpcs", "cannot list VPCs");
+        let denied = AwsError::in_answer("AccessDenied", "no").during("ec2:DescribeVpcs", "cannot list VPCs");
         let one = vec![PlanProblem::with("INSTANCE_TYPE", "names x.y"), denied.into()];
         let two = vec![PlanProblem::with("SUBNET", "names s")];
         let error = error(&[("a-1".to_owned(), one), ("b-1".to_owned(), two)]);

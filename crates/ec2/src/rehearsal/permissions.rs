@@ -168,7 +168,7 @@ mod tests {
             ("UnauthorizedOperation", "ec2:X is not allowed, and is optional: without it, all is well"),
             ("ServiceUnavailable", "ServiceUnavailable: no; it is optional: without it, all is well"),
         ] {
-            let failure = AwsError::told(code, "no").during("ec2:X", "cannot do X");
+            let failure = AwsError::in_answer(code, "no").during("ec2:X", "cannot do X");
             let check = optional("do X".to_owned(), Err(failure), "all is well");
             assert!(!check.is_failed() && check.text().contains(words), "{}", check.text());
         }
