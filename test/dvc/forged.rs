@@ -4,7 +4,7 @@ use crate::support::say;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
-use trainspot_dvc::{Folders, Keeper, Keeping, Site, store};
+use trainspot_dvc::{Folders, Keeper, Keeping, Outcome, Site, store};
 
 /// The seed of the campaigns: the one that is given, or a new one, which is printed.
 pub(super) fn seed() -> u64 {
@@ -148,7 +148,7 @@ fn no_answer_of_a_machine_names_a_file_or_its_content() {
     let (mut refused, mut taken) = (0, 0);
     for answer in &answers {
         let told = String::from_utf8_lossy(answer);
-        let Ok(outcome) = keeper.order().read(answer) else {
+        let Ok(outcome) = Outcome::parse(answer, keeper.order()) else {
             refused += 1;
             continue;
         };

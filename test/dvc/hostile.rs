@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use trainspot_dvc::Keeping;
+use trainspot_dvc::{Keeping, Outcome};
 
 /// The longest that an agent may take beside a hostile server. Requests are tried again for two minutes each.
 const HANGS_AFTER: Duration = Duration::from_mins(20);
@@ -235,7 +235,7 @@ fn one(kind: usize, seed: u64, trap: &str) -> (u64, bool) {
     assert!(!err.contains("panicked") && status.code().is_some(), "{name}, seed {seed}: {status} {err}");
     assert!(peak < MEMORY_LIMIT_KIB, "{name}, seed {seed}: {peak} KiB");
     if status.success() {
-        keeper.order().read(&out).unwrap();
+        Outcome::parse(&out, keeper.order()).unwrap();
     } else {
         assert!(err.contains("remote") && err.len() < 10_000, "{name}, seed {seed}: {err}");
     }

@@ -1,14 +1,13 @@
 //! What a machine is told to keep. All that it needs to know is in it, so nothing that its own files say
 //! decides where a credential goes or what is committed.
 
+use super::Settled;
 use super::remote::Settings;
 use super::track::Ordered;
-use super::{Outcome, Settled};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use trainspot_base::error::{Error, Kind, Result};
 
 /// What a machine is to keep in DVC's remotes, as the pipe settled it from the clone's files.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -77,25 +76,6 @@ impl Order {
         };
         remotes.get(name)
     }
-
-    /// Reads a machine's answer to this order.
-    ///
-    /// # Errors
-    /// The answer is none, or says something that cannot be true of this order.
-    pub fn read(&self, answer: &[u8]) -> Result<Outcome> {
-        // The parser's own words would quote the answer.
-        let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
-        let outcome: Outcome = serde_json::from_slice(answer.trim_ascii())
-            .map_err(|error| refused("it is no such answer").source(place(error)))?;
-        outcome.check(self).map_err(|why| refused(&why))?;
-        Ok(outcome.told_by_machine())
-    }
-}
-
-fn refused(why: &str) -> Error {
-    Error::new(format!("the machine's answer of what DVC keeps was refused: {why}"))
-        .kind(Kind::Publication)
-        .hint("run again; if it stays, look whether the training tampers with the agent of its machine")
 }
 
 impl fmt::Debug for Order {

@@ -5,6 +5,7 @@ use super::push::Pushed;
 use super::{Md5, Order, Pointer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use trainspot_base::error::{Error, Kind, Result};
 
 /// The largest size and count that every reader of YAML and JSON keeps exactly: 2^53.
 const NUMBER_LIMIT: u64 = 1 << 53;
@@ -42,6 +43,19 @@ pub(super) struct Sent {
 }
 
 impl Outcome {
+    /// Reads a machine's answer to an order.
+    ///
+    /// # Errors
+    /// The answer is none, or says something that cannot be true of the order.
+    pub fn parse(answer: &[u8], order: &Order) -> Result<Self> {
+        // The parser's own words would quote the answer.
+        let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+        let outcome: Self = serde_json::from_slice(answer.trim_ascii())
+            .map_err(|error| refused("it is no such answer").source(place(error)))?;
+        outcome.check(order).map_err(|why| refused(&why))?;
+        Ok(outcome.told_by_machine())
+    }
+
     pub(super) fn add_sent(&mut self, share: Option<usize>, remote: &str, pushed: &Pushed) {
         let at = self.sent.iter().position(|sent| sent.share == share && sent.remote == remote);
         let at = at.unwrap_or_else(|| {
@@ -64,7 +78,7 @@ impl Outcome {
     }
 
     /// Whether it can be true of this order. The error is why not.
-    pub(super) fn check(&self, order: &Order) -> Result<(), String> {
+    fn check(&self, order: &Order) -> Result<(), String> {
         let (given, wanted) = (self.pointers.len(), order.outputs().count());
         if given != wanted {
             return Err(format!("it tells of {given} outputs, and {wanted} were ordered"));
@@ -95,6 +109,12 @@ impl Outcome {
         }
         self
     }
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(format!("the machine's answer of what DVC keeps was refused: {why}"))
+        .kind(Kind::Publication)
+        .hint("run again; if it stays, look whether the training tampers with the agent of its machine")
 }
 
 fn cut(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! `.dvc` files: new ones as `dvc add` writes them, and old ones changed in place as it changes them.
 
 use super::outs::PointerFile;
-use super::yaml::{Document, Place, Value, scalar};
+use super::yaml::{Document, Place, Value, parse_document, scalar};
 use super::{Md5, Oid};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -53,7 +53,7 @@ impl Pointer {
         let refused = |why: String| {
             Error::new(why).hint("write it anew with `dvc remove` and `dvc add`, and commit that")
         };
-        let mut document = Document::parse(old)?;
+        let mut document = parse_document(old)?;
         let mut out = document.only_item("outs").map_err(refused)?;
         for (key, value) in self.fields() {
             document.set(&mut out, 2, key, value);

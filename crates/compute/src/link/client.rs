@@ -196,7 +196,7 @@ impl<L: Link> Agent<L> {
         let (answer, exit) = answered.context(FAILURE_TEXT)?;
         // The verb's own failure is final, as the verb has retried already. A broken link is not.
         exit.check(FAILURE_TEXT).map_err(|error| error.kind(Kind::Publication))?;
-        order.read(&answer.context(FAILURE_TEXT)?)
+        Outcome::parse(&answer.context(FAILURE_TEXT)?, order)
     }
 
     /// Downloads the outputs that DVC was to keep into the clone at `folder`, each file to its path there, as

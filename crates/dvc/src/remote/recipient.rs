@@ -4,7 +4,7 @@
 //! what is checked here is what happens.
 
 use super::options::{Options, flag};
-use super::{Place, Settings, cloud, scheme, ssh, web};
+use super::{NamedBy, Place, Settings, cloud, scheme, ssh, web};
 use std::fmt::{self, Display};
 use std::net::IpAddr;
 use trainspot_base::error::{Error, Kind, Result};
@@ -32,17 +32,6 @@ enum Certificate {
     Authorities(String),
     /// Nothing.
     Unchecked,
-}
-
-/// Who named a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NamedBy {
-    /// Nobody: it is the service itself, such as AWS.
-    Service,
-    /// A variable of the step.
-    Step,
-    /// The clone's configuration.
-    Configuration,
 }
 
 impl Recipient {

@@ -1,10 +1,8 @@
 //! A block of YAML as lines that know their place: enough to change a value and leave the rest as it was.
 
-use super::parse;
 use super::scalar::{Place, key, scalar};
 use std::fmt::Write as _;
 use std::ops::Range;
-use trainspot_base::error::Result;
 
 /// The lines of a document.
 #[derive(Debug)]
@@ -47,14 +45,6 @@ pub(crate) enum Value {
 }
 
 impl Document {
-    /// Reads a document.
-    ///
-    /// # Errors
-    /// It is not YAML, or uses what this module does not know.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        parse::document(text)
-    }
-
     /// The entries of the only item of a top-level list, or why there is no such item.
     pub(crate) fn only_item(&self, list: &str) -> Result<Range<usize>, String> {
         let at = self.find(0..self.entries.len(), 0, list).ok_or_else(|| format!("it has no '{list}'"))?;

@@ -10,4 +10,5 @@ mod resolve;
 mod scalar;
 
 pub(super) use document::{Document, Value};
+pub(super) use parse::parse_document;
 pub(super) use scalar::{Place, scalar};

@@ -21,7 +21,10 @@ struct Parser<'a> {
 }
 
 /// Reads a document.
-pub(super) fn document(text: &str) -> Result<Document> {
+///
+/// # Errors
+/// The text is not YAML, or uses a part of YAML that this module does not know.
+pub(crate) fn parse_document(text: &str) -> Result<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parser = Parser { lines: text.lines().collect(), at: 0, levels: Vec::new() };
     let mut head = parser.tail();

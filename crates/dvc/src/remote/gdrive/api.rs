@@ -2,18 +2,18 @@
 
 use super::super::AGAIN;
 use super::account::Account;
+use super::exchange::exchange;
 use super::failure::Failure;
 use super::file::{FIELDS, FOLDER, File, Page, Root};
+use super::response::Answer;
 use super::token::Tokens;
-pub(super) use crate::remote::web::client::{self, SILENCE};
+use crate::remote::web::client::SILENCE;
 use futures_util::TryFutureExt as _;
-use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::time::Duration;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::retry::{RetryPolicy, Tries};
 
@@ -29,34 +29,6 @@ const PAGE: &str = "1000";
 const PAGES_LIMIT: usize = 10_000;
 /// The id that stands for the folder of an OAuth client's own data.
 const OWN_DATA: &str = "appDataFolder";
-
-/// An answer, of any status.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
-}
-
-impl Answer {
-    /// What it says.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|_| Failure::unclear("Drive"))
-    }
-}
-
-/// Sends a request, and reads the answer.
-pub(super) async fn exchange(request: RequestBuilder, patience: Duration) -> Result<Answer, Failure> {
-    let read = async {
-        let response = request.send().await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = client::body(response, true).await?;
-        Ok(Answer { status, headers, body })
-    };
-    match timeout(patience, read).await {
-        Ok(answer) => answer.map_err(Failure::broken),
-        Err(_) => Err(Failure::silent(patience)),
-    }
-}
 
 /// The tries of one piece of work: those after a failure of any kind, and those after being too fast.
 pub(super) struct Again {

@@ -1,7 +1,7 @@
 //! Why Drive did not do it, in its own code, and what the user can do.
 
 use super::account::Account;
-use super::api::Answer;
+use super::response::Answer;
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;

@@ -3,9 +3,10 @@
 //! Several folders of one name count as one: all of them are looked into, and the one with the smallest id is
 //! written to, as DVC does it. Two runs that make the same folder at the same time thus do no harm.
 
-use super::api::{Again, Api, SILENCE};
+use super::api::{Again, Api};
 use super::file::{FIELDS, FOLDER, File, either, quoted};
 use super::lock;
+use crate::remote::web::client::SILENCE;
 use reqwest::Method;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};

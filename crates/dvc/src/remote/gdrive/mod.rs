@@ -13,9 +13,11 @@
 
 mod account;
 mod api;
+mod exchange;
 mod failure;
 mod file;
 mod folders;
+mod response;
 mod token;
 mod upload;
 

@@ -1,7 +1,9 @@
 //! Access tokens: got for a credential, kept until shortly before they expire.
 
 use super::account::Account;
+use super::exchange::exchange;
 use super::failure::Failure;
+use crate::remote::web::client::SILENCE;
 use reqwest::Client;
 use serde::Deserialize;
 use std::time::Duration;
@@ -73,7 +75,7 @@ impl Tokens {
             .post(&self.account.token_uri)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body);
-        let answer = super::api::exchange(request, super::api::SILENCE).await?;
+        let answer = exchange(request, SILENCE).await?;
         if !answer.status.is_success() {
             return Err(Failure::no_token(&answer, &self.account));
         }

@@ -6,10 +6,12 @@
 //! last piece.
 
 use super::super::source::{Parts, whole};
-use super::api::{Again, Answer, SILENCE};
+use super::api::Again;
 use super::failure::Failure;
 use super::file::{FIELDS, File};
+use super::response::Answer;
 use super::{Drive, Object};
+use crate::remote::web::client::SILENCE;
 use bytes::{Buf as _, Bytes};
 use futures_util::stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};

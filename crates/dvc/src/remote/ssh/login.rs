@@ -1,7 +1,7 @@
 //! The login: who the server is, and who we are.
 
 use super::door::Door;
-use super::session::Trouble;
+use super::failure::Trouble;
 use russh::client::{self, AuthResult, Config, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, cipher};

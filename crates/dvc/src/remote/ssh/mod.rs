@@ -5,6 +5,7 @@
 //! (`posix-rename@openssh.com`).
 
 mod door;
+mod failure;
 mod login;
 mod session;
 
@@ -13,7 +14,8 @@ use super::options::{Known, Options};
 use super::source::{Parts, cannot_send};
 use super::{AGAIN, Object, Oid, Place, Remote, Settings, each, temporary};
 use door::Door;
-use session::{Session, Trouble};
+use failure::Trouble;
+use session::Session;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use trainspot_base::error::{Error, Result};

@@ -1,9 +1,9 @@
 //! A connection with its SFTP session.
 
 use super::door::Door;
+use super::failure::Trouble;
 use super::login::{self, Known};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use russh::AlgorithmKind;
 use russh::client::Handle;
 use russh_sftp::client::RawSftpSession;
 use russh_sftp::client::error::Error as SftpError;
@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use trainspot_base::error::{Error, Result};
+use trainspot_base::error::Result;
 use trainspot_base::mutex::lock;
 
 /// How long an answer may take; a sync of a large file is the slowest. In seconds.
@@ -24,60 +24,6 @@ const WRITE: u64 = 32 << 10;
 const LONGEST_WRITE: u64 = 255 << 10;
 /// What is under way of a file: enough for 80 MB/s at 50 ms.
 const UNDER_WAY: usize = 4 << 20;
-
-/// What goes wrong.
-pub(super) enum Trouble {
-    /// The connection is not there, or broke.
-    Broken(String),
-    /// Trying again would not help.
-    Final(Error),
-}
-
-impl Trouble {
-    pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Broken(_))
-    }
-
-    pub(super) fn explain(self, what: &str) -> Error {
-        match self {
-            Self::Broken(why) => Error::new(what)
-                .source(why)
-                .hint("look whether the network lets this machine reach the server, and run again"),
-            Self::Final(error) => Error::new(what).source(error),
-        }
-    }
-
-    pub(super) fn refused(why: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Final(Error::new(why).hint(hint))
-    }
-}
-
-impl From<SftpError> for Trouble {
-    fn from(error: SftpError) -> Self {
-        let SftpError::Status(status) = &error else { return Self::Broken(error.to_string()) };
-        let hint = match status.status_code {
-            StatusCode::ConnectionLost | StatusCode::NoConnection => return Self::Broken(error.to_string()),
-            StatusCode::PermissionDenied => "let this user write there",
-            StatusCode::NoSuchFile => "check the remote's url",
-            _ => "look whether the server's disk is full, and whether this user may write there",
-        };
-        Self::refused(error.to_string(), hint)
-    }
-}
-
-impl From<russh::Error> for Trouble {
-    fn from(error: russh::Error) -> Self {
-        match error {
-            russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
-                Self::refused(
-                    "its host key is not the one in known_hosts",
-                    "somebody else may answer there; if the server's key was changed, put the new one into known_hosts",
-                )
-            }
-            error => Self::Broken(error.to_string()),
-        }
-    }
-}
 
 /// A login with an SFTP session.
 pub(super) struct Session {

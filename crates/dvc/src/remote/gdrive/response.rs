@@ -1,0 +1,11 @@
+//! An answer of Drive's API or of its token endpoint.
+
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+
+/// An answer, of any status.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}

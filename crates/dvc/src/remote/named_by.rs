@@ -1,0 +1,12 @@
+//! Who named the server that gets a credential.
+
+/// Who named a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    /// Nobody: it is the service itself, such as AWS.
+    Service,
+    /// A variable of the step.
+    Step,
+    /// The clone's configuration.
+    Configuration,
+}

@@ -1,0 +1,60 @@
+//! Why work over SSH failed, and whether trying again may help.
+
+use russh::AlgorithmKind;
+use russh_sftp::client::error::Error as SftpError;
+use russh_sftp::protocol::StatusCode;
+use trainspot_base::error::Error;
+
+/// What goes wrong.
+pub(super) enum Trouble {
+    /// The connection is not there, or broke.
+    Broken(String),
+    /// Trying again would not help.
+    Final(Error),
+}
+
+impl Trouble {
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self, Self::Broken(_))
+    }
+
+    pub(super) fn explain(self, what: &str) -> Error {
+        match self {
+            Self::Broken(why) => Error::new(what)
+                .source(why)
+                .hint("look whether the network lets this machine reach the server, and run again"),
+            Self::Final(error) => Error::new(what).source(error),
+        }
+    }
+
+    pub(super) fn refused(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Final(Error::new(why).hint(hint))
+    }
+}
+
+impl From<SftpError> for Trouble {
+    fn from(error: SftpError) -> Self {
+        let SftpError::Status(status) = &error else { return Self::Broken(error.to_string()) };
+        let hint = match status.status_code {
+            StatusCode::ConnectionLost | StatusCode::NoConnection => return Self::Broken(error.to_string()),
+            StatusCode::PermissionDenied => "let this user write there",
+            StatusCode::NoSuchFile => "check the remote's url",
+            _ => "look whether the server's disk is full, and whether this user may write there",
+        };
+        Self::refused(error.to_string(), hint)
+    }
+}
+
+impl From<russh::Error> for Trouble {
+    fn from(error: russh::Error) -> Self {
+        match error {
+            russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
+                Self::refused(
+                    "its host key is not the one in known_hosts",
+                    "somebody else may answer there; if the server's key was changed, put the new one into known_hosts",
+                )
+            }
+            error => Self::Broken(error.to_string()),
+        }
+    }
+}
