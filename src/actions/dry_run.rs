@@ -93,7 +93,7 @@ async fn of_dvc(config: &Config, clone: &Checkout) -> Vec<Check> {
         Ok(Some(keeper)) => keeper,
         Err(error) => return vec![Check::from_result::<()>("DVC can keep its outputs", Err(error))],
     };
-    let tried = probe(keeper.order()).await.into_iter();
+    let tried = probe(keeper.request()).await.into_iter();
     let remotes = tried.map(|(remote, sent)| Check::from_result(format!("send an object to {remote}"), sent));
     std::iter::once(Check::from_result("DVC can keep its outputs", Ok(()))).chain(remotes).collect()
 }

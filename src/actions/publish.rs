@@ -29,9 +29,10 @@ pub(super) async fn run(config: &Config) -> Result<String> {
     if let Some(keeper) = keeper {
         let without = FileSelection { without: config.dvc.outputs.clone(), ..FileSelection::default() };
         matches.files.retain(|entry| !without.excludes(&entry.path.to_path()));
-        let stored = while_waiting("sending to DVC's remote", store(&config.clone_dir, keeper.order())).await;
+        let stored =
+            while_waiting("sending to DVC's remote", store(&config.clone_dir, keeper.request())).await;
         let kept =
-            stored.and_then(|outcome| keeper.kept(&outcome)).map_err(|error| match error.exit_kind() {
+            stored.and_then(|outcome| keeper.accept(&outcome)).map_err(|error| match error.exit_kind() {
                 Kind::Unexpected => error.kind(Kind::Publication),
                 _ => error,
             })?;

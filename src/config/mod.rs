@@ -21,7 +21,7 @@ use std::time::Duration;
 use trainspot_base::log::Secret;
 use trainspot_bitbucket::{Credential, StepVariables};
 use trainspot_compute::aws::{AwsSettings, SweepSettings};
-use trainspot_dvc::Keeping;
+use trainspot_dvc::DvcSettings;
 use variables::Action;
 
 /// All that a run was asked to do, checked.
@@ -41,7 +41,7 @@ pub struct Config {
     /// Patterns of the files to commit, relative to the clone.
     pub outputs: Vec<String>,
     /// What DVC keeps of the outputs.
-    pub dvc: Keeping,
+    pub dvc: DvcSettings,
     /// How to train; present for [`Action::Train`].
     pub train: Option<Train>,
     /// What to rent as which runner; present for [`Action::Runner`].

@@ -8,7 +8,7 @@ use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
 use trainspot_base::log::Secret;
 use trainspot_base::log::count;
 use trainspot_compute::link::{Agent, Link};
-use trainspot_dvc::{Folders, Keeper, Keeping, Kept, Site, TargetBranch, write};
+use trainspot_dvc::{DvcSettings, PathBase, Site, StorePlan, StoredOutputs, TargetBranch, write};
 use trainspot_git::Checkout;
 use trainspot_transfer::BundleEntry;
 
@@ -25,7 +25,7 @@ pub(crate) enum Where {
 
 /// What DVC is to keep, settled as far as that can be done before there are outputs; none if it keeps
 /// nothing. The credentials of DVC's remotes are hidden in the log from now on.
-pub(crate) fn keeper(config: &Config, clone: &Checkout, place: Where) -> Result<Option<Keeper>> {
+pub(crate) fn keeper(config: &Config, clone: &Checkout, place: Where) -> Result<Option<StorePlan>> {
     if config.dvc.is_empty() {
         return Ok(None);
     }
@@ -40,17 +40,17 @@ pub(crate) fn keeper(config: &Config, clone: &Checkout, place: Where) -> Result<
     })
 }
 
-fn settled(config: &Config, clone: &Checkout, keeping: &Keeping, place: Where) -> Result<Keeper> {
+fn settled(config: &Config, clone: &Checkout, keeping: &DvcSettings, place: Where) -> Result<StorePlan> {
     let root = config.clone_dir.canonicalize().context("cannot look at the clone")?;
     let folders = match place {
-        Where::Clone => Folders::Own,
-        Where::Beside => Folders::OfClone(root.clone()),
-        Where::Rented => Folders::Rented,
+        Where::Clone => PathBase::Own,
+        Where::Beside => PathBase::OfClone(root.clone()),
+        Where::Rented => PathBase::Rented,
     };
     let tracked = clone.tracked(&keeping.outputs)?;
     let in_git = tracked.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     let keeper = with_target(config, clone, |target| {
-        Keeper::read(keeping, &Site { root: &root, folders, in_git, target })
+        StorePlan::read(keeping, &Site { root: &root, folders, in_git, target })
     })?;
     trainspot_base::log::hide(keeper.secrets().iter().cloned().map(|(name, value)| Secret { name, value }));
     let include = config.train.as_ref().map_or(&[][..], |train| &train.include);
@@ -87,11 +87,11 @@ fn with_target<T>(
 pub(crate) async fn rescued<L: Link>(
     agent: &Agent<L>,
     config: &Config,
-    keeper: Option<&Keeper>,
+    keeper: Option<&StorePlan>,
     error: Error,
 ) -> Error {
     let Some(keeper) = keeper else { return error };
-    match agent.rescue(keeper.order(), &config.clone_dir).await {
+    match agent.rescue(keeper.request(), &config.clone_dir).await {
         Ok(saved) => {
             let files = count(saved.entries.len(), "file");
             error.leaves(format!("{files} that DVC was to keep, in the clone; nothing was committed"))
@@ -101,7 +101,7 @@ pub(crate) async fn rescued<L: Link>(
 }
 
 /// Takes the pointers of what is safe in its remote into the clone, and returns them as files to commit.
-pub(crate) fn take(config: &Config, kept: &Kept) -> Result<Vec<BundleEntry>> {
+pub(crate) fn take(config: &Config, kept: &StoredOutputs) -> Result<Vec<BundleEntry>> {
     tell(kept);
     write(&config.clone_dir, &kept.changes).map_err(unpublished)?;
     let paths = kept.changes.iter().map(|change| change.path.as_ref());
@@ -113,7 +113,7 @@ pub(crate) fn unpublished(error: Error) -> Error {
     error.kind(Kind::Publication)
 }
 
-fn tell(kept: &Kept) {
+fn tell(kept: &StoredOutputs) {
     for (path, pointer) in &kept.pointers {
         let files = pointer.files.map_or_else(String::new, |files| format!("{}, ", count(files, "file")));
         info!("DVC keeps {path} ({files}{}) as {}", HumanBytes(pointer.size), pointer.oid);

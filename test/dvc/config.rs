@@ -246,10 +246,10 @@ fn rules_take_what_they_take_for_dvc() {
 /// On a rented machine no remote may be a folder, and no credential a file that stays behind.
 #[test]
 fn what_a_rented_machine_does_not_have_is_refused_before() {
-    use trainspot_dvc::{Folders, Keeper, Keeping, Site};
-    let settle = |keeping: &Keeping, root: &Path, folders: Folders, is_sent: fn(&Path) -> bool| {
+    use trainspot_dvc::{DvcSettings, PathBase, Site, StorePlan};
+    let settle = |keeping: &DvcSettings, root: &Path, folders: PathBase, is_sent: fn(&Path) -> bool| {
         let site = Site { root, folders, in_git: Vec::new(), target: None };
-        Keeper::read(keeping, &site).unwrap().settle(&|path| Ok(is_sent(path))).map(drop)
+        StorePlan::read(keeping, &site).unwrap().settle(&|path| Ok(is_sent(path))).map(drop)
     };
     let config = "[core]\nremote = rel\n['remote \"rel\"']\nurl = ../../store\n['remote \"base\"']\nurl = /srv/x\n['remote \"sub\"']\nurl = remote://base/y\n['remote \"s\"']\nurl = s3://b\ncredentialpath = ../keys\n['remote \"h\"']\nurl = ssh://u@h/x\nkeyfile = ../id\n['remote \"g\"']\nurl = gs://b\n['remote \"w\"']\nurl = webdavs://h/x\ncert_path = /etc/c\n";
     let folder = tempfile::tempdir().unwrap();
@@ -260,14 +260,14 @@ fn what_a_rented_machine_does_not_have_is_refused_before() {
         format!("outs:\n- md5: {}\n  hash: md5\n  path: own\n  remote: base\n", "a".repeat(32)),
     )
     .unwrap();
-    let check = |remote: Option<&str>, variables: &[(&str, &str)], folders: Folders| {
+    let check = |remote: Option<&str>, variables: &[(&str, &str)], folders: PathBase| {
         let environment =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let keeping = Keeping {
+        let keeping = DvcSettings {
             outputs: vec!["m.bin".to_owned()],
             remote: remote.map(str::to_owned),
             environment,
-            ..Keeping::default()
+            ..DvcSettings::default()
         };
         settle(&keeping, root, folders, |path| path == Path::new("id")).map_err(|error| {
             assert_eq!(error.exit_kind().exit_code(), 2);
@@ -291,26 +291,29 @@ fn what_a_rented_machine_does_not_have_is_refused_before() {
         (Some("s"), "'credentialpath' of the remote 's' (s3://b) is the file"),
         (Some("w"), "'cert_path' of the remote 'w' (webdavs://h/x) is the file '/etc/c'"),
     ] {
-        let error = check(remote, &[], Folders::Rented).unwrap_err();
+        let error = check(remote, &[], PathBase::Rented).unwrap_err();
         assert!(error.contains(words) && error.contains("\nNext: "), "{remote:?}: {error}");
-        let folders = Folders::OfClone(root.to_owned());
+        let folders = PathBase::OfClone(root.to_owned());
         check(remote, &[], folders).unwrap_or_else(|error| panic!("{remote:?}: {error}"));
     }
     let google =
-        check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "/secrets/key.json")], Folders::Rented)
+        check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "/secrets/key.json")], PathBase::Rented)
             .unwrap_err();
     assert!(
         google.contains("GOOGLE_APPLICATION_CREDENTIALS") && google.contains("'/secrets/key.json'"),
         "{google}"
     );
     // A file that git has goes along; a variable takes a file's place.
-    check(Some("h"), &[], Folders::Rented).unwrap();
-    check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "{}")], Folders::Rented).unwrap();
-    check(Some("s"), &[("AWS_ACCESS_KEY_ID", "x")], Folders::Rented).unwrap();
+    check(Some("h"), &[], PathBase::Rented).unwrap();
+    check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "{}")], PathBase::Rented).unwrap();
+    check(Some("s"), &[("AWS_ACCESS_KEY_ID", "x")], PathBase::Rented).unwrap();
     // An output's own remote counts more than DVC_REMOTE.
-    let keeping =
-        Keeping { outputs: vec!["own".to_owned()], remote: Some("s3://b".to_owned()), ..Keeping::default() };
-    let error = settle(&keeping, root, Folders::Rented, |_| false).unwrap_err().render();
+    let keeping = DvcSettings {
+        outputs: vec!["own".to_owned()],
+        remote: Some("s3://b".to_owned()),
+        ..DvcSettings::default()
+    };
+    let error = settle(&keeping, root, PathBase::Rented, |_| false).unwrap_err().render();
     assert!(
         error.contains("the DVC remote 'base' is the folder '/srv/x'")
             && error.contains("the output's own remote"),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use trainspot_dvc::{Folders, Keeper, Keeping, Kept, Site, store, write};
+use trainspot_dvc::{DvcSettings, PathBase, Site, StorePlan, StoredOutputs, store, write};
 
 /// Repositories in a test run; a fifth of `DVC_TREES` in a long one.
 const REPOSITORIES: u64 = 10;
@@ -312,9 +312,9 @@ impl Grown {
             .arg(self.folder.join("ours"))
             .status();
         assert!(copied.unwrap().success());
-        let keeping = Keeping { outputs: ordered, push: true, ..Keeping::default() };
-        let site = Site { root: &ours, folders: Folders::Own, in_git: Vec::new(), target: None };
-        let settled = Keeper::read(&keeping, &site).and_then(|keeper| keeper.settle(&|_| Ok(true)));
+        let keeping = DvcSettings { outputs: ordered, push: true, ..DvcSettings::default() };
+        let site = Site { root: &ours, folders: PathBase::Own, in_git: Vec::new(), target: None };
+        let settled = StorePlan::read(&keeping, &site).and_then(|keeper| keeper.settle(&|_| Ok(true)));
         let added = if outputs.is_empty() {
             Ok(json!(null))
         } else {
@@ -353,7 +353,7 @@ impl Grown {
     }
 
     /// The remotes and the files to commit are the same.
-    fn same(&self, ours: &Path, kept: &Kept, counts: &mut Counts) {
+    fn same(&self, ours: &Path, kept: &StoredOutputs, counts: &mut Counts) {
         let seed = self.seed;
         write(ours, &kept.changes).unwrap();
         for remote in ["store", "other"] {
@@ -374,10 +374,10 @@ impl Grown {
     }
 }
 
-fn run(root: &Path, keeper: &Keeper) -> Result<Kept, String> {
+fn run(root: &Path, keeper: &StorePlan) -> Result<StoredOutputs, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let outcome = runtime.block_on(store(root, keeper.order()));
-    outcome.and_then(|outcome| keeper.kept(&outcome)).map_err(|error| error.render())
+    let outcome = runtime.block_on(store(root, keeper.request()));
+    outcome.and_then(|outcome| keeper.accept(&outcome)).map_err(|error| error.render())
 }
 
 /// The files below a folder, by relative path.

@@ -4,7 +4,7 @@ use crate::support::say;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
-use trainspot_dvc::{Folders, Keeper, Keeping, Outcome, Site, store};
+use trainspot_dvc::{DvcSettings, PathBase, Site, StorePlan, StoreResult, store};
 
 /// The seed of the campaigns: the one that is given, or a new one, which is printed.
 pub(super) fn seed() -> u64 {
@@ -19,9 +19,9 @@ pub(super) fn length() -> usize {
     if std::env::var_os("DVC_TREES").is_some() { 20 } else { 1 }
 }
 
-pub(super) fn keeper(root: &Path, keeping: &Keeping) -> Keeper {
-    let site = Site { root, folders: Folders::Own, in_git: Vec::new(), target: None };
-    let settled = Keeper::read(keeping, &site).and_then(|keeper| keeper.settle(&|_| Ok(true)));
+pub(super) fn keeper(root: &Path, keeping: &DvcSettings) -> StorePlan {
+    let site = Site { root, folders: PathBase::Own, in_git: Vec::new(), target: None };
+    let settled = StorePlan::read(keeping, &site).and_then(|keeper| keeper.settle(&|_| Ok(true)));
     settled.unwrap_or_else(|error| panic!("{}", error.render()))
 }
 
@@ -130,30 +130,30 @@ fn no_answer_of_a_machine_names_a_file_or_its_content() {
         std::fs::write(root.join(path), path).unwrap();
     }
     std::os::unix::fs::symlink("deep", root.join("data/link")).unwrap();
-    let keeping = Keeping {
+    let keeping = DvcSettings {
         outputs: vec!["m.bin".to_owned(), "data".to_owned()],
         remote: Some(remote.to_str().unwrap().to_owned()),
         push: true,
-        ..Keeping::default()
+        ..DvcSettings::default()
     };
     let keeper = keeper(&root, &keeping);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let honest = runtime.block_on(store(&root, keeper.order())).unwrap();
+    let honest = runtime.block_on(store(&root, keeper.request())).unwrap();
     let answer = serde_json::to_value(&honest).unwrap();
     let wanted: BTreeSet<_> =
-        keeper.kept(&honest).unwrap().changes.into_iter().map(|change| change.path).collect();
+        keeper.accept(&honest).unwrap().changes.into_iter().map(|change| change.path).collect();
     assert!(wanted.contains("m.bin.dvc") && wanted.contains("data.dvc"), "{wanted:?}");
 
     let answers = forgeries(&answer, &mut random);
     let (mut refused, mut taken) = (0, 0);
     for answer in &answers {
         let told = String::from_utf8_lossy(answer);
-        let Ok(outcome) = Outcome::parse(answer, keeper.order()) else {
+        let Ok(outcome) = StoreResult::parse(answer, keeper.request()) else {
             refused += 1;
             continue;
         };
         taken += 1;
-        let kept = keeper.kept(&outcome).unwrap();
+        let kept = keeper.accept(&outcome).unwrap();
         for change in &kept.changes {
             assert!(wanted.contains(&change.path), "seed {seed}: {}: {told}", change.path);
             let of_pointer = |line: &str| {

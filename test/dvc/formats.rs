@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use trainspot_dvc::{Content, Object, Remotes, Tracked, Tracking, foresee, track, write};
+use trainspot_dvc::{Object, ObjectContent, Remotes, Tracked, Tracking, foresee, track, write};
 
 /// Trees in a test run; `DVC_TREES` says how many in a long one.
 const TREES: u64 = 25;
@@ -199,7 +199,7 @@ fn compare(seed: u64, theirs: &Path, ours: &Path, tracked: &Tracked, counts: &mu
         assert_eq!(read(ours), read(theirs), "seed {seed}: {}", path.display());
         if path.extension().is_some() { counts.pointers += 1 } else { counts.ignores += 1 }
     }
-    for object in tracked.shipments.iter().flat_map(|shipment| &shipment.objects) {
+    for object in tracked.uploads.iter().flat_map(|upload| &upload.objects) {
         let cached = theirs.join(".dvc/cache").join(object.oid.key());
         assert!(cached.exists(), "seed {seed}: DVC has no {}", object.oid);
         if object.oid.is_dir() {
@@ -211,17 +211,17 @@ fn compare(seed: u64, theirs: &Path, ours: &Path, tracked: &Tracked, counts: &mu
 
 pub(super) fn bytes(object: &Object) -> Vec<u8> {
     match &object.content {
-        Content::File(path) | Content::Hashed(path, _) | Content::Drafted(path, ..) => {
+        ObjectContent::File(path) | ObjectContent::Hashed(path, _) | ObjectContent::Drafted(path, ..) => {
             fs::read(path).unwrap()
         }
-        Content::Bytes(bytes) => bytes.to_vec(),
-        Content::Elsewhere { output, .. } => panic!("{output} is not here"),
+        ObjectContent::Bytes(bytes) => bytes.to_vec(),
+        ObjectContent::Elsewhere { output, .. } => panic!("{output} is not here"),
     }
 }
 
 /// A remote's simplest form.
 fn store(tracked: &Tracked, remote: &Path) {
-    for object in tracked.shipments.iter().flat_map(|shipment| &shipment.objects) {
+    for object in tracked.uploads.iter().flat_map(|upload| &upload.objects) {
         let path = remote.join(object.oid.key());
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         if !path.exists() {

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use trainspot_dvc::{Keeping, Outcome};
+use trainspot_dvc::{DvcSettings, StoreResult};
 
 /// The longest that an agent may take beside a hostile server. Requests are tried again for two minutes each.
 const HANGS_AFTER: Duration = Duration::from_mins(20);
@@ -201,8 +201,8 @@ fn one(kind: usize, seed: u64, trap: &str) -> (u64, bool) {
     std::fs::write(clone.join(".dvc/config"), config).unwrap();
     let environment = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let outputs = vec!["m.bin".to_owned(), "data".to_owned()];
-    let keeper = keeper(&clone, &Keeping { outputs, environment, ..Keeping::default() });
-    let mut order = serde_json::to_value(keeper.order()).unwrap();
+    let keeper = keeper(&clone, &DvcSettings { outputs, environment, ..DvcSettings::default() });
+    let mut order = serde_json::to_value(keeper.request()).unwrap();
     if name == "gdrive" {
         // Only programs can say where an emulator of Drive is.
         let settings = order.pointer_mut("/shares/0/remotes/default/Ok/options").unwrap();
@@ -235,7 +235,7 @@ fn one(kind: usize, seed: u64, trap: &str) -> (u64, bool) {
     assert!(!err.contains("panicked") && status.code().is_some(), "{name}, seed {seed}: {status} {err}");
     assert!(peak < MEMORY_LIMIT_KIB, "{name}, seed {seed}: {peak} KiB");
     if status.success() {
-        Outcome::parse(&out, keeper.order()).unwrap();
+        StoreResult::parse(&out, keeper.request()).unwrap();
     } else {
         assert!(err.contains("remote") && err.len() < 10_000, "{name}, seed {seed}: {err}");
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use trainspot_dvc::{Cached, Content, Remotes, cached};
+use trainspot_dvc::{CacheUploads, ObjectContent, Remotes, cache_uploads};
 
 const PIPELINE: &str = r"
 vars:
@@ -54,17 +54,17 @@ stages:
     - never.txt
 ";
 
-fn send(root: &Path, known: &[&str]) -> Result<Cached, String> {
+fn send(root: &Path, known: &[&str]) -> Result<CacheUploads, String> {
     let remotes = Remotes::load(root, None, BTreeMap::new()).map_err(|error| error.render())?;
     let known = known.iter().map(|oid| (*oid).to_owned()).collect();
-    cached(root, &remotes.settle(), &known).map_err(|error| error.render())
+    cache_uploads(root, &remotes.settle(), &known).map_err(|error| error.render())
 }
 
 /// The outputs that are not in the cache, and whether they are needed.
-fn elsewhere(sent: &Cached) -> Vec<(String, bool)> {
-    let objects = sent.shipments.iter().flat_map(|shipment| &shipment.objects);
+fn elsewhere(sent: &CacheUploads) -> Vec<(String, bool)> {
+    let objects = sent.uploads.iter().flat_map(|upload| &upload.objects);
     let found = objects.filter_map(|object| match &object.content {
-        Content::Elsewhere { output, needed } => Some((output.clone(), *needed)),
+        ObjectContent::Elsewhere { output, needed } => Some((output.clone(), *needed)),
         _ => None,
     });
     found.collect()
@@ -76,10 +76,9 @@ fn keys(remote: &Path) -> BTreeSet<String> {
     files.map(|file| file.path().strip_prefix(remote).unwrap().to_str().unwrap().to_owned()).collect()
 }
 
-fn keys_of(sent: &Cached, url: &str) -> BTreeSet<String> {
-    let shipments = sent.shipments.iter().filter(|shipment| shipment.remote.url == url);
-    let here =
-        shipments.flat_map(|shipment| &shipment.objects).filter(|object| !object.content.is_elsewhere());
+fn keys_of(sent: &CacheUploads, url: &str) -> BTreeSet<String> {
+    let uploads = sent.uploads.iter().filter(|upload| upload.remote.url == url);
+    let here = uploads.flat_map(|upload| &upload.objects).filter(|object| !object.content.is_elsewhere());
     here.map(|object| object.oid.key()).collect()
 }
 
@@ -206,7 +205,7 @@ fn what_is_kept_otherwise_is_no_error() {
     }
     let sent = send(root, &[]).unwrap();
     assert_eq!(elsewhere(&sent), [("made/of/it".to_owned(), true)]);
-    let objects: Vec<_> = sent.shipments.iter().flat_map(|shipment| &shipment.objects).collect();
+    let objects: Vec<_> = sent.uploads.iter().flat_map(|upload| &upload.objects).collect();
     // As DVC 2 laid it out, which recorded no hash.
     assert_eq!(objects[0].oid.key(), "b1/946ac92492d2347c6235b4d2611184");
     let own =
@@ -218,9 +217,9 @@ fn what_is_kept_otherwise_is_no_error() {
     fs::rename(root.join("dvc.lock"), root.join("kept")).unwrap();
     let rented = |known: &[&str]| {
         let remotes =
-            Remotes::load(root, None, BTreeMap::new()).unwrap().with_folders(trainspot_dvc::Folders::Rented);
+            Remotes::load(root, None, BTreeMap::new()).unwrap().with_folders(trainspot_dvc::PathBase::Rented);
         let known = known.iter().map(|oid| (*oid).to_owned()).collect();
-        cached(root, &remotes.settle(), &known).map_err(|error| error.render())
+        cache_uploads(root, &remotes.settle(), &known).map_err(|error| error.render())
     };
     assert!(rented(&[md5]).unwrap().left_out[0].contains("'p' was not made here"));
     assert!(

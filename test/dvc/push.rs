@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 use trainspot_base::error::{Error, Result};
-use trainspot_dvc::remote::Remote;
-use trainspot_dvc::{Content, Md5, Object, Oid, Pushed, push};
+use trainspot_dvc::remote::RemoteStore;
+use trainspot_dvc::{Md5, Object, ObjectContent, Oid, PushReport, push};
 
 /// A remote in memory, which may fail for one object.
 #[derive(Default)]
@@ -19,7 +19,7 @@ struct Fake {
     most: AtomicUsize,
 }
 
-impl Remote for Fake {
+impl RemoteStore for Fake {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let there = self.there.lock().unwrap();
@@ -43,12 +43,12 @@ fn objects(folder: &TempDir, files: usize) -> Vec<Object> {
     let file = |number: usize| {
         let path: PathBuf = folder.path().join(number.to_string());
         std::fs::write(&path, "x".repeat(number)).unwrap();
-        Object { oid: Md5::of(&vec![b'x'; number]), size: number as u64, content: Content::File(path) }
+        Object { oid: Md5::of(&vec![b'x'; number]), size: number as u64, content: ObjectContent::File(path) }
     };
     let list = Object {
         oid: Oid::parse(&format!("{}.dir", "a".repeat(32))).unwrap(),
         size: 2,
-        content: Content::Bytes("[]".into()),
+        content: ObjectContent::Bytes("[]".into()),
     };
     // A list before the files, which must not matter.
     std::iter::once(list).chain((0..files).map(file)).collect()
@@ -59,11 +59,11 @@ async fn lists_follow_all_files_and_a_pool_bounds_them() {
     let folder = tempfile::tempdir().unwrap();
     let (objects, remote) = (objects(&folder, 40), Fake::default());
     let pushed = push(&remote, &objects).await.unwrap();
-    assert_eq!(pushed, Pushed { objects: 41, bytes: (0..40).sum::<u64>() + 2, ..Pushed::default() });
+    assert_eq!(pushed, PushReport { objects: 41, bytes: (0..40).sum::<u64>() + 2, ..PushReport::default() });
     assert!(remote.there.lock().unwrap().last().unwrap().is_dir());
     let most = remote.most.load(Ordering::Relaxed);
     assert!((2..40).contains(&most), "{most} at a time");
-    assert_eq!(push(&remote, &objects).await.unwrap(), Pushed { there: 41, ..Pushed::default() });
+    assert_eq!(push(&remote, &objects).await.unwrap(), PushReport { there: 41, ..PushReport::default() });
     assert_eq!(remote.asked.load(Ordering::Relaxed), 2);
 }
 
@@ -106,7 +106,7 @@ async fn what_is_elsewhere_must_be_in_the_remote_unless_nobody_needs_it() {
     let elsewhere = |output: &str, needed: bool| Object {
         oid: Md5::of(output.as_bytes()),
         size: 0,
-        content: Content::Elsewhere { output: output.to_owned(), needed },
+        content: ObjectContent::Elsewhere { output: output.to_owned(), needed },
     };
     objects.extend([elsewhere("model.bin", true), elsewhere("data.csv", false)]);
     let remote = Fake::default();

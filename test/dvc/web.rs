@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use trainspot_dvc::remote::{Remote as _, Settings};
+use trainspot_dvc::remote::{RemoteStore as _, Settings};
 
 /// A request: its method and path, its headers in lower case, and its body.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Result};
 use trainspot_base::log::Secret;
-use trainspot_dvc::{Order, lay_out, store};
+use trainspot_dvc::{StoreRequest, lay_out, store};
 use trainspot_transfer::{BundleHeader, BundleSender, FileStability, everything_behind_links};
 
 /// The caller takes a verb that says nothing for a minute for dead, and an upload may take hours.
@@ -45,8 +45,9 @@ pub(super) fn rescue(home: &Home) -> Result<()> {
 }
 
 /// The order on standard input. What is secret in it is hidden before a word is said.
-fn order() -> Result<Order> {
-    let order: Order = serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
+fn order() -> Result<StoreRequest> {
+    let order: StoreRequest =
+        serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
     trainspot_base::log::hide(order.secrets().map(|(name, value)| Secret { name, value }));
     Ok(order)
 }

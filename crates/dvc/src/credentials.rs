@@ -5,7 +5,7 @@ use super::remote::Settings;
 use std::path::PathBuf;
 
 /// What begins so, or is called so, and the kinds of remotes that take it.
-struct Family {
+struct VariableFamily {
     name: &'static str,
     /// Whether `name` is the whole name, and not its beginning.
     whole: bool,
@@ -13,15 +13,15 @@ struct Family {
     kinds: &'static [&'static str],
 }
 
-const fn begins(name: &'static str, kinds: &'static [&'static str]) -> Family {
-    Family { name, whole: false, kinds }
+const fn begins(name: &'static str, kinds: &'static [&'static str]) -> VariableFamily {
+    VariableFamily { name, whole: false, kinds }
 }
 
-const fn called(name: &'static str, kinds: &'static [&'static str]) -> Family {
-    Family { name, whole: true, kinds }
+const fn called(name: &'static str, kinds: &'static [&'static str]) -> VariableFamily {
+    VariableFamily { name, whole: true, kinds }
 }
 
-const TABLE: [Family; 9] = [
+const TABLE: [VariableFamily; 9] = [
     begins("AWS_", &["s3"]),
     begins("AZURE_", &["azure"]),
     begins("GDRIVE_", &["gdrive"]),
@@ -44,7 +44,7 @@ pub fn is_of_remotes(name: &str) -> bool {
 
 /// Whether a remote of one of these kinds takes this variable.
 pub(super) fn is_for<'a>(name: &str, kinds: impl IntoIterator<Item = &'a str>) -> bool {
-    let takes = |family: &Family| {
+    let takes = |family: &VariableFamily| {
         family.kinds.is_empty() || kinds.into_iter().any(|kind| family.kinds.contains(&kind))
     };
     family(name).is_some_and(takes)
@@ -93,9 +93,10 @@ pub(super) fn files(settings: &Settings) -> Vec<(String, PathBuf, String)> {
     files
 }
 
-fn family(name: &str) -> Option<&'static Family> {
-    let is =
-        |family: &&Family| if family.whole { name == family.name } else { name.starts_with(family.name) };
+fn family(name: &str) -> Option<&'static VariableFamily> {
+    let is = |family: &&VariableFamily| {
+        if family.whole { name == family.name } else { name.starts_with(family.name) }
+    };
     TABLE.iter().find(is).filter(|_| !OTHERS.contains(&name))
 }
 
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     /// Every row, with a variable of it.
-    fn samples() -> impl Iterator<Item = (&'static Family, String)> {
+    fn samples() -> impl Iterator<Item = (&'static VariableFamily, String)> {
         TABLE.iter().map(|family| {
             let name =
                 if family.whole { family.name.to_owned() } else { format!("{}SOMETHING", family.name) };

@@ -2,14 +2,14 @@
 
 use super::hash::Md5;
 use super::{Object, Oid};
-use crate::Content;
+use crate::ObjectContent;
 use serde::Deserialize;
 use std::fmt::Write as _;
 use trainspot_base::error::{Context as _, Result};
 
 /// A file of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Listed {
+pub struct ListedFile {
     /// The name of its object.
     pub md5: String,
     /// Its path in the directory, with `/` as separator.
@@ -19,7 +19,7 @@ pub struct Listed {
 /// The object that lists `files`, in the order of their paths.
 ///
 /// DVC sorts by code points, which is the order of UTF-8's bytes.
-pub(super) fn object(files: &mut [Listed]) -> Object {
+pub(super) fn object(files: &mut [ListedFile]) -> Object {
     files.sort_by(|a, b| a.relpath.cmp(&b.relpath));
     let mut text = String::from("[");
     for (number, file) in files.iter().enumerate() {
@@ -31,11 +31,11 @@ pub(super) fn object(files: &mut [Listed]) -> Object {
     }
     text.push(']');
     let oid = Oid::listing(&Md5::of(text.as_bytes()));
-    Object { oid, size: text.len() as u64, content: Content::Bytes(text.into()) }
+    Object { oid, size: text.len() as u64, content: ObjectContent::Bytes(text.into()) }
 }
 
 /// The files that an object lists.
-pub(super) fn read(text: &[u8]) -> Result<Vec<Listed>> {
+pub(super) fn read(text: &[u8]) -> Result<Vec<ListedFile>> {
     serde_json::from_slice(text).context("it is not a list of files")
 }
 
@@ -66,8 +66,8 @@ fn quote(out: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    fn listed(paths: &[&str]) -> Vec<Listed> {
-        let file = |path: &&str| Listed { md5: "0".repeat(32), relpath: (*path).to_owned() };
+    fn listed(paths: &[&str]) -> Vec<ListedFile> {
+        let file = |path: &&str| ListedFile { md5: "0".repeat(32), relpath: (*path).to_owned() };
         paths.iter().map(file).collect()
     }
 
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn paths_are_sorted_as_strings_and_escaped_to_ascii() {
         let mut files = listed(&["sub/z", "é", "sub a", "😀\u{7f}\n\"\\", "B"]);
-        let Content::Bytes(text) = object(&mut files).content else { panic!() };
+        let ObjectContent::Bytes(text) = object(&mut files).content else { panic!() };
         let text = String::from_utf8(text.to_vec()).unwrap().replace(&"0".repeat(32), "");
         let paths = ["B", "sub a", "sub/z", "\\u00e9", "\\ud83d\\ude00\\u007f\\n\\\"\\\\"];
         let wanted = paths.map(|path| format!("{{\"md5\": \"\", \"relpath\": \"{path}\"}}")).join(", ");

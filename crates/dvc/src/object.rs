@@ -121,7 +121,7 @@ pub struct Object {
     /// Its length in bytes; 0 if it is not on this machine, where nothing tells its length for sure.
     pub size: u64,
     /// Where its content is.
-    pub content: Content,
+    pub content: ObjectContent,
 }
 
 impl Object {
@@ -134,7 +134,7 @@ impl Object {
 
 /// Where an object's content is.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub enum ObjectContent {
     /// In a file, which may have been changed since it was hashed, and is hashed again when it is sent.
     File(PathBuf),
     /// In a file that is hashed again only if its stamp does not hold any more.
@@ -152,7 +152,7 @@ pub enum Content {
     },
 }
 
-impl Content {
+impl ObjectContent {
     /// The file that it is in.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {

@@ -13,7 +13,7 @@ use trainspot_base::error::{Context as _, Error, Result};
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PointerFile {
     #[serde(default, deserialize_with = "or_nothing")]
-    pub(super) outs: Vec<Out>,
+    pub(super) outs: Vec<OutEntry>,
     #[serde(default)]
     pub(super) wdir: Option<String>,
     #[serde(default, deserialize_with = "or_nothing")]
@@ -34,7 +34,7 @@ fn or_nothing<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result
 
 /// An output with its content, of a `.dvc` file or of `dvc.lock`.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Out {
+pub(super) struct OutEntry {
     pub(super) path: String,
     #[serde(default)]
     pub(super) md5: Option<String>,
@@ -73,7 +73,7 @@ impl PointerFile {
     }
 }
 
-impl Out {
+impl OutEntry {
     /// The name of its object; none if it has no content yet.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Out {
 
 /// `dvc.lock`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Lock {
+pub(super) struct LockFile {
     #[serde(default)]
     schema: Option<String>,
     #[serde(default)]
@@ -109,21 +109,21 @@ pub(super) struct Lock {
 #[derive(Debug, Deserialize)]
 pub(super) struct LockedStage {
     #[serde(default, deserialize_with = "or_nothing")]
-    pub(super) outs: Vec<Out>,
+    pub(super) outs: Vec<OutEntry>,
 }
 
 /// `dvc.yaml`.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Pipeline {
+pub(super) struct PipelineFile {
     #[serde(default)]
-    pub(super) stages: BTreeMap<String, Stage>,
+    pub(super) stages: BTreeMap<String, StageEntry>,
     #[serde(default)]
     pub(super) vars: Vec<Value>,
 }
 
 /// A stage as it is written: with `foreach` or `matrix`, one for many.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Stage {
+pub(super) struct StageEntry {
     #[serde(default)]
     foreach: Option<Value>,
     #[serde(default)]
@@ -133,7 +133,7 @@ pub(super) struct Stage {
     #[serde(default)]
     vars: Vec<Value>,
     #[serde(default, rename = "do")]
-    each: Option<Box<Stage>>,
+    each: Option<Box<StageEntry>>,
     #[serde(default)]
     pub(super) wdir: Option<String>,
     #[serde(default, deserialize_with = "or_nothing")]
@@ -148,24 +148,24 @@ pub(super) struct Stage {
 #[serde(untagged)]
 enum StageOut {
     Path(String),
-    Flagged(BTreeMap<String, Flagged>),
+    OutFlagSet(BTreeMap<String, OutFlagSet>),
 }
 
 /// Plots may have several sets of flags, none of which is of interest here.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Flagged {
-    Flags(Flags),
+enum OutFlagSet {
+    OutFlags(OutFlags),
     Other(IgnoredAny),
 }
 
 /// What a stage says of an output. A flag may be a template, which is text until DVC fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Flags {
+pub(super) struct OutFlags {
     #[serde(default)]
-    pub(super) cache: Option<Flag>,
+    pub(super) cache: Option<OutFlag>,
     #[serde(default)]
-    pub(super) push: Option<Flag>,
+    pub(super) push: Option<OutFlag>,
     #[serde(default)]
     pub(super) remote: Option<String>,
 }
@@ -173,14 +173,14 @@ pub(super) struct Flags {
 /// A yes or no.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Flag {
+pub(super) enum OutFlag {
     /// As it counts.
     Known(bool),
     /// A template.
     Template(String),
 }
 
-impl Lock {
+impl LockFile {
     /// Reads `dvc.lock`.
     pub(super) fn read(text: &str) -> Result<Self> {
         let lock: Self = serde_saphyr::from_str(text).context("dvc.lock cannot be read")?;
@@ -192,7 +192,7 @@ impl Lock {
     }
 }
 
-impl Pipeline {
+impl PipelineFile {
     /// Reads `dvc.yaml`.
     pub(super) fn read(text: &str) -> Result<Self> {
         if text.trim().is_empty() {
@@ -208,7 +208,7 @@ impl Pipeline {
 
     /// The stage of this name in the lock, or the one that stands for it and others as `name@member`; and the
     /// values that its templates name. `folder` is where the `dvc.yaml` is.
-    pub(super) fn stage(&self, name: &str, folder: &Path) -> Option<(&Stage, Variables)> {
+    pub(super) fn stage(&self, name: &str, folder: &Path) -> Option<(&StageEntry, Variables)> {
         let variables = Variables::read(folder, &self.vars);
         if let Some(stage) = self.stages.get(name).filter(|stage| !stage.is_many()) {
             return Some((stage, stage.variables(variables, folder)));
@@ -225,7 +225,7 @@ impl Pipeline {
     }
 }
 
-impl Stage {
+impl StageEntry {
     /// Whether it stands for several stages, `name@item` each.
     fn is_many(&self) -> bool {
         self.foreach.is_some() || self.matrix.is_some()
@@ -242,30 +242,30 @@ impl Stage {
     }
 
     /// Its outputs as written, with their flags.
-    pub(super) fn outs(&self) -> impl Iterator<Item = (&str, Flags)> {
+    pub(super) fn outs(&self) -> impl Iterator<Item = (&str, OutFlags)> {
         let lists = [&self.outs, &self.metrics, &self.plots];
         lists.into_iter().flatten().flat_map(|out| match out {
-            StageOut::Path(path) => vec![(path.as_str(), Flags::default())],
-            StageOut::Flagged(paths) => {
+            StageOut::Path(path) => vec![(path.as_str(), OutFlags::default())],
+            StageOut::OutFlagSet(paths) => {
                 paths.iter().map(|(path, flags)| (path.as_str(), flags.known())).collect()
             }
         })
     }
 }
 
-impl Flags {
+impl OutFlags {
     /// Whether `dvc push` may send the output.
     pub(super) fn may_be_sent(&self) -> bool {
-        let off = |flag: &Option<Flag>| *flag == Some(Flag::Known(false));
+        let off = |flag: &Option<OutFlag>| *flag == Some(OutFlag::Known(false));
         !off(&self.cache) && !off(&self.push)
     }
 }
 
-impl Flagged {
-    fn known(&self) -> Flags {
+impl OutFlagSet {
+    fn known(&self) -> OutFlags {
         match self {
-            Self::Flags(flags) => flags.clone(),
-            Self::Other(_) => Flags::default(),
+            Self::OutFlags(flags) => flags.clone(),
+            Self::Other(_) => OutFlags::default(),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What a training that used DVC itself leaves to be sent: the cached outputs of `dvc.lock` and of `.dvc`
 //! files.
 
-use super::outs::{Flag, Flags, Lock, Out, Pipeline, PointerFile, Stage};
-use super::rules::{Kind, Rules};
+use super::outs::{LockFile, OutEntry, OutFlag, OutFlags, PipelineFile, PointerFile, StageEntry};
+use super::rules::{IgnoreRules, RuleDialect};
 use super::template::{Variables, is_filled_in, is_template};
-use super::track::{Shipments, index};
-use super::{Content, Object, Oid, Remotes, Settled, Shipment, config, dir};
+use super::track::{UploadPlan, index};
+use super::{Object, ObjectContent, Oid, Remotes, Settled, Upload, config, dir};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tracing::warn;
@@ -13,17 +13,17 @@ use trainspot_base::error::{Context as _, Error, Result};
 
 /// What there is to send.
 #[derive(Debug, Default)]
-pub struct Cached {
+pub struct CacheUploads {
     /// The objects, by remote.
-    pub shipments: Vec<Shipment>,
+    pub uploads: Vec<Upload>,
     /// The outputs that are left out, each with why.
     pub left_out: Vec<String>,
 }
 
 /// An output with content, which DVC is to keep in a remote.
 #[derive(Debug)]
-struct Named {
-    out: Out,
+struct NamedObject {
+    out: OutEntry,
     oid: Oid,
     /// Relative to the repository.
     path: String,
@@ -41,9 +41,9 @@ struct Named {
 ///
 /// # Errors
 /// A file of DVC's cannot be read, a template in it cannot be matched, or a remote cannot be used.
-pub fn cached(root: &Path, remotes: &Settled, known: &BTreeSet<String>) -> Result<Cached> {
-    let cache = Cache::of(root)?;
-    let (mut shipments, mut left_out) = (Shipments::default(), Vec::new());
+pub fn cache_uploads(root: &Path, remotes: &Settled, known: &BTreeSet<String>) -> Result<CacheUploads> {
+    let cache = LocalCache::of(root)?;
+    let (mut uploads, mut left_out) = (UploadPlan::default(), Vec::new());
     for (file, named) in all(root)? {
         let cannot = || format!("cannot push the outputs of '{}'", file.display());
         let needed = named.made || !known.contains(&named.oid.to_string());
@@ -64,17 +64,17 @@ pub fn cached(root: &Path, remotes: &Settled, known: &BTreeSet<String>) -> Resul
             continue;
         }
         let objects = cache.objects(&named.oid, &named.path, needed).with_context(cannot)?;
-        let loads = shipments.of(remote);
+        let loads = uploads.of(remote);
         for object in objects {
             loads.add(object);
         }
     }
-    Ok(Cached { shipments: shipments.finish(), left_out })
+    Ok(CacheUploads { uploads: uploads.finish(), left_out })
 }
 
 /// Whether an output is in the remote that it names itself, which cannot be used from here: nothing of this
 /// run made it anew.
-fn stays(remotes: &Settled, own: &str, named: &Named, here: bool, needed: bool) -> bool {
+fn stays(remotes: &Settled, own: &str, named: &NamedObject, here: bool, needed: bool) -> bool {
     !needed || (remotes.is_unsupported(own) && (named.out.is_versioned() || !here))
 }
 
@@ -85,11 +85,11 @@ fn stays(remotes: &Settled, own: &str, named: &Named, here: bool, needed: bool) 
 /// machine.
 pub(super) fn check(root: &Path, remotes: &Remotes) -> Result<()> {
     let mut chosen = BTreeSet::new();
-    for file in index::read(root, &mut Rules::new(root, Kind::Dvc))?.files {
+    for file in index::read(root, &mut IgnoreRules::new(root, RuleDialect::Dvc))?.files {
         let outs = if is_pipeline(&file) {
-            let pipeline = Pipeline::read(&read(root, &file)?)?;
-            let outs = pipeline.stages.values().map(Stage::body).flat_map(Stage::outs);
-            let sent = outs.map(|(_, flags)| flags).filter(Flags::may_be_sent);
+            let pipeline = PipelineFile::read(&read(root, &file)?)?;
+            let outs = pipeline.stages.values().map(StageEntry::body).flat_map(StageEntry::outs);
+            let sent = outs.map(|(_, flags)| flags).filter(OutFlags::may_be_sent);
             sent.map(|flags| flags.remote.unwrap_or_default()).collect::<Vec<_>>()
         } else {
             // What has a remote of its own there was put into it by somebody else.
@@ -123,9 +123,9 @@ pub(super) fn known(root: &Path) -> Result<BTreeSet<String>> {
 }
 
 /// The outputs to send, each with the file that names it.
-fn all(root: &Path) -> Result<Vec<(PathBuf, Named)>> {
+fn all(root: &Path) -> Result<Vec<(PathBuf, NamedObject)>> {
     let mut all = Vec::new();
-    for file in index::read(root, &mut Rules::new(root, Kind::Dvc))?.files {
+    for file in index::read(root, &mut IgnoreRules::new(root, RuleDialect::Dvc))?.files {
         let named = if is_pipeline(&file) { of_pipeline(root, &file) } else { of_pointer(root, &file) };
         let named = named.with_context(|| format!("cannot push the outputs of '{}'", file.display()))?;
         all.extend(named.into_iter().map(|named| (file.clone(), named)));
@@ -141,17 +141,17 @@ fn read(root: &Path, file: &Path) -> Result<String> {
     trainspot_transfer::text_beneath(root, file).with_context(|| format!("cannot read '{}'", file.display()))
 }
 
-fn of_pointer(root: &Path, file: &Path) -> Result<Vec<Named>> {
+fn of_pointer(root: &Path, file: &Path) -> Result<Vec<NamedObject>> {
     let pointer = PointerFile::read(&read(root, file)?)?;
     if pointer.is_import_of_repository() {
         return Ok(Vec::new());
     }
     let folder = file.with_file_name(pointer.wdir.as_deref().unwrap_or_default());
     let outs = pointer.outs.into_iter().filter(|out| out.cache && out.push);
-    outs.filter_map(|out| Named::of(out, &folder, false).transpose()).collect()
+    outs.filter_map(|out| NamedObject::of(out, &folder, false).transpose()).collect()
 }
 
-fn of_pipeline(root: &Path, file: &Path) -> Result<Vec<Named>> {
+fn of_pipeline(root: &Path, file: &Path) -> Result<Vec<NamedObject>> {
     let lock = file.with_file_name("dvc.lock");
     if index::GitRules::of(root).take(&lock, false)? {
         return Err(Error::new(format!("git ignores '{}', which stops each command of DVC", lock.display()))
@@ -160,8 +160,8 @@ fn of_pipeline(root: &Path, file: &Path) -> Result<Vec<Named>> {
     if !root.join(&lock).exists() {
         return Ok(Vec::new());
     }
-    let pipeline = Pipeline::read(&read(root, file)?)?;
-    let lock = Lock::read(&read(root, &lock)?)?;
+    let pipeline = PipelineFile::read(&read(root, file)?)?;
+    let lock = LockFile::read(&read(root, &lock)?)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut all = Vec::new();
     for (name, stage) in lock.stages {
@@ -173,16 +173,16 @@ fn of_pipeline(root: &Path, file: &Path) -> Result<Vec<Named>> {
         for mut out in stage.outs {
             if let Some(flags) = flags(written, &variables, &name, &out.path)? {
                 out.remote = flags.remote;
-                all.extend(Named::of(out, &folder, true)?);
+                all.extend(NamedObject::of(out, &folder, true)?);
             }
         }
     }
     Ok(all)
 }
 
-impl Named {
+impl NamedObject {
     /// An output of a file in `folder`; none if it has no content yet, or is not one of the repository.
-    fn of(out: Out, folder: &Path, made: bool) -> Result<Option<Self>> {
+    fn of(out: OutEntry, folder: &Path, made: bool) -> Result<Option<Self>> {
         let path = index::plain(&folder.join(&out.path));
         let inside = !out.is_external() && !path.starts_with("..");
         let Some(oid) = out.oid()?.filter(|_| inside) else { return Ok(None) };
@@ -191,9 +191,9 @@ impl Named {
 }
 
 /// What a stage says of an output of its; none if it is not one to send, or the stage has it no more.
-fn flags(stage: &Stage, variables: &Variables, name: &str, path: &str) -> Result<Option<Flags>> {
+fn flags(stage: &StageEntry, variables: &Variables, name: &str, path: &str) -> Result<Option<OutFlags>> {
     let is = |written: &str| written == path || variables.fill(written).as_deref() == Some(path);
-    let mut found: Vec<Flags> =
+    let mut found: Vec<OutFlags> =
         stage.outs().filter(|(written, _)| is(written)).map(|(_, flags)| flags).collect();
     if found.is_empty() {
         let unknown = |written: &str| is_template(written) && variables.fill(written).is_none();
@@ -215,23 +215,23 @@ fn flags(stage: &Stage, variables: &Variables, name: &str, path: &str) -> Result
     };
     let remote = flags.remote.as_deref().unwrap_or_default();
     match (&flags.cache, &flags.push, variables.fill(remote)) {
-        (Some(Flag::Template(_)), ..) | (_, Some(Flag::Template(_)), _) => {
+        (Some(OutFlag::Template(_)), ..) | (_, Some(OutFlag::Template(_)), _) => {
             unclear("has a flag that is a template")
         }
-        (Some(Flag::Known(false)), ..) | (_, Some(Flag::Known(false)), _) => Ok(None),
+        (Some(OutFlag::Known(false)), ..) | (_, Some(OutFlag::Known(false)), _) => Ok(None),
         (.., None) => unclear("has a remote that is a template"),
         (.., Some(remote)) => {
-            Ok(Some(Flags { remote: Some(remote).filter(|remote| !remote.is_empty()), ..flags.clone() }))
+            Ok(Some(OutFlags { remote: Some(remote).filter(|remote| !remote.is_empty()), ..flags.clone() }))
         }
     }
 }
 
 /// The objects that DVC keeps on this machine.
-pub(super) struct Cache {
+pub(super) struct LocalCache {
     folder: PathBuf,
 }
 
-impl Cache {
+impl LocalCache {
     /// That of the repository at `root`.
     pub(super) fn of(root: &Path) -> Result<Self> {
         Ok(Self { folder: config::cache(root)? })
@@ -271,9 +271,9 @@ impl Cache {
     fn object(&self, oid: Oid, output: String, needed: bool) -> Result<Object> {
         let path = self.path(&oid);
         match path.metadata() {
-            Ok(metadata) => Ok(Object { oid, size: metadata.len(), content: Content::File(path) }),
+            Ok(metadata) => Ok(Object { oid, size: metadata.len(), content: ObjectContent::File(path) }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Ok(Object { oid, size: 0, content: Content::Elsewhere { output, needed } })
+                Ok(Object { oid, size: 0, content: ObjectContent::Elsewhere { output, needed } })
             }
             Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
         }

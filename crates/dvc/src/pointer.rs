@@ -1,7 +1,7 @@
 //! `.dvc` files: new ones as `dvc add` writes them, and old ones changed in place as it changes them.
 
 use super::outs::PointerFile;
-use super::yaml::{Document, Place, Value, parse_document, scalar};
+use super::yaml::{Document, ScalarPosition, YamlValue, parse_document, scalar};
 use super::{Md5, Oid};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -38,7 +38,8 @@ impl Pointer {
         for (key, value) in self.fields() {
             text.push_str(&line(key, &value));
         }
-        text + &line("hash", &Value::Text("md5".to_owned())) + &line("path", &Value::Text(name.to_owned()))
+        text + &line("hash", &YamlValue::Text("md5".to_owned()))
+            + &line("path", &YamlValue::Text(name.to_owned()))
     }
 
     /// An old `.dvc` file with this content.
@@ -66,7 +67,7 @@ impl Pointer {
             document.remove(&mut out, 2, key);
         }
         if document.value(out.clone(), 2, "hash").is_none() {
-            document.set(&mut out, 2, "hash", Value::Text("md5".to_owned()));
+            document.set(&mut out, 2, "hash", YamlValue::Text("md5".to_owned()));
         }
         let mut all = document.all();
         for key in top_defaults(&document) {
@@ -80,29 +81,30 @@ impl Pointer {
         Ok(text)
     }
 
-    fn fields(&self) -> Vec<(&'static str, Value)> {
-        let number = |number: u64| Value::Raw(number.to_string());
-        let mut fields = vec![("md5", Value::Text(self.oid.to_string())), ("size", number(self.size))];
+    fn fields(&self) -> Vec<(&'static str, YamlValue)> {
+        let number = |number: u64| YamlValue::Raw(number.to_string());
+        let mut fields = vec![("md5", YamlValue::Text(self.oid.to_string())), ("size", number(self.size))];
         fields.extend(self.files.map(|files| ("nfiles", number(files))));
-        fields.extend(self.executable.then(|| ("isexec", Value::Raw("true".to_owned()))));
+        fields.extend(self.executable.then(|| ("isexec", YamlValue::Raw("true".to_owned()))));
         fields
     }
 }
 
-fn line(key: &str, value: &Value) -> String {
+fn line(key: &str, value: &YamlValue) -> String {
     let indent = if key == "md5" { "" } else { "  " };
     let value = match value {
-        Value::Text(text) => scalar(text, Place { column: 3 + key.len(), indent: 4 }),
-        Value::Raw(text) | Value::Block(text, _) => format!(" {text}"),
-        Value::Empty => String::new(),
+        YamlValue::Text(text) => scalar(text, ScalarPosition { column: 3 + key.len(), indent: 4 }),
+        YamlValue::Raw(text) | YamlValue::Block(text, _) => format!(" {text}"),
+        YamlValue::Empty => String::new(),
     };
     format!("{indent}{key}:{value}\n")
 }
 
 /// The keys whose value is the one that they have when they are not there: DVC does not write those.
 fn defaults(document: &Document, out: &Range<usize>) -> Vec<&'static str> {
-    let is =
-        |key: &str, value: &str| document.value(out.clone(), 2, key) == Some(&Value::Raw(value.to_owned()));
+    let is = |key: &str, value: &str| {
+        document.value(out.clone(), 2, key) == Some(&YamlValue::Raw(value.to_owned()))
+    };
     let mut keys: Vec<_> = ["cache", "push"].into_iter().filter(|key| is(key, "true")).collect();
     keys.extend(["persist", "metric", "plot"].into_iter().filter(|key| is(key, "false")));
     let blank = |key: &str| is_blank(document, out.clone(), 2, key);
@@ -114,10 +116,10 @@ fn defaults(document: &Document, out: &Range<usize>) -> Vec<&'static str> {
 
 fn top_defaults(document: &Document) -> Vec<&'static str> {
     let value = |key: &str| document.value(document.all(), 0, key);
-    let is = |key: &str, text: &str| value(key) == Some(&Value::Raw(text.to_owned()));
+    let is = |key: &str, text: &str| value(key) == Some(&YamlValue::Raw(text.to_owned()));
     let mut keys: Vec<_> =
         ["frozen", "locked", "always_changed"].into_iter().filter(|key| is(key, "false")).collect();
-    keys.extend((value("wdir") == Some(&Value::Text(".".to_owned()))).then_some("wdir"));
+    keys.extend((value("wdir") == Some(&YamlValue::Text(".".to_owned()))).then_some("wdir"));
     let blank = |key: &str| is_blank(document, document.all(), 0, key);
     keys.extend(["desc", "md5", "meta", "deps", "wdir"].into_iter().filter(|key| blank(key)));
     keys
@@ -125,9 +127,9 @@ fn top_defaults(document: &Document) -> Vec<&'static str> {
 
 fn is_blank(document: &Document, range: Range<usize>, column: usize, key: &str) -> bool {
     match document.value(range.clone(), column, key) {
-        Some(Value::Empty) => !document.has_children(range, column, key),
-        Some(Value::Text(text)) => text.is_empty(),
-        Some(Value::Raw(text)) => matches!(text.as_str(), "[]" | "{}"),
+        Some(YamlValue::Empty) => !document.has_children(range, column, key),
+        Some(YamlValue::Text(text)) => text.is_empty(),
+        Some(YamlValue::Raw(text)) => matches!(text.as_str(), "[]" | "{}"),
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! Whether the remotes of an order take an object, tried before there is anything to keep.
 
-use super::remote::{self, Place, Remote as _, Settings};
-use super::{Content, Md5, Object, Order};
+use super::remote::{self, RemoteName, RemoteStore as _, Settings};
+use super::{Md5, Object, ObjectContent, StoreRequest};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use trainspot_base::error::{Context as _, Result};
@@ -13,9 +13,9 @@ const CONTENT: &[u8] =
 
 /// Sends a small object to each remote of the order. Of each remote its name in words, and whether it took
 /// the object.
-pub async fn probe(order: &Order) -> Vec<(String, Result<()>)> {
+pub async fn probe(order: &StoreRequest) -> Vec<(String, Result<()>)> {
     let remotes: BTreeMap<String, &Settings> =
-        order.remotes().map(|settings| (Place::of(settings).to_string(), settings)).collect();
+        order.remotes().map(|settings| (RemoteName::of(settings).to_string(), settings)).collect();
     let mut tried = Vec::new();
     for (place, settings) in remotes {
         let sent = send(settings).await.with_context(|| format!("cannot send an object to {place}"));
@@ -26,7 +26,7 @@ pub async fn probe(order: &Order) -> Vec<(String, Result<()>)> {
 
 async fn send(settings: &Settings) -> Result<()> {
     let remote = remote::open(settings).await?;
-    let content = Content::Bytes(Bytes::from_static(CONTENT));
+    let content = ObjectContent::Bytes(Bytes::from_static(CONTENT));
     let object = Object { oid: Md5::of(CONTENT), size: CONTENT.len() as u64, content };
     // A run asks before it sends. What is there already is sent again: that it is there does not prove that
     // it may be.
@@ -36,16 +36,17 @@ async fn send(settings: &Settings) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::order::Share;
+    use super::super::store_request::RepositoryShare;
     use super::super::{DvcConfig, Remotes};
     use super::*;
     use std::path::{Path, PathBuf};
 
-    fn order(root: &Path, remote: &Path) -> Order {
+    fn order(root: &Path, remote: &Path) -> StoreRequest {
         let wanted = remote.to_str();
         let remotes = Remotes::of(root, DvcConfig::default(), wanted, BTreeMap::new()).settle();
-        let share = Share { folder: PathBuf::new(), outputs: Vec::new(), rules: BTreeMap::new(), remotes };
-        Order { shares: vec![share], push: None }
+        let share =
+            RepositoryShare { folder: PathBuf::new(), outputs: Vec::new(), rules: BTreeMap::new(), remotes };
+        StoreRequest { shares: vec![share], push: None }
     }
 
     #[tokio::test]

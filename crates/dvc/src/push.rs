@@ -1,7 +1,7 @@
 //! Sends objects to a remote, so that it never has the list of a directory whose files it lacks.
 
-use super::remote::Remote;
-use super::{Content, Object};
+use super::remote::RemoteStore;
+use super::{Object, ObjectContent};
 use std::collections::HashSet;
 use trainspot_base::error::{Error, Result};
 
@@ -10,7 +10,7 @@ const NAMES_TOLD: usize = 5;
 
 /// What a push came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pushed {
+pub struct PushReport {
     /// How many objects were sent.
     pub objects: usize,
     /// Their bytes.
@@ -30,7 +30,7 @@ pub struct Pushed {
 /// # Errors
 /// An object that is needed is neither here nor there, and nothing is sent; or one could not be sent, and no
 /// list is sent then, unless it was one of the lists.
-pub async fn push(remote: &impl Remote, objects: &[Object]) -> Result<Pushed> {
+pub async fn push(remote: &impl RemoteStore, objects: &[Object]) -> Result<PushReport> {
     let missing: HashSet<_> = remote.missing(objects).await?.into_iter().collect();
     let wanted = objects.iter().filter(|object| missing.contains(&object.oid)).cloned();
     let (absent, wanted): (Vec<_>, Vec<_>) = wanted.partition(|object| object.content.is_elsewhere());
@@ -43,14 +43,14 @@ pub async fn push(remote: &impl Remote, objects: &[Object]) -> Result<Pushed> {
     let bytes = files.iter().chain(&lists).map(|object| object.size).sum();
     let sent = files.len() + lists.len();
     let there = objects.len().saturating_sub(sent + absent.len());
-    Ok(Pushed { objects: sent, bytes, there, absent })
+    Ok(PushReport { objects: sent, bytes, there, absent })
 }
 
 /// The outputs of objects that are neither here nor in the remote, unless one of them has to be.
 fn nowhere(objects: &[Object]) -> Result<Vec<String>> {
     let outputs = |wanted: bool| {
         let found = objects.iter().filter_map(move |object| match &object.content {
-            Content::Elsewhere { output, needed } if *needed == wanted => Some(output.clone()),
+            ObjectContent::Elsewhere { output, needed } if *needed == wanted => Some(output.clone()),
             _ => None,
         });
         found.collect::<Vec<_>>()

@@ -1,6 +1,6 @@
 //! The DVC repositories of a clone: mostly one at its root; with `dvc init --subdir`, some in folders of it.
 
-use super::rules::{Kind, Rules};
+use super::rules::{IgnoreRules, RuleDialect};
 use super::track::literals;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(super) fn of_outputs(clone: &Path, outputs: &[String]) -> Result<BTreeMap<Pa
 /// # Errors
 /// A `.gitignore` cannot be read.
 pub(super) fn all(clone: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut git = Rules::new(clone, Kind::Git);
+    let mut git = IgnoreRules::new(clone, RuleDialect::Git);
     let (mut found, mut left) = (BTreeSet::new(), vec![PathBuf::new()]);
     while let Some(folder) = left.pop() {
         if is_repository(&clone.join(&folder)) {

@@ -1,10 +1,10 @@
 //! What is to be saved from a machine whose outputs could not be sent: it is about to end, and its cache with
 //! it.
 
-use super::outs::{Lock, Out, Pipeline, PointerFile};
-use super::pipelines::Cache;
-use super::rules::{Kind, Rules};
-use super::{Order, track::index};
+use super::outs::{LockFile, OutEntry, PipelineFile, PointerFile};
+use super::pipelines::LocalCache;
+use super::rules::{IgnoreRules, RuleDialect};
+use super::{StoreRequest, track::index};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,7 +21,7 @@ use trainspot_transfer::{ReceivePolicy, find, text_beneath};
 ///
 /// # Errors
 /// The folder cannot be written to.
-pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
+pub fn lay_out(root: &Path, order: &StoreRequest, folder: &Path) -> Result<()> {
     let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
     for file in find(root, &outputs)?.files {
         let path = file.path.to_path();
@@ -30,7 +30,7 @@ pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
     let Some(push) = &order.push else { return Ok(()) };
     for file in files(root) {
         let Some(outs) = outs(root, &file, &push.known) else { continue };
-        let Ok(cache) = Cache::of(&repository(root, &file)) else { continue };
+        let Ok(cache) = LocalCache::of(&repository(root, &file)) else { continue };
         let mut found = false;
         for (out, path) in outs {
             found |= lay_out_one(&cache, &out, &path, folder)?;
@@ -48,7 +48,7 @@ pub fn lay_out(root: &Path, order: &Order, folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// An output leads out of the clone.
-pub fn salvage(root: &Path, order: &Order) -> Result<ReceivePolicy> {
+pub fn salvage(root: &Path, order: &StoreRequest) -> Result<ReceivePolicy> {
     let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
     let asked = ReceivePolicy::matching(&outputs)?;
     if order.push.is_none() {
@@ -64,7 +64,7 @@ pub fn salvage(root: &Path, order: &Order) -> Result<ReceivePolicy> {
 }
 
 /// Whether there was anything of the output in the cache.
-fn lay_out_one(cache: &Cache, out: &Out, path: &Path, folder: &Path) -> Result<bool> {
+fn lay_out_one(cache: &LocalCache, out: &OutEntry, path: &Path, folder: &Path) -> Result<bool> {
     let Ok(Some(oid)) = out.oid() else { return Ok(false) };
     let Some(name) = path.to_str() else { return Ok(false) };
     let files =
@@ -95,7 +95,7 @@ fn link(target: &Path, folder: &Path, path: &Path) -> Result<()> {
 
 /// The files of DVC's that name objects. Where git ignores a folder, DVC looks at none of its files.
 fn files(root: &Path) -> BTreeSet<PathBuf> {
-    let mut git = Rules::new(root, Kind::Git);
+    let mut git = IgnoreRules::new(root, RuleDialect::Git);
     let (mut files, mut left) = (BTreeSet::new(), vec![PathBuf::new()]);
     while let Some(folder) = left.pop() {
         for entry in root.join(&folder).read_dir().into_iter().flatten().flatten() {
@@ -116,10 +116,10 @@ fn files(root: &Path) -> BTreeSet<PathBuf> {
 
 /// The outputs of a file, with their paths. Those of a `.dvc` file only if their objects are not `known` from
 /// the clone: what a training pulled need not be saved.
-fn outs(root: &Path, file: &Path, known: &BTreeSet<String>) -> Option<Vec<(Out, PathBuf)>> {
+fn outs(root: &Path, file: &Path, known: &BTreeSet<String>) -> Option<Vec<(OutEntry, PathBuf)>> {
     let text = text_beneath(root, file).ok()?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let at = |out: Out, wdir: Option<&str>| {
+    let at = |out: OutEntry, wdir: Option<&str>| {
         let path = index::plain(&folder.join(wdir.unwrap_or_default()).join(&out.path));
         (out, path)
     };
@@ -130,9 +130,9 @@ fn outs(root: &Path, file: &Path, known: &BTreeSet<String>) -> Option<Vec<(Out, 
         return Some(new.map(|out| at(out, pointer.wdir.as_deref())).collect());
     }
     let pipeline = text_beneath(root, &file.with_file_name("dvc.yaml")).ok();
-    let pipeline = pipeline.and_then(|text| Pipeline::read(&text).ok()).unwrap_or_default();
+    let pipeline = pipeline.and_then(|text| PipelineFile::read(&text).ok()).unwrap_or_default();
     let mut all = Vec::new();
-    for (name, stage) in Lock::read(&text).ok()?.stages {
+    for (name, stage) in LockFile::read(&text).ok()?.stages {
         let wdir = pipeline.stage(&name, &root.join(folder)).and_then(|(stage, variables)| {
             stage.wdir.as_deref().map(|wdir| variables.fill(wdir).unwrap_or_else(|| wdir.to_owned()))
         });

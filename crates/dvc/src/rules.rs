@@ -8,14 +8,14 @@ use trainspot_transfer::{TEXT_LIMIT_BYTES, read_beneath};
 
 /// Whose rules they are. The syntax is the same, what a rule reaches is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RuleDialect {
     /// A rule decides what it names.
     Git,
     /// A rule decides what it names and all below it, so `!dir` brings back files that an earlier rule took.
     Dvc,
 }
 
-impl Kind {
+impl RuleDialect {
     /// The name of the files that hold the rules.
     fn file(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Kind {
 
 /// A path that rules take.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct IgnoredPath {
     /// The path that is named: the one asked about, or a folder above it.
     pub(super) path: PathBuf,
     /// The folder of the file with the rule, and its line; none for what is never part of a repository's
@@ -37,17 +37,17 @@ pub(super) struct Taken {
 
 /// The rules of a repository, read as they are asked for.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct IgnoreRules {
     root: PathBuf,
-    kind: Kind,
+    kind: RuleDialect,
     /// By folder, relative to the root.
-    files: HashMap<PathBuf, Vec<Rule>>,
+    files: HashMap<PathBuf, Vec<IgnoreRule>>,
     /// Whether the rules are those that were given, whatever files there are.
     sealed: bool,
 }
 
 #[derive(Debug)]
-struct Rule {
+struct IgnoreRule {
     /// The line as it is written.
     line: String,
     glob: GlobMatcher,
@@ -59,14 +59,14 @@ struct Rule {
     inside: bool,
 }
 
-impl Rules {
+impl IgnoreRules {
     /// The rules of the repository in `root`.
-    pub(super) fn new(root: &Path, kind: Kind) -> Self {
+    pub(super) fn new(root: &Path, kind: RuleDialect) -> Self {
         Self { root: root.to_owned(), kind, files: HashMap::new(), sealed: false }
     }
 
     /// Rules that are known already, by folder. No file of the repository in `root` is read for more of them.
-    pub(super) fn sealed(root: &Path, kind: Kind, texts: &BTreeMap<PathBuf, String>) -> Self {
+    pub(super) fn sealed(root: &Path, kind: RuleDialect, texts: &BTreeMap<PathBuf, String>) -> Self {
         let mut rules = Self { sealed: true, ..Self::new(root, kind) };
         for (folder, text) in texts {
             rules.set(folder, text);
@@ -91,11 +91,11 @@ impl Rules {
 
     /// What takes a path, relative to the root: a rule for it, or for the topmost folder above it that one
     /// takes.
-    pub(super) fn taken(&mut self, path: &Path, folder: bool) -> Result<Option<Taken>> {
+    pub(super) fn taken(&mut self, path: &Path, folder: bool) -> Result<Option<IgnoredPath>> {
         let above: Vec<_> = path.ancestors().skip(1).filter(|above| *above != Path::new("")).collect();
         let folders = above.into_iter().rev().map(|above| (above, true));
         for (path, folder) in folders.chain([(path, folder)]) {
-            let taken = |by| Ok(Some(Taken { path: path.to_owned(), by }));
+            let taken = |by| Ok(Some(IgnoredPath { path: path.to_owned(), by }));
             if self.always(path, folder) {
                 return taken(None);
             }
@@ -110,14 +110,15 @@ impl Rules {
     }
 
     /// The rule that decides on a path whose folders are not taken, and the folder of its file.
-    fn deciding<'a>(&mut self, path: &'a Path, folder: bool) -> Result<Option<(&Rule, &'a Path)>> {
+    fn deciding<'a>(&mut self, path: &'a Path, folder: bool) -> Result<Option<(&IgnoreRule, &'a Path)>> {
         let parents: Vec<&Path> = path.ancestors().skip(1).collect();
         for parent in &parents {
             self.load(parent)?;
         }
         for parent in parents {
             // DVC writes its rules as seen from the root.
-            let below = if self.kind == Kind::Git { path.strip_prefix(parent).unwrap_or(path) } else { path };
+            let below =
+                if self.kind == RuleDialect::Git { path.strip_prefix(parent).unwrap_or(path) } else { path };
             let rules = self.files.get(parent).map_or(&[][..], Vec::as_slice);
             if let Some(rule) = rules.iter().rev().find(|rule| rule.matches(below, folder, self.kind)) {
                 return Ok(Some((rule, parent)));
@@ -141,8 +142,8 @@ impl Rules {
     /// Replaces the rules of a folder.
     pub(super) fn set(&mut self, folder: &Path, text: &str) {
         let rules = match self.kind {
-            Kind::Git => text.lines().filter_map(Rule::of_git).collect(),
-            Kind::Dvc => text.lines().filter_map(|line| Rule::of_dvc(line, folder)).collect(),
+            RuleDialect::Git => text.lines().filter_map(IgnoreRule::of_git).collect(),
+            RuleDialect::Dvc => text.lines().filter_map(|line| IgnoreRule::of_dvc(line, folder)).collect(),
         };
         self.files.insert(folder.to_owned(), rules);
     }
@@ -160,8 +161,8 @@ impl Rules {
     fn always(&self, path: &Path, folder: bool) -> bool {
         let name = path.file_name().unwrap_or_default();
         match self.kind {
-            Kind::Git => name == ".git",
-            Kind::Dvc => {
+            RuleDialect::Git => name == ".git",
+            RuleDialect::Dvc => {
                 name == ".git"
                     || (folder && (name == ".hg" || name == ".dvc"))
                     || (folder && self.root.join(path).join(".dvc").exists())
@@ -174,7 +175,7 @@ fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
-impl Rule {
+impl IgnoreRule {
     /// A line of `.gitignore`, if it is a rule. As in git, one that cannot be understood is none.
     fn of_git(line: &str) -> Option<Self> {
         let (negated, folders, pattern) = parts(trim_end(line))?;
@@ -204,13 +205,13 @@ impl Rule {
         Some(Self { line: line.to_owned(), glob: glob(&pattern)?, negated, folders, inside })
     }
 
-    fn matches(&self, path: &Path, folder: bool, kind: Kind) -> bool {
+    fn matches(&self, path: &Path, folder: bool, kind: RuleDialect) -> bool {
         if self.folders && !folder {
             return false;
         }
         match kind {
-            Kind::Git => self.glob.is_match(path),
-            Kind::Dvc => {
+            RuleDialect::Git => self.glob.is_match(path),
+            RuleDialect::Dvc => {
                 let own = (!self.inside || folder) && self.glob.is_match(path);
                 own || path
                     .ancestors()
@@ -256,9 +257,9 @@ fn trim_end(line: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn taken(kind: Kind, text: &str, path: &str) -> bool {
+    fn taken(kind: RuleDialect, text: &str, path: &str) -> bool {
         let root = tempfile::tempdir().unwrap();
-        let mut rules = Rules::new(root.path(), kind);
+        let mut rules = IgnoreRules::new(root.path(), kind);
         rules.set(Path::new(""), text);
         let folder = path.ends_with('/');
         rules.take(Path::new(path.trim_end_matches('/')), folder).unwrap()
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn git_and_dvc_agree_on_what_a_rule_names() {
-        for kind in [Kind::Git, Kind::Dvc] {
+        for kind in [RuleDialect::Git, RuleDialect::Dvc] {
             for (text, path, wanted) in [
                 ("*.bin", "a/b.bin", true),
                 ("/a", "b/a", false),
@@ -297,8 +298,8 @@ mod tests {
             ("*/", "a/", true, false),
             ("a\\ ", "a ", true, false),
         ] {
-            assert_eq!(taken(Kind::Git, text, path), git, "{text:?} {path:?}");
-            assert_eq!(taken(Kind::Dvc, text, path), dvc, "{text:?} {path:?}");
+            assert_eq!(taken(RuleDialect::Git, text, path), git, "{text:?} {path:?}");
+            assert_eq!(taken(RuleDialect::Dvc, text, path), dvc, "{text:?} {path:?}");
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::config::FILES;
 use super::remote::Recipient;
-use super::trust::Target;
-use super::{DvcConfig, Folders, Keeping, Remotes, repositories};
+use super::trust::PullRequestTarget;
+use super::{DvcConfig, DvcSettings, PathBase, Remotes, repositories};
 use std::path::{Path, PathBuf};
 use trainspot_base::error::Result;
 
@@ -12,7 +12,7 @@ pub struct Site<'a> {
     /// Its folder.
     pub root: &'a Path,
     /// What paths of remotes mean.
-    pub folders: Folders,
+    pub folders: PathBase,
     /// What git tracks of the outputs, and so DVC must not.
     pub in_git: Vec<String>,
     /// In a pull request's pipeline, the branch that it would go to.
@@ -34,7 +34,7 @@ pub struct TargetBranch<'a> {
 pub type FileReader<'a> = &'a dyn Fn(&Path) -> Result<Option<String>>;
 
 /// Who gets credentials by the configurations of the branch that a pull request would go to.
-pub(super) fn target(keeping: &Keeping, site: &Site<'_>) -> Result<Option<Target>> {
+pub(super) fn target(keeping: &DvcSettings, site: &Site<'_>) -> Result<Option<PullRequestTarget>> {
     let Some(target) = &site.target else { return Ok(None) };
     let mut recipients = target.read.map(|_| Vec::new());
     if let (Some(read), Some(recipients)) = (target.read, &mut recipients) {
@@ -49,7 +49,7 @@ pub(super) fn target(keeping: &Keeping, site: &Site<'_>) -> Result<Option<Target
             recipients.extend(usable.filter_map(|settings| Recipient::of(&settings).ok().flatten()));
         }
     }
-    Ok(Some(Target { branch: target.name.clone(), recipients }))
+    Ok(Some(PullRequestTarget { branch: target.name.clone(), recipients }))
 }
 
 /// The configuration of a DVC repository on that branch: its files there, and what of the clone's is no file

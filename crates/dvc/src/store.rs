@@ -1,21 +1,23 @@
 //! Does what was ordered, where the outputs are: hashes them and sends their objects.
 
-use super::order::{Order, Share};
-use super::remote::{self, Place};
-use super::rules::{Kind, Rules};
+use super::remote::{self, RemoteName};
+use super::rules::{IgnoreRules, RuleDialect};
+use super::store_request::{RepositoryShare, StoreRequest};
 use super::track::{Hashes, hash};
-use super::{Cached, Content, Outcome, Pushed, Shipment, cached, push, repositories};
+use super::{
+    CacheUploads, ObjectContent, PushReport, StoreResult, Upload, cache_uploads, push, repositories,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Context as _, Result};
 
 /// What there is to send of one DVC repository.
 #[derive(Default)]
-struct Load {
+struct RepositoryUpload {
     /// The number of its share; none if the clone does not have the repository.
     share: Option<usize>,
     hashes: Hashes,
-    cached: Cached,
+    cached: CacheUploads,
     folder: PathBuf,
 }
 
@@ -28,19 +30,19 @@ struct Load {
 ///
 /// # Errors
 /// An output is missing or cannot be DVC's, or an object could not be sent. Nothing must be committed then.
-pub async fn store(root: &Path, order: &Order) -> Result<Outcome> {
+pub async fn store(root: &Path, order: &StoreRequest) -> Result<StoreResult> {
     let (root, order) = (root.to_owned(), order.clone().within(root));
     let read = tokio::task::spawn_blocking(move || order.read_outputs(&root));
     let loads = read.await.context("hashing ended unexpectedly")??;
-    let (mut outcome, mut warnings) = (Outcome::default(), Vec::new());
+    let (mut outcome, mut warnings) = (StoreResult::default(), Vec::new());
     for load in loads {
-        for shipment in load.hashes.shipments.iter().chain(&load.cached.shipments) {
-            let pushed = send(shipment).await?;
+        for upload in load.hashes.uploads.iter().chain(&load.cached.uploads) {
+            let pushed = send(upload).await?;
             let absent = pushed.absent.iter().map(|path| {
                 format!("'{path}' was not made here, and is neither on this machine nor in its remote")
             });
             warnings.extend(absent);
-            outcome.add_sent(load.share, &shipment.remote.name, &pushed);
+            outcome.add_sent(load.share, &upload.remote.name, &pushed);
         }
         let skipped = load.hashes.skipped.iter().map(|path| load.folder.join(path));
         let skipped =
@@ -53,19 +55,24 @@ pub async fn store(root: &Path, order: &Order) -> Result<Outcome> {
     Ok(outcome)
 }
 
-async fn send(shipment: &Shipment) -> Result<Pushed> {
-    let remote = remote::open(&shipment.remote).await?;
-    let place = Place::of(&shipment.remote);
-    push(&remote, &shipment.objects).await.with_context(|| format!("cannot push to {place}"))
+async fn send(upload: &Upload) -> Result<PushReport> {
+    let remote = remote::open(&upload.remote).await?;
+    let place = RemoteName::of(&upload.remote);
+    push(&remote, &upload.objects).await.with_context(|| format!("cannot push to {place}"))
 }
 
-impl Order {
+impl StoreRequest {
     /// Reads what there is to send. Blocks its thread.
-    fn read_outputs(&self, root: &Path) -> Result<Vec<Load>> {
+    fn read_outputs(&self, root: &Path) -> Result<Vec<RepositoryUpload>> {
         let mut loads = Vec::new();
         for (number, share) in self.shares.iter().enumerate() {
             let hashes = share.named(|| share.hash(root))?;
-            loads.push(Load { share: Some(number), hashes, folder: share.folder.clone(), ..Load::default() });
+            loads.push(RepositoryUpload {
+                share: Some(number),
+                hashes,
+                folder: share.folder.clone(),
+                ..RepositoryUpload::default()
+            });
         }
         let Some(push) = &self.push else { return Ok(loads) };
         let shares: BTreeMap<_, _> =
@@ -75,11 +82,11 @@ impl Order {
         for folder in folders {
             let share = shares.get(&folder).copied();
             let remotes = share.map_or(&push.elsewhere, |number| &self.shares[number].remotes);
-            let mut cached = named(&folder, || cached(&root.join(&folder), remotes, &push.known))?;
+            let mut cached = named(&folder, || cache_uploads(&root.join(&folder), remotes, &push.known))?;
             in_clone(&folder, &mut cached);
             match share {
                 Some(number) => loads[number].cached = cached,
-                None => loads.push(Load { cached, folder, ..Load::default() }),
+                None => loads.push(RepositoryUpload { cached, folder, ..RepositoryUpload::default() }),
             }
         }
         Ok(loads)
@@ -87,18 +94,23 @@ impl Order {
 }
 
 /// Makes the names of outputs relative to the clone.
-fn in_clone(folder: &Path, cached: &mut Cached) {
-    for object in cached.shipments.iter_mut().flat_map(|shipment| &mut shipment.objects) {
-        if let Content::Elsewhere { output, .. } = &mut object.content {
+fn in_clone(folder: &Path, cached: &mut CacheUploads) {
+    for object in cached.uploads.iter_mut().flat_map(|upload| &mut upload.objects) {
+        if let ObjectContent::Elsewhere { output, .. } = &mut object.content {
             *output = folder.join(&*output).to_string_lossy().into_owned();
         }
     }
 }
 
-impl Share {
+impl RepositoryShare {
     fn hash(&self, root: &Path) -> Result<Hashes> {
         let base = root.join(&self.folder);
-        hash(&base, &self.outputs, &mut Rules::sealed(&base, Kind::Dvc, &self.rules), &self.remotes)
+        hash(
+            &base,
+            &self.outputs,
+            &mut IgnoreRules::sealed(&base, RuleDialect::Dvc, &self.rules),
+            &self.remotes,
+        )
     }
 
     fn named<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {

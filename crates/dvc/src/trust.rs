@@ -1,7 +1,7 @@
 //! Where credentials may go. The clone's configuration names servers, and in a pull request's pipeline that
 //! is a contributor's word.
 
-use super::remote::{NamedBy, Place, Recipient, Settings};
+use super::remote::{NamedBy, Recipient, RemoteName, Settings};
 use trainspot_base::error::{Error, Kind, Result};
 
 /// The servers that credentials may go to.
@@ -10,12 +10,12 @@ pub(super) struct Trust {
     /// Those that the step names, as `host` or `host:port`.
     hosts: Vec<String>,
     /// In a pull request's pipeline, the branch that it would go to.
-    target: Option<Target>,
+    target: Option<PullRequestTarget>,
 }
 
 /// The branch that a pull request would go to.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct PullRequestTarget {
     /// The branch's name.
     pub(super) branch: String,
     /// Who gets credentials there; none if that is not known.
@@ -23,7 +23,7 @@ pub(super) struct Target {
 }
 
 impl Trust {
-    pub(super) fn new(hosts: &[String], target: Option<Target>) -> Self {
+    pub(super) fn new(hosts: &[String], target: Option<PullRequestTarget>) -> Self {
         Self { hosts: hosts.to_vec(), target }
     }
 
@@ -33,7 +33,7 @@ impl Trust {
         if self.hosts.iter().any(|entry| to.is_called(entry)) {
             return Ok(());
         }
-        let place = Place::of(settings);
+        let place = RemoteName::of(settings);
         let refused = |why: String, hint: String| Err(Error::new(why).kind(Kind::Configuration).hint(hint));
         let word =
             format!("name the server in the step, if it is to be trusted: DVC_TRUSTED_HOSTS: ['{to}']");
@@ -55,7 +55,7 @@ impl Trust {
                 ),
             );
         }
-        let Some(Target { branch, recipients }) = &self.target else { return Ok(()) };
+        let Some(PullRequestTarget { branch, recipients }) = &self.target else { return Ok(()) };
         match recipients {
             _ if to.is_beyond_configuration() => Ok(()),
             Some(known) if known.iter().any(|known| to.is_like(known)) => Ok(()),
@@ -84,9 +84,9 @@ mod tests {
         Settings { url: url.to_owned(), options: options.collect(), ..Settings::default() }
     }
 
-    fn of_target(all: &[Settings]) -> Target {
+    fn of_target(all: &[Settings]) -> PullRequestTarget {
         let recipients = all.iter().filter_map(|settings| Recipient::of(settings).unwrap()).collect();
-        Target { branch: "main".to_owned(), recipients: Some(recipients) }
+        PullRequestTarget { branch: "main".to_owned(), recipients: Some(recipients) }
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             let error = trust.check(&other).unwrap_err().render();
             assert!(error.contains("the configuration of main sends none"), "{error}");
         }
-        let unknown = Target { branch: "main".to_owned(), recipients: None };
+        let unknown = PullRequestTarget { branch: "main".to_owned(), recipients: None };
         let trust = Trust::new(&[], Some(unknown));
         trust.check(&settings("s3://b", &[])).unwrap();
         assert!(

@@ -27,7 +27,7 @@ use trainspot_compute::aws::Purchase;
 use trainspot_compute::link::{Agent, Link};
 use trainspot_compute::local::LocalCompute;
 use trainspot_compute::{Compute, LaunchRequest};
-use trainspot_dvc::{Keeper, Kept};
+use trainspot_dvc::{StorePlan, StoredOutputs};
 #[cfg(feature = "aws")]
 use trainspot_ec2::{Ec2, Owner};
 use trainspot_git::{Branches, Checkout};
@@ -103,7 +103,7 @@ struct TrainingRun<'a> {
     config: &'a Config,
     train: &'a Train,
     clone: &'a Checkout,
-    keeper: Option<&'a Keeper>,
+    keeper: Option<&'a StorePlan>,
     deadline: Option<Deadline>,
     shutdown: &'a CancellationToken,
 }
@@ -240,7 +240,7 @@ struct CollectedOutputs {
     /// The files that were fetched.
     header: BundleHeader,
     /// What DVC keeps.
-    kept: Kept,
+    kept: StoredOutputs,
 }
 
 /// Collects what a training made, unless it failed. `took` is how long it trained.
@@ -248,7 +248,7 @@ async fn collect<L: Link>(
     agent: &Agent<L>,
     (exit, took): (&CommandExit, Duration),
     config: &Config,
-    keeper: Option<&Keeper>,
+    keeper: Option<&StorePlan>,
 ) -> Result<CollectedOutputs> {
     if exit.reason != ExitReason::Exited(0) {
         return Ok(CollectedOutputs::default());
@@ -262,10 +262,10 @@ async fn collect<L: Link>(
         }
         fetched => fetched?,
     };
-    let Some(keeper) = keeper else { return Ok(CollectedOutputs { header, kept: Kept::default() }) };
-    let stored = while_waiting("sending to DVC's remote", agent.store(keeper.order())).await;
+    let Some(keeper) = keeper else { return Ok(CollectedOutputs { header, kept: StoredOutputs::default() }) };
+    let stored = while_waiting("sending to DVC's remote", agent.store(keeper.request())).await;
     // The pointers are made while the machine is there: what came from it may have DVC refuse them.
-    match stored.and_then(|outcome| keeper.kept(&outcome).map_err(dvc_pointers::unpublished)) {
+    match stored.and_then(|outcome| keeper.accept(&outcome).map_err(dvc_pointers::unpublished)) {
         Err(error) if error.exit_kind() == Kind::Publication => {
             Err(dvc_pointers::rescued(agent, config, Some(keeper), error).await)
         }

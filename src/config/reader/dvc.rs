@@ -3,10 +3,10 @@
 use super::Reader;
 use std::collections::BTreeMap;
 use trainspot_base::log::{Secret, is_secret_name};
-use trainspot_dvc::{Keeping, is_of_remotes};
+use trainspot_dvc::{DvcSettings, is_of_remotes};
 
 impl Reader {
-    pub(super) fn dvc(&mut self) -> Keeping {
+    pub(super) fn dvc(&mut self) -> DvcSettings {
         let (outputs, push) = (self.list("DVC_OUTPUTS"), self.switch("DVC_PUSH"));
         if self.missing("OUTPUTS") && outputs.is_empty() && !push && self.publishes() {
             self.problems.add(
@@ -39,7 +39,7 @@ impl Reader {
         let used = !outputs.is_empty() || push;
         let environment = if used { self.of_remotes() } else { BTreeMap::new() };
         let trusted_hosts = self.list("DVC_TRUSTED_HOSTS");
-        Keeping { outputs, push, remote: self.some("DVC_REMOTE"), environment, trusted_hosts }
+        DvcSettings { outputs, push, remote: self.some("DVC_REMOTE"), environment, trusted_hosts }
     }
 
     fn of_remotes(&self) -> BTreeMap<String, String> {
@@ -58,7 +58,7 @@ fn in_both<'a>(patterns: &'a [String], outputs: &'a [String]) -> impl Iterator<I
 }
 
 /// The credentials among them, which are hidden.
-pub(super) fn secrets(keeping: &Keeping) -> impl Iterator<Item = Secret> {
+pub(super) fn secrets(keeping: &DvcSettings) -> impl Iterator<Item = Secret> {
     const NO_SECRETS: [&str; 7] =
         ["REGION", "ENDPOINT", "PROFILE", "_FILE", "HOME", "USER", "SSH_KNOWN_HOSTS"];
     let secret = |name: &str| !NO_SECRETS.iter().any(|word| name.contains(word)) && is_secret_name(name);

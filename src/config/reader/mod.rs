@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use trainspot_base::log::{Secret, is_secret_name};
 use trainspot_bitbucket::StepVariables;
-use trainspot_dvc::Keeping;
+use trainspot_dvc::DvcSettings;
 
 /// Secrets that a step has without any doing of ours.
 const OF_THE_STEP: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
@@ -189,7 +189,7 @@ impl Reader {
     }
 
     /// The values to hide: our own secrets, and those of the training whose names say that they are secret.
-    fn secrets(&self, train: Option<&Train>, runner: Option<&Runner>, dvc: &Keeping) -> Vec<Secret> {
+    fn secrets(&self, train: Option<&Train>, runner: Option<&Runner>, dvc: &DvcSettings) -> Vec<Secret> {
         let own = VARIABLES.iter().filter(|variable| variable.secret);
         let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());

@@ -6,7 +6,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::RsaKeyPair;
 use serde_json::json;
 use std::time::Duration;
-use trainspot_dvc::remote::{Remote as _, open};
+use trainspot_dvc::remote::{RemoteStore as _, open};
 
 async fn works(scene: &Scene) {
     let sample = Sample::of(&[20]);

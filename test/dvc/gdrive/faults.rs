@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use trainspot_dvc::remote::Remote as _;
+use trainspot_dvc::remote::RemoteStore as _;
 
 /// Nothing, little, and three pieces.
 const LENGTHS: [usize; 4] = [0, 20, 70_000, 17 << 20];

@@ -6,8 +6,8 @@ use super::sample::{Place, Sample, Scene, md5, told};
 use crate::support::say;
 use std::path::Path;
 use std::process::{Command, Output};
-use trainspot_dvc::remote::Remote as _;
-use trainspot_dvc::{Content, Object, Oid};
+use trainspot_dvc::remote::RemoteStore as _;
+use trainspot_dvc::{Object, ObjectContent, Oid};
 
 macro_rules! or_skip {
     ($made:expr) => {
@@ -136,7 +136,7 @@ fn cached(repository: &Path) -> Vec<Object> {
             objects.push(Object {
                 oid: Oid::parse(&name).unwrap(),
                 size,
-                content: Content::File(file.path()),
+                content: ObjectContent::File(file.path()),
             });
         }
     }

@@ -3,7 +3,7 @@
 use super::auth::{SERVICE, USER};
 use super::http::Fault;
 use super::sample::{Place, Sample, Scene, credential, remote, settings, user_json};
-use trainspot_dvc::remote::Remote as _;
+use trainspot_dvc::remote::RemoteStore as _;
 
 async fn refusal(scene: &Scene) -> String {
     let object = &Sample::of(&[20]).objects[0];

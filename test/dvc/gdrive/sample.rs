@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
 use trainspot_base::error::Error;
-use trainspot_dvc::remote::{Any, Remote as _, Settings, open};
-use trainspot_dvc::{Content, Object, Oid};
+use trainspot_dvc::remote::{AnyRemote, RemoteStore as _, Settings, open};
+use trainspot_dvc::{Object, ObjectContent, Oid};
 
 pub(crate) fn md5(bytes: &[u8]) -> String {
     format!("{:032x}", u128::from_be_bytes(Md5::digest(bytes).into()))
@@ -36,7 +36,7 @@ impl Sample {
         let list = format!("[{}]", list.join(", "));
         let oid = Oid::parse(&format!("{}.dir", md5(list.as_bytes()))).unwrap();
         let size = list.len() as u64;
-        sample.objects.push(Object { oid, size, content: Content::Bytes(list.into()) });
+        sample.objects.push(Object { oid, size, content: ObjectContent::Bytes(list.into()) });
         sample
     }
 
@@ -46,7 +46,7 @@ impl Sample {
         Object {
             oid: Oid::parse(&md5(bytes)).unwrap(),
             size: bytes.len() as u64,
-            content: Content::File(path),
+            content: ObjectContent::File(path),
         }
     }
 }
@@ -112,7 +112,7 @@ impl Scene {
         Self { fake, settings, root, base }
     }
 
-    pub(crate) async fn remote(&self) -> Any {
+    pub(crate) async fn remote(&self) -> AnyRemote {
         remote(&self.settings).await
     }
 
@@ -208,7 +208,7 @@ pub(crate) fn user_json(fake: &Fake) -> String {
     .to_string()
 }
 
-pub(crate) async fn remote(settings: &Settings) -> Any {
+pub(crate) async fn remote(settings: &Settings) -> AnyRemote {
     open(settings).await.unwrap_or_else(|error| panic!("{}", error.render()))
 }
 

@@ -2,8 +2,8 @@
 
 use super::contract;
 use super::sample::{Place, Sample, Scene, told};
-use trainspot_dvc::remote::Remote as _;
-use trainspot_dvc::{Content, Object};
+use trainspot_dvc::remote::RemoteStore as _;
+use trainspot_dvc::{Object, ObjectContent};
 
 /// Nothing, little, the largest of one request, one more, and three pieces.
 const LENGTHS: [usize; 6] = [0, 20, 70_000, 2 << 20, (2 << 20) + 1, 17 << 20];
@@ -46,7 +46,7 @@ async fn changed(scene: &Scene, sample: &Sample) {
         let mut bytes = vec![7; length];
         fastrand::fill(&mut bytes);
         let object = sample.file("changing", &bytes);
-        let Content::File(path) = &object.content else { unreachable!() };
+        let ObjectContent::File(path) = &object.content else { unreachable!() };
         bytes[length / 2] ^= 1;
         std::fs::write(path, &bytes).unwrap();
         let why = remote.put(&object).await.unwrap_err().render();

@@ -4,7 +4,7 @@ use super::sample::{Sample, Sight, remote, settings, story};
 use super::servers;
 use super::stores::{LENGTHS, or_skip};
 use trainspot_dvc::Object;
-use trainspot_dvc::remote::{Remote as _, Settings};
+use trainspot_dvc::remote::{RemoteStore as _, Settings};
 
 /// Writes something else under an object's name, at a server that takes PUT.
 async fn overwrite(base: &str, object: &Object) {

@@ -11,8 +11,8 @@ use futures_util::stream::{self, StreamExt as _};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use trainspot_dvc::Content;
-use trainspot_dvc::remote::{Remote as _, Settings};
+use trainspot_dvc::ObjectContent;
+use trainspot_dvc::remote::{RemoteStore as _, Settings};
 
 const FAULTS: [Fault; 9] = [
     Fault::Refused,
@@ -249,7 +249,7 @@ async fn a_file_changed_between_its_parts_is_not_sent() {
         while proxy.count.load(Ordering::SeqCst) < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let Content::File(path) = &model.content else { unreachable!() };
+        let ObjectContent::File(path) = &model.content else { unreachable!() };
         std::fs::File::options().append(true).open(path).unwrap().set_len(model.size + 1).unwrap();
     };
     let (sent, ()) = futures_util::future::join(remote.put(model), change).await;

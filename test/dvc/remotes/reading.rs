@@ -7,8 +7,8 @@ use super::stores::or_skip;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use trainspot_dvc::remote::Remote as _;
-use trainspot_dvc::{Content, Object};
+use trainspot_dvc::remote::RemoteStore as _;
+use trainspot_dvc::{Object, ObjectContent};
 
 fn dvc(bin: &str, repository: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> String {
     let home = repository.parent().unwrap();
@@ -74,7 +74,7 @@ async fn pulled(
         dvc(&bin, &repository, &environment, &["pull", "-q"]);
         assert_eq!(std::fs::read(repository.join("model")).unwrap(), b"the model");
         for (number, object) in sample.objects[..sample.objects.len() - 1].iter().enumerate() {
-            let Content::File(path) = &object.content else { unreachable!() };
+            let ObjectContent::File(path) = &object.content else { unreachable!() };
             let pulled = std::fs::read(repository.join(format!("data/file {number}"))).unwrap();
             assert!(pulled == std::fs::read(path).unwrap(), "file {number} is another");
         }

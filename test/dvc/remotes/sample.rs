@@ -4,8 +4,8 @@ use md5::{Digest as _, Md5};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use trainspot_dvc::remote::{Any, Remote, Settings, open};
-use trainspot_dvc::{Content, Object, Oid};
+use trainspot_dvc::remote::{AnyRemote, RemoteStore, Settings, open};
+use trainspot_dvc::{Object, ObjectContent, Oid};
 
 /// Files and a directory's list, with what they hold.
 pub(crate) struct Sample {
@@ -32,7 +32,7 @@ impl Sample {
         let list = format!("[{}]", list.join(", "));
         let oid = Oid::parse(&format!("{}.dir", md5(list.as_bytes()))).unwrap();
         let size = list.len() as u64;
-        sample.objects.push(Object { oid, size, content: Content::Bytes(list.into()) });
+        sample.objects.push(Object { oid, size, content: ObjectContent::Bytes(list.into()) });
         sample
     }
 
@@ -40,7 +40,7 @@ impl Sample {
         let path = self.folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let oid = Oid::parse(&md5(bytes)).unwrap();
-        Object { oid, size: bytes.len() as u64, content: Content::File(path) }
+        Object { oid, size: bytes.len() as u64, content: ObjectContent::File(path) }
     }
 
     /// The name of the directory's list.
@@ -63,7 +63,7 @@ pub(crate) fn settings(url: &str, options: &[(&str, &str)], environment: &[(&str
     }
 }
 
-pub(crate) async fn remote(settings: &Settings) -> Any {
+pub(crate) async fn remote(settings: &Settings) -> AnyRemote {
     open(settings).await.unwrap_or_else(|error| panic!("{}", error.render()))
 }
 
@@ -141,13 +141,13 @@ pub(crate) async fn story(settings: &Settings, sight: &Sight, sample: &Sample, s
 }
 
 /// A file that was changed after it was hashed, or removed, is not sent.
-async fn changed(remote: &Any, sight: &Sight, sample: &Sample) {
+async fn changed(remote: &AnyRemote, sight: &Sight, sample: &Sample) {
     let longest = sample.objects.iter().map(|object| usize::try_from(object.size).unwrap()).max().unwrap();
     for length in [100, longest] {
         let mut bytes = vec![7; length];
         fastrand::fill(&mut bytes);
         let object = sample.file("changing", &bytes);
-        let Content::File(path) = &object.content else { unreachable!() };
+        let ObjectContent::File(path) = &object.content else { unreachable!() };
         bytes[length / 2] ^= 1;
         std::fs::write(path, &bytes).unwrap();
         let why = remote.put(&object).await.unwrap_err().render();

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
-use trainspot_dvc::remote::{Remote as _, Settings};
-use trainspot_dvc::{Content, Object, Remotes, Stamp, Tracked, Tracking, push, track, write};
+use trainspot_dvc::remote::{RemoteStore as _, Settings};
+use trainspot_dvc::{Object, ObjectContent, Remotes, Stamp, Tracked, Tracking, push, track, write};
 
 /// Nothing, little, and several parts.
 pub(crate) const LENGTHS: [usize; 4] = [0, 20, 70_000, 20 << 20];
@@ -59,14 +59,14 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 async fn a_stamped_file_is_sent_unhashed_only_as_long_as_it_is_the_same() {
     let (sample, place) = (Sample::of(&[]), tempfile::tempdir().unwrap());
     let file = sample.file("model", b"model");
-    let Content::File(path) = file.content.clone() else { unreachable!() };
+    let ObjectContent::File(path) = file.content.clone() else { unreachable!() };
     let look = || std::fs::File::open(&path).unwrap();
     assert_eq!(Stamp::before_hashing(&look()), None, "a file that was just written may change unseen");
     std::thread::sleep(Duration::from_millis(60));
     let stamp = Stamp::before_hashing(&look()).unwrap();
     let settings = settings(place.path().to_str().unwrap(), &[], &[]);
     let remote = remote(&settings).await;
-    let hashed = Object { content: Content::Hashed(path.clone(), stamp), ..file };
+    let hashed = Object { content: ObjectContent::Hashed(path.clone(), stamp), ..file };
     remote.put(&hashed).await.unwrap();
     assert!(Sight::Folder(place.path().to_owned()).has_all(std::slice::from_ref(&hashed)).await);
     // Another content of the same length, and the old time of change: only the kernel's own time tells.
@@ -104,8 +104,8 @@ async fn a_large_output_is_copied_into_a_folder_while_it_is_hashed() {
     std::fs::write(&model, vec![7; 65 << 20]).unwrap();
 
     let tracked = track_model(repository, &root);
-    let objects = &tracked.shipments[0].objects;
-    assert!(matches!(objects[0].content, Content::Drafted(..)));
+    let objects = &tracked.uploads[0].objects;
+    assert!(matches!(objects[0].content, ObjectContent::Drafted(..)));
     assert_eq!(walk(&root).len(), 1, "the draft");
     assert_eq!(push(&remote, objects).await.unwrap().objects, 1);
     assert!(Sight::Folder(root.clone()).has_all(objects).await);
@@ -118,13 +118,13 @@ async fn a_large_output_is_copied_into_a_folder_while_it_is_hashed() {
 
     // As long as before, it may be what is there.
     let again = track_model(repository, &root);
-    assert!(matches!(again.shipments[0].objects[0].content, Content::Hashed(..)));
-    assert_eq!(push(&remote, &again.shipments[0].objects).await.unwrap().there, 1);
+    assert!(matches!(again.uploads[0].objects[0].content, ObjectContent::Hashed(..)));
+    assert_eq!(push(&remote, &again.uploads[0].objects).await.unwrap().there, 1);
 
     // One that is not sent leaves nothing.
     std::fs::write(&model, vec![7; 66 << 20]).unwrap();
     let longer = track_model(repository, &root);
-    assert!(matches!(longer.shipments[0].objects[0].content, Content::Drafted(..)));
+    assert!(matches!(longer.uploads[0].objects[0].content, ObjectContent::Drafted(..)));
     assert_eq!(walk(&root).len(), 2);
     drop(longer);
     assert_eq!(walk(&root).len(), 1, "a draft was left");

@@ -13,7 +13,7 @@ use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_base::log::count;
 use trainspot_base::log::progress::Progress;
-use trainspot_dvc::{Order, Outcome, salvage};
+use trainspot_dvc::{StoreRequest, StoreResult, salvage};
 use trainspot_git::Snapshot;
 use trainspot_protocol::FileSelection;
 use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, Reply};
@@ -187,7 +187,7 @@ impl<L: Link> Agent<L> {
     ///
     /// # Errors
     /// An upload failed, or the link broke. Asked again, the machine uploads only what is missing.
-    pub async fn store(&self, order: &Order) -> Result<Outcome> {
+    pub async fn store(&self, order: &StoreRequest) -> Result<StoreResult> {
         const FAILURE_TEXT: &str = "cannot keep the outputs in DVC's remote";
         let question = serde_json::to_vec(order).context(FAILURE_TEXT)?;
         let running = self.link.agent("dvc", &[]).await?;
@@ -196,12 +196,12 @@ impl<L: Link> Agent<L> {
         let (answer, exit) = answered.context(FAILURE_TEXT)?;
         // The verb's own failure is final, as the verb has retried already. A broken link is not.
         exit.check(FAILURE_TEXT).map_err(|error| error.kind(Kind::Publication))?;
-        Outcome::parse(&answer.context(FAILURE_TEXT)?, order)
+        StoreResult::parse(&answer.context(FAILURE_TEXT)?, order)
     }
 
     /// Downloads the outputs that DVC was to keep into the clone at `folder`, each file to its path there, as
     /// the machine is about to end. Files that were not asked for are left out.
-    pub async fn rescue(&self, order: &Order, folder: &Path) -> Result<BundleHeader> {
+    pub async fn rescue(&self, order: &StoreRequest, folder: &Path) -> Result<BundleHeader> {
         let (place, asked) = (TargetFolder::open(folder)?.without_links(), salvage(folder, order)?);
         let order = serde_json::to_vec(order).context("cannot ask for files")?;
         let rescued =

@@ -204,7 +204,7 @@ mod tests {
     async fn a_silent_machine_keeps_no_verb_waiting_for_ever() {
         let folder = tempfile::tempdir().unwrap();
         let agent = Agent::new(Silent, "test");
-        let order = trainspot_dvc::Order::default();
+        let order = trainspot_dvc::StoreRequest::default();
         let failed = |error: Error| error.render();
         let (asked, took) = timed(agent.ask(AgentCommand::Heartbeat)).await;
         assert!(failed(asked.unwrap_err().into()).contains("no answer within 15s") && took < PAUSE_LIMIT);

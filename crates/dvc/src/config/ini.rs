@@ -11,7 +11,7 @@ use trainspot_base::error::{Error, Result};
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Value {
+pub(super) enum IniValue {
     /// One text.
     Text(String),
     /// Texts with commas between them.
@@ -20,17 +20,17 @@ pub(super) enum Value {
 
 /// A section, or the whole file.
 #[derive(Debug, Default)]
-pub(super) struct Section {
+pub(super) struct IniSection {
     name: String,
     /// In the order of the file; no name is there twice, but for upper and lower case.
-    pub(super) items: Vec<(String, Item)>,
+    pub(super) items: Vec<(String, IniItem)>,
 }
 
 /// What a section holds under a name.
 #[derive(Debug)]
-pub(super) enum Item {
-    Value(Value),
-    Section(Section),
+pub(super) enum IniItem {
+    Value(IniValue),
+    Section(IniSection),
 }
 
 fn expression(text: &str) -> Regex {
@@ -59,10 +59,10 @@ static REFERENCE: LazyLock<Regex> = LazyLock::new(|| expression(r"%\(([^)]*)\)s"
 ///
 /// # Errors
 /// It is none that configobj reads.
-pub(super) fn read(text: &str) -> Result<Section> {
+pub(super) fn read(text: &str) -> Result<IniSection> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let mut lines = text.split('\n').enumerate();
-    let mut open = vec![Section::default()];
+    let mut open = vec![IniSection::default()];
     while let Some((number, line)) = lines.next() {
         if line.trim().is_empty() || line.trim_start().starts_with('#') {
             continue;
@@ -78,13 +78,13 @@ pub(super) fn read(text: &str) -> Result<Section> {
             if has(&open, &name) {
                 return Err(failed(&format!("the section '{name}' is there twice")));
             }
-            open.push(Section { name, items: Vec::new() });
+            open.push(IniSection { name, items: Vec::new() });
             continue;
         }
         let found = KEY.captures(line).ok_or_else(|| failed("it is neither a section nor 'key = value'"))?;
         let (key, rest) = (unquoted(found.get(1).map_or("", |key| key.as_str())).to_owned(), &found[2]);
         let value = match ["\"\"\"", "'''"].into_iter().find(|quote| rest.starts_with(quote)) {
-            Some(quote) => Value::Text(
+            Some(quote) => IniValue::Text(
                 tripled(&rest[3..], quote, lines.by_ref().map(|(_, line)| line))
                     .ok_or_else(|| failed("its triple quotes are not closed, or more follows them"))?,
             ),
@@ -96,7 +96,7 @@ pub(super) fn read(text: &str) -> Result<Section> {
             return Err(failed(&format!("'{key}' is there twice")));
         }
         if let Some(section) = open.last_mut() {
-            section.items.push((key, Item::Value(value)));
+            section.items.push((key, IniItem::Value(value)));
         }
     }
     close_to(&mut open, 1);
@@ -105,27 +105,27 @@ pub(super) fn read(text: &str) -> Result<Section> {
 }
 
 /// Puts the sections that are open into those above them, until so many are left.
-fn close_to(open: &mut Vec<Section>, depth: usize) {
+fn close_to(open: &mut Vec<IniSection>, depth: usize) {
     while open.len() > depth.max(1) {
         if let (Some(section), Some(above)) = (open.pop(), open.last_mut()) {
-            above.items.push((section.name.clone(), Item::Section(section)));
+            above.items.push((section.name.clone(), IniItem::Section(section)));
         }
     }
 }
 
-fn has(open: &[Section], name: &str) -> bool {
+fn has(open: &[IniSection], name: &str) -> bool {
     open.last().is_some_and(|section| section.items.iter().any(|(other, _)| other == name))
 }
 
-fn value(text: &str) -> Option<Value> {
+fn value(text: &str) -> Option<IniValue> {
     let found = VALUE.captures(text)?;
     if found.get(3).is_some() {
-        return Some(Value::List(Vec::new()));
+        return Some(IniValue::List(Vec::new()));
     }
     let part = |number: usize| found.get(number).map_or("", |part| part.as_str());
     let (before, last) = (part(1), part(2));
     if before.is_empty() {
-        return Some(Value::Text(unquoted(last).to_owned()));
+        return Some(IniValue::Text(unquoted(last).to_owned()));
     }
     let items = LISTED.captures_iter(before).map(|item| {
         let item = item.get(1).map_or("", |item| item.as_str());
@@ -133,7 +133,7 @@ fn value(text: &str) -> Option<Value> {
     });
     let mut items: Vec<String> = items.collect::<Option<_>>()?;
     items.extend((!last.is_empty()).then(|| unquoted(last).to_owned()));
-    Some(Value::List(items))
+    Some(IniValue::List(items))
 }
 
 /// The value in triple quotes that begins with `first`, and takes more lines until the quotes are closed.
@@ -159,24 +159,24 @@ fn unquoted(text: &str) -> &str {
 }
 
 /// A section whose values have no `%(name)s` any more. `above` begins with the section itself.
-fn filled_in(section: &Section, above: &[&Section]) -> Result<Section> {
+fn filled_in(section: &IniSection, above: &[&IniSection]) -> Result<IniSection> {
     let fill = |name: &str, text: &str| fill(name, text, above, &mut Vec::new());
     let items = section.items.iter().map(|(name, item)| {
         let item = match item {
-            Item::Value(Value::Text(text)) => Item::Value(Value::Text(fill(name, text)?)),
-            Item::Value(Value::List(list)) => {
+            IniItem::Value(IniValue::Text(text)) => IniItem::Value(IniValue::Text(fill(name, text)?)),
+            IniItem::Value(IniValue::List(list)) => {
                 let filled: Result<_> = list.iter().map(|text| fill(name, text)).collect();
-                Item::Value(Value::List(filled?))
+                IniItem::Value(IniValue::List(filled?))
             }
-            Item::Section(inner) => Item::Section(filled_in(inner, &[&[inner], above].concat())?),
+            IniItem::Section(inner) => IniItem::Section(filled_in(inner, &[&[inner], above].concat())?),
         };
         Ok((name.clone(), item))
     });
-    Ok(Section { name: section.name.clone(), items: items.collect::<Result<_>>()? })
+    Ok(IniSection { name: section.name.clone(), items: items.collect::<Result<_>>()? })
 }
 
 /// A value with what its `%(name)s` stand for: a value of the section, of `DEFAULT` in it, or of one above.
-fn fill(name: &str, text: &str, above: &[&Section], seen: &mut Vec<String>) -> Result<String> {
+fn fill(name: &str, text: &str, above: &[&IniSection], seen: &mut Vec<String>) -> Result<String> {
     let wrong = |why: &str| Error::new(format!("'{name}' refers to another value by %(name)s, {why}"));
     let (mut filled, mut rest) = (String::new(), text);
     while let Some(found) = REFERENCE.captures(rest) {
@@ -195,14 +195,14 @@ fn fill(name: &str, text: &str, above: &[&Section], seen: &mut Vec<String>) -> R
     Ok(filled + rest)
 }
 
-impl Section {
-    fn item(&self, name: &str) -> Option<&Item> {
+impl IniSection {
+    fn item(&self, name: &str) -> Option<&IniItem> {
         self.items.iter().find(|(other, _)| other == name).map(|(_, item)| item)
     }
 
     fn own(&self, name: &str) -> Option<&str> {
         match self.item(name) {
-            Some(Item::Value(Value::Text(text))) => Some(text),
+            Some(IniItem::Value(IniValue::Text(text))) => Some(text),
             _ => None,
         }
     }
@@ -210,7 +210,7 @@ impl Section {
     /// The text under a name, or the one that the section's own `DEFAULT` has for it.
     fn text(&self, name: &str) -> Option<&str> {
         self.own(name).or_else(|| match self.item("DEFAULT") {
-            Some(Item::Section(default)) => default.own(name),
+            Some(IniItem::Section(default)) => default.own(name),
             _ => None,
         })
     }

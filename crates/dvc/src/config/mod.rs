@@ -10,7 +10,7 @@ pub use settled::Settled;
 use super::credentials;
 use super::remote::Settings;
 use super::trust::Trust;
-use sections::{Sections, Values};
+use sections::{ConfigSections, SectionValues};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,11 +29,11 @@ const REACHED: &str = "set DVC_REMOTE to a remote that the machine reaches and t
 /// `.dvc/config.local` belong in no file there, and what a training writes into a configuration must not lead
 /// a credential elsewhere.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
-pub struct DvcConfig(Vec<(String, String, Values)>);
+pub struct DvcConfig(Vec<(String, String, SectionValues)>);
 
 /// What a path in a configuration, or in the place of a remote, means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Folders {
+pub enum PathBase {
     /// It starts from the repository's own folder.
     #[default]
     Own,
@@ -50,11 +50,11 @@ pub enum Folders {
 #[derive(Clone)]
 pub struct Remotes {
     root: PathBuf,
-    sections: Sections,
+    sections: ConfigSections,
     /// What to use instead of the default: a remote's name or an address.
     wanted: Option<String>,
     environment: BTreeMap<String, String>,
-    folders: Folders,
+    folders: PathBase,
     trust: Trust,
 }
 
@@ -79,7 +79,7 @@ impl DvcConfig {
 
     /// The configuration that files with these names and texts are.
     pub(super) fn of_texts(texts: &[(&str, String)]) -> Result<Self> {
-        let mut sections = Sections::new();
+        let mut sections = ConfigSections::new();
         for (name, text) in texts {
             for (section, values) in sections::read(text).map_err(|error| in_file(error, name))? {
                 sections.entry(section).or_default().extend(values);
@@ -141,7 +141,7 @@ impl Remotes {
         let sections = config.0.into_iter().map(|(kind, name, values)| ((kind, name), values)).collect();
         let wanted = wanted.filter(|wanted| !wanted.is_empty()).map(|wanted| path(wanted).to_owned());
         let root = root.to_owned();
-        Self { root, sections, wanted, environment, folders: Folders::Own, trust: Trust::default() }
+        Self { root, sections, wanted, environment, folders: PathBase::Own, trust: Trust::default() }
     }
 
     /// The same, where credentials go to no other servers than these.
@@ -163,8 +163,8 @@ impl Remotes {
 
     /// The same, where paths mean these folders.
     #[must_use]
-    pub fn with_folders(self, folders: Folders) -> Self {
-        let root = if let Folders::OfClone(clone) = &folders { clone.clone() } else { self.root };
+    pub fn with_folders(self, folders: PathBase) -> Self {
+        let root = if let PathBase::OfClone(clone) = &folders { clone.clone() } else { self.root };
         Self { root, folders, ..self }
     }
 
@@ -198,7 +198,7 @@ impl Remotes {
         if self.remote(wanted).is_some() || !is_address(wanted) {
             return self.named(wanted, "DVC_REMOTE");
         }
-        let values = Values::from([("url".to_owned(), ini::Value::Text(wanted.to_owned()))]);
+        let values = SectionValues::from([("url".to_owned(), ini::IniValue::Text(wanted.to_owned()))]);
         let settings =
             self.settings(String::new(), &self.resolve(values, 0)?, self.root.clone(), "DVC_REMOTE")?;
         // What the step itself spells out needs no other word of the step.
@@ -222,11 +222,11 @@ impl Remotes {
         self.settings(name, &self.resolve(values, 0)?, self.root.join(".dvc"), why)
     }
 
-    fn settings(&self, name: String, values: &Values, folder: PathBuf, why: &str) -> Result<Settings> {
+    fn settings(&self, name: String, values: &SectionValues, folder: PathBuf, why: &str) -> Result<Settings> {
         let mut options = schema::check_remote(&name, values)?;
         let url = options.remove("url").unwrap_or_default();
         let url = path(&url).to_owned();
-        if self.folders == Folders::Rented && !url.contains("://") {
+        if self.folders == PathBase::Rented && !url.contains("://") {
             let what = if name.is_empty() {
                 "the DVC remote".to_owned()
             } else {
@@ -251,7 +251,7 @@ impl Remotes {
 
     /// Follows `remote://name/path`: that remote's keys, with those here in front, and its address with the
     /// path.
-    fn resolve(&self, values: Values, depth: usize) -> Result<Values> {
+    fn resolve(&self, values: SectionValues, depth: usize) -> Result<SectionValues> {
         let url = values.get("url").and_then(schema::text).unwrap_or_default().to_owned();
         let Some((base, path)) =
             url.strip_prefix(OF_REMOTE).map(|rest| rest.split_once('/').unwrap_or((rest, "")))
@@ -267,11 +267,11 @@ impl Remotes {
         let start = all.get("url").and_then(schema::text).unwrap_or_default().to_owned();
         all.extend(values);
         let url = format!("{start}/{}", path.trim_start_matches('/'));
-        all.insert("url".to_owned(), ini::Value::Text(url));
+        all.insert("url".to_owned(), ini::IniValue::Text(url));
         Ok(all)
     }
 
-    fn remote(&self, name: &str) -> Option<&Values> {
+    fn remote(&self, name: &str) -> Option<&SectionValues> {
         self.sections.get(&("remote".to_owned(), name.to_lowercase()))
     }
 

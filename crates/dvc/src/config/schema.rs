@@ -1,8 +1,8 @@
 //! The keys that DVC knows. An unknown one makes each of its commands fail, so a clone's `dvc pull` would,
 //! too.
 
-use super::ini::Value;
-use super::sections::{Sections, Values};
+use super::ini::IniValue;
+use super::sections::{ConfigSections, SectionValues};
 use super::wrong;
 use std::collections::BTreeMap;
 use trainspot_base::error::Result;
@@ -156,7 +156,7 @@ const KINDS: [(&[&str], &[&str]); 9] = [
 ];
 
 /// Checks the names of all sections, and the keys of `core` and `cache`.
-pub(super) fn check_sections(sections: &Sections) -> Result<()> {
+pub(super) fn check_sections(sections: &ConfigSections) -> Result<()> {
     for ((name, _), values) in sections {
         match name.as_str() {
             "core" => drop(check("[core]", values, &[CORE])?),
@@ -180,15 +180,15 @@ pub(super) fn is_secret(key: &str) -> bool {
 }
 
 /// The text of a value that is one.
-pub(super) fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &IniValue) -> Option<&str> {
     match value {
-        Value::Text(text) => Some(text),
-        Value::List(_) => None,
+        IniValue::Text(text) => Some(text),
+        IniValue::List(_) => None,
     }
 }
 
 /// Checks the keys of a remote, and that it keeps objects under their names. The values come back as text.
-pub(super) fn check_remote(name: &str, values: &Values) -> Result<BTreeMap<String, String>> {
+pub(super) fn check_remote(name: &str, values: &SectionValues) -> Result<BTreeMap<String, String>> {
     let what = if name.is_empty() { "the DVC remote".to_owned() } else { format!("the DVC remote '{name}'") };
     let url = values.get("url").and_then(text).filter(|url| !url.is_empty());
     let url = url.ok_or_else(|| wrong(format!("{what} has no url in .dvc/config")))?;
@@ -202,7 +202,7 @@ pub(super) fn check_remote(name: &str, values: &Values) -> Result<BTreeMap<Strin
 }
 
 /// Why a remote is one that is not supported, and what to do instead.
-pub(super) fn unsupported(values: &Values) -> Option<(String, String)> {
+pub(super) fn unsupported(values: &SectionValues) -> Option<(String, String)> {
     let url = super::path(values.get("url").and_then(text)?);
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     if !KINDS.iter().any(|(kinds, _)| kinds.contains(&scheme)) {
@@ -221,16 +221,16 @@ pub(super) fn unsupported(values: &Values) -> Option<(String, String)> {
 }
 
 /// The values as text, if all of their keys are known. `type` is the only one that may be a list.
-fn check(what: &str, values: &Values, known: &[&[&str]]) -> Result<BTreeMap<String, String>> {
+fn check(what: &str, values: &SectionValues, known: &[&[&str]]) -> Result<BTreeMap<String, String>> {
     let texts = values.iter().map(|(key, value)| {
         if !known.iter().any(|list| list.contains(&key.as_str())) {
             return Err(wrong(format!("{what} has a key in .dvc/config that DVC does not know: '{key}'"))
                 .hint("DVC itself would fail, too; correct the key's name or remove it"));
         }
         match value {
-            Value::Text(text) => Ok((key.clone(), text.clone())),
-            Value::List(list) if key == "type" => Ok((key.clone(), list.join(","))),
-            Value::List(_) => {
+            IniValue::Text(text) => Ok((key.clone(), text.clone())),
+            IniValue::List(list) if key == "type" => Ok((key.clone(), list.join(","))),
+            IniValue::List(_) => {
                 Err(wrong(format!("'{key}' of {what} in .dvc/config is a list, and DVC takes one value"))
                     .hint("put quotes around a value that has a comma"))
             }

@@ -1,13 +1,13 @@
 //! What the sections of a configuration mean to DVC: lower-cased, and remotes by their names.
 
-use super::ini::{self, Item, Section, Value};
+use super::ini::{self, IniItem, IniSection, IniValue};
 use std::collections::BTreeMap;
 use trainspot_base::error::{Error, Result};
 
 /// The values of a section, by key.
-pub(super) type Values = BTreeMap<String, Value>;
+pub(super) type SectionValues = BTreeMap<String, IniValue>;
 /// Values by section. A section is a kind and a name: `remote` and `store`, or `core` without a name.
-pub(super) type Sections = BTreeMap<(String, String), Values>;
+pub(super) type ConfigSections = BTreeMap<(String, String), SectionValues>;
 
 /// The kinds of sections that have names: `remote "store"`.
 const NAMED: [&str; 3] = ["remote", "machine", "db"];
@@ -16,9 +16,9 @@ const NAMED: [&str; 3] = ["remote", "machine", "db"];
 ///
 /// # Errors
 /// It is none that configobj reads, or has values where DVC allows none.
-pub(super) fn read(text: &str) -> Result<Sections> {
+pub(super) fn read(text: &str) -> Result<ConfigSections> {
     // What is wrong with a section counts only if no later one takes its place.
-    let mut sections: BTreeMap<_, Result<Values>> = BTreeMap::new();
+    let mut sections: BTreeMap<_, Result<SectionValues>> = BTreeMap::new();
     for (name, section) in lower_cased(ini::read(text)?)? {
         if let Some(named) = named(&name) {
             sections.insert(named, values(&name, section));
@@ -37,10 +37,10 @@ pub(super) fn read(text: &str) -> Result<Sections> {
 
 /// The sections of a file with their names in lower case. Of those that differ in case only, the last one
 /// counts, in the place of the first.
-fn lower_cased(file: Section) -> Result<Vec<(String, Section)>> {
-    let mut sections: Vec<(String, Section)> = Vec::new();
+fn lower_cased(file: IniSection) -> Result<Vec<(String, IniSection)>> {
+    let mut sections: Vec<(String, IniSection)> = Vec::new();
     for (name, item) in file.items {
-        let Item::Section(section) = item else {
+        let IniItem::Section(section) = item else {
             return Err(Error::new(format!("'{name}' is before the first section")));
         };
         let name = name.to_lowercase();
@@ -60,22 +60,22 @@ fn named(section: &str) -> Option<(String, String)> {
 }
 
 /// Of keys that differ in upper and lower case only, the last one counts.
-fn values(name: &str, section: Section) -> Result<Values> {
+fn values(name: &str, section: IniSection) -> Result<SectionValues> {
     let values = section.items.into_iter().filter_map(|(key, item)| match item {
-        Item::Value(value) => Some(Ok((key.to_lowercase(), value))),
+        IniItem::Value(value) => Some(Ok((key.to_lowercase(), value))),
         // DVC passes over what it does not know there.
-        Item::Section(_) if name == "feature" => None,
-        Item::Section(_) => {
+        IniItem::Section(_) if name == "feature" => None,
+        IniItem::Section(_) => {
             Some(Err(Error::new(format!("[{name}] has a section '{key}' in it, where DVC takes none"))))
         }
     });
     values.collect()
 }
 
-fn inner_sections(kind: &str, section: Section) -> Result<Vec<(String, Section)>> {
+fn inner_sections(kind: &str, section: IniSection) -> Result<Vec<(String, IniSection)>> {
     let inner = section.items.into_iter().map(|(name, item)| match item {
-        Item::Section(section) => Ok((name.to_lowercase(), section)),
-        Item::Value(_) => Err(Error::new(format!("'{name}' in [{kind}] is no section"))),
+        IniItem::Section(section) => Ok((name.to_lowercase(), section)),
+        IniItem::Value(_) => Err(Error::new(format!("'{name}' in [{kind}] is no section"))),
     });
     inner.collect()
 }

@@ -5,10 +5,10 @@
 //! names before content. One sync of the file system serves many objects: 10,000 of their own would take
 //! longer than all the rest.
 
-use super::options::{Known, Options};
-use super::source::{Reader, cannot_send};
-use super::{Object, Oid, Place, Remote, Settings, each};
-use crate::{Content, Draft, draft};
+use super::options::{KnownKeys, Options};
+use super::source::{ObjectReader, cannot_send};
+use super::{Object, Oid, RemoteName, RemoteStore, Settings, each};
+use crate::{Draft, ObjectContent, draft};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -18,8 +18,8 @@ use tempfile::{NamedTempFile, TempPath};
 use tokio::task::spawn_blocking;
 use trainspot_base::error::{Context as _, Error, Result};
 
-const KNOWN: Known =
-    Known { honoured: &["shared"], ignored: &["type", "protected", "slow_link_warning"], refused: &[] };
+const KNOWN: KnownKeys =
+    KnownKeys { honoured: &["shared"], ignored: &["type", "protected", "slow_link_warning"], refused: &[] };
 
 /// What is read and hashed before it is written.
 const PIECE: usize = 256 << 10;
@@ -33,17 +33,17 @@ const THREADS: usize = 4;
 const MODE: u32 = 0o444;
 
 /// A folder that keeps objects.
-pub(super) struct Local(Arc<Folder>);
+pub(super) struct FolderRemote(Arc<ObjectFolder>);
 
-struct Folder {
+struct ObjectFolder {
     root: PathBuf,
     /// Whether the group may write too.
     shared: bool,
-    place: Place,
+    place: RemoteName,
 }
 
-impl Local {
-    pub(super) fn open(settings: &Settings, place: Place) -> Result<Self> {
+impl FolderRemote {
+    pub(super) fn open(settings: &Settings, place: RemoteName) -> Result<Self> {
         let options = Options::check(settings, &place, &KNOWN)?;
         let shared = match options.text("shared") {
             None => false,
@@ -51,7 +51,7 @@ impl Local {
             Some(_) => return Err(options.wrong("shared", "can only be 'group'")),
         };
         let root = options.resolve(&settings.url);
-        Ok(Self(Arc::new(Folder { root, shared, place })))
+        Ok(Self(Arc::new(ObjectFolder { root, shared, place })))
     }
 
     /// Where copies of files can be made that may become objects here.
@@ -60,7 +60,7 @@ impl Local {
     }
 }
 
-impl Remote for Local {
+impl RemoteStore for FolderRemote {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         let (folder, objects) = (Arc::clone(&self.0), objects.to_vec());
         let look = move || {
@@ -94,7 +94,7 @@ impl Remote for Local {
     }
 }
 
-impl Local {
+impl FolderRemote {
     /// Writes all of them, syncs once, and gives each its name.
     async fn put_batch(&self, batch: &[Object]) -> Result<()> {
         let handfuls: Vec<_> = batch.chunks(HANDFUL).collect();
@@ -117,7 +117,7 @@ impl Local {
 
 /// Where copies of files can be made that may become objects.
 #[derive(Clone)]
-pub(crate) struct Drafts(Arc<Folder>);
+pub(crate) struct Drafts(Arc<ObjectFolder>);
 
 impl Drafts {
     /// A copy of a file, unless there is no room for it or any other trouble: sending it tells.
@@ -129,7 +129,7 @@ impl Drafts {
     }
 }
 
-impl Folder {
+impl ObjectFolder {
     fn path(&self, object: &Object) -> PathBuf {
         self.root.join(object.oid.key())
     }
@@ -154,8 +154,9 @@ impl Folder {
         if metadata.permissions().mode() & 0o777 == MODE {
             return Ok(true);
         }
-        let there = Object { size: metadata.len(), content: Content::File(path), oid: object.oid.clone() };
-        Ok(Reader::open(&there).and_then(Reader::prove_all).is_ok())
+        let there =
+            Object { size: metadata.len(), content: ObjectContent::File(path), oid: object.oid.clone() };
+        Ok(ObjectReader::open(&there).and_then(ObjectReader::prove_all).is_ok())
     }
 
     fn write_all(&self, objects: Vec<Object>) -> Result<Vec<(Object, TempPath)>> {
@@ -168,7 +169,7 @@ impl Folder {
     fn write(&self, object: &Object, sync: bool) -> Result<TempPath> {
         let unwritable = |error| self.unwritable(object, error);
         let draft = match &object.content {
-            Content::Drafted(_, _, draft) => draft.take(),
+            ObjectContent::Drafted(_, _, draft) => draft.take(),
             _ => None,
         };
         let temporary = if let Some(draft) = draft {
@@ -191,7 +192,7 @@ impl Folder {
     }
 
     fn copy(&self, object: &Object) -> Result<NamedTempFile> {
-        let mut reader = Reader::open(object)?;
+        let mut reader = ObjectReader::open(object)?;
         let unwritable = |error| self.unwritable(object, error);
         let mut temporary = self.temporary(&self.folder(object)).map_err(unwritable)?;
         if let Some(file) = reader.stamped() {

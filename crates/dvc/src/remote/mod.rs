@@ -77,12 +77,12 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Settings({})", Place::of(self))
+        write!(out, "Settings({})", RemoteName::of(self))
     }
 }
 
 /// A place that keeps objects.
-pub trait Remote: Send + Sync {
+pub trait RemoteStore: Send + Sync {
     /// Those of `oids` that are not there. An object counts as there only if its size, where the store tells
     /// it, is right.
     fn missing(&self, objects: &[Object]) -> impl Future<Output = Result<Vec<Oid>>> + Send;
@@ -136,15 +136,15 @@ fn temporary(oid: &Oid) -> String {
 }
 
 /// A remote of any kind.
-pub struct Any(Kind);
+pub struct AnyRemote(RemoteKind);
 
-enum Kind {
-    Local(local::Local),
-    Cloud(cloud::Cloud),
-    Http(web::Http),
-    WebDav(web::WebDav),
-    Ssh(ssh::Ssh),
-    Drive(Box<gdrive::Drive>),
+enum RemoteKind {
+    Local(local::FolderRemote),
+    Cloud(cloud::ObjectStore),
+    Http(web::HttpRemote),
+    WebDav(web::WebDavRemote),
+    Ssh(ssh::SftpRemote),
+    Drive(Box<gdrive::DriveRemote>),
 }
 
 /// Every kind, by the beginning of its address; a path has none.
@@ -157,14 +157,14 @@ const SCHEMES: [&str; 11] =
 /// There is none.
 pub fn check(settings: &Settings) -> Result<()> {
     let scheme = scheme(settings);
-    if SCHEMES.contains(&scheme) { Ok(()) } else { Err(unsupported(&Place::of(settings), scheme)) }
+    if SCHEMES.contains(&scheme) { Ok(()) } else { Err(unsupported(&RemoteName::of(settings), scheme)) }
 }
 
 fn scheme(settings: &Settings) -> &str {
     settings.url.split_once("://").map_or("", |(scheme, _)| scheme)
 }
 
-fn unsupported(place: &Place, scheme: &str) -> Error {
+fn unsupported(place: &RemoteName, scheme: &str) -> Error {
     let error = Error::new(format!("{place} is of a kind that is not supported: {scheme}://"));
     error
         .kind(error::Kind::Configuration)
@@ -177,19 +177,19 @@ fn unsupported(place: &Place, scheme: &str) -> Error {
 /// # Errors
 /// The address or a key of `.dvc/config` is wrong or cannot be honoured, or a file that it names cannot be
 /// read.
-pub async fn open(settings: &Settings) -> Result<Any> {
-    let place = Place::of(settings);
+pub async fn open(settings: &Settings) -> Result<AnyRemote> {
+    let place = RemoteName::of(settings);
     let scheme = scheme(settings);
     let cloud = cloud::SCHEMES.into_iter().find(|known| *known == scheme);
     if let Some(scheme) = cloud {
-        return Ok(Any(Kind::Cloud(cloud::Cloud::open(settings, place, scheme).await?)));
+        return Ok(AnyRemote(RemoteKind::Cloud(cloud::ObjectStore::open(settings, place, scheme).await?)));
     }
-    Ok(Any(match scheme {
-        "" => Kind::Local(local::Local::open(settings, place)?),
-        "http" | "https" => Kind::Http(web::Http::open(settings, &place)?),
-        "webdav" | "webdavs" => Kind::WebDav(web::WebDav::open(settings, &place)?),
-        "ssh" => Kind::Ssh(ssh::Ssh::open(settings, place)?),
-        "gdrive" => Kind::Drive(Box::new(gdrive::Drive::open(settings, place)?)),
+    Ok(AnyRemote(match scheme {
+        "" => RemoteKind::Local(local::FolderRemote::open(settings, place)?),
+        "http" | "https" => RemoteKind::Http(web::HttpRemote::open(settings, &place)?),
+        "webdav" | "webdavs" => RemoteKind::WebDav(web::WebDavRemote::open(settings, &place)?),
+        "ssh" => RemoteKind::Ssh(ssh::SftpRemote::open(settings, place)?),
+        "gdrive" => RemoteKind::Drive(Box::new(gdrive::DriveRemote::open(settings, place)?)),
         _ => return Err(unsupported(&place, scheme)),
     }))
 }
@@ -201,49 +201,49 @@ pub(super) fn drafts(settings: &Settings) -> Option<Drafts> {
         return None;
     }
     // What is wrong with it is told when it is opened to be sent to.
-    local::Local::open(settings, Place::of(settings)).ok().map(local::Local::drafts)
+    local::FolderRemote::open(settings, RemoteName::of(settings)).ok().map(local::FolderRemote::drafts)
 }
 
-impl Remote for Any {
+impl RemoteStore for AnyRemote {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         match &self.0 {
-            Kind::Local(remote) => remote.missing(objects).await,
-            Kind::Cloud(remote) => remote.missing(objects).await,
-            Kind::Http(remote) => remote.missing(objects).await,
-            Kind::WebDav(remote) => remote.missing(objects).await,
-            Kind::Ssh(remote) => remote.missing(objects).await,
-            Kind::Drive(remote) => remote.missing(objects).await,
+            RemoteKind::Local(remote) => remote.missing(objects).await,
+            RemoteKind::Cloud(remote) => remote.missing(objects).await,
+            RemoteKind::Http(remote) => remote.missing(objects).await,
+            RemoteKind::WebDav(remote) => remote.missing(objects).await,
+            RemoteKind::Ssh(remote) => remote.missing(objects).await,
+            RemoteKind::Drive(remote) => remote.missing(objects).await,
         }
     }
 
     async fn put(&self, object: &Object) -> Result<()> {
         match &self.0 {
-            Kind::Local(remote) => remote.put(object).await,
-            Kind::Cloud(remote) => remote.put(object).await,
-            Kind::Http(remote) => remote.put(object).await,
-            Kind::WebDav(remote) => remote.put(object).await,
-            Kind::Ssh(remote) => remote.put(object).await,
-            Kind::Drive(remote) => remote.put(object).await,
+            RemoteKind::Local(remote) => remote.put(object).await,
+            RemoteKind::Cloud(remote) => remote.put(object).await,
+            RemoteKind::Http(remote) => remote.put(object).await,
+            RemoteKind::WebDav(remote) => remote.put(object).await,
+            RemoteKind::Ssh(remote) => remote.put(object).await,
+            RemoteKind::Drive(remote) => remote.put(object).await,
         }
     }
 
     async fn put_all(&self, objects: &[Object]) -> Result<()> {
         match &self.0 {
-            Kind::Local(remote) => remote.put_all(objects).await,
-            Kind::Cloud(remote) => remote.put_all(objects).await,
-            Kind::Http(remote) => remote.put_all(objects).await,
-            Kind::WebDav(remote) => remote.put_all(objects).await,
-            Kind::Ssh(remote) => remote.put_all(objects).await,
-            Kind::Drive(remote) => remote.put_all(objects).await,
+            RemoteKind::Local(remote) => remote.put_all(objects).await,
+            RemoteKind::Cloud(remote) => remote.put_all(objects).await,
+            RemoteKind::Http(remote) => remote.put_all(objects).await,
+            RemoteKind::WebDav(remote) => remote.put_all(objects).await,
+            RemoteKind::Ssh(remote) => remote.put_all(objects).await,
+            RemoteKind::Drive(remote) => remote.put_all(objects).await,
         }
     }
 }
 
 /// A remote's name and address, for messages: without a password that the address holds.
 #[derive(Clone, Debug)]
-pub(super) struct Place(String);
+pub(super) struct RemoteName(String);
 
-impl Place {
+impl RemoteName {
     pub(super) fn of(settings: &Settings) -> Self {
         let url = match settings.url.split_once("://") {
             Some((scheme, rest)) => {
@@ -261,7 +261,7 @@ impl Place {
     }
 }
 
-impl Display for Place {
+impl Display for RemoteName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }

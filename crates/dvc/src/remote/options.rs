@@ -4,7 +4,7 @@
 //! too, unless it changes only how DVC works and not what it writes: silence would store objects in another
 //! way than was asked for.
 
-use super::{Place, Settings};
+use super::{RemoteName, Settings};
 use std::path::PathBuf;
 use std::time::Duration;
 use trainspot_base::clock::LONGEST_STATED;
@@ -21,11 +21,11 @@ const LAYOUTS: [&str; 2] = ["version_aware", "worktree"];
 #[derive(Clone, Copy)]
 pub(super) struct Options<'a> {
     settings: &'a Settings,
-    place: &'a Place,
+    place: &'a RemoteName,
 }
 
 /// What may be said of a kind of remote.
-pub(super) struct Known {
+pub(super) struct KnownKeys {
     /// The keys that are honoured.
     pub(super) honoured: &'static [&'static str],
     /// The keys that change nothing here.
@@ -36,7 +36,7 @@ pub(super) struct Known {
 
 impl<'a> Options<'a> {
     /// The keys of these settings, if all of them are known and can be done.
-    pub(super) fn check(settings: &'a Settings, place: &'a Place, known: &Known) -> Result<Self> {
+    pub(super) fn check(settings: &'a Settings, place: &'a RemoteName, known: &KnownKeys) -> Result<Self> {
         let options = Self { settings, place };
         for (key, value) in &settings.options {
             let key = key.as_str();
@@ -62,12 +62,12 @@ impl<'a> Options<'a> {
     }
 
     /// The keys, whatever they are.
-    pub(super) fn unchecked(settings: &'a Settings, place: &'a Place) -> Self {
+    pub(super) fn unchecked(settings: &'a Settings, place: &'a RemoteName) -> Self {
         Self { settings, place }
     }
 
     /// Where the remote is, for messages.
-    pub(super) fn place(&self) -> &'a Place {
+    pub(super) fn place(&self) -> &'a RemoteName {
         self.place
     }
 
@@ -124,7 +124,7 @@ pub(super) fn flag(text: &str) -> Option<bool> {
 mod tests {
     use super::*;
 
-    const KNOWN: Known = Known {
+    const KNOWN: KnownKeys = KnownKeys {
         honoured: &["region", "use_ssl"],
         ignored: &["cache_regions"],
         refused: &[("ask_password", "set the password")],
@@ -134,7 +134,7 @@ mod tests {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let settings =
             Settings { name: "store".into(), url: "s3://b".into(), options, ..Settings::default() };
-        let place = Place::of(&settings);
+        let place = RemoteName::of(&settings);
         Options::check(&settings, &place, &KNOWN).map(drop).map_err(|error| error.render())
     }
 

@@ -4,7 +4,7 @@
 //! what is checked here is what happens.
 
 use super::options::{Options, flag};
-use super::{NamedBy, Place, Settings, cloud, scheme, ssh, web};
+use super::{NamedBy, RemoteName, Settings, cloud, scheme, ssh, web};
 use std::fmt::{self, Display};
 use std::net::IpAddr;
 use trainspot_base::error::{Error, Kind, Result};
@@ -40,7 +40,7 @@ impl Recipient {
     /// # Errors
     /// The remote's address is none.
     pub(crate) fn of(settings: &Settings) -> Result<Option<Self>> {
-        let place = Place::of(settings);
+        let place = RemoteName::of(settings);
         let options = Options::unchecked(settings, &place);
         let to = match scheme(settings) {
             "s3" => cloud::s3_recipient(&options)?,

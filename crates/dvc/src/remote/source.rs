@@ -1,7 +1,7 @@
 //! An object's content, read in parts, and proven to be what the object is named after.
 
-use super::{Object, Place};
-use crate::{Content, Stamp};
+use super::{Object, RemoteName};
+use crate::{ObjectContent, Stamp};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use std::fmt::Write as _;
@@ -16,31 +16,31 @@ use trainspot_base::error::{Context as _, Error, Result};
 const HASHED: usize = 256 << 10;
 
 /// An object's file, open, or its bytes; reading it feeds the proof.
-pub(super) struct Reader {
-    from: From,
+pub(super) struct ObjectReader {
+    from: ReadFrom,
     hash: Option<Md5>,
     left: u64,
     object: Object,
 }
 
-enum From {
+enum ReadFrom {
     File { file: File, what: String, stamp: Option<Stamp> },
     Bytes(Bytes),
 }
 
-impl Reader {
+impl ObjectReader {
     /// Opens the content. A file that still is as it was when it was hashed is not hashed again.
     pub(super) fn open(object: &Object) -> Result<Self> {
         let (from, hash) = match &object.content {
-            Content::Bytes(bytes) => (From::Bytes(bytes.clone()), true),
-            Content::Elsewhere { output, .. } => {
+            ObjectContent::Bytes(bytes) => (ReadFrom::Bytes(bytes.clone()), true),
+            ObjectContent::Elsewhere { output, .. } => {
                 return Err(Error::new(format!("'{output}' is not on this machine")));
             }
-            Content::File(path) | Content::Hashed(path, _) | Content::Drafted(path, ..) => {
+            ObjectContent::File(path) | ObjectContent::Hashed(path, _) | ObjectContent::Drafted(path, ..) => {
                 let what = format!("cannot read {}", path.display());
                 let file = File::open(path).map_err(|error| unreadable(&what, error))?;
                 let stamp = object.content.stamp().filter(|stamp| stamp.holds(&file));
-                (From::File { file, what, stamp }, stamp.is_none())
+                (ReadFrom::File { file, what, stamp }, stamp.is_none())
             }
         };
         Ok(Self { from, hash: hash.then(Md5::new), left: object.size, object: object.clone() })
@@ -49,7 +49,7 @@ impl Reader {
     /// The file, where the content needs no more proof than its stamp; to copy it by the kernel.
     pub(super) fn stamped(&self) -> Option<&File> {
         match &self.from {
-            From::File { file, stamp: Some(_), .. } => Some(file),
+            ReadFrom::File { file, stamp: Some(_), .. } => Some(file),
             _ => None,
         }
     }
@@ -58,9 +58,9 @@ impl Reader {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         match &mut self.from {
-            From::Bytes(bytes) if bytes.len() < length => return Err(changed(&self.object)),
-            From::Bytes(bytes) => buffer[..length].copy_from_slice(&bytes.split_to(length)),
-            From::File { file, what, .. } => match file.read_exact(&mut buffer[..length]) {
+            ReadFrom::Bytes(bytes) if bytes.len() < length => return Err(changed(&self.object)),
+            ReadFrom::Bytes(bytes) => buffer[..length].copy_from_slice(&bytes.split_to(length)),
+            ReadFrom::File { file, what, .. } => match file.read_exact(&mut buffer[..length]) {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(changed(&self.object)),
                 read => read.map_err(|error| unreadable(what, error))?,
             },
@@ -88,15 +88,15 @@ impl Reader {
     /// Whether all that was read is what the object is named after.
     pub(super) fn prove(mut self) -> Result<()> {
         let more = match &mut self.from {
-            From::Bytes(bytes) => !bytes.is_empty(),
-            From::File { file, what, .. } => {
+            ReadFrom::Bytes(bytes) => !bytes.is_empty(),
+            ReadFrom::File { file, what, .. } => {
                 file.read(&mut [0]).map_err(|error| unreadable(what, error))? > 0
             }
         };
         let same = self.left == 0
             && match (self.hash.take(), &self.from) {
                 (Some(hash), _) => hex(&hash.finalize()) == self.object.oid.md5(),
-                (None, From::File { file, stamp: Some(stamp), .. }) => stamp.holds(file),
+                (None, ReadFrom::File { file, stamp: Some(stamp), .. }) => stamp.holds(file),
                 (None, _) => false,
             };
         if more || !same { Err(changed(&self.object)) } else { Ok(()) }
@@ -126,7 +126,7 @@ fn hex(bytes: &[u8]) -> String {
 pub(super) async fn whole(object: &Object) -> Result<Bytes> {
     let object = object.clone();
     let read = move || {
-        let mut reader = Reader::open(&object)?;
+        let mut reader = ObjectReader::open(&object)?;
         let mut buffer =
             vec![0; usize::try_from(object.size).context("an object that large is not read at once")?];
         reader.read(&mut buffer)?;
@@ -142,11 +142,13 @@ pub(super) async fn proven(object: &Object) -> Result<Option<(PathBuf, Stamp)>> 
     let object = object.clone();
     let prove = move || {
         let Some(path) = object.content.path().map(Path::to_owned) else { return Ok(None) };
-        let reader = Reader::open(&object)?;
+        let reader = ObjectReader::open(&object)?;
         let stamp = match &reader.from {
-            From::File { stamp: Some(stamp), .. } => return Ok(Some((path, *stamp))),
-            From::File { file, what, .. } => Stamp::settled(file).map_err(|error| unreadable(what, error))?,
-            From::Bytes(_) => return Ok(None),
+            ReadFrom::File { stamp: Some(stamp), .. } => return Ok(Some((path, *stamp))),
+            ReadFrom::File { file, what, .. } => {
+                Stamp::settled(file).map_err(|error| unreadable(what, error))?
+            }
+            ReadFrom::Bytes(_) => return Ok(None),
         };
         reader.prove_all()?;
         Ok(Some((path, stamp)))
@@ -173,7 +175,7 @@ impl Parts {
         let (sender, parts) = mpsc::channel(1);
         let object = object.clone();
         let reading = spawn_blocking(move || {
-            let mut reader = Reader::open(&object)?;
+            let mut reader = ObjectReader::open(&object)?;
             loop {
                 let most = usize::try_from(reader.left).unwrap_or(usize::MAX).min(length);
                 let mut buffer = vec![0; most];
@@ -205,6 +207,6 @@ impl Parts {
 }
 
 /// What failed, on which object and remote.
-pub(super) fn cannot_send(object: &Object, place: &Place) -> String {
+pub(super) fn cannot_send(object: &Object, place: &RemoteName) -> String {
     format!("cannot send {} as {} to {place}", subject(object), object.oid.key())
 }

@@ -1,22 +1,22 @@
 //! The content of outputs, read and hashed.
 
-use super::super::dir::{self, Listed};
+use super::super::dir::{self, ListedFile};
 use super::super::remote::{self, Drafts};
-use super::super::rules::Rules;
+use super::super::rules::IgnoreRules;
 use super::super::{Pointer, Settled};
-use super::Ordered;
-use super::pool::{self, Hashed, Source};
-use super::shipments::Loads;
-use super::target::{Shape, look};
-use super::tree::{self, Found};
+use super::RequestedOutput;
+use super::pool::{self, FileToHash, Hashed};
+use super::target::{OutputShape, look};
+use super::tree::{self, WalkedFile};
+use super::upload_plan::ObjectSet;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use trainspot_base::error::Result;
 
 /// What outputs hold.
-pub(super) struct Data {
+pub(super) struct OutputData {
     /// The files of the directories among them, by the output's path.
-    directories: HashMap<String, Vec<Found>>,
+    directories: HashMap<String, Vec<WalkedFile>>,
     hashes: HashMap<PathBuf, Hashed>,
     /// The files among the outputs that anyone may execute, by the output's path.
     executables: HashSet<String>,
@@ -24,28 +24,29 @@ pub(super) struct Data {
     pub(super) skipped: Vec<String>,
 }
 
-impl Data {
+impl OutputData {
     /// Reads all files of the outputs, in one pool.
     pub(super) fn read(
         root: &Path,
-        outputs: &[Ordered],
+        outputs: &[RequestedOutput],
         remotes: &Settled,
-        rules: &mut Rules,
+        rules: &mut IgnoreRules,
     ) -> Result<Self> {
         let (mut directories, mut executables) = (HashMap::new(), HashSet::new());
         let (mut skipped, mut files) = (Vec::new(), Vec::new());
         for output in outputs {
             let shape = look(root, &output.path, rules)?;
-            if shape == Shape::Directory {
+            if shape == OutputShape::Directory {
                 let walked = tree::walk(root, &output.path, rules)?;
-                files
-                    .extend(walked.files.iter().map(|file| Source { path: file.path.clone(), drafts: None }));
+                files.extend(
+                    walked.files.iter().map(|file| FileToHash { path: file.path.clone(), drafts: None }),
+                );
                 skipped.extend(walked.skipped);
                 directories.insert(output.path.clone(), walked.files);
             } else {
                 let path = root.join(&output.path);
-                files.push(Source { drafts: drafts(&path, output, remotes), path });
-                if shape == Shape::Executable {
+                files.push(FileToHash { drafts: drafts(&path, output, remotes), path });
+                if shape == OutputShape::Executable {
                     executables.insert(output.path.clone());
                 }
             }
@@ -60,7 +61,12 @@ impl Data {
     }
 
     /// What to say of an output, whose objects are added to `loads`; none if it was not read.
-    pub(super) fn pointer(&self, root: &Path, output: &Ordered, loads: &mut Loads) -> Option<Pointer> {
+    pub(super) fn pointer(
+        &self,
+        root: &Path,
+        output: &RequestedOutput,
+        loads: &mut ObjectSet,
+    ) -> Option<Pointer> {
         if let Some(files) = self.directories.get(&output.path) {
             return self.directory(files, loads);
         }
@@ -71,13 +77,13 @@ impl Data {
         Some(Pointer { oid: hashed.oid.clone(), size: hashed.size, files: None, executable })
     }
 
-    fn directory(&self, files: &[Found], loads: &mut Loads) -> Option<Pointer> {
+    fn directory(&self, files: &[WalkedFile], loads: &mut ObjectSet) -> Option<Pointer> {
         let mut listed = Vec::with_capacity(files.len());
         let mut size = 0;
         for file in files {
             let hashed = self.hashes.get(&file.path)?;
             size += hashed.size;
-            listed.push(Listed { md5: hashed.oid.to_string(), relpath: file.name.clone() });
+            listed.push(ListedFile { md5: hashed.oid.to_string(), relpath: file.name.clone() });
             loads.add(hashed.object(file.path.clone()));
         }
         let list = dir::object(&mut listed);
@@ -89,7 +95,7 @@ impl Data {
 }
 
 /// Where the file may be copied while it is hashed; nowhere if it may well be what is in the remote already.
-fn drafts(path: &Path, output: &Ordered, remotes: &Settled) -> Option<Drafts> {
+fn drafts(path: &Path, output: &RequestedOutput, remotes: &Settled) -> Option<Drafts> {
     if output.size == Some(path.metadata().ok()?.len()) {
         return None;
     }

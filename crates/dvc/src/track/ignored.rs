@@ -1,7 +1,7 @@
 //! Pointers that git would not commit, and what to write into `.gitignore` so that it does.
 
 use super::super::gitignore;
-use super::super::rules::{Kind, Rules, Taken};
+use super::super::rules::{IgnoreRules, IgnoredPath, RuleDialect};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Error, Result};
@@ -11,12 +11,12 @@ const EXCEPTIONS_LIMIT: usize = 64;
 
 /// Refuses a `.dvc` file, relative to the clone, that git ignores.
 pub(super) fn check(clone: &Path, pointer: &Path) -> Result<()> {
-    let mut git = Rules::new(clone, Kind::Git);
+    let mut git = IgnoreRules::new(clone, RuleDialect::Git);
     let Some(taken) = git.taken(pointer, false)? else { return Ok(()) };
     let pointer_name = pointer.display();
     let why = match &taken {
-        Taken { by: None, path } => format!("'{}' is git's own", path.display()),
-        Taken { by: Some((folder, line)), path } => {
+        IgnoredPath { by: None, path } => format!("'{}' is git's own", path.display()),
+        IgnoredPath { by: Some((folder, line)), path } => {
             format!("'{}' is excluded by the line `{line}` of {}", path.display(), file(folder))
         }
     };
@@ -34,14 +34,14 @@ pub(super) fn check(clone: &Path, pointer: &Path) -> Result<()> {
 /// then the next. What is in it is excluded as `?*`: where that is `*`, DVC takes the folder for excluded and
 /// finds no pointer in it.
 fn exceptions(
-    mut git: Rules,
+    mut git: IgnoreRules,
     pointer: &Path,
-    first: Taken,
+    first: IgnoredPath,
 ) -> Result<Option<BTreeMap<PathBuf, Vec<String>>>> {
     let mut lines: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     let mut taken = Some(first);
     for _ in 0..EXCEPTIONS_LIMIT {
-        let Some(Taken { path, by }) = taken else { return Ok(Some(lines)) };
+        let Some(IgnoredPath { path, by }) = taken else { return Ok(Some(lines)) };
         let Some((folder, _)) = by else { return Ok(None) };
         let pattern = gitignore::pattern(path.strip_prefix(&folder).unwrap_or(&path));
         let added = lines.entry(folder.clone()).or_default();

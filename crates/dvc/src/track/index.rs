@@ -1,18 +1,18 @@
 //! What the repository tracks with DVC already.
 
-use super::super::outs::{Out, Pipeline, PointerFile, Stage};
-use super::super::rules::{Kind, Rules};
+use super::super::outs::{OutEntry, PipelineFile, PointerFile, StageEntry};
+use super::super::rules::{IgnoreRules, RuleDialect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use trainspot_base::error::{Context as _, Result};
 
 /// An output that a file of DVC's names.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct NamedOutput {
     /// The `.dvc` file, or the `dvc.yaml`, relative to the root.
     pub(super) file: PathBuf,
     /// What the `.dvc` file says of it; none for the output of a pipeline.
-    pub(super) out: Option<Out>,
+    pub(super) out: Option<OutEntry>,
     /// Whether the `.dvc` file has others beside it.
     pub(super) several: bool,
 }
@@ -23,12 +23,12 @@ pub(crate) struct Index {
     /// Every `.dvc` and `dvc.yaml` file, relative to the root.
     pub(crate) files: Vec<PathBuf>,
     /// The outputs by path, relative to the root.
-    pub(super) outs: BTreeMap<PathBuf, Known>,
+    pub(super) outs: BTreeMap<PathBuf, NamedOutput>,
 }
 
 /// What git ignores of a DVC repository, which may be in a folder of git's.
 pub(crate) struct GitRules {
-    rules: Rules,
+    rules: IgnoreRules,
     /// The folder of the DVC repository in that of git.
     folder: PathBuf,
 }
@@ -39,7 +39,7 @@ impl GitRules {
     pub(crate) fn of(root: &Path) -> Self {
         let top = root.ancestors().find(|above| above.join(".git").exists()).unwrap_or(root);
         let folder = root.strip_prefix(top).unwrap_or(Path::new("")).to_owned();
-        Self { rules: Rules::new(top, Kind::Git), folder }
+        Self { rules: IgnoreRules::new(top, RuleDialect::Git), folder }
     }
 
     /// Whether git ignores a path, or a folder above it.
@@ -57,7 +57,7 @@ impl GitRules {
 ///
 /// # Errors
 /// One of them cannot be read: each command of DVC would then fail, too.
-pub(crate) fn read(root: &Path, rules: &mut Rules) -> Result<Index> {
+pub(crate) fn read(root: &Path, rules: &mut IgnoreRules) -> Result<Index> {
     let mut index = Index::default();
     // DVC looks at no file that git ignores, not even at one that git tracks all the same.
     let mut git = GitRules::of(root);
@@ -77,7 +77,7 @@ pub(crate) fn read(root: &Path, rules: &mut Rules) -> Result<Index> {
 fn list(
     root: &Path,
     folder: &Path,
-    rules: &mut Rules,
+    rules: &mut IgnoreRules,
     git: &mut GitRules,
 ) -> Result<(BTreeSet<PathBuf>, Vec<PathBuf>)> {
     let cannot = || format!("cannot read the folder '{}'", folder.display());
@@ -103,14 +103,14 @@ fn add(root: &Path, file: &Path, index: &mut Index) -> Result<()> {
     let text = trainspot_transfer::text_beneath(root, file).context("it is not text")?;
     let folder = file.parent().unwrap_or(Path::new(""));
     if file.file_name().is_some_and(|name| name == "dvc.yaml") {
-        let pipeline = Pipeline::read(&text)?;
-        for stage in pipeline.stages.values().map(Stage::body) {
+        let pipeline = PipelineFile::read(&text)?;
+        for stage in pipeline.stages.values().map(StageEntry::body) {
             let folder = folder.join(stage.wdir.as_deref().unwrap_or_default());
             // A template names no path yet; DVC_PUSH is what takes those.
             for (path, _) in stage.outs().filter(|(path, _)| !path.contains("${")) {
                 index.outs.insert(
                     plain(&folder.join(path)),
-                    Known { file: file.to_owned(), out: None, several: false },
+                    NamedOutput { file: file.to_owned(), out: None, several: false },
                 );
             }
         }
@@ -121,7 +121,7 @@ fn add(root: &Path, file: &Path, index: &mut Index) -> Result<()> {
     let several = pointer.outs.len() > 1;
     for out in pointer.outs {
         let path = plain(&folder.join(&out.path));
-        index.outs.insert(path, Known { file: file.to_owned(), out: Some(out), several });
+        index.outs.insert(path, NamedOutput { file: file.to_owned(), out: Some(out), several });
     }
     Ok(())
 }

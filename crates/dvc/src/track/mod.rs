@@ -7,22 +7,22 @@ mod data;
 mod ignored;
 pub(super) mod index;
 mod pool;
-mod shipments;
 mod target;
 mod tree;
+mod upload_plan;
 
 use super::remote::Settings;
-use super::rules::{Kind, Rules};
+use super::rules::{IgnoreRules, RuleDialect};
 use super::{Object, Pointer, Remotes, Settled, gitignore, init};
-use data::Data;
+use data::OutputData;
 use serde::{Deserialize, Serialize};
-pub(super) use shipments::Shipments;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use target::Target;
+use target::TrackTarget;
 pub(super) use target::literals;
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_transfer::TargetFolder;
+pub(super) use upload_plan::UploadPlan;
 
 /// What to track in a DVC repository, and where its objects go.
 pub struct Tracking<'a> {
@@ -45,7 +45,7 @@ pub struct Tracked {
     /// The files to write and commit: pointers, `.gitignore`, and those of `dvc init` where they are missing.
     pub changes: Vec<Change>,
     /// The objects to send, before any of the changes is committed.
-    pub shipments: Vec<Shipment>,
+    pub uploads: Vec<Upload>,
     /// What each output is, in the order given.
     pub pointers: Vec<(String, Pointer)>,
     /// Links to directories inside outputs: as with DVC, they are not part of them.
@@ -63,7 +63,7 @@ pub struct Change {
 
 /// Objects for one remote.
 #[derive(Debug)]
-pub struct Shipment {
+pub struct Upload {
     /// The remote.
     pub remote: Settings,
     /// The objects, each once: those of then those of directories.
@@ -72,7 +72,7 @@ pub struct Shipment {
 
 /// An output to hash, with what the clone says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ordered {
+pub struct RequestedOutput {
     /// Its path, relative to the DVC repository's folder.
     pub(super) path: String,
     /// The remote that its `.dvc` file names.
@@ -87,7 +87,7 @@ pub(super) struct Hashes {
     /// What each output is, in their order.
     pub(super) pointers: Vec<Pointer>,
     /// The objects to send.
-    pub(super) shipments: Vec<Shipment>,
+    pub(super) uploads: Vec<Upload>,
     /// Links to directories inside outputs.
     pub(super) skipped: Vec<String>,
 }
@@ -99,14 +99,14 @@ pub(super) struct Hashes {
 pub fn track(tracking: &Tracking<'_>) -> Result<Tracked> {
     let prospect = foresee(tracking)?;
     tracking.named(|base| {
-        let mut rules = Rules::sealed(base, Kind::Dvc, &prospect.rules);
+        let mut rules = IgnoreRules::sealed(base, RuleDialect::Dvc, &prospect.rules);
         let hashes = hash(base, &prospect.outputs, &mut rules, &tracking.remotes.settle())?;
         let changes = changes(tracking, &targets(tracking, base)?, &hashes.pointers)?;
         let within = |path: &String| tracking.in_clone(path);
         let paths = prospect.outputs.iter().map(|output| within(&output.path));
         let pointers = paths.zip(hashes.pointers).collect();
         let skipped = hashes.skipped.iter().map(within).collect();
-        Ok(Tracked { changes, shipments: hashes.shipments, pointers, skipped })
+        Ok(Tracked { changes, uploads: hashes.uploads, pointers, skipped })
     })
 }
 
@@ -116,7 +116,7 @@ pub struct Prospect {
     /// The remotes that it would send to.
     pub remotes: Vec<Settings>,
     /// The outputs, each once, in the order given.
-    pub(super) outputs: Vec<Ordered>,
+    pub(super) outputs: Vec<RequestedOutput>,
     /// The `.dvcignore` files above the outputs, by folder: only they can leave out what is in an output.
     pub(super) rules: BTreeMap<PathBuf, String>,
 }
@@ -133,7 +133,7 @@ pub fn foresee(tracking: &Tracking<'_>) -> Result<Prospect> {
         changes(tracking, &targets, &vec![Pointer::to_nothing(); targets.len()])?;
         Ok(Prospect {
             remotes,
-            outputs: targets.iter().map(Target::ordered).collect(),
+            outputs: targets.iter().map(TrackTarget::ordered).collect(),
             rules: above(base, &targets)?,
         })
     })
@@ -143,15 +143,20 @@ pub fn foresee(tracking: &Tracking<'_>) -> Result<Prospect> {
 ///
 /// # Errors
 /// An output is missing, or is not DVC's to track.
-pub(super) fn hash(base: &Path, outputs: &[Ordered], rules: &mut Rules, remotes: &Settled) -> Result<Hashes> {
-    let data = Data::read(base, outputs, remotes, rules)?;
-    let (mut shipments, mut pointers) = (Shipments::default(), Vec::with_capacity(outputs.len()));
+pub(super) fn hash(
+    base: &Path,
+    outputs: &[RequestedOutput],
+    rules: &mut IgnoreRules,
+    remotes: &Settled,
+) -> Result<Hashes> {
+    let data = OutputData::read(base, outputs, remotes, rules)?;
+    let (mut uploads, mut pointers) = (UploadPlan::default(), Vec::with_capacity(outputs.len()));
     for output in outputs {
-        let loads = shipments.of(remotes.choose(output.remote.as_deref())?.clone());
+        let loads = uploads.of(remotes.choose(output.remote.as_deref())?.clone());
         let pointer = data.pointer(base, output, loads);
         pointers.push(pointer.ok_or_else(|| Error::new(format!("'{}' was not hashed", output.path)))?);
     }
-    Ok(Hashes { pointers, shipments: shipments.finish(), skipped: data.skipped })
+    Ok(Hashes { pointers, uploads: uploads.finish(), skipped: data.skipped })
 }
 
 /// The files to write for outputs that are what `pointers` say, as the clone's files are now.
@@ -163,22 +168,22 @@ pub(super) fn render(tracking: &Tracking<'_>, pointers: &[Pointer]) -> Result<Ve
 }
 
 /// The outputs as the clone's files know them.
-fn targets(tracking: &Tracking<'_>, base: &Path) -> Result<Vec<Target>> {
-    target::targets(tracking, &mut Rules::new(base, Kind::Dvc))
+fn targets(tracking: &Tracking<'_>, base: &Path) -> Result<Vec<TrackTarget>> {
+    target::targets(tracking, &mut IgnoreRules::new(base, RuleDialect::Dvc))
 }
 
 /// The `.dvcignore` files of the folders above the outputs.
-fn above(base: &Path, targets: &[Target]) -> Result<BTreeMap<PathBuf, String>> {
+fn above(base: &Path, targets: &[TrackTarget]) -> Result<BTreeMap<PathBuf, String>> {
     let folders: BTreeSet<&Path> =
         targets.iter().flat_map(|target| Path::new(&target.path).ancestors().skip(1)).collect();
-    let rules = Rules::new(base, Kind::Dvc);
+    let rules = IgnoreRules::new(base, RuleDialect::Dvc);
     let texts = folders.into_iter().map(|folder| Ok((folder.to_owned(), rules.text(folder)?)));
     texts.filter(|text| !text.as_ref().is_ok_and(|(_, text)| text.is_empty())).collect()
 }
 
 /// Whether the outputs must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
+enum OutputPresence {
     Now,
     /// Those that are missing are made by the training.
     Later,
@@ -201,9 +206,9 @@ impl Tracking<'_> {
 }
 
 /// The files to write for outputs with these pointers, relative to the clone's folder.
-fn changes(tracking: &Tracking<'_>, targets: &[Target], pointers: &[Pointer]) -> Result<Vec<Change>> {
+fn changes(tracking: &Tracking<'_>, targets: &[TrackTarget], pointers: &[Pointer]) -> Result<Vec<Change>> {
     let base = tracking.root.join(tracking.folder);
-    let mut git = Rules::new(tracking.root, Kind::Git);
+    let mut git = IgnoreRules::new(tracking.root, RuleDialect::Git);
     let mut changes = BTreeMap::new();
     for (target, pointer) in targets.iter().zip(pointers) {
         let content = pointer_text(&base, target, pointer)?;
@@ -227,7 +232,7 @@ pub fn write(root: &Path, changes: &[Change]) -> Result<()> {
 }
 
 /// The text of an output's `.dvc` file.
-fn pointer_text(base: &Path, target: &Target, pointer: &Pointer) -> Result<String> {
+fn pointer_text(base: &Path, target: &TrackTarget, pointer: &Pointer) -> Result<String> {
     if target.known.is_none() {
         return Ok(pointer.create(target.name()));
     }
@@ -239,9 +244,9 @@ fn pointer_text(base: &Path, target: &Target, pointer: &Pointer) -> Result<Strin
 /// Makes git ignore an output, unless it does.
 fn ignore(
     tracking: &Tracking<'_>,
-    target: &Target,
+    target: &TrackTarget,
     is_folder: bool,
-    git: &mut Rules,
+    git: &mut IgnoreRules,
     changes: &mut BTreeMap<String, String>,
 ) -> Result<()> {
     let output = tracking.folder.join(&target.path);

@@ -2,7 +2,7 @@
 
 use super::super::draft::{Draft, LARGE};
 use super::super::remote::Drafts;
-use super::super::{Content, Md5, Object, Oid, Stamp};
+use super::super::{Md5, Object, ObjectContent, Oid, Stamp};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use trainspot_base::mutex::{into_inner, lock};
 const MOST_THREADS: usize = 8;
 
 /// A file to hash.
-pub(super) struct Source {
+pub(super) struct FileToHash {
     pub(super) path: PathBuf,
     /// Where a copy of it may be made meanwhile.
     pub(super) drafts: Option<Drafts>,
@@ -34,16 +34,16 @@ impl Hashed {
     /// The object whose content is in this file.
     pub(super) fn object(&self, path: PathBuf) -> Object {
         let content = match (self.stamp, &self.draft) {
-            (Some(stamp), Some(draft)) => Content::Drafted(path, stamp, Arc::clone(draft)),
-            (Some(stamp), None) => Content::Hashed(path, stamp),
-            (None, _) => Content::File(path),
+            (Some(stamp), Some(draft)) => ObjectContent::Drafted(path, stamp, Arc::clone(draft)),
+            (Some(stamp), None) => ObjectContent::Hashed(path, stamp),
+            (None, _) => ObjectContent::File(path),
         };
         Object { oid: self.oid.clone(), size: self.size, content }
     }
 }
 
 /// The hashes of files, in their order. A file changed while it is read is found when it is sent.
-pub(super) fn hash(files: &[Source]) -> Result<Vec<Hashed>> {
+pub(super) fn hash(files: &[FileToHash]) -> Result<Vec<Hashed>> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let threads = processors.min(MOST_THREADS).min(files.len());
     let next = AtomicUsize::new(0);
@@ -66,12 +66,12 @@ pub(super) fn hash(files: &[Source]) -> Result<Vec<Hashed>> {
     done.into_iter().map(|hashed| hashed.ok_or_else(stopped)).collect()
 }
 
-fn next_of<'a>(files: &'a [Source], next: &AtomicUsize) -> Option<(usize, &'a Source)> {
+fn next_of<'a>(files: &'a [FileToHash], next: &AtomicUsize) -> Option<(usize, &'a FileToHash)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
     Some((at, files.get(at)?))
 }
 
-fn one(source: &Source, buffer: &mut Vec<u8>) -> Result<Hashed> {
+fn one(source: &FileToHash, buffer: &mut Vec<u8>) -> Result<Hashed> {
     let cannot = || format!("cannot read '{}'", source.path.display());
     let file = File::open(&source.path).with_context(cannot)?;
     let stamp = Stamp::before_hashing(&file);
@@ -88,7 +88,7 @@ fn one(source: &Source, buffer: &mut Vec<u8>) -> Result<Hashed> {
 }
 
 /// A copy of what the stamp is of.
-fn draft(source: &Source, stamp: Stamp, drafts: &Drafts) -> Option<Draft> {
+fn draft(source: &FileToHash, stamp: Stamp, drafts: &Drafts) -> Option<Draft> {
     let file = File::open(&source.path).ok()?;
     let draft = drafts.of(&file)?;
     stamp.holds(&file).then_some(draft)

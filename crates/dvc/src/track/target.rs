@@ -1,16 +1,16 @@
 //! Whether an output is one that DVC would track.
 
-use super::super::outs::Out;
-use super::super::rules::Rules;
-use super::index::{self, Index, Known};
-use super::{Ordered, Presence, Tracking, ignored, utf8};
+use super::super::outs::OutEntry;
+use super::super::rules::IgnoreRules;
+use super::index::{self, Index, NamedOutput};
+use super::{OutputPresence, RequestedOutput, Tracking, ignored, utf8};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use trainspot_base::error::{Context as _, Error, Result};
 
 /// What an output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum OutputShape {
     File,
     /// A file that anyone may execute.
     Executable,
@@ -21,16 +21,16 @@ pub(super) enum Shape {
 
 /// An output to track.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct TrackTarget {
     /// Its path, relative to the root.
     pub(super) path: String,
     /// Its `.dvc` file.
     pub(super) pointer: String,
     /// What that says; none if it is new.
-    pub(super) known: Option<Out>,
+    pub(super) known: Option<OutEntry>,
 }
 
-impl Target {
+impl TrackTarget {
     /// The last part of its path.
     pub(super) fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
@@ -42,14 +42,14 @@ impl Target {
     }
 
     /// What hashing it needs to know.
-    pub(super) fn ordered(&self) -> Ordered {
+    pub(super) fn ordered(&self) -> RequestedOutput {
         let size = self.known.as_ref().and_then(|known| known.size);
-        Ordered { path: self.path.clone(), remote: self.remote().map(str::to_owned), size }
+        RequestedOutput { path: self.path.clone(), remote: self.remote().map(str::to_owned), size }
     }
 }
 
 /// The outputs, each once, in the order given: that of the lines in `.gitignore`. They may be missing.
-pub(super) fn targets(tracking: &Tracking<'_>, data: &mut Rules) -> Result<Vec<Target>> {
+pub(super) fn targets(tracking: &Tracking<'_>, data: &mut IgnoreRules) -> Result<Vec<TrackTarget>> {
     if tracking.outputs.is_empty() {
         return Ok(Vec::new());
     }
@@ -58,9 +58,9 @@ pub(super) fn targets(tracking: &Tracking<'_>, data: &mut Rules) -> Result<Vec<T
     let mut targets = Vec::new();
     for path in literals(tracking.outputs)? {
         check_git(tracking, &path)?;
-        let shape = shape(&base, &path, Presence::Later)?;
+        let shape = shape(&base, &path, OutputPresence::Later)?;
         check_name(&path)?;
-        if data.take(Path::new(&path), shape == Shape::Directory)? {
+        if data.take(Path::new(&path), shape == OutputShape::Directory)? {
             return Err(is_ignored(&path));
         }
         let target = target(path, &mut index, &base)?;
@@ -119,7 +119,7 @@ fn literal(output: &str) -> Result<String> {
     Ok(utf8(&parts.iter().collect::<PathBuf>())?.to_owned())
 }
 
-fn shape(root: &Path, path: &str, presence: Presence) -> Result<Shape> {
+fn shape(root: &Path, path: &str, presence: OutputPresence) -> Result<OutputShape> {
     let parts: Vec<&Path> = Path::new(path).ancestors().filter(|part| *part != Path::new("")).collect();
     for folder in parts.iter().skip(1) {
         if root.join(folder).is_symlink() {
@@ -134,8 +134,8 @@ fn shape(root: &Path, path: &str, presence: Presence) -> Result<Shape> {
     let link = full.is_symlink();
     let metadata = match full.metadata() {
         // What a link does not lead to yet may be made, too: one into DVC's cache, for one.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && presence == Presence::Later => {
-            return Ok(Shape::Missing);
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && presence == OutputPresence::Later => {
+            return Ok(OutputShape::Missing);
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && link => {
             return Err(Error::new(format!("the link '{path}' leads nowhere")).hint("make what it points to"));
@@ -151,10 +151,10 @@ fn shape(root: &Path, path: &str, presence: Presence) -> Result<Shape> {
             Err(Error::new(format!("'{path}' is a link to a folder, which DVC does not track"))
                 .hint("name the folder itself"))
         }
-        () if metadata.is_dir() => Ok(Shape::Directory),
+        () if metadata.is_dir() => Ok(OutputShape::Directory),
         () if !metadata.is_file() => Err(Error::new(format!("'{path}' is neither a file nor a folder"))),
-        () if metadata.permissions().mode() & 0o111 != 0 => Ok(Shape::Executable),
-        () => Ok(Shape::File),
+        () if metadata.permissions().mode() & 0o111 != 0 => Ok(OutputShape::Executable),
+        () => Ok(OutputShape::File),
     }
 }
 
@@ -175,9 +175,9 @@ fn check_name(path: &str) -> Result<()> {
 
 /// What an output is where it was made. Whether rules take a folder above it is for the clone to say, and
 /// known.
-pub(super) fn look(base: &Path, path: &str, rules: &mut Rules) -> Result<Shape> {
-    let shape = shape(base, path, Presence::Now)?;
-    if rules.take_one(Path::new(path), shape == Shape::Directory)? {
+pub(super) fn look(base: &Path, path: &str, rules: &mut IgnoreRules) -> Result<OutputShape> {
+    let shape = shape(base, path, OutputPresence::Now)?;
+    if rules.take_one(Path::new(path), shape == OutputShape::Directory)? {
         Err(is_ignored(path))
     } else {
         Ok(shape)
@@ -189,7 +189,7 @@ fn is_ignored(path: &str) -> Error {
         .hint("change the .dvcignore, or take it out of DVC_OUTPUTS")
 }
 
-fn target(path: String, index: &mut Index, root: &Path) -> Result<Target> {
+fn target(path: String, index: &mut Index, root: &Path) -> Result<TrackTarget> {
     if let Some(known) = index.outs.remove(Path::new(&path)) {
         return old_target(path, known);
     }
@@ -215,10 +215,10 @@ fn target(path: String, index: &mut Index, root: &Path) -> Result<Target> {
         return Err(Error::new(format!("'{pointer}' is there, but does not track '{path}'"))
             .hint(format!("rename or remove '{pointer}'")));
     }
-    Ok(Target { path, pointer, known: None })
+    Ok(TrackTarget { path, pointer, known: None })
 }
 
-fn old_target(path: String, known: Known) -> Result<Target> {
+fn old_target(path: String, known: NamedOutput) -> Result<TrackTarget> {
     let file = utf8(&known.file)?.to_owned();
     let Some(out) = known.out else {
         return Err(Error::new(format!("'{path}' is an output of a stage in '{file}'"))
@@ -235,5 +235,5 @@ fn old_target(path: String, known: Known) -> Result<Target> {
         ))
         .hint(format!("take `{flag}: false` out of '{file}', or '{path}' out of DVC_OUTPUTS")));
     }
-    Ok(Target { path, pointer: file, known: Some(out) })
+    Ok(TrackTarget { path, pointer: file, known: Some(out) })
 }

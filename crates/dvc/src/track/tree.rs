@@ -1,6 +1,6 @@
 //! The files of a directory that DVC would keep.
 
-use super::super::rules::Rules;
+use super::super::rules::IgnoreRules;
 use super::utf8;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use trainspot_base::error::{Context as _, Error, Result};
 
 /// A file to hash.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct WalkedFile {
     /// Where it is.
     pub(super) path: PathBuf,
     /// Its path in the directory.
@@ -18,7 +18,7 @@ pub(super) struct Found {
 /// What a walk came upon.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
-    pub(super) files: Vec<Found>,
+    pub(super) files: Vec<WalkedFile>,
     /// Links to directories, relative to the root: DVC passes over them without a word.
     pub(super) skipped: Vec<String>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Walked {
 /// # Errors
 /// A name that is not UTF-8, a link to nothing, something that is no file, a `.dvcignore` or a DVC
 /// repository.
-pub(super) fn walk(root: &Path, directory: &str, rules: &mut Rules) -> Result<Walked> {
+pub(super) fn walk(root: &Path, directory: &str, rules: &mut IgnoreRules) -> Result<Walked> {
     let mut walked = Walked::default();
     let mut left = vec![PathBuf::from(directory)];
     while let Some(folder) = left.pop() {
@@ -59,7 +59,7 @@ pub(super) fn walk(root: &Path, directory: &str, rules: &mut Rules) -> Result<Wa
                     kind.is_file() || followed.is_some_and(|file| file.is_file()),
                 )?;
                 let name = name[directory.len() + 1..].to_owned();
-                walked.files.push(Found { path: entry.path(), name });
+                walked.files.push(WalkedFile { path: entry.path(), name });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A block of YAML as lines that know their place: enough to change a value and leave the rest as it was.
 
-use super::scalar::{Place, key, scalar};
+use super::scalar::{ScalarPosition, key, scalar};
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -10,12 +10,12 @@ pub(crate) struct Document {
     /// Comments and empty lines before the first entry.
     pub(super) head: Vec<String>,
     /// What has a key or is an item of a list, in order.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<YamlEntry>,
 }
 
 /// A key with its value, or an item of a list.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct YamlEntry {
     /// The column of the key or item, after the dashes before it.
     pub(super) column: usize,
     /// How many lists have an item that starts here.
@@ -23,7 +23,7 @@ pub(super) struct Entry {
     /// The key; none for an item that is a value.
     pub(super) key: Option<String>,
     /// The value.
-    pub(super) value: Value,
+    pub(super) value: YamlValue,
     /// A comment on the line, and its column.
     pub(super) comment: Option<(usize, String)>,
     /// Comments and empty lines up to the next entry, as they are.
@@ -32,7 +32,7 @@ pub(super) struct Entry {
 
 /// A value, if it is no mapping or list of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
+pub(crate) enum YamlValue {
     /// Null, or the entries that follow.
     Empty,
     /// A string, however it was written.
@@ -48,7 +48,7 @@ impl Document {
     /// The entries of the only item of a top-level list, or why there is no such item.
     pub(crate) fn only_item(&self, list: &str) -> Result<Range<usize>, String> {
         let at = self.find(0..self.entries.len(), 0, list).ok_or_else(|| format!("it has no '{list}'"))?;
-        if self.entries[at].value != Value::Empty {
+        if self.entries[at].value != YamlValue::Empty {
             return Err(format!("its '{list}' are not written in lines of their own"));
         }
         let range = at + 1..self.end(at, 0);
@@ -65,7 +65,7 @@ impl Document {
     }
 
     /// The value of a key among the entries of `range` in `column`.
-    pub(crate) fn value(&self, range: Range<usize>, column: usize, key: &str) -> Option<&Value> {
+    pub(crate) fn value(&self, range: Range<usize>, column: usize, key: &str) -> Option<&YamlValue> {
         self.find(range, column, key).map(|at| &self.entries[at].value)
     }
 
@@ -76,7 +76,7 @@ impl Document {
 
     /// Gives a key a value, at the end of `range` if it is new. What follows a bracket there comes after it,
     /// as in ruamel.
-    pub(crate) fn set(&mut self, range: &mut Range<usize>, column: usize, key: &str, value: Value) {
+    pub(crate) fn set(&mut self, range: &mut Range<usize>, column: usize, key: &str, value: YamlValue) {
         if let Some(at) = self.find(range.clone(), column, key) {
             self.entries[at].value = value;
             return;
@@ -85,7 +85,7 @@ impl Document {
             range.end.checked_sub(1).map(|at| &mut self.entries[at]).filter(|entry| entry.is_bracket());
         let tail = last.map(|entry| std::mem::take(&mut entry.tail)).unwrap_or_default();
         let key = Some(key.to_owned());
-        let entry = Entry { column, dashes: 0, key, value, comment: None, tail };
+        let entry = YamlEntry { column, dashes: 0, key, value, comment: None, tail };
         self.entries.insert(range.end, entry);
         range.end += 1;
     }
@@ -120,7 +120,7 @@ impl Document {
     }
 
     fn find(&self, range: Range<usize>, column: usize, key: &str) -> Option<usize> {
-        let is_it = |entry: &Entry| entry.column == column && entry.key.as_deref() == Some(key);
+        let is_it = |entry: &YamlEntry| entry.column == column && entry.key.as_deref() == Some(key);
         range.into_iter().find(|at| is_it(&self.entries[*at]))
     }
 
@@ -131,9 +131,9 @@ impl Document {
     }
 }
 
-impl Entry {
+impl YamlEntry {
     fn is_bracket(&self) -> bool {
-        self.comment.is_none() && matches!(&self.value, Value::Raw(text) if text.ends_with([']', '}']))
+        self.comment.is_none() && matches!(&self.value, YamlValue::Raw(text) if text.ends_with([']', '}']))
     }
 
     fn write(&self, text: &mut String) {
@@ -149,9 +149,9 @@ impl Entry {
         let column = text[start..].chars().count();
         let indent = self.column + if self.key.is_some() { 2 } else { 0 };
         match &self.value {
-            Value::Empty => {}
-            Value::Text(value) => text.push_str(&scalar(value, Place { column, indent })),
-            Value::Raw(value) | Value::Block(value, _) => {
+            YamlValue::Empty => {}
+            YamlValue::Text(value) => text.push_str(&scalar(value, ScalarPosition { column, indent })),
+            YamlValue::Raw(value) | YamlValue::Block(value, _) => {
                 let _ = write!(text, " {value}");
             }
         }
@@ -161,7 +161,7 @@ impl Entry {
             let _ = write!(text, "{}{comment}", " ".repeat(wanted.saturating_sub(column).max(1)));
         }
         text.push('\n');
-        if let Value::Block(_, lines) = &self.value {
+        if let YamlValue::Block(_, lines) = &self.value {
             for line in lines {
                 let indent = if line.is_empty() { 0 } else { indent };
                 let _ = writeln!(text, "{}{line}", " ".repeat(indent));
@@ -173,7 +173,9 @@ impl Entry {
     fn write_tail(&self, text: &mut String) {
         let deepest = self.column + 1;
         match (&self.value, self.tail.split_first()) {
-            (Value::Block(..), Some((first, rest))) if first.len() - first.trim_start().len() > deepest => {
+            (YamlValue::Block(..), Some((first, rest)))
+                if first.len() - first.trim_start().len() > deepest =>
+            {
                 let _ = writeln!(text, "{}{}", " ".repeat(deepest), first.trim_start());
                 push_lines(text, rest);
             }

@@ -9,6 +9,6 @@ mod parse;
 mod resolve;
 mod scalar;
 
-pub(super) use document::{Document, Value};
+pub(super) use document::{Document, YamlValue};
 pub(super) use parse::parse_document;
-pub(super) use scalar::{Place, scalar};
+pub(super) use scalar::{ScalarPosition, scalar};

@@ -1,12 +1,12 @@
 //! Reads YAML's block style into lines that know their place.
 
-use super::document::{Document, Entry, Value};
+use super::document::{Document, YamlEntry, YamlValue};
 use super::line::{comment, dash, indent, is_filler, key, quoted_length, split_comment};
 use super::resolve::{is_null, is_string};
 use trainspot_base::error::{Context as _, Error, Result};
 
 /// A mapping or list that is open.
-struct Level {
+struct OpenBlock {
     /// The column where it is.
     from: usize,
     /// The column where it is written.
@@ -17,7 +17,7 @@ struct Level {
 struct Parser<'a> {
     lines: Vec<&'a str>,
     at: usize,
-    levels: Vec<Level>,
+    levels: Vec<OpenBlock>,
 }
 
 /// Reads a document.
@@ -54,7 +54,7 @@ impl Parser<'_> {
         tail
     }
 
-    fn entry(&mut self) -> Result<Entry> {
+    fn entry(&mut self) -> Result<YamlEntry> {
         let line = self.lines[self.at];
         let mut from = indent(line);
         let mut dashes = 0;
@@ -67,11 +67,11 @@ impl Parser<'_> {
             let column = self.levels.last().filter(|_| dashes > 0).map(|level| level.to + 2);
             let column = column.ok_or_else(|| Error::new("there is no key"))?;
             let (value, comment) = self.value(from, self.levels.last().map_or(0, |level| level.from))?;
-            return Ok(Entry { column, dashes, key: None, value, comment, tail: Vec::new() });
+            return Ok(YamlEntry { column, dashes, key: None, value, comment, tail: Vec::new() });
         };
         let column = self.open(from, false)?;
         let (value, comment) = self.value(from + length, from)?;
-        Ok(Entry { column, dashes, key: Some(key), value, comment, tail: Vec::new() })
+        Ok(YamlEntry { column, dashes, key: Some(key), value, comment, tail: Vec::new() })
     }
 
     /// Goes to the mapping or list in column `from`, and returns the column where it is written.
@@ -95,12 +95,12 @@ impl Parser<'_> {
             Some(level) => level.to,
             None => 0,
         };
-        self.levels.push(Level { from, to, list });
+        self.levels.push(OpenBlock { from, to, list });
         Ok(to)
     }
 
     /// The value that starts in byte `start` of this line, and goes on in lines indented deeper than `outer`.
-    fn value(&mut self, start: usize, outer: usize) -> Result<(Value, Option<(usize, String)>)> {
+    fn value(&mut self, start: usize, outer: usize) -> Result<(YamlValue, Option<(usize, String)>)> {
         let line = self.lines[self.at];
         let rest = line[start..].trim_start();
         let start = line.len() - rest.len();
@@ -112,7 +112,7 @@ impl Parser<'_> {
         match rest.chars().next() {
             None | Some('#') => {
                 self.at += 1;
-                Ok((Value::Empty, comment(line, start)))
+                Ok((YamlValue::Empty, comment(line, start)))
             }
             Some('|' | '>') => Ok(self.block(start, outer)),
             Some(quote @ ('\'' | '"')) => self.quoted(start, quote),
@@ -128,7 +128,7 @@ impl Parser<'_> {
         indent(line) > outer && dash(text).is_none() && matches!(key(text), Ok(None))
     }
 
-    fn plain(&mut self, start: usize, outer: usize) -> (Value, Option<(usize, String)>) {
+    fn plain(&mut self, start: usize, outer: usize) -> (YamlValue, Option<(usize, String)>) {
         let line = self.lines[self.at];
         let (first, note) = split_comment(line, start);
         let mut text = first.to_owned();
@@ -149,18 +149,20 @@ impl Parser<'_> {
             text.push_str(more);
             (breaks, self.at) = (0, at);
             if note.is_some() {
-                return (Value::Text(text), note);
+                return (YamlValue::Text(text), note);
             }
         }
         let value = match text {
-            text if is_null(&text) => Value::Empty,
-            text if is_string(&text) => Value::Text(text),
-            text => Value::Raw(text.to_lowercase().parse::<bool>().map_or(text, |value| value.to_string())),
+            text if is_null(&text) => YamlValue::Empty,
+            text if is_string(&text) => YamlValue::Text(text),
+            text => {
+                YamlValue::Raw(text.to_lowercase().parse::<bool>().map_or(text, |value| value.to_string()))
+            }
         };
         (value, note)
     }
 
-    fn quoted(&mut self, start: usize, quote: char) -> Result<(Value, Option<(usize, String)>)> {
+    fn quoted(&mut self, start: usize, quote: char) -> Result<(YamlValue, Option<(usize, String)>)> {
         let mut source = self.lines[self.at][start..].to_owned();
         loop {
             if let Some(length) = quoted_length(&source, quote) {
@@ -172,7 +174,7 @@ impl Parser<'_> {
                 }
                 self.at += 1;
                 let text = serde_saphyr::from_str::<String>(inside).context("cannot read a quoted text")?;
-                return Ok((Value::Text(text), note));
+                return Ok((YamlValue::Text(text), note));
             }
             self.at += 1;
             let next = self.lines.get(self.at).ok_or_else(|| Error::new("a quoted text does not end"))?;
@@ -181,17 +183,17 @@ impl Parser<'_> {
         }
     }
 
-    fn raw(&mut self, start: usize) -> Result<(Value, Option<(usize, String)>)> {
+    fn raw(&mut self, start: usize) -> Result<(YamlValue, Option<(usize, String)>)> {
         let (text, note) = split_comment(self.lines[self.at], start);
         let count = |set: [char; 2]| text.matches(set).count();
         if count(['{', '[']) != count(['}', ']']) {
             return Err(Error::new("a list or mapping in brackets goes over several lines"));
         }
         self.at += 1;
-        Ok((Value::Raw(text.to_owned()), note))
+        Ok((YamlValue::Raw(text.to_owned()), note))
     }
 
-    fn block(&mut self, start: usize, outer: usize) -> (Value, Option<(usize, String)>) {
+    fn block(&mut self, start: usize, outer: usize) -> (YamlValue, Option<(usize, String)>) {
         let (header, note) = split_comment(self.lines[self.at], start);
         self.at += 1;
         let rest = &self.lines[self.at..];
@@ -204,6 +206,6 @@ impl Parser<'_> {
         let cut = rest[..count].iter().find(|line| !line.trim().is_empty()).map_or(0, |line| indent(line));
         let lines = rest[..count].iter().map(|line| line.get(cut..).unwrap_or_default().to_owned()).collect();
         self.at += count;
-        (Value::Block(header.to_owned(), lines), note)
+        (YamlValue::Block(header.to_owned(), lines), note)
     }
 }

@@ -8,7 +8,7 @@ const BREAKS: [char; 4] = ['\n', '\u{85}', '\u{2028}', '\u{2029}'];
 
 /// Where a scalar is written.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct ScalarPosition {
     /// The column after the key's colon.
     pub(crate) column: usize,
     /// The columns that further lines are indented by.
@@ -16,8 +16,8 @@ pub(crate) struct Place {
 }
 
 /// A string as a value, with the space before it.
-pub(crate) fn scalar(text: &str, place: Place) -> String {
-    let mut out = Out { text: String::new(), column: place.column, indent: place.indent };
+pub(crate) fn scalar(text: &str, place: ScalarPosition) -> String {
+    let mut out = ScalarWriter { text: String::new(), column: place.column, indent: place.indent };
     match style(text) {
         Style::Plain => out.plain(text),
         Style::Single => out.single(text),
@@ -110,13 +110,13 @@ fn escaped(c: char) -> String {
     format!("\\{short}")
 }
 
-struct Out {
+struct ScalarWriter {
     text: String,
     column: usize,
     indent: usize,
 }
 
-impl Out {
+impl ScalarWriter {
     fn put(&mut self, text: &str) {
         self.text.push_str(text);
         self.column += text.chars().count();

@@ -7,8 +7,8 @@
 //! `AZURE_CLIENT_ID` and `AZURE_CLIENT_SECRET` or `AZURE_FEDERATED_TOKEN_FILE`; the identity of the machine,
 //! where it is Azure's.
 
-use super::super::options::{Known, Options};
-use super::super::{NamedBy, Place, Settings};
+use super::super::options::{KnownKeys, Options};
+use super::super::{NamedBy, RemoteName, Settings};
 use super::transport::{Signing, Transport, context};
 use super::{Opened, bucket, needs, operator};
 use opendal::services::Azblob;
@@ -19,7 +19,7 @@ use reqsign_azure_storage::{
 use reqsign_core::{Context, ProvideCredential, Signer};
 use trainspot_base::error::{Error, Kind, Result};
 
-const KNOWN: Known = Known {
+const KNOWN: KnownKeys = KnownKeys {
     honoured: &[
         "connection_string",
         "sas_token",
@@ -52,14 +52,14 @@ const VARIABLES: [&str; 8] = [
 
 /// What is known of an account.
 #[derive(Default)]
-struct Account {
+struct AzureAccount {
     endpoint: Option<String>,
     name: Option<String>,
     key: Option<String>,
     sas: Option<String>,
 }
 
-impl Account {
+impl AzureAccount {
     /// Where requests go.
     fn endpoint(&self) -> Option<String> {
         let usual = || Some(format!("https://{}.blob.core.windows.net", self.name.as_ref()?));
@@ -79,7 +79,7 @@ pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy
     Ok(account.endpoint().map(|url| (url, named_by)))
 }
 
-pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
+pub(super) fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
     let options = Options::check(settings, place, &KNOWN)?;
     let (container, folder) = bucket(settings, place)?;
     let account = account(&options)?;
@@ -96,7 +96,7 @@ pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
     Ok(Opened { operator: operator(service, place)?, transport, tagged: false })
 }
 
-fn account(options: &Options<'_>) -> Result<Account> {
+fn account(options: &Options<'_>) -> Result<AzureAccount> {
     let from_environment = !options.flag("exclude_environment_credential", false)?;
     let environment = |names: &[&str]| {
         let mut found =
@@ -115,11 +115,11 @@ fn account(options: &Options<'_>) -> Result<Account> {
     let key =
         said("account_key").or_else(|| environment(&["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"]));
     let sas = said("sas_token").or_else(|| environment(&["AZURE_STORAGE_SAS_TOKEN"]));
-    Ok(Account { endpoint: None, name, key, sas })
+    Ok(AzureAccount { endpoint: None, name, key, sas })
 }
 
 /// What a connection string says. Unknown parts are about other services.
-fn connected(text: &str) -> Account {
+fn connected(text: &str) -> AzureAccount {
     let pairs: Vec<_> = text.split(';').filter_map(|pair| pair.trim().split_once('=')).collect();
     let get = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let name = get("AccountName");
@@ -127,10 +127,10 @@ fn connected(text: &str) -> Account {
     let suffix = get("EndpointSuffix").unwrap_or_else(|| "core.windows.net".to_owned());
     let endpoint = get("BlobEndpoint").map(|endpoint| endpoint.trim_end_matches('/').to_owned());
     let endpoint = endpoint.or_else(|| Some(format!("{protocol}://{}.blob.{suffix}", name.as_ref()?)));
-    Account { endpoint, name, key: get("AccountKey"), sas: get("SharedAccessSignature") }
+    AzureAccount { endpoint, name, key: get("AccountKey"), sas: get("SharedAccessSignature") }
 }
 
-fn signing(options: &Options<'_>, account: &Account) -> Result<Option<Box<dyn Signing>>> {
+fn signing(options: &Options<'_>, account: &AzureAccount) -> Result<Option<Box<dyn Signing>>> {
     let context = context(options, &[], &VARIABLES)?;
     if let Some(tenant) = options.text("tenant_id").filter(|_| options.text("connection_string").is_none()) {
         let need = |key| options.text(key).ok_or_else(|| needs(options, "tenant_id", key));

@@ -1,18 +1,18 @@
 //! What goes with a request to an object store.
 
-use super::part::Part;
+use super::part::FilePart;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
 /// A whole body, or the part of a file.
 #[derive(Clone)]
-pub(super) enum Body {
+pub(super) enum RequestBody {
     Bytes(Bytes),
-    Part(Part),
+    Part(FilePart),
 }
 
-impl Body {
+impl RequestBody {
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,

@@ -1,6 +1,6 @@
 //! Why an object store did not do it, in its own code, and what the user can do.
 
-use super::super::Place;
+use super::super::RemoteName;
 use opendal::ErrorKind;
 use trainspot_base::error::Error;
 
@@ -8,8 +8,8 @@ use trainspot_base::error::Error;
 const LONGEST_QUOTE: usize = 300;
 
 /// A store, for messages.
-pub(super) struct Store {
-    pub(super) place: Place,
+pub(super) struct StoreDescription {
+    pub(super) place: RemoteName,
     pub(super) scheme: &'static str,
 }
 
@@ -68,7 +68,7 @@ fn said(error: &opendal::Error) -> String {
     if parts.is_empty() { error.kind().to_string() } else { parts.join(": ") }
 }
 
-impl Store {
+impl StoreDescription {
     /// The failure in the store's words, and what to do.
     pub(super) fn explain(&self, what: &str, error: &opendal::Error) -> Error {
         Error::new(what).source(said(error)).maybe_hint(self.advice(error))
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn explained(kind: ErrorKind, message: &str) -> String {
-        let store = Store { place: Place("the remote 'x'".to_owned()), scheme: "s3" };
+        let store = StoreDescription { place: RemoteName("the remote 'x'".to_owned()), scheme: "s3" };
         store.explain("cannot send a", &opendal::Error::new(kind, message)).render()
     }
 

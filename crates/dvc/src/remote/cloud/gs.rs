@@ -5,8 +5,8 @@
 //! it is Google's. `endpointurl` or `STORAGE_EMULATOR_HOST` lead elsewhere. `projectname` only matters where
 //! a bucket is made.
 
-use super::super::options::{Known, Options};
-use super::super::{NamedBy, Place, Settings};
+use super::super::options::{KnownKeys, Options};
+use super::super::{NamedBy, RemoteName, Settings};
 use super::transport::{Transport, context};
 use super::{Opened, bucket, operator};
 use opendal::services::Gcs;
@@ -16,7 +16,7 @@ use reqsign_google::{
 };
 use trainspot_base::error::Result;
 
-const KNOWN: Known = Known {
+const KNOWN: KnownKeys = KnownKeys {
     honoured: &["credentialpath", "endpointurl", "allow_anonymous_login"],
     ignored: &["projectname"],
     refused: &[],
@@ -24,7 +24,7 @@ const KNOWN: Known = Known {
 
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 
-pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
+pub(super) fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
     let options = Options::check(settings, place, &KNOWN)?;
     let (bucket, folder) = bucket(settings, place)?;
     let anonymous = options.flag("allow_anonymous_login", false)?;

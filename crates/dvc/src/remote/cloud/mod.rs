@@ -24,13 +24,13 @@ mod transport;
 use super::budget::Budget;
 use super::options::Options;
 use super::source::{cannot_send, changed, proven, whole};
-use super::{AGAIN, NamedBy, Object, Oid, Place, Remote, Settings, each};
+use super::{AGAIN, NamedBy, Object, Oid, RemoteName, RemoteStore, Settings, each};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use failure::Store;
+use failure::StoreDescription;
 use futures_util::TryStreamExt as _;
 use opendal::layers::CapabilityOverrideLayer;
 use opendal::{Builder, Capability, Executor, HttpTransporter, Metadata, OperationContext, Operator, Writer};
-use part::Part;
+use part::FilePart;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,9 +56,9 @@ const LISTED_AT_ONCE: usize = 1000;
 const LISTING_LIMIT: Duration = Duration::from_mins(10);
 
 /// A bucket that keeps objects.
-pub(super) struct Cloud {
+pub(super) struct ObjectStore {
     operator: Operator,
-    store: Store,
+    store: StoreDescription,
     budget: Arc<Budget>,
     /// Whether an entity tag of 32 digits is the content's MD5. That of an encrypted object is not.
     tagged: bool,
@@ -71,8 +71,8 @@ struct Opened {
     tagged: bool,
 }
 
-impl Cloud {
-    pub(super) async fn open(settings: &Settings, place: Place, scheme: &'static str) -> Result<Self> {
+impl ObjectStore {
+    pub(super) async fn open(settings: &Settings, place: RemoteName, scheme: &'static str) -> Result<Self> {
         let mut opened = match scheme {
             "s3" => s3::open(settings, &place).await?,
             "gs" => gs::open(settings, &place)?,
@@ -84,7 +84,7 @@ impl Cloud {
         let context =
             OperationContext::from_parts(HttpTransporter::new(opened.transport), Executor::default());
         let operator = opened.operator.with_context(context);
-        let store = Store { place, scheme };
+        let store = StoreDescription { place, scheme };
         Ok(Self { operator, store, budget, tagged: opened.tagged })
     }
 
@@ -164,20 +164,20 @@ impl Cloud {
 
     /// Sends a file by parts, and again if the store forgot the upload. That the file was changed is told
     /// before what came of it.
-    async fn send_parts(&self, object: &Object, parts: &[Part]) -> Result<Metadata> {
+    async fn send_parts(&self, object: &Object, parts: &[FilePart]) -> Result<Metadata> {
         let mut tries = Tries::new(AGAIN);
         loop {
             match self.try_parts(object, parts).await {
                 Err(error) if failure::gone(&error) && tries.wait_for_next(None).await => {}
                 // All are of one file.
-                Err(_) if !parts.first().is_some_and(Part::holds) => return Err(changed(object)),
+                Err(_) if !parts.first().is_some_and(FilePart::holds) => return Err(changed(object)),
                 sent => return sent.map_err(|error| self.unsent(object, &error)),
             }
         }
     }
 
     /// Ends or undoes what it began.
-    async fn try_parts(&self, object: &Object, parts: &[Part]) -> opendal::Result<Metadata> {
+    async fn try_parts(&self, object: &Object, parts: &[FilePart]) -> opendal::Result<Metadata> {
         let mut writer = self.operator.writer_with(&object.oid.key()).concurrent(TOGETHER).await?;
         let sent = write(&mut writer, parts).await;
         if sent.is_err() {
@@ -224,7 +224,7 @@ impl Cloud {
     }
 }
 
-impl Remote for Cloud {
+impl RemoteStore for ObjectStore {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         match self.missing_listed(objects).await.map_err(|error| self.unseen(&error))? {
             Some(missing) => Ok(missing),
@@ -236,7 +236,7 @@ impl Remote for Cloud {
         let file = if object.size > PART { proven(object).await? } else { None };
         let written = if let Some((path, stamp)) = file {
             let length = object.size.div_ceil(PARTS).max(PART);
-            let parts: Vec<_> = Part::all(&path, stamp, object.size, length).collect();
+            let parts: Vec<_> = FilePart::all(&path, stamp, object.size, length).collect();
             self.send_parts(object, &parts).await?
         } else {
             let _held = self.budget.take(object.size).await?;
@@ -246,7 +246,7 @@ impl Remote for Cloud {
     }
 }
 
-async fn write(writer: &mut Writer, parts: &[Part]) -> opendal::Result<Metadata> {
+async fn write(writer: &mut Writer, parts: &[FilePart]) -> opendal::Result<Metadata> {
     for part in parts {
         writer.write(part.ticket().map_err(transport::unread)?).await?;
     }
@@ -259,26 +259,26 @@ fn encoded_md5(oid: &Oid) -> String {
 }
 
 /// Where requests go, and who says so; none without a credential.
-type To = Option<(String, NamedBy)>;
+type CredentialReceiver = Option<(String, NamedBy)>;
 
-pub(super) fn s3_recipient(options: &Options<'_>) -> Result<To> {
+pub(super) fn s3_recipient(options: &Options<'_>) -> Result<CredentialReceiver> {
     s3::recipient(options)
 }
 
-pub(super) fn gs_recipient(options: &Options<'_>) -> Result<To> {
+pub(super) fn gs_recipient(options: &Options<'_>) -> Result<CredentialReceiver> {
     gs::recipient(options)
 }
 
-pub(super) fn azure_recipient(options: &Options<'_>) -> Result<To> {
+pub(super) fn azure_recipient(options: &Options<'_>) -> Result<CredentialReceiver> {
     azure::recipient(options)
 }
 
-pub(super) fn oss_recipient(options: &Options<'_>) -> To {
+pub(super) fn oss_recipient(options: &Options<'_>) -> CredentialReceiver {
     oss::endpoint(options)
 }
 
 /// The bucket and the folder in it that an address names.
-fn bucket<'a>(settings: &'a Settings, place: &Place) -> Result<(&'a str, &'a str)> {
+fn bucket<'a>(settings: &'a Settings, place: &RemoteName) -> Result<(&'a str, &'a str)> {
     let (_, rest) = settings.url.split_once("://").unwrap_or_default();
     let (bucket, folder) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
@@ -295,7 +295,7 @@ fn bucket<'a>(settings: &'a Settings, place: &Place) -> Result<(&'a str, &'a str
 }
 
 /// The operator of a service. Nothing is asked of the network.
-fn operator(builder: impl Builder, place: &Place) -> Result<Operator> {
+fn operator(builder: impl Builder, place: &RemoteName) -> Result<Operator> {
     let operator = Operator::new(builder).map_err(|error| {
         Error::new(format!("{place} cannot be used"))
             .source(error.message().to_owned())

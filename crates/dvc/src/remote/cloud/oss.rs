@@ -3,8 +3,8 @@
 //! The credential is `oss_key_id` with `oss_key_secret`, or `OSS_ACCESS_KEY_ID`, `OSS_ACCESS_KEY_SECRET` and,
 //! for a temporary one, `OSS_SESSION_TOKEN`. The endpoint is `oss_endpoint` or `OSS_ENDPOINT`.
 
-use super::super::options::{Known, Options};
-use super::super::{NamedBy, Place, Settings};
+use super::super::options::{KnownKeys, Options};
+use super::super::{NamedBy, RemoteName, Settings};
 use super::transport::{Transport, context};
 use super::{Opened, bucket, needs, operator};
 use opendal::services::Oss;
@@ -12,12 +12,12 @@ use reqsign_aliyun_oss::{EnvCredentialProvider, RequestSigner, StaticCredentialP
 use reqsign_core::Signer;
 use trainspot_base::error::{Error, Kind, Result};
 
-const KNOWN: Known =
-    Known { honoured: &["oss_key_id", "oss_key_secret", "oss_endpoint"], ignored: &[], refused: &[] };
+const KNOWN: KnownKeys =
+    KnownKeys { honoured: &["oss_key_id", "oss_key_secret", "oss_endpoint"], ignored: &[], refused: &[] };
 
 const VARIABLES: [&str; 3] = ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN"];
 
-pub(super) fn open(settings: &Settings, place: &Place) -> Result<Opened> {
+pub(super) fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
     let options = Options::check(settings, place, &KNOWN)?;
     let (bucket, folder) = bucket(settings, place)?;
     let (endpoint, _) = endpoint(&options).ok_or_else(|| {

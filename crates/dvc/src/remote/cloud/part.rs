@@ -21,14 +21,14 @@ const PIECE: u64 = 128 << 10;
 
 /// A part of a file that is what its object is named after for as long as its stamp holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Part {
+pub(super) struct FilePart {
     path: Vec<u8>,
     stamp: Stamp,
     offset: u64,
     pub(super) length: u64,
 }
 
-impl Part {
+impl FilePart {
     /// All parts of a file, in order. Each but the last has `length` bytes.
     pub(super) fn all(path: &Path, stamp: Stamp, size: u64, length: u64) -> impl Iterator<Item = Self> {
         let path = path.to_owned().into_os_string().into_vec();
@@ -115,15 +115,15 @@ mod tests {
     use std::io::Write as _;
 
     /// A file of these bytes, and all of its parts.
-    fn parts(bytes: &[u8], length: u64) -> (tempfile::NamedTempFile, Vec<Part>) {
+    fn parts(bytes: &[u8], length: u64) -> (tempfile::NamedTempFile, Vec<FilePart>) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
         let stamp = Stamp::settled(file.as_file()).unwrap();
-        let parts = Part::all(file.path(), stamp, bytes.len() as u64, length).collect();
+        let parts = FilePart::all(file.path(), stamp, bytes.len() as u64, length).collect();
         (file, parts)
     }
 
-    async fn content(part: &Part) -> io::Result<Vec<u8>> {
+    async fn content(part: &FilePart) -> io::Result<Vec<u8>> {
         Ok(part.stream().try_collect::<Vec<_>>().await?.concat())
     }
 
@@ -137,7 +137,7 @@ mod tests {
         );
         let mut all = Vec::new();
         for part in &parts {
-            let redeemed = Part::redeem(&part.ticket().unwrap()).unwrap();
+            let redeemed = FilePart::redeem(&part.ticket().unwrap()).unwrap();
             assert_eq!(&redeemed, part);
             let content = content(&redeemed).await.unwrap();
             assert_eq!(redeemed.md5().await.unwrap(), <[u8; 16]>::from(Md5::digest(&content)));
@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_whole_comes_of_a_changed_file() {
         let (file, parts) = parts(&vec![7; 300_000], 200_000);
-        assert!(parts.iter().all(Part::holds));
+        assert!(parts.iter().all(FilePart::holds));
         file.as_file().set_len(300_001).unwrap();
         for part in &parts {
             assert!(!part.holds() && part.md5().await.is_err());

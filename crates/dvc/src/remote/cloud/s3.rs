@@ -9,9 +9,9 @@
 //!
 //! A profile that takes a role (`role_arn` with `source_profile`) is not: its keys are not found.
 
-use super::super::options::{Known, Options};
+use super::super::options::{KnownKeys, Options};
 use super::super::web::client;
-use super::super::{NamedBy, Place, Settings};
+use super::super::{NamedBy, RemoteName, Settings};
 use super::transport::{Transport, context};
 use super::{Opened, bucket, needs, operator};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use trainspot_base::error::{Context as _, Result};
 
-const KNOWN: Known = Known {
+const KNOWN: KnownKeys = KnownKeys {
     honoured: &[
         "region",
         "profile",
@@ -92,7 +92,7 @@ const GRANTS: [(&str, &str); 4] = [
 /// Where a bucket is asked which region it is in.
 const GLOBAL: &str = "https://s3.amazonaws.com";
 
-pub(super) async fn open(settings: &Settings, place: &Place) -> Result<Opened> {
+pub(super) async fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
     let options = Options::check(settings, place, &KNOWN)?;
     let (bucket, folder) = bucket(settings, place)?;
     let endpoint = endpoint(&options)?;

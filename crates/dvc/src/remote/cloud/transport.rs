@@ -8,8 +8,8 @@ use super::super::AGAIN;
 use super::super::budget::Budget;
 use super::super::options::Options;
 use super::super::web::client::{self, Client};
-use super::body::Body;
-use super::part::Part;
+use super::body::RequestBody;
+use super::part::FilePart;
 use super::proof::{self, MD5};
 use bytes::Bytes;
 use futures_util::stream;
@@ -97,19 +97,19 @@ impl Transport {
     }
 
     /// The request with its MD5, and its body.
-    async fn prepared(&self, mut parts: Parts, body: Bytes) -> io::Result<(Parts, Body)> {
+    async fn prepared(&self, mut parts: Parts, body: Bytes) -> io::Result<(Parts, RequestBody)> {
         if !proof::is_part(&parts) {
             proof::prove(&mut parts, None);
-            return Ok((parts, Body::Bytes(body)));
+            return Ok((parts, RequestBody::Bytes(body)));
         }
-        let part = Part::redeem(&body)?;
+        let part = FilePart::redeem(&body)?;
         proof::prove(&mut parts, Some(part.md5().await?));
         parts.headers.insert(header::CONTENT_LENGTH, part.length.into());
-        Ok((parts, Body::Part(part)))
+        Ok((parts, RequestBody::Part(part)))
     }
 
     /// One try: its pieces, and after them its answer, are waited for each.
-    async fn once(&self, parts: Parts, body: Body) -> opendal::Result<Response<Bytes>> {
+    async fn once(&self, parts: Parts, body: RequestBody) -> opendal::Result<Response<Bytes>> {
         let deadline = self.patience + Duration::from_secs(body.len() / SLOWEST);
         let (going, mut gone) = watch::channel(());
         let exchange = self.exchange(parts, body, going);
@@ -131,7 +131,7 @@ impl Transport {
     async fn exchange(
         &self,
         mut parts: Parts,
-        body: Body,
+        body: RequestBody,
         going: watch::Sender<()>,
     ) -> opendal::Result<Response<Bytes>> {
         if body.len() > 0 {
@@ -257,7 +257,7 @@ pub(super) fn context(options: &Options<'_>, variables: &[(&str, &str)], names: 
     let given = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let envs: HashMap<_, _> = found.chain(given).collect();
     let home_dir = options.environment("HOME").map(Into::into);
-    let asking = Asking(client::asking()?);
+    let asking = CredentialClient(client::asking()?);
     Ok(Context::new()
         .with_file_read(TokioFileRead)
         .with_http_send(asking)
@@ -266,9 +266,9 @@ pub(super) fn context(options: &Options<'_>, variables: &[(&str, &str)], names: 
 
 /// Asks for credentials.
 #[derive(Debug)]
-struct Asking(Client);
+struct CredentialClient(Client);
 
-impl HttpSend for Asking {
+impl HttpSend for CredentialClient {
     async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
         let (parts, body) = request.into_parts();
         let sent = timeout(METADATA, send(&self.0, parts, body))

@@ -24,12 +24,12 @@ const VARIABLE: &str = "GDRIVE_CREDENTIALS_DATA";
 const VALID: Duration = Duration::from_hours(1);
 
 /// A credential.
-pub(super) struct Account {
-    who: Who,
+pub(super) struct DriveAccount {
+    who: Identity,
     pub(super) token_uri: String,
 }
 
-enum Who {
+enum Identity {
     Service { email: String, key: RsaKeyPair, key_id: Option<String>, user: Option<String> },
     User { client_id: String, client_secret: String, refresh_token: String },
 }
@@ -37,7 +37,7 @@ enum Who {
 /// All that any of the JSON formats says: a service account's key, and a user's credential as written by
 /// oauth2client (which DVC 3 has), by google-auth, or by gcloud.
 #[derive(Deserialize)]
-struct Json {
+struct CredentialJson {
     client_email: Option<String>,
     private_key: Option<String>,
     private_key_id: Option<String>,
@@ -47,19 +47,19 @@ struct Json {
     token_uri: Option<String>,
 }
 
-impl Account {
+impl DriveAccount {
     pub(super) fn read(options: &Options<'_>) -> Result<Self> {
         let (from, text) = text(options)?;
         let wrong = |why: &str| Error::new(format!("{from} {why}")).kind(Kind::Configuration);
         // The parser's own words would quote the secret.
-        let json: Json = serde_json::from_str(&text).map_err(|error| {
+        let json: CredentialJson = serde_json::from_str(&text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             wrong(&format!("is not the JSON of a credential: {place}"))
                 .hint("put the whole content of the file there")
         })?;
         let token_uri = json.token_uri.clone().unwrap_or_else(|| TOKENS.to_owned());
         let who = match (&json.private_key, &json.client_email, &json.refresh_token) {
-            (Some(pem), Some(email), _) => Who::Service {
+            (Some(pem), Some(email), _) => Identity::Service {
                 email: email.clone(),
                 key: key(pem).ok_or_else(|| {
                     wrong("holds no private key that can be read")
@@ -75,7 +75,7 @@ impl Account {
                             .hint("set 'gdrive_client_id' and 'gdrive_client_secret' to those of your own OAuth client")
                     })
                 };
-                Who::User {
+                Identity::User {
                     refresh_token: token.clone(),
                     client_id: client(json.client_id, "gdrive_client_id")?,
                     client_secret: client(json.client_secret, "gdrive_client_secret")?,
@@ -94,7 +94,7 @@ impl Account {
     /// The service account's address, for whom a folder has to be shared; none for a user.
     pub(super) fn service(&self) -> Option<&str> {
         match &self.who {
-            Who::Service { email, user: None, .. } => Some(email),
+            Identity::Service { email, user: None, .. } => Some(email),
             _ => None,
         }
     }
@@ -102,7 +102,7 @@ impl Account {
     /// The user in whose name a service account acts, and its own address.
     pub(super) fn delegated(&self) -> Option<(&str, &str)> {
         match &self.who {
-            Who::Service { email, user: Some(user), .. } => Some((user, email)),
+            Identity::Service { email, user: Some(user), .. } => Some((user, email)),
             _ => None,
         }
     }
@@ -110,11 +110,11 @@ impl Account {
     /// What to send for an access token of this scope.
     pub(super) fn form(&self, scope: &str) -> Result<Vec<(&'static str, String)>> {
         Ok(match &self.who {
-            Who::Service { .. } => vec![
+            Identity::Service { .. } => vec![
                 ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer".to_owned()),
                 ("assertion", self.assertion(scope)?),
             ],
-            Who::User { client_id, client_secret, refresh_token } => vec![
+            Identity::User { client_id, client_secret, refresh_token } => vec![
                 ("grant_type", "refresh_token".to_owned()),
                 ("client_id", client_id.clone()),
                 ("client_secret", client_secret.clone()),
@@ -125,7 +125,7 @@ impl Account {
 
     /// The service account's claim to a token, signed: a JWT (RFC 7519, RFC 7523).
     fn assertion(&self, scope: &str) -> Result<String> {
-        let Who::Service { email, key, key_id, user } = &self.who else { return Ok(String::new()) };
+        let Identity::Service { email, key, key_id, user } = &self.who else { return Ok(String::new()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let mut header = json!({ "alg": "RS256", "typ": "JWT" });
         if let Some(id) = key_id {

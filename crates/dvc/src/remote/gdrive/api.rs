@@ -1,12 +1,12 @@
 //! Requests to Drive: with a token, within a deadline, and again where that may help.
 
 use super::super::AGAIN;
-use super::account::Account;
+use super::account::DriveAccount;
 use super::exchange::exchange;
-use super::failure::Failure;
-use super::file::{FIELDS, FOLDER, File, Page, Root};
-use super::response::Answer;
-use super::token::Tokens;
+use super::failure::DriveFailure;
+use super::file::{DriveFile, FIELDS, FOLDER, FilePage, RootFolder};
+use super::response::DriveResponse;
+use super::token::TokenCache;
 use crate::remote::web::client::SILENCE;
 use futures_util::TryFutureExt as _;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -31,35 +31,35 @@ const PAGES_LIMIT: usize = 10_000;
 const OWN_DATA: &str = "appDataFolder";
 
 /// The tries of one piece of work: those after a failure of any kind, and those after being too fast.
-pub(super) struct Again {
+pub(super) struct DriveRetry {
     failed: Tries,
     limited: Tries,
 }
 
-impl Again {
+impl DriveRetry {
     pub(super) fn new() -> Self {
         Self { failed: Tries::new(AGAIN), limited: Tries::new(SLOWER) }
     }
 
     /// Waits for the next try; false if there is none.
-    pub(super) async fn after(&mut self, failure: &Failure) -> bool {
+    pub(super) async fn after(&mut self, failure: &DriveFailure) -> bool {
         let tries = if failure.limited { &mut self.limited } else { &mut self.failed };
         failure.is_transient && tries.wait_for_next(failure.wait).await
     }
 }
 
 /// Drive, as one account sees it.
-pub(super) struct Api {
+pub(super) struct DriveApi {
     client: Client,
     base: String,
-    tokens: Tokens,
+    tokens: TokenCache,
     id: String,
-    root: OnceCell<Root>,
+    root: OnceCell<RootFolder>,
 }
 
-impl Api {
-    pub(super) fn new(client: Client, base: String, account: Account, id: &str) -> Self {
-        let tokens = Tokens::new(account, id == OWN_DATA);
+impl DriveApi {
+    pub(super) fn new(client: Client, base: String, account: DriveAccount, id: &str) -> Self {
+        let tokens = TokenCache::new(account, id == OWN_DATA);
         Self { client, base, tokens, id: id.to_owned(), root: OnceCell::new() }
     }
 
@@ -85,7 +85,7 @@ impl Api {
         &self,
         patience: Duration,
         request: &(impl Fn() -> RequestBuilder + Sync),
-    ) -> Result<Answer, Failure> {
+    ) -> Result<DriveResponse, DriveFailure> {
         let mut renewed = false;
         loop {
             let token = self.tokens.token(&self.client).await?;
@@ -94,7 +94,7 @@ impl Api {
                 return Ok(answer);
             }
             if answer.status != StatusCode::UNAUTHORIZED || renewed {
-                return Err(Failure::refused(&answer));
+                return Err(DriveFailure::refused(&answer));
             }
             self.tokens.forget(&token).await;
             renewed = true;
@@ -107,7 +107,7 @@ impl Api {
         what: &str,
         request: impl Fn() -> RequestBuilder + Sync,
     ) -> Result<T> {
-        let mut again = Again::new();
+        let mut again = DriveRetry::new();
         loop {
             let answer = self.once(SILENCE, &request).and_then(async |answer| answer.json()).await;
             match answer {
@@ -119,17 +119,17 @@ impl Api {
     }
 
     /// The failure, with what the user can do.
-    pub(super) fn explain(&self, what: &str, failure: Failure) -> Error {
+    pub(super) fn explain(&self, what: &str, failure: DriveFailure) -> Error {
         let shared = self.root.get().is_some_and(|root| root.drive_id.is_some());
         failure.explain(what, &self.tokens.account, shared)
     }
 
     /// The folder that the remote names.
-    pub(super) async fn root(&self, what: &str) -> Result<&Root> {
+    pub(super) async fn root(&self, what: &str) -> Result<&RootFolder> {
         let look = async || {
             let path = format!("/drive/v3/files/{}", self.id);
             let fields = [("fields", "id,driveId,mimeType,trashed")];
-            let root: Root = self.ask(what, || self.request(Method::GET, &path).query(&fields)).await?;
+            let root: RootFolder = self.ask(what, || self.request(Method::GET, &path).query(&fields)).await?;
             if root.mime_type != FOLDER {
                 let error =
                     Error::new(what).source(format!("{} is a {}, and no folder", self.id, root.mime_type));
@@ -145,7 +145,7 @@ impl Api {
     }
 
     /// Gives each file that fits the query.
-    pub(super) async fn list(&self, what: &str, query: &str, mut each: impl FnMut(File)) -> Result<()> {
+    pub(super) async fn list(&self, what: &str, query: &str, mut each: impl FnMut(DriveFile)) -> Result<()> {
         let fields = format!("nextPageToken,files({FIELDS})");
         let mut asked = vec![
             ("q", query),
@@ -164,7 +164,7 @@ impl Api {
                 let request = self.request(Method::GET, "/drive/v3/files").query(&asked);
                 next.iter().fold(request, |request, token| request.query(&[("pageToken", token)]))
             };
-            let page: Page = self.ask(what, request).await?;
+            let page: FilePage = self.ask(what, request).await?;
             page.files.into_iter().for_each(&mut each);
             if page.next_page_token.is_none() {
                 return Ok(());
@@ -188,7 +188,7 @@ impl Api {
             let trashed = json!({ "trashed": true });
             self.request(Method::PATCH, &path).query(&[("fields", "id")]).json(&trashed)
         };
-        let mut again = Again::new();
+        let mut again = DriveRetry::new();
         loop {
             match self.once(SILENCE, &request).await {
                 Ok(_) => return Ok(()),

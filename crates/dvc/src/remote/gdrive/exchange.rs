@@ -1,30 +1,33 @@
 //! One request to Google, and its answer.
 
-use super::failure::Failure;
-use super::response::Answer;
+use super::failure::DriveFailure;
+use super::response::DriveResponse;
 use crate::remote::web::client;
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::timeout;
 
-impl Answer {
+impl DriveResponse {
     /// What it says.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|_| Failure::unclear("Drive"))
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, DriveFailure> {
+        serde_json::from_slice(&self.body).map_err(|_| DriveFailure::unclear("Drive"))
     }
 }
 
 /// Sends a request, and reads the answer.
-pub(super) async fn exchange(request: RequestBuilder, patience: Duration) -> Result<Answer, Failure> {
+pub(super) async fn exchange(
+    request: RequestBuilder,
+    patience: Duration,
+) -> Result<DriveResponse, DriveFailure> {
     let read = async {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = client::body(response, true).await?;
-        Ok(Answer { status, headers, body })
+        Ok(DriveResponse { status, headers, body })
     };
     match timeout(patience, read).await {
-        Ok(answer) => answer.map_err(Failure::broken),
-        Err(_) => Err(Failure::silent(patience)),
+        Ok(answer) => answer.map_err(DriveFailure::broken),
+        Err(_) => Err(DriveFailure::silent(patience)),
     }
 }

@@ -1,7 +1,7 @@
 //! Why Drive did not do it, in its own code, and what the user can do.
 
-use super::account::Account;
-use super::response::Answer;
+use super::account::DriveAccount;
+use super::response::DriveResponse;
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use trainspot_base::error::{Error, chain};
 const LONGEST_QUOTE: usize = 300;
 
 /// Why a request did not do it.
-pub(super) struct Failure {
+pub(super) struct DriveFailure {
     why: String,
     /// Drive's own word, such as `storageQuotaExceeded`.
     reason: String,
@@ -32,34 +32,34 @@ pub(super) struct Failure {
 
 /// An error as the API tells it.
 #[derive(Deserialize)]
-struct Told {
-    error: Body,
+struct ErrorAnswer {
+    error: ErrorBody,
 }
 
 #[derive(Deserialize)]
-struct Body {
+struct ErrorBody {
     #[serde(default)]
     message: String,
     #[serde(default)]
-    errors: Vec<Item>,
+    errors: Vec<ErrorItem>,
 }
 
 #[derive(Deserialize)]
-struct Item {
+struct ErrorItem {
     #[serde(default)]
     reason: String,
 }
 
 /// An error as the token endpoint tells it.
 #[derive(Default, Deserialize)]
-struct NoToken {
+struct TokenError {
     #[serde(default)]
     error: String,
     #[serde(default)]
     error_description: String,
 }
 
-impl Failure {
+impl DriveFailure {
     fn new(why: String) -> Self {
         Self {
             why,
@@ -99,8 +99,8 @@ impl Failure {
     }
 
     /// Drive refused.
-    pub(super) fn refused(answer: &Answer) -> Self {
-        let told = serde_json::from_slice::<Told>(&answer.body).ok().map(|told| told.error);
+    pub(super) fn refused(answer: &DriveResponse) -> Self {
+        let told = serde_json::from_slice::<ErrorAnswer>(&answer.body).ok().map(|told| told.error);
         let reason = told.as_ref().and_then(|error| error.errors.first()).map(|item| item.reason.clone());
         let reason = reason.unwrap_or_default();
         let message = told.map_or_else(|| quote(&answer.body), |error| shortened(&error.message));
@@ -119,8 +119,8 @@ impl Failure {
     }
 
     /// The credential is not accepted.
-    pub(super) fn no_token(answer: &Answer, account: &Account) -> Self {
-        let told: NoToken = serde_json::from_slice(&answer.body).unwrap_or_default();
+    pub(super) fn no_token(answer: &DriveResponse, account: &DriveAccount) -> Self {
+        let told: TokenError = serde_json::from_slice(&answer.body).unwrap_or_default();
         let said = sentence(answer.status, &told.error, &shortened(&told.error_description));
         let refused = Self::refused(answer);
         let limited = refused.limited || told.error == "rate_limit_exceeded";
@@ -137,12 +137,12 @@ impl Failure {
     }
 
     /// What failed, why, and what to do.
-    pub(super) fn explain(self, what: &str, account: &Account, in_shared_drive: bool) -> Error {
+    pub(super) fn explain(self, what: &str, account: &DriveAccount, in_shared_drive: bool) -> Error {
         let hint = self.hint.clone().or_else(|| self.advice(account, in_shared_drive));
         Error::new(what).source(self.why).maybe_hint(hint)
     }
 
-    fn advice(&self, account: &Account, in_shared_drive: bool) -> Option<String> {
+    fn advice(&self, account: &DriveAccount, in_shared_drive: bool) -> Option<String> {
         let who = who(account);
         Some(match self.reason.as_str() {
             "storageQuotaExceeded" | "quotaExceeded" => no_room(account, in_shared_drive),
@@ -180,7 +180,7 @@ fn is_transient(status: StatusCode) -> bool {
 }
 
 /// How long Drive asks to stay away.
-fn wait(answer: &Answer) -> Option<Duration> {
+fn wait(answer: &DriveResponse) -> Option<Duration> {
     retry_after(&answer.headers, RETRY_AFTER.as_str())
 }
 
@@ -200,13 +200,13 @@ fn shortened(text: &str) -> String {
 }
 
 /// The account, as a folder is shared with it.
-fn who(account: &Account) -> &str {
+fn who(account: &DriveAccount) -> &str {
     let user = account.delegated().map(|(user, _)| user);
     account.service().or(user).unwrap_or("the user who gave the credential")
 }
 
 /// What works where the account can own nothing, or no more.
-fn no_room(account: &Account, in_shared_drive: bool) -> String {
+fn no_room(account: &DriveAccount, in_shared_drive: bool) -> String {
     match account.service() {
         Some(_) if in_shared_drive => {
             "the Shared Drive has no room: `dvc gc --cloud` removes what no commit uses, then empty its trash"
@@ -226,7 +226,7 @@ fn no_room(account: &Account, in_shared_drive: bool) -> String {
     }
 }
 
-fn advice_on_credential(told: &NoToken, account: &Account) -> Option<String> {
+fn advice_on_credential(told: &TokenError, account: &DriveAccount) -> Option<String> {
     let says = |words: &str| told.error_description.to_ascii_lowercase().contains(words);
     let delegated = account.delegated();
     Some(match (told.error.as_str(), account.service(), delegated) {

@@ -11,7 +11,7 @@ pub(super) const FOLDER: &str = "application/vnd.google-apps.folder";
 /// A file or folder.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct File {
+pub(super) struct DriveFile {
     pub(super) id: String,
     pub(super) name: String,
     /// In decimal digits. None for a folder, or for a document of Google's own.
@@ -22,7 +22,7 @@ pub(super) struct File {
     pub(super) parents: Vec<String>,
 }
 
-impl File {
+impl DriveFile {
     /// Whether it is the object, and whole.
     pub(super) fn holds(&self, object: &Object) -> bool {
         let size = self.size.as_deref().and_then(|digits| digits.parse().ok());
@@ -42,16 +42,16 @@ impl File {
 /// A page of a listing.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Page {
+pub(super) struct FilePage {
     #[serde(default)]
-    pub(super) files: Vec<File>,
+    pub(super) files: Vec<DriveFile>,
     pub(super) next_page_token: Option<String>,
 }
 
 /// The folder that the remote names.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Root {
+pub(super) struct RootFolder {
     pub(super) id: String,
     /// The Shared Drive that it is in.
     pub(super) drive_id: Option<String>,

@@ -3,8 +3,8 @@
 //! Several folders of one name count as one: all of them are looked into, and the one with the smallest id is
 //! written to, as DVC does it. Two runs that make the same folder at the same time thus do no harm.
 
-use super::api::{Again, Api};
-use super::file::{FIELDS, FOLDER, File, either, quoted};
+use super::api::{DriveApi, DriveRetry};
+use super::file::{DriveFile, FIELDS, FOLDER, either, quoted};
 use super::lock;
 use crate::remote::web::client::SILENCE;
 use reqwest::Method;
@@ -14,16 +14,16 @@ use std::sync::{Arc, Mutex};
 use trainspot_base::error::Result;
 
 /// The ids of the folders of one path; none if that is not known. Held while they are looked for or made.
-type Slot = Arc<tokio::sync::Mutex<Option<Vec<String>>>>;
+type FolderSlot = Arc<tokio::sync::Mutex<Option<Vec<String>>>>;
 
 /// The folders of a remote.
-pub(super) struct Folders {
+pub(super) struct FolderIds {
     /// The path of the remote below its folder, each name after a slash.
     base: String,
-    known: Mutex<HashMap<String, Slot>>,
+    known: Mutex<HashMap<String, FolderSlot>>,
 }
 
-impl Folders {
+impl FolderIds {
     pub(super) fn below(path: &str) -> Self {
         let names = path.split('/').filter(|name| !name.is_empty());
         let base = names.flat_map(|name| ["/", name]).collect();
@@ -31,13 +31,13 @@ impl Folders {
     }
 
     /// The ids of the folders of this path, such as `files/md5/ab`. None if there are none.
-    pub(super) async fn find(&self, api: &Api, what: &str, path: &str) -> Result<Vec<String>> {
+    pub(super) async fn find(&self, api: &DriveApi, what: &str, path: &str) -> Result<Vec<String>> {
         self.walk(api, what, path, false).await
     }
 
     /// The id of the folder of this path to write to. It is made if it is not there, and so are those above
     /// it.
-    pub(super) async fn make(&self, api: &Api, what: &str, path: &str) -> Result<String> {
+    pub(super) async fn make(&self, api: &DriveApi, what: &str, path: &str) -> Result<String> {
         let ids = self.walk(api, what, path, true).await?;
         Ok(first(&ids))
     }
@@ -46,7 +46,7 @@ impl Folders {
     /// holds them all.
     pub(super) async fn find_all(
         &self,
-        api: &Api,
+        api: &DriveApi,
         what: &str,
         paths: HashSet<String>,
     ) -> Result<HashMap<String, String>> {
@@ -57,7 +57,8 @@ impl Folders {
         let mut found: HashMap<String, Vec<String>> = HashMap::new();
         if !parents.is_empty() {
             let query = format!("trashed = false and mimeType = '{FOLDER}' and {}", either(&parents));
-            let keep = |file: File| found.entry(format!("{above}/{}", file.name)).or_default().push(file.id);
+            let keep =
+                |file: DriveFile| found.entry(format!("{above}/{}", file.name)).or_default().push(file.id);
             api.list(what, &query, keep).await?;
         }
         let mut all = HashMap::new();
@@ -70,7 +71,7 @@ impl Folders {
         Ok(all)
     }
 
-    async fn walk(&self, api: &Api, what: &str, path: &str, make: bool) -> Result<Vec<String>> {
+    async fn walk(&self, api: &DriveApi, what: &str, path: &str, make: bool) -> Result<Vec<String>> {
         let mut ids = vec![api.root(what).await?.id.clone()];
         let path = format!("{}/{path}", self.base);
         let ends = path.match_indices('/').skip(1).map(|(end, _)| end).chain([path.len()]);
@@ -91,7 +92,7 @@ impl Folders {
         Ok(ids)
     }
 
-    fn slot(&self, path: &str) -> Slot {
+    fn slot(&self, path: &str) -> FolderSlot {
         Arc::clone(lock(&self.known).entry(path.to_owned()).or_default())
     }
 }
@@ -102,7 +103,7 @@ fn first(ids: &[String]) -> String {
 }
 
 /// The folders of this name in any of these.
-async fn named(api: &Api, what: &str, parents: &[String], name: &str) -> Result<Vec<String>> {
+async fn named(api: &DriveApi, what: &str, parents: &[String], name: &str) -> Result<Vec<String>> {
     let query = format!(
         "trashed = false and mimeType = '{FOLDER}' and name = {} and {}",
         quoted(name),
@@ -115,13 +116,13 @@ async fn named(api: &Api, what: &str, parents: &[String], name: &str) -> Result<
 }
 
 /// Makes a folder. Where it is not clear whether it was made, it is looked for before it is made again.
-async fn create(api: &Api, what: &str, parents: &[String], name: &str) -> Result<String> {
+async fn create(api: &DriveApi, what: &str, parents: &[String], name: &str) -> Result<String> {
     let folder = json!({ "name": name, "mimeType": FOLDER, "parents": [first(parents)] });
     let request = || api.request(Method::POST, "/drive/v3/files").query(&[("fields", FIELDS)]).json(&folder);
-    let mut again = Again::new();
+    let mut again = DriveRetry::new();
     loop {
         let failure = match api.once(SILENCE, &request).await {
-            Ok(answer) => match answer.json::<File>() {
+            Ok(answer) => match answer.json::<DriveFile>() {
                 Ok(file) => return Ok(file.id),
                 Err(failure) => failure,
             },

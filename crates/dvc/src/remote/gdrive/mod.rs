@@ -22,20 +22,20 @@ mod token;
 mod upload;
 
 use super::budget::Budget;
-use super::options::{Known, Options};
+use super::options::{KnownKeys, Options};
 use super::source::cannot_send;
 use super::web::client;
-use super::{Object, Oid, Place, Remote, Settings, each};
-use account::Account;
-use api::Api;
-use file::{File, either};
-use folders::Folders;
+use super::{Object, Oid, RemoteName, RemoteStore, Settings, each};
+use account::DriveAccount;
+use api::DriveApi;
+use file::{DriveFile, either};
+use folders::FolderIds;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::mutex::{into_inner, lock};
 
-const KNOWN: Known = Known {
+const KNOWN: KnownKeys = KnownKeys {
     honoured: &[
         "gdrive_use_service_account",
         "gdrive_service_account_json_file_path",
@@ -62,29 +62,29 @@ const FEW: usize = 16;
 const GROUP: usize = 50;
 
 /// A folder of Drive that keeps objects.
-pub(super) struct Drive {
-    api: Api,
-    folders: Folders,
-    place: Place,
+pub(super) struct DriveRemote {
+    api: DriveApi,
+    folders: FolderIds,
+    place: RemoteName,
     budget: Budget,
     /// What was found under the names of objects that are missing, until they are sent.
-    found: Mutex<HashMap<Oid, Vec<File>>>,
+    found: Mutex<HashMap<Oid, Vec<DriveFile>>>,
 }
 
-impl Drive {
+impl DriveRemote {
     /// Reads the credential; nothing is asked of the network.
-    pub(super) fn open(settings: &Settings, place: Place) -> Result<Self> {
+    pub(super) fn open(settings: &Settings, place: RemoteName) -> Result<Self> {
         let options = Options::check(settings, &place, &KNOWN)?;
         let (id, path) = address(settings, &place)?;
-        let account = Account::read(&options)?;
+        let account = DriveAccount::read(&options)?;
         let base = options.text(ENDPOINT).unwrap_or(GOOGLE).trim_end_matches('/').to_owned();
-        let api = Api::new(client::plain(&options)?, base, account, id);
-        let folders = Folders::below(path);
+        let api = DriveApi::new(client::plain(&options)?, base, account, id);
+        let folders = FolderIds::below(path);
         Ok(Self { api, folders, place, budget: Budget::new(), found: Mutex::default() })
     }
 
     /// The files under an object's name.
-    async fn named(&self, what: &str, object: &Object) -> Result<Vec<File>> {
+    async fn named(&self, what: &str, object: &Object) -> Result<Vec<DriveFile>> {
         let folders = self.folders.find(&self.api, what, &object.oid.folder()).await?;
         if folders.is_empty() {
             return Ok(Vec::new());
@@ -99,14 +99,14 @@ impl Drive {
     }
 
     /// The same for many objects, by listing their folders.
-    async fn listed(&self, what: &str, objects: &[Object]) -> Result<HashMap<Oid, Vec<File>>> {
+    async fn listed(&self, what: &str, objects: &[Object]) -> Result<HashMap<Oid, Vec<DriveFile>>> {
         let prefixes: HashSet<_> = objects.iter().map(|object| object.oid.folder()).collect();
         let folders = self.folders.find_all(&self.api, what, prefixes).await?;
         let wanted: HashMap<_, _> = objects.iter().map(|object| (object.oid.key(), &object.oid)).collect();
         let ids: Vec<_> = folders.keys().cloned().collect();
         let groups: Vec<_> = ids.chunks(GROUP).collect();
-        let found = Mutex::new(HashMap::<Oid, Vec<File>>::new());
-        let keep = |file: File| {
+        let found = Mutex::new(HashMap::<Oid, Vec<DriveFile>>::new());
+        let keep = |file: DriveFile| {
             let folder = file.parents.iter().find_map(|id| folders.get(id));
             let oid = folder.and_then(|folder| wanted.get(&format!("{folder}/{}", file.name)));
             if let Some(oid) = oid {
@@ -119,7 +119,12 @@ impl Drive {
 
     /// Lists several folders at once. Drive is known to answer, now and then, that several have nothing where
     /// each alone has: nothing is only believed of one.
-    async fn list_group(&self, what: &str, group: &[String], keep: &(impl Fn(File) + Sync)) -> Result<()> {
+    async fn list_group(
+        &self,
+        what: &str,
+        group: &[String],
+        keep: &(impl Fn(DriveFile) + Sync),
+    ) -> Result<()> {
         let mut some = false;
         let query = |ids: &[String]| format!("trashed = false and {}", either(ids));
         self.api
@@ -137,7 +142,7 @@ impl Drive {
     }
 }
 
-impl Remote for Drive {
+impl RemoteStore for DriveRemote {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         let what = format!("cannot look into {}", self.place);
         // What DVC 2 kept lies in folders of its own, and is little.
@@ -183,7 +188,7 @@ impl Remote for Drive {
 }
 
 /// The folder's id, and the path below it, that an address names.
-fn address<'a>(settings: &'a Settings, place: &Place) -> Result<(&'a str, &'a str)> {
+fn address<'a>(settings: &'a Settings, place: &RemoteName) -> Result<(&'a str, &'a str)> {
     let (_, rest) = settings.url.split_once("://").unwrap_or_default();
     let (id, path) = rest.split_once('/').unwrap_or((rest, ""));
     let digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');

@@ -1,8 +1,8 @@
 //! Access tokens: got for a credential, kept until shortly before they expire.
 
-use super::account::Account;
+use super::account::DriveAccount;
 use super::exchange::exchange;
-use super::failure::Failure;
+use super::failure::DriveFailure;
 use crate::remote::web::client::SILENCE;
 use reqwest::Client;
 use serde::Deserialize;
@@ -20,34 +20,34 @@ const OWN_DATA: &str = "https://www.googleapis.com/auth/drive.appdata";
 const MARGIN: Duration = Duration::from_mins(2);
 
 /// A credential's tokens.
-pub(super) struct Tokens {
-    pub(super) account: Account,
+pub(super) struct TokenCache {
+    pub(super) account: DriveAccount,
     scope: &'static str,
     /// Held while a new one is got, so that only one is.
-    current: Mutex<Option<Token>>,
+    current: Mutex<Option<AccessToken>>,
 }
 
-struct Token {
+struct AccessToken {
     text: String,
     until: Instant,
 }
 
 #[derive(Deserialize)]
-struct Granted {
+struct TokenGrant {
     access_token: String,
     /// Seconds.
     #[serde(default)]
     expires_in: u64,
 }
 
-impl Tokens {
-    pub(super) fn new(account: Account, own_data: bool) -> Self {
+impl TokenCache {
+    pub(super) fn new(account: DriveAccount, own_data: bool) -> Self {
         let scope = if own_data { OWN_DATA } else { DRIVE };
         Self { account, scope, current: Mutex::default() }
     }
 
     /// A token that is valid for a while.
-    pub(super) async fn token(&self, client: &Client) -> Result<String, Failure> {
+    pub(super) async fn token(&self, client: &Client) -> Result<String, DriveFailure> {
         let mut current = self.current.lock().await;
         if let Some(token) = current.as_ref().filter(|token| token.until > Instant::now()) {
             return Ok(token.text.clone());
@@ -59,7 +59,7 @@ impl Tokens {
             value: granted.access_token.clone(),
         }]);
         let life = stated_seconds(granted.expires_in).saturating_sub(MARGIN);
-        *current = Some(Token { text: granted.access_token.clone(), until: asked + life });
+        *current = Some(AccessToken { text: granted.access_token.clone(), until: asked + life });
         Ok(granted.access_token)
     }
 
@@ -68,8 +68,8 @@ impl Tokens {
         self.current.lock().await.take_if(|token| token.text == text);
     }
 
-    async fn ask(&self, client: &Client) -> Result<Granted, Failure> {
-        let form = self.account.form(self.scope).map_err(|error| Failure::own(&error))?;
+    async fn ask(&self, client: &Client) -> Result<TokenGrant, DriveFailure> {
+        let form = self.account.form(self.scope).map_err(|error| DriveFailure::own(&error))?;
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let request = client
             .post(&self.account.token_uri)
@@ -77,8 +77,8 @@ impl Tokens {
             .body(body);
         let answer = exchange(request, SILENCE).await?;
         if !answer.status.is_success() {
-            return Err(Failure::no_token(&answer, &self.account));
+            return Err(DriveFailure::no_token(&answer, &self.account));
         }
-        serde_json::from_slice(&answer.body).map_err(|_| Failure::unclear("the token endpoint"))
+        serde_json::from_slice(&answer.body).map_err(|_| DriveFailure::unclear("the token endpoint"))
     }
 }

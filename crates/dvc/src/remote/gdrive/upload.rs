@@ -6,11 +6,11 @@
 //! last piece.
 
 use super::super::source::{Parts, whole};
-use super::api::Again;
-use super::failure::Failure;
-use super::file::{FIELDS, File};
-use super::response::Answer;
-use super::{Drive, Object};
+use super::api::DriveRetry;
+use super::failure::DriveFailure;
+use super::file::{DriveFile, FIELDS};
+use super::response::DriveResponse;
+use super::{DriveRemote, Object};
 use crate::remote::web::client::SILENCE;
 use bytes::{Buf as _, Bytes};
 use futures_util::stream;
@@ -40,16 +40,16 @@ const BYTES: &str = "application/octet-stream";
 const FILES: &str = "/upload/drive/v3/files";
 
 /// Where a session is after a request.
-enum Step {
+enum UploadState {
     /// Drive has so many bytes, and waits for more.
     Has(u64),
     /// The file is there.
-    Done(File),
+    Done(DriveFile),
     /// Drive does not know the session any more.
     Lost,
 }
 
-impl Drive {
+impl DriveRemote {
     /// Sends the object as a new file, and proves it by the MD5 that Drive then tells. A wrong one is put
     /// into the trash.
     pub(super) async fn send(&self, what: &str, object: &Object) -> Result<()> {
@@ -71,10 +71,10 @@ impl Drive {
             .hint("run again; if it stays, something between here and Drive changes what is sent"))
     }
 
-    async fn send_whole(&self, what: &str, object: &Object, folder: &str) -> Result<File> {
+    async fn send_whole(&self, what: &str, object: &Object, folder: &str) -> Result<DriveFile> {
         let body = Multipart::new(&metadata(object, folder), whole(object).await?);
         let request = || body.apply(self.create("multipart"));
-        let mut again = Again::new();
+        let mut again = DriveRetry::new();
         loop {
             let sent = self.api.once(patience(object.size), &request).await;
             let failure = match sent.and_then(|answer| answer.json()) {
@@ -92,7 +92,7 @@ impl Drive {
         }
     }
 
-    async fn send_pieces(&self, what: &str, object: &Object, folder: &str) -> Result<File> {
+    async fn send_pieces(&self, what: &str, object: &Object, folder: &str) -> Result<DriveFile> {
         for _ in 0..SESSIONS {
             let session = self.session(what, object, folder).await?;
             let sent = self.feed(what, object, &session).await;
@@ -112,7 +112,7 @@ impl Drive {
     }
 
     /// The file, if it is there after an answer that was lost.
-    async fn arrived(&self, what: &str, object: &Object) -> Result<Option<File>> {
+    async fn arrived(&self, what: &str, object: &Object) -> Result<Option<DriveFile>> {
         Ok(self.named(what, object).await?.into_iter().find(|file| file.holds(object)))
     }
 
@@ -124,11 +124,11 @@ impl Drive {
             let request = request.header("x-upload-content-length", object.size);
             request.header(CONTENT_TYPE, "application/json; charset=UTF-8").body(metadata.clone())
         };
-        let mut again = Again::new();
+        let mut again = DriveRetry::new();
         loop {
             let begun = self.api.once(SILENCE, &request).await.and_then(|answer| {
                 let address = answer.headers.get(LOCATION).and_then(|address| address.to_str().ok());
-                address.map(str::to_owned).ok_or_else(|| Failure::unclear("Drive"))
+                address.map(str::to_owned).ok_or_else(|| DriveFailure::unclear("Drive"))
             });
             match begun {
                 Ok(address) => return Ok(address),
@@ -139,22 +139,23 @@ impl Drive {
     }
 
     /// Sends all pieces to a session. None if Drive lost it.
-    async fn feed(&self, what: &str, object: &Object, session: &str) -> Result<Option<File>> {
+    async fn feed(&self, what: &str, object: &Object, session: &str) -> Result<Option<DriveFile>> {
         let (mut parts, mut sent) = (Parts::of(object, PIECE), 0);
         while let Some(mut piece) = parts.next().await? {
             while !piece.is_empty() {
                 match self.advance(what, object, session, sent, &piece).await? {
-                    Step::Done(file) => return Ok(Some(file)),
-                    Step::Lost => return Ok(None),
-                    Step::Has(has) => match has.checked_sub(sent).and_then(|more| usize::try_from(more).ok())
-                    {
-                        Some(more) if more <= piece.len() => {
-                            piece.advance(more);
-                            sent = has;
+                    UploadState::Done(file) => return Ok(Some(file)),
+                    UploadState::Lost => return Ok(None),
+                    UploadState::Has(has) => {
+                        match has.checked_sub(sent).and_then(|more| usize::try_from(more).ok()) {
+                            Some(more) if more <= piece.len() => {
+                                piece.advance(more);
+                                sent = has;
+                            }
+                            // It has less than it had, or more than it can have.
+                            _ => return Ok(None),
                         }
-                        // It has less than it had, or more than it can have.
-                        _ => return Ok(None),
-                    },
+                    }
                 }
             }
         }
@@ -170,21 +171,21 @@ impl Drive {
         session: &str,
         sent: u64,
         piece: &Bytes,
-    ) -> Result<Step> {
+    ) -> Result<UploadState> {
         let last = sent + piece.len() as u64 - 1;
         let here = (format!("bytes {sent}-{last}/{}", object.size), piece.clone());
         let question = (format!("bytes */{}", object.size), Bytes::new());
-        let (mut again, mut asking) = (Again::new(), false);
+        let (mut again, mut asking) = (DriveRetry::new(), false);
         loop {
             let (range, body) = if asking { &question } else { &here };
             let request = || with(self.api.put(session).header(CONTENT_RANGE, range), vec![body.clone()]);
             let failure = match step(self.api.once(patience(body.len() as u64), &request).await) {
-                Ok(Step::Has(has)) if has == sent && asking => {
+                Ok(UploadState::Has(has)) if has == sent && asking => {
                     asking = false;
                     continue;
                 }
                 // It took the piece, and has nothing of it: that must not go on for ever.
-                Ok(Step::Has(has)) if has == sent => Failure::unclear("Drive"),
+                Ok(UploadState::Has(has)) if has == sent => DriveFailure::unclear("Drive"),
                 Ok(step) => return Ok(step),
                 Err(failure) => failure,
             };
@@ -201,22 +202,22 @@ impl Drive {
 }
 
 /// What an answer of a session means.
-fn step(answer: Result<Answer, Failure>) -> Result<Step, Failure> {
+fn step(answer: Result<DriveResponse, DriveFailure>) -> Result<UploadState, DriveFailure> {
     match answer {
-        Ok(answer) if answer.status == StatusCode::PERMANENT_REDIRECT => Ok(Step::Has(has(&answer)?)),
-        Ok(answer) => answer.json().map(Step::Done),
+        Ok(answer) if answer.status == StatusCode::PERMANENT_REDIRECT => Ok(UploadState::Has(has(&answer)?)),
+        Ok(answer) => answer.json().map(UploadState::Done),
         Err(failure) if matches!(failure.status, Some(StatusCode::NOT_FOUND | StatusCode::GONE)) => {
-            Ok(Step::Lost)
+            Ok(UploadState::Lost)
         }
         Err(failure) => Err(failure),
     }
 }
 
 /// How much Drive has: `bytes=0-42` is 43. Without the header it is nothing.
-fn has(answer: &Answer) -> Result<u64, Failure> {
+fn has(answer: &DriveResponse) -> Result<u64, DriveFailure> {
     let Some(range) = answer.headers.get(RANGE) else { return Ok(0) };
     let last = range.to_str().ok().and_then(|range| range.strip_prefix("bytes=0-")?.parse::<u64>().ok());
-    last.map(|last| last + 1).ok_or_else(|| Failure::unclear("Drive"))
+    last.map(|last| last + 1).ok_or_else(|| DriveFailure::unclear("Drive"))
 }
 
 /// What is said of a new file. Its type, so that Drive does not guess one from the content, or make a

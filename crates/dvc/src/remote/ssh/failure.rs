@@ -6,14 +6,14 @@ use russh_sftp::protocol::StatusCode;
 use trainspot_base::error::Error;
 
 /// What goes wrong.
-pub(super) enum Trouble {
+pub(super) enum SftpFailure {
     /// The connection is not there, or broke.
     Broken(String),
     /// Trying again would not help.
     Final(Error),
 }
 
-impl Trouble {
+impl SftpFailure {
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Broken(_))
     }
@@ -32,7 +32,7 @@ impl Trouble {
     }
 }
 
-impl From<SftpError> for Trouble {
+impl From<SftpError> for SftpFailure {
     fn from(error: SftpError) -> Self {
         let SftpError::Status(status) = &error else { return Self::Broken(error.to_string()) };
         let hint = match status.status_code {
@@ -45,7 +45,7 @@ impl From<SftpError> for Trouble {
     }
 }
 
-impl From<russh::Error> for Trouble {
+impl From<russh::Error> for SftpFailure {
     fn from(error: russh::Error) -> Self {
         match error {
             russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {

@@ -1,7 +1,7 @@
 //! The login: who the server is, and who we are.
 
-use super::door::Door;
-use super::failure::Trouble;
+use super::failure::SftpFailure;
+use super::target::SftpTarget;
 use russh::client::{self, AuthResult, Config, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, cipher};
@@ -17,13 +17,13 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const MISSES: usize = 3;
 
 /// Lets in no server but one with these keys.
-pub(super) struct Known {
+pub(super) struct ServerKeyCheck {
     keys: Vec<PublicKey>,
     /// Goes with the connection.
     _end: DropGuard,
 }
 
-impl client::Handler for Known {
+impl client::Handler for ServerKeyCheck {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
@@ -37,18 +37,21 @@ impl client::Handler for Known {
 }
 
 /// A connection that is logged in, and what tells that it has ended.
-pub(super) async fn connect(door: &Door) -> Result<(Handle<Known>, CancellationToken), Trouble> {
+pub(super) async fn connect(
+    door: &SftpTarget,
+) -> Result<(Handle<ServerKeyCheck>, CancellationToken), SftpFailure> {
     let stream = TcpStream::connect((door.host.as_str(), door.port)).await;
-    let stream = stream.map_err(|error| Trouble::Broken(format!("{}:{}: {error}", door.host, door.port)))?;
+    let stream =
+        stream.map_err(|error| SftpFailure::Broken(format!("{}:{}: {error}", door.host, door.port)))?;
     let ended = CancellationToken::new();
-    let known = Known { keys: door.known.clone(), _end: ended.clone().drop_guard() };
+    let known = ServerKeyCheck { keys: door.known.clone(), _end: ended.clone().drop_guard() };
     let mut handle = client::connect_stream(config(door), stream, known).await?;
     log_in(door, &mut handle).await?;
     Ok((handle, ended))
 }
 
 /// Logs in with a key, or else with the password.
-async fn log_in(door: &Door, handle: &mut Handle<Known>) -> Result<(), Trouble> {
+async fn log_in(door: &SftpTarget, handle: &mut Handle<ServerKeyCheck>) -> Result<(), SftpFailure> {
     for key in &door.keys {
         let hash =
             if key.algorithm().is_rsa() { handle.best_supported_rsa_hash().await?.flatten() } else { None };
@@ -66,7 +69,7 @@ async fn log_in(door: &Door, handle: &mut Handle<Known>) -> Result<(), Trouble> 
         }
     }
     let with = if door.password.is_some() { "the password" } else { "this key" };
-    Err(Trouble::refused(
+    Err(SftpFailure::refused(
         format!("{} does not let '{}' in with {with}", door.host, door.user),
         "check 'user', and 'keyfile' or 'password', of the remote",
     ))
@@ -74,18 +77,22 @@ async fn log_in(door: &Door, handle: &mut Handle<Known>) -> Result<(), Trouble> 
 
 /// Whether that was the login. Of a connection that ended, russh says that it was refused, with nothing left
 /// to try.
-fn is_in(answer: &AuthResult) -> Result<bool, Trouble> {
+fn is_in(answer: &AuthResult) -> Result<bool, SftpFailure> {
     match answer {
         AuthResult::Success => Ok(true),
         AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() => {
-            Err(Trouble::Broken("the connection ended at the login".to_owned()))
+            Err(SftpFailure::Broken("the connection ended at the login".to_owned()))
         }
         AuthResult::Failure { .. } => Ok(false),
     }
 }
 
 /// Some servers ask for the password by a dialogue.
-async fn answer_questions(door: &Door, handle: &mut Handle<Known>, password: &str) -> Result<bool, Trouble> {
+async fn answer_questions(
+    door: &SftpTarget,
+    handle: &mut Handle<ServerKeyCheck>,
+    password: &str,
+) -> Result<bool, SftpFailure> {
     let mut answer = handle.authenticate_keyboard_interactive_start(&door.user, None).await?;
     for _ in 0..3 {
         answer = match answer {
@@ -100,7 +107,7 @@ async fn answer_questions(door: &Door, handle: &mut Handle<Known>, password: &st
     Ok(false)
 }
 
-fn config(door: &Door) -> Arc<Config> {
+fn config(door: &SftpTarget) -> Arc<Config> {
     let mut kinds = Vec::new();
     for key in &door.known {
         // A server signs with an RSA key by one of these.

@@ -4,24 +4,24 @@
 //! written under a temporary name, synced, measured, and renamed, which the server does at once
 //! (`posix-rename@openssh.com`).
 
-mod door;
 mod failure;
 mod login;
 mod session;
+mod target;
 
 use super::budget::Budget;
-use super::options::{Known, Options};
+use super::options::{KnownKeys, Options};
 use super::source::{Parts, cannot_send};
-use super::{AGAIN, Object, Oid, Place, Remote, Settings, each, temporary};
-use door::Door;
-use failure::Trouble;
-use session::Session;
+use super::{AGAIN, Object, Oid, RemoteName, RemoteStore, Settings, each, temporary};
+use failure::SftpFailure;
+use session::SftpSession;
 use std::sync::Arc;
+use target::SftpTarget;
 use tokio::sync::Mutex;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::retry::Tries;
 
-const KNOWN: Known = Known {
+const KNOWN: KnownKeys = KnownKeys {
     honoured: &["port", "user", "password", "passphrase", "keyfile", "timeout"],
     ignored: &["type", "allow_agent", "max_sessions"],
     refused: &[
@@ -40,23 +40,23 @@ const ASKED: usize = 128;
 
 /// The server's address, where its credential goes.
 pub(super) fn address(settings: &Settings, options: &Options<'_>) -> String {
-    door::address(settings, options)
+    target::address(settings, options)
 }
 
 /// A folder behind an SSH server.
-pub(super) struct Ssh {
-    door: Door,
+pub(super) struct SftpRemote {
+    door: SftpTarget,
     root: String,
-    place: Place,
+    place: RemoteName,
     budget: Budget,
     /// The connection, once it is needed. One that broke is opened again.
-    session: Mutex<Option<Arc<Session>>>,
+    session: Mutex<Option<Arc<SftpSession>>>,
 }
 
-impl Ssh {
-    pub(super) fn open(settings: &Settings, place: Place) -> Result<Self> {
+impl SftpRemote {
+    pub(super) fn open(settings: &Settings, place: RemoteName) -> Result<Self> {
         let options = Options::check(settings, &place, &KNOWN)?;
-        let (door, root) = Door::of(settings, &options)?;
+        let (door, root) = SftpTarget::of(settings, &options)?;
         Ok(Self { door, root, place, budget: Budget::new(), session: Mutex::new(None) })
     }
 
@@ -64,26 +64,26 @@ impl Ssh {
         format!("{}/{key}", self.root)
     }
 
-    async fn session(&self) -> Result<Arc<Session>, Trouble> {
+    async fn session(&self) -> Result<Arc<SftpSession>, SftpFailure> {
         let mut place = self.session.lock().await;
         if let Some(session) = place.as_ref().filter(|session| session.alive()) {
             return Ok(Arc::clone(session));
         }
         *place = None;
-        Ok(Arc::clone(place.insert(Arc::new(Session::open(&self.door).await?))))
+        Ok(Arc::clone(place.insert(Arc::new(SftpSession::open(&self.door).await?))))
     }
 
     /// Forgets a connection on which something went wrong, unless another one is there already.
-    async fn forget(&self, broken: &Arc<Session>) {
+    async fn forget(&self, broken: &Arc<SftpSession>) {
         let mut place = self.session.lock().await;
         place.take_if(|session| Arc::ptr_eq(session, broken));
     }
 
     /// Does it on a connection, and does it again on another one where that broke.
-    async fn with<T, F: Future<Output = Result<T, Trouble>>>(
+    async fn with<T, F: Future<Output = Result<T, SftpFailure>>>(
         &self,
         what: &str,
-        work: impl Fn(Arc<Session>) -> F,
+        work: impl Fn(Arc<SftpSession>) -> F,
     ) -> Result<T> {
         let mut tries = Tries::new(AGAIN);
         loop {
@@ -105,7 +105,12 @@ impl Ssh {
         }
     }
 
-    async fn send(&self, session: Arc<Session>, object: &Object, temporary: &str) -> Result<(), Trouble> {
+    async fn send(
+        &self,
+        session: Arc<SftpSession>,
+        object: &Object,
+        temporary: &str,
+    ) -> Result<(), SftpFailure> {
         let target = self.path(&object.oid.key());
         let (folder, _) = temporary.rsplit_once('/').unwrap_or_default();
         let placed = async {
@@ -113,7 +118,7 @@ impl Ssh {
             let mut parts = Parts::of(object, PIECE);
             let written = async {
                 let mut writer = session.writer(&file);
-                while let Some(part) = parts.next().await.map_err(Trouble::Final)? {
+                while let Some(part) = parts.next().await.map_err(SftpFailure::Final)? {
                     writer.write(&part).await?;
                 }
                 writer.end().await
@@ -124,7 +129,7 @@ impl Ssh {
             match session.length(temporary).await? {
                 Some(length) if length != object.size => {
                     let why = format!("{length} bytes arrived, not {}", object.size);
-                    Err(Trouble::Final(Error::new(why).hint("look whether the server's disk is full")))
+                    Err(SftpFailure::Final(Error::new(why).hint("look whether the server's disk is full")))
                 }
                 _ => session.rename(temporary, &target).await,
             }
@@ -137,12 +142,13 @@ impl Ssh {
     }
 }
 
-impl Remote for Ssh {
+impl RemoteStore for SftpRemote {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         let what = format!("cannot look into {}", self.place);
         let look = async |object: &Object| {
             let path = self.path(&object.oid.key());
-            let length = self.with(&what, async |session: Arc<Session>| session.length(&path).await).await?;
+            let length =
+                self.with(&what, async |session: Arc<SftpSession>| session.length(&path).await).await?;
             Ok((!length.is_some_and(|length| object.fits(length))).then(|| object.oid.clone()))
         };
         Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())

@@ -1,8 +1,8 @@
 //! A connection with its SFTP session.
 
-use super::door::Door;
-use super::failure::Trouble;
-use super::login::{self, Known};
+use super::failure::SftpFailure;
+use super::login::{self, ServerKeyCheck};
+use super::target::SftpTarget;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use russh::client::Handle;
 use russh_sftp::client::RawSftpSession;
@@ -26,10 +26,10 @@ const LONGEST_WRITE: u64 = 255 << 10;
 const UNDER_WAY: usize = 4 << 20;
 
 /// A login with an SFTP session.
-pub(super) struct Session {
+pub(super) struct SftpSession {
     sftp: RawSftpSession,
     /// The connection ends with it.
-    _handle: Handle<Known>,
+    _handle: Handle<ServerKeyCheck>,
     ended: CancellationToken,
     /// Whether the server renames over a file that is there, at once.
     replaces: bool,
@@ -40,11 +40,11 @@ pub(super) struct Session {
     made: Mutex<HashSet<String>>,
 }
 
-impl Session {
+impl SftpSession {
     /// Connects and logs in.
-    pub(super) async fn open(door: &Door) -> Result<Self, Trouble> {
+    pub(super) async fn open(door: &SftpTarget) -> Result<Self, SftpFailure> {
         let late = |_| {
-            Trouble::Broken(format!(
+            SftpFailure::Broken(format!(
                 "no login at {}:{} within {} s",
                 door.host,
                 door.port,
@@ -54,7 +54,7 @@ impl Session {
         timeout(door.patience, Self::connect(door)).await.map_err(late)?
     }
 
-    async fn connect(door: &Door) -> Result<Self, Trouble> {
+    async fn connect(door: &SftpTarget) -> Result<Self, SftpFailure> {
         let (handle, ended) = login::connect(door).await?;
         let channel = handle.channel_open_session().await?;
         channel.request_subsystem(true, "sftp").await?;
@@ -88,14 +88,14 @@ impl Session {
     /// more.
     pub(super) async fn during<T>(
         &self,
-        work: impl Future<Output = Result<T, Trouble>>,
-    ) -> Result<T, Trouble> {
-        let broken = || Trouble::Broken("the connection broke".to_owned());
+        work: impl Future<Output = Result<T, SftpFailure>>,
+    ) -> Result<T, SftpFailure> {
+        let broken = || SftpFailure::Broken("the connection broke".to_owned());
         self.ended.run_until_cancelled(work).await.unwrap_or_else(|| Err(broken()))
     }
 
     /// The length of a file; none if it is not there.
-    pub(super) async fn length(&self, path: &str) -> Result<Option<u64>, Trouble> {
+    pub(super) async fn length(&self, path: &str) -> Result<Option<u64>, SftpFailure> {
         match self.sftp.stat(path).await {
             Ok(found) => Ok(found.attrs.size),
             Err(SftpError::Status(status)) if status.status_code == StatusCode::NoSuchFile => Ok(None),
@@ -104,7 +104,7 @@ impl Session {
     }
 
     /// Opens a file for writing, empty, and makes its folder where that is not there.
-    pub(super) async fn create(&self, folder: &str, path: &str) -> Result<String, Trouble> {
+    pub(super) async fn create(&self, folder: &str, path: &str) -> Result<String, SftpFailure> {
         self.make(folder).await?;
         let flags = OpenFlags::CREATE | OpenFlags::WRITE | OpenFlags::TRUNCATE;
         Ok(self.sftp.open(path, flags, FileAttributes::empty()).await?.handle)
@@ -112,7 +112,7 @@ impl Session {
 
     /// Makes a folder and those above it. That of one that is there fails, which another question tells from
     /// the rest.
-    async fn make(&self, folder: &str) -> Result<(), Trouble> {
+    async fn make(&self, folder: &str) -> Result<(), SftpFailure> {
         if lock(&self.made).contains(folder) {
             return Ok(());
         }
@@ -135,7 +135,7 @@ impl Session {
         Ok(())
     }
 
-    async fn length_of_folder(&self, path: &str) -> Result<bool, Trouble> {
+    async fn length_of_folder(&self, path: &str) -> Result<bool, SftpFailure> {
         match self.sftp.stat(path).await {
             Ok(_) => Ok(true),
             Err(SftpError::Status(status)) if status.status_code == StatusCode::NoSuchFile => Ok(false),
@@ -144,18 +144,18 @@ impl Session {
     }
 
     /// What writes an open file from its start.
-    pub(super) fn writer<'a>(&'a self, file: &'a str) -> Writer<'a> {
-        Writer { session: self, file, offset: 0, under_way: FuturesUnordered::new() }
+    pub(super) fn writer<'a>(&'a self, file: &'a str) -> SftpWriter<'a> {
+        SftpWriter { session: self, file, offset: 0, under_way: FuturesUnordered::new() }
     }
 
-    pub(super) async fn close(&self, file: &str) -> Result<(), Trouble> {
+    pub(super) async fn close(&self, file: &str) -> Result<(), SftpFailure> {
         self.sftp.close(file).await?;
         Ok(())
     }
 
     /// Gives a file its name. The protocol's own rename fails where there is one, which then is removed
     /// first.
-    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), Trouble> {
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), SftpFailure> {
         if self.replaces {
             let names = [from, to].map(|name| {
                 [&u32::try_from(name.len()).unwrap_or_default().to_be_bytes(), name.as_bytes()].concat()
@@ -179,18 +179,18 @@ impl Session {
     }
 }
 
-type Write<'a> = Pin<Box<dyn Future<Output = Result<(), SftpError>> + Send + 'a>>;
+type PendingWrite<'a> = Pin<Box<dyn Future<Output = Result<(), SftpError>> + Send + 'a>>;
 
 /// Writes a file; the server's answers are awaited while more is sent.
-pub(super) struct Writer<'a> {
-    session: &'a Session,
+pub(super) struct SftpWriter<'a> {
+    session: &'a SftpSession,
     file: &'a str,
     offset: u64,
-    under_way: FuturesUnordered<Write<'a>>,
+    under_way: FuturesUnordered<PendingWrite<'a>>,
 }
 
-impl Writer<'_> {
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+impl SftpWriter<'_> {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), SftpFailure> {
         for piece in bytes.chunks(self.session.piece) {
             if self.under_way.len() >= (UNDER_WAY / self.session.piece).max(1) {
                 self.under_way.next().await.unwrap_or(Ok(()))?;
@@ -204,7 +204,7 @@ impl Writer<'_> {
     }
 
     /// Waits for all that is under way, and for the disk.
-    pub(super) async fn end(mut self) -> Result<(), Trouble> {
+    pub(super) async fn end(mut self) -> Result<(), SftpFailure> {
         while let Some(written) = self.under_way.next().await {
             written?;
         }

@@ -10,24 +10,24 @@ use trainspot_base::error::{Error, chain};
 const LONGEST_QUOTE: usize = 300;
 
 /// A status, headers, and the beginning of a body.
-pub(super) struct Answer {
+pub(super) struct WebResponse {
     pub(super) status: StatusCode,
     headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
+impl WebResponse {
     /// Sends the request and reads the answer.
-    pub(super) async fn to(request: RequestBuilder) -> Result<Self, Failure> {
-        let response = request.send().await.map_err(Failure::broken)?;
+    pub(super) async fn to(request: RequestBuilder) -> Result<Self, WebFailure> {
+        let response = request.send().await.map_err(WebFailure::broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = client::body(response, true).await.map_err(Failure::broken)?;
+        let body = client::body(response, true).await.map_err(WebFailure::broken)?;
         Ok(Self { status, headers, body })
     }
 
     /// Sends the request and leaves the body where it is.
-    pub(super) async fn head_of(request: RequestBuilder) -> Result<Self, Failure> {
-        let response = request.send().await.map_err(Failure::broken)?;
+    pub(super) async fn head_of(request: RequestBuilder) -> Result<Self, WebFailure> {
+        let response = request.send().await.map_err(WebFailure::broken)?;
         Ok(Self { status: response.status(), headers: response.headers().clone(), body: Vec::new() })
     }
 
@@ -61,7 +61,7 @@ impl Answer {
 }
 
 /// Why a request did not do it.
-pub(super) struct Failure {
+pub(super) struct WebFailure {
     why: String,
     hint: Option<String>,
     /// Whether trying again may help.
@@ -70,7 +70,7 @@ pub(super) struct Failure {
     pub(super) wait: Option<Duration>,
 }
 
-impl Failure {
+impl WebFailure {
     fn broken(error: reqwest::Error) -> Self {
         let is_transient = !(error.is_builder() || error.is_redirect());
         let hint = "look whether the network lets this machine reach the server, and run again".to_owned();
@@ -88,7 +88,7 @@ impl Failure {
         Self { why, hint: Some(hint), is_transient: true, wait: None }
     }
 
-    pub(super) fn refused(answer: &Answer, advice: &str) -> Self {
+    pub(super) fn refused(answer: &WebResponse, advice: &str) -> Self {
         let quote = answer.quote().map(|text| format!(": {text}")).unwrap_or_default();
         let hint = match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {

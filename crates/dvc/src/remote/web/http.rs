@@ -3,18 +3,18 @@
 //! DVC knows `POST` (its default) and `PUT`, cannot list, and neither can we. Whether an upload in progress
 //! can be seen is the server's matter: the size that it tells afterwards has to be right.
 
-use super::super::options::{Known, Options};
+use super::super::options::{KnownKeys, Options};
 use super::super::source::cannot_send;
-use super::super::{Object, Oid, Place, Remote, Settings, each};
-use super::answer::{Answer, Failure};
-use super::{ASKED, Server, client};
+use super::super::{Object, Oid, RemoteName, RemoteStore, Settings, each};
+use super::answer::{WebFailure, WebResponse};
+use super::{ASKED, WebServer, client};
 use crate::remote::budget::Budget;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use trainspot_base::error::{Error, Kind, Result};
 
-const KNOWN: Known = Known {
+const KNOWN: KnownKeys = KnownKeys {
     honoured: &[
         "auth",
         "custom_auth_header",
@@ -30,20 +30,20 @@ const KNOWN: Known = Known {
 };
 
 /// A web server that keeps objects.
-pub(crate) struct Http {
-    server: Server,
+pub(crate) struct HttpRemote {
+    server: WebServer,
     method: Method,
 }
 
-impl Http {
-    pub(crate) fn open(settings: &Settings, place: &Place) -> Result<Self> {
+impl HttpRemote {
+    pub(crate) fn open(settings: &Settings, place: &RemoteName) -> Result<Self> {
         let options = Options::check(settings, place, &KNOWN)?;
         let method = match options.text("method").unwrap_or("POST") {
             text if text.eq_ignore_ascii_case("POST") => Method::POST,
             text if text.eq_ignore_ascii_case("PUT") => Method::PUT,
             _ => return Err(options.wrong("method", "is neither POST nor PUT")),
         };
-        let server = Server {
+        let server = WebServer {
             client: client::build(&options, authorization(&options)?)?,
             root: root(&settings.url, place)?,
             silence: options.seconds("read_timeout", client::SILENCE)?,
@@ -59,20 +59,20 @@ impl Http {
         let url = self.server.url(&object.oid.key());
         let mut answer = self.server.ask(what, || self.server.client.head(url.clone())).await?;
         if matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
-            let asked = Answer::head_of(self.server.client.get(url));
+            let asked = WebResponse::head_of(self.server.client.get(url));
             let asked = tokio::time::timeout(self.server.silence, asked).await;
-            let asked = asked.unwrap_or_else(|_| Err(Failure::silent(self.server.silence)));
+            let asked = asked.unwrap_or_else(|_| Err(WebFailure::silent(self.server.silence)));
             answer = asked.map_err(|failure| failure.explain(what))?;
         }
         match answer.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
             _ if answer.success() => Ok(Some(answer.length())),
-            _ => Err(Failure::refused(&answer, self.server.advice).explain(what)),
+            _ => Err(WebFailure::refused(&answer, self.server.advice).explain(what)),
         }
     }
 }
 
-impl Remote for Http {
+impl RemoteStore for HttpRemote {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         let what = format!("cannot look into {}", self.server.place);
         let look = async |object: &Object| {
@@ -149,7 +149,7 @@ pub(super) fn secret(text: &str) -> Result<HeaderValue> {
 }
 
 /// The remote's root.
-pub(super) fn root(url: &str, place: &Place) -> Result<Url> {
+pub(super) fn root(url: &str, place: &RemoteName) -> Result<Url> {
     let mut root = Url::parse(url).map_err(|error| {
         Error::new(format!("{place} is no address")).source(error).kind(Kind::Configuration)
     })?;

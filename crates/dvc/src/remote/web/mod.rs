@@ -9,14 +9,14 @@ mod http;
 mod listing;
 mod webdav;
 
-pub(super) use http::Http;
-pub(super) use webdav::WebDav;
+pub(super) use http::HttpRemote;
+pub(super) use webdav::WebDavRemote;
 
 use super::budget::Budget;
 use super::options::Options;
 use super::source::Parts;
-use super::{AGAIN, NamedBy, Object, Place, Settings};
-use answer::{Answer, Failure};
+use super::{AGAIN, NamedBy, Object, RemoteName, Settings};
+use answer::{WebFailure, WebResponse};
 use bytes::Bytes;
 use client::Client;
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -51,11 +51,11 @@ pub(super) fn recipient(settings: &Settings, options: &Options<'_>) -> Option<(S
 }
 
 /// A server, and how to talk to it.
-struct Server {
+struct WebServer {
     client: Client,
     /// The remote's root; its path ends with a slash.
     root: Url,
-    place: Place,
+    place: RemoteName,
     budget: Budget,
     /// How long it may be silent.
     silence: Duration,
@@ -63,7 +63,7 @@ struct Server {
     advice: &'static str,
 }
 
-impl Server {
+impl WebServer {
     fn url(&self, key: &str) -> Url {
         let mut url = self.root.clone();
         url.set_path(&format!("{}{key}", self.root.path()));
@@ -71,14 +71,14 @@ impl Server {
     }
 
     /// Asks until there is an answer that trying again would not change.
-    async fn ask(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Result<Answer> {
+    async fn ask(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Result<WebResponse> {
         let mut tries = Tries::new(AGAIN);
         loop {
-            let failure = match timeout(self.silence, Answer::to(request())).await {
+            let failure = match timeout(self.silence, WebResponse::to(request())).await {
                 Ok(Ok(answer)) if !answer.is_transient() => return Ok(answer),
-                Ok(Ok(answer)) => Failure::refused(&answer, self.advice),
+                Ok(Ok(answer)) => WebFailure::refused(&answer, self.advice),
                 Ok(Err(failure)) => failure,
-                Err(_) => Failure::silent(self.silence),
+                Err(_) => WebFailure::silent(self.silence),
             };
             if !(failure.is_transient && tries.wait_for_next(failure.wait).await) {
                 return Err(failure.explain(what));
@@ -93,7 +93,7 @@ impl Server {
         loop {
             let failure = match self.stream(method, url, object).await? {
                 Ok(answer) if answer.success() => return Ok(()),
-                Ok(answer) => Failure::refused(&answer, self.advice),
+                Ok(answer) => WebFailure::refused(&answer, self.advice),
                 Err(failure) => failure,
             };
             if !(failure.is_transient && tries.wait_for_next(failure.wait).await) {
@@ -103,7 +103,12 @@ impl Server {
     }
 
     /// One try. The outer error is about the content, and final.
-    async fn stream(&self, method: &Method, url: &Url, object: &Object) -> Result<Result<Answer, Failure>> {
+    async fn stream(
+        &self,
+        method: &Method,
+        url: &Url,
+        object: &Object,
+    ) -> Result<Result<WebResponse, WebFailure>> {
         let (moved, broken) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
         let mut parts = Parts::of(object, PIECE);
         // Before the request, so that the server hears nothing of a small object that is not what it was.
@@ -114,19 +119,19 @@ impl Server {
         let request =
             request.header("content-length", object.size).header("content-type", "application/octet-stream");
         let sent = tokio::select! {
-            sent = Answer::to(request) => sent,
-            () = stalled(&moved, self.silence) => Err(Failure::silent(self.silence)),
+            sent = WebResponse::to(request) => sent,
+            () = stalled(&moved, self.silence) => Err(WebFailure::silent(self.silence)),
         };
         let broken = lock(&broken).take();
         broken.map_or(Ok(sent), Err)
     }
 }
 
-type Broken = Arc<Mutex<Option<Error>>>;
+type ReadFailure = Arc<Mutex<Option<Error>>>;
 
 /// The other parts, counted when they leave. What is wrong with them goes into `broken`, and breaks the
 /// request off.
-fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: Broken) -> impl Stream<Item = io::Result<Bytes>> {
+fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: ReadFailure) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold((parts, moved, broken), async |(mut parts, moved, broken)| {
         let part = match parts.next().await {
             Ok(part) => Ok(part?),

@@ -1,11 +1,11 @@
 //! `WebDAV`: an upload goes to a temporary name, is measured, and is moved to its own.
 
-use super::super::options::{Known, Options};
+use super::super::options::{KnownKeys, Options};
 use super::super::source::cannot_send;
-use super::super::{Object, Oid, Place, Remote, Settings, each, temporary};
-use super::answer::{Answer, Failure};
+use super::super::{Object, Oid, RemoteName, RemoteStore, Settings, each, temporary};
+use super::answer::{WebFailure, WebResponse};
 use super::http::{basic, custom, root, secret};
-use super::{ASKED, Server, client, listing};
+use super::{ASKED, WebServer, client, listing};
 use crate::remote::budget::Budget;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode, Url};
@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::mutex::lock;
 
-const KNOWN: Known = Known {
+const KNOWN: KnownKeys = KnownKeys {
     honoured: &[
         "user",
         "password",
@@ -36,14 +36,14 @@ const KNOWN: Known = Known {
 const LISTED: usize = 4;
 
 /// A `WebDAV` server that keeps objects.
-pub(crate) struct WebDav {
-    server: Server,
+pub(crate) struct WebDavRemote {
+    server: WebServer,
     /// The folders that are known to be there.
     made: Mutex<HashSet<String>>,
 }
 
-impl WebDav {
-    pub(crate) fn open(settings: &Settings, place: &Place) -> Result<Self> {
+impl WebDavRemote {
+    pub(crate) fn open(settings: &Settings, place: &RemoteName) -> Result<Self> {
         let options = Options::check(settings, place, &KNOWN)?;
         // webdav:// is http://, webdavs:// is https://.
         let mut root = root(&settings.url.replacen("webdav", "http", 1), place)?;
@@ -58,7 +58,7 @@ impl WebDav {
             (None, "", None) => HeaderMap::new(),
             (None, user, _) => basic(user, &password)?,
         };
-        let server = Server {
+        let server = WebServer {
             client: client::build(&options, headers)?,
             root,
             silence: options.seconds("timeout", client::SILENCE)?,
@@ -78,8 +78,8 @@ impl WebDav {
         }
     }
 
-    fn refused(&self, what: &str, answer: &Answer) -> Error {
-        Failure::refused(answer, self.server.advice).explain(what)
+    fn refused(&self, what: &str, answer: &WebResponse) -> Error {
+        WebFailure::refused(answer, self.server.advice).explain(what)
     }
 
     fn method(name: &str) -> Method {
@@ -178,7 +178,7 @@ impl WebDav {
     }
 }
 
-impl Remote for WebDav {
+impl RemoteStore for WebDavRemote {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         let what = format!("cannot look into {}", self.server.place);
         let mut folders: BTreeMap<String, Vec<&Object>> = BTreeMap::new();

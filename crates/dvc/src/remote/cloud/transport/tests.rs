@@ -27,7 +27,7 @@ async fn sent_to_one_that_waits(wait: Duration) -> opendal::Result<Response<Byte
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(LENGTH).unwrap();
     let stamp = Stamp::settled(file.as_file()).unwrap();
-    let part = Part::all(file.path(), stamp, LENGTH, LENGTH).next().unwrap();
+    let part = FilePart::all(file.path(), stamp, LENGTH, LENGTH).next().unwrap();
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/?partNumber=1", server.local_addr().unwrap());
     let serving = tokio::spawn(async move {

@@ -1,8 +1,8 @@
-//! What a machine answers to an [`Order`]: hashes and numbers. It names no path and holds no content of a
+//! What a machine answers to an [`StoreRequest`]: hashes and numbers. It names no path and holds no content of a
 //! file, so that no machine can choose what the pipe writes or commits.
 
-use super::push::Pushed;
-use super::{Md5, Order, Pointer};
+use super::push::PushReport;
+use super::{Md5, Pointer, StoreRequest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use trainspot_base::error::{Error, Kind, Result};
@@ -17,11 +17,11 @@ const WARNING_LIMIT_BYTES: usize = 1000;
 /// What a machine did for an order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Outcome {
+pub struct StoreResult {
     /// What each ordered output is, in the order's order.
     pub(super) pointers: Vec<Pointer>,
     /// What was sent where, each remote once.
-    pub(super) sent: Vec<Sent>,
+    pub(super) sent: Vec<SentObjects>,
     /// What was left out, and why, in words.
     pub(super) warnings: Vec<String>,
 }
@@ -29,7 +29,7 @@ pub struct Outcome {
 /// What was sent to one remote of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Sent {
+pub(super) struct SentObjects {
     /// The number of its share; none for repositories that the clone does not have.
     pub(super) share: Option<usize>,
     /// The remote's name there; empty for one given by its address alone.
@@ -42,12 +42,12 @@ pub(super) struct Sent {
     pub(super) there: u64,
 }
 
-impl Outcome {
+impl StoreResult {
     /// Reads a machine's answer to an order.
     ///
     /// # Errors
     /// The answer is none, or says something that cannot be true of the order.
-    pub fn parse(answer: &[u8], order: &Order) -> Result<Self> {
+    pub fn parse(answer: &[u8], order: &StoreRequest) -> Result<Self> {
         // The parser's own words would quote the answer.
         let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
         let outcome: Self = serde_json::from_slice(answer.trim_ascii())
@@ -56,11 +56,11 @@ impl Outcome {
         Ok(outcome.told_by_machine())
     }
 
-    pub(super) fn add_sent(&mut self, share: Option<usize>, remote: &str, pushed: &Pushed) {
+    pub(super) fn add_sent(&mut self, share: Option<usize>, remote: &str, pushed: &PushReport) {
         let at = self.sent.iter().position(|sent| sent.share == share && sent.remote == remote);
         let at = at.unwrap_or_else(|| {
             let remote = remote.to_owned();
-            self.sent.push(Sent { share, remote, objects: 0, bytes: 0, there: 0 });
+            self.sent.push(SentObjects { share, remote, objects: 0, bytes: 0, there: 0 });
             self.sent.len() - 1
         });
         let sent = &mut self.sent[at];
@@ -78,7 +78,7 @@ impl Outcome {
     }
 
     /// Whether it can be true of this order. The error is why not.
-    fn check(&self, order: &Order) -> Result<(), String> {
+    fn check(&self, order: &StoreRequest) -> Result<(), String> {
         let (given, wanted) = (self.pointers.len(), order.outputs().count());
         if given != wanted {
             return Err(format!("it tells of {given} outputs, and {wanted} were ordered"));

@@ -1,37 +1,37 @@
 //! What the pipe decides of what DVC keeps, from the clone's files: the order for the machine, before
 //! anything is rented; and the files to commit, when the machine has answered.
 
-use super::order::{Order, Push, Share};
-use super::remote::{self, Place, Settings};
+use super::remote::{self, RemoteName, Settings};
 use super::site::{self, Site};
 use super::store::named;
+use super::store_request::{CachePush, RepositoryShare, StoreRequest};
 use super::track::{Prospect, index, render};
 use super::trust::Trust;
 use super::{
-    Change, DvcConfig, Folders, Keeping, Outcome, Pointer, Remotes, Settled, Tracking, credentials, foresee,
-    pipelines, repositories,
+    Change, DvcConfig, DvcSettings, PathBase, Pointer, Remotes, Settled, StoreResult, Tracking, credentials,
+    foresee, pipelines, repositories,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Error, Kind, Result};
 
 /// What DVC keeps of a run.
-pub struct Keeper {
+pub struct StorePlan {
     root: PathBuf,
     has_outputs: bool,
     push: bool,
     in_git: Vec<String>,
-    parts: Vec<Part>,
+    parts: Vec<RepositoryOutputs>,
     /// The remotes for a DVC repository that the clone does not have.
     elsewhere: Settled,
     secrets: Vec<(String, String)>,
     has_wanted: bool,
-    folders: Folders,
-    order: Order,
+    folders: PathBase,
+    order: StoreRequest,
 }
 
 /// A DVC repository of the clone, and the outputs that belong to it.
-struct Part {
+struct RepositoryOutputs {
     /// Its folder, relative to the clone.
     folder: PathBuf,
     /// Relative to its folder.
@@ -41,20 +41,20 @@ struct Part {
 
 /// What DVC has kept.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct StoredOutputs {
     /// The files to write and commit.
     pub changes: Vec<Change>,
     /// What each output is, in the order of its repository.
     pub pointers: Vec<(String, Pointer)>,
     /// What was sent where.
-    pub sent: Vec<Delivered>,
+    pub sent: Vec<DeliveredObjects>,
     /// What was left out, and why, in words.
     pub warnings: Vec<String>,
 }
 
 /// What one remote got.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivered {
+pub struct DeliveredObjects {
     /// The remote, in words.
     pub remote: String,
     /// How many objects were sent.
@@ -65,18 +65,18 @@ pub struct Delivered {
     pub there: u64,
 }
 
-impl Keeper {
+impl StorePlan {
     /// Reads the configuration of the clone's DVC repositories.
     ///
     /// # Errors
     /// A configuration cannot be read, or an output is outside of the clone or in another one.
-    pub fn read(keeping: &Keeping, site: &Site<'_>) -> Result<Self> {
+    pub fn read(keeping: &DvcSettings, site: &Site<'_>) -> Result<Self> {
         let root = site.root;
         let trust = Trust::new(&keeping.trusted_hosts, site::target(keeping, site)?);
         let of = |folder: &Path, config: DvcConfig| {
             let base = root.join(folder);
             let folders = match &site.folders {
-                Folders::OfClone(clone) => Folders::OfClone(clone.join(folder)),
+                PathBase::OfClone(clone) => PathBase::OfClone(clone.join(folder)),
                 other => other.clone(),
             };
             let remotes = Remotes::of(&base, config, keeping.remote.as_deref(), keeping.environment.clone());
@@ -87,7 +87,7 @@ impl Keeper {
             let config = DvcConfig::read(&root.join(&folder))?;
             secrets.extend(config.secrets());
             let remotes = of(&folder, config);
-            parts.push(Part { folder, outputs, remotes });
+            parts.push(RepositoryOutputs { folder, outputs, remotes });
         }
         let made = of(Path::new(""), DvcConfig::default());
         let elsewhere = if made.address().is_some() { made.settle() } else { Settled::none(&no_remote()) };
@@ -101,7 +101,7 @@ impl Keeper {
             secrets,
             has_wanted: keeping.remote.is_some(),
             folders: site.folders.clone(),
-            order: Order::default(),
+            order: StoreRequest::default(),
         })
     }
 
@@ -142,15 +142,15 @@ impl Keeper {
         let push = self.push.then(|| {
             let mut elsewhere = self.elsewhere.clone();
             self.leave(&mut elsewhere);
-            Push { known, elsewhere }
+            CachePush { known, elsewhere }
         });
-        self.order = Order { shares, push };
+        self.order = StoreRequest { shares, push };
         Ok(self)
     }
 
     /// What the machine is to do.
     #[must_use]
-    pub fn order(&self) -> &Order {
+    pub fn request(&self) -> &StoreRequest {
         &self.order
     }
 
@@ -159,8 +159,8 @@ impl Keeper {
     ///
     /// # Errors
     /// What came into the clone since the order has DVC refuse an output, or cannot be read.
-    pub fn kept(&self, outcome: &Outcome) -> Result<Kept> {
-        let mut kept = Kept { warnings: outcome.warnings.clone(), ..Kept::default() };
+    pub fn accept(&self, outcome: &StoreResult) -> Result<StoredOutputs> {
+        let mut kept = StoredOutputs { warnings: outcome.warnings.clone(), ..StoredOutputs::default() };
         let mut pointers = outcome.pointers.iter().cloned();
         for (part, share) in self.parts.iter().zip(&self.order.shares) {
             let own: Vec<_> = pointers.by_ref().take(share.outputs.len()).collect();
@@ -170,14 +170,14 @@ impl Keeper {
         }
         for sent in &outcome.sent {
             let remote = self.order.remote(sent.share, &sent.remote);
-            let remote = remote.map_or_else(String::new, |settings| Place::of(settings).to_string());
+            let remote = remote.map_or_else(String::new, |settings| RemoteName::of(settings).to_string());
             let (objects, bytes, there) = (sent.objects, sent.bytes, sent.there);
-            kept.sent.push(Delivered { remote, objects, bytes, there });
+            kept.sent.push(DeliveredObjects { remote, objects, bytes, there });
         }
         Ok(kept)
     }
 
-    fn share(&self, part: &Part, foreseen: Prospect) -> Share {
+    fn share(&self, part: &RepositoryOutputs, foreseen: Prospect) -> RepositoryShare {
         let mut remotes = part.remotes.settle();
         if !self.push {
             let used: Vec<_> = foreseen.outputs.iter().map(|output| output.remote.as_deref()).collect();
@@ -185,12 +185,12 @@ impl Keeper {
         }
         self.leave(&mut remotes);
         let (folder, outputs, rules) = (part.folder.clone(), foreseen.outputs, foreseen.rules);
-        Share { folder, outputs, rules, remotes }
+        RepositoryShare { folder, outputs, rules, remotes }
     }
 
     /// Paths of the clone are those of the machine's copy, unless they mean this clone itself.
     fn leave(&self, remotes: &mut Settled) {
-        if !matches!(self.folders, Folders::OfClone(_)) {
+        if !matches!(self.folders, PathBase::OfClone(_)) {
             remotes.leave(&self.root);
         }
     }
@@ -198,7 +198,7 @@ impl Keeper {
     /// A credential that is a file of this machine is not on a rented one, unless git has it or `INCLUDE`
     /// names it.
     fn check_files(&self, settings: &Settings, is_sent: &dyn Fn(&Path) -> Result<bool>) -> Result<()> {
-        if self.folders != Folders::Rented {
+        if self.folders != PathBase::Rented {
             return Ok(());
         }
         for (what, file, instead) in credentials::files(settings) {
@@ -206,7 +206,7 @@ impl Keeper {
             if file.starts_with(&self.root) && is_sent(file.strip_prefix(&self.root).unwrap_or(&file))? {
                 continue;
             }
-            let place = Place::of(settings);
+            let place = RemoteName::of(settings);
             return Err(Error::new(format!(
                 "{what} of {place} is the file '{}', which the rented machine does not have",
                 file.display()
@@ -227,8 +227,12 @@ impl Keeper {
     }
 }
 
-impl Part {
-    fn with_tracking<T>(&self, keeper: &Keeper, work: impl FnOnce(&Tracking<'_>) -> Result<T>) -> Result<T> {
+impl RepositoryOutputs {
+    fn with_tracking<T>(
+        &self,
+        keeper: &StorePlan,
+        work: impl FnOnce(&Tracking<'_>) -> Result<T>,
+    ) -> Result<T> {
         let in_git = |path: &Path| keeper.in_git(path);
         let Self { folder, outputs, remotes } = self;
         work(&Tracking { root: &keeper.root, folder, outputs, in_git: &in_git, remotes })
@@ -242,7 +246,7 @@ fn no_remote() -> Error {
 
 /// The folders of the DVC repositories of the clone at `root` that hold outputs, with those; for a push, of
 /// all of its DVC repositories.
-fn places(root: &Path, keeping: &Keeping) -> Result<BTreeMap<PathBuf, Vec<String>>> {
+fn places(root: &Path, keeping: &DvcSettings) -> Result<BTreeMap<PathBuf, Vec<String>>> {
     let mut places = repositories::of_outputs(root, &keeping.outputs)?;
     if keeping.push {
         for folder in repositories::all(root)? {

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// What a step asks DVC to keep, and what it says of the remotes.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Keeping {
+pub struct DvcSettings {
     /// Files and directories to track, relative to the clone.
     pub outputs: Vec<String>,
     /// Whether to send what `dvc.lock` and `.dvc` files name from DVC's own cache, too.
@@ -19,7 +19,7 @@ pub struct Keeping {
     pub trusted_hosts: Vec<String>,
 }
 
-impl Keeping {
+impl DvcSettings {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -27,7 +27,7 @@ impl Keeping {
     }
 }
 
-impl fmt::Debug for Keeping {
+impl fmt::Debug for DvcSettings {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.environment.keys().collect();
         write!(out, "{:?} push {} to {:?} with {names:?}", self.outputs, self.push, self.remote)

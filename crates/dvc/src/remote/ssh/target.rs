@@ -20,7 +20,7 @@ use url::Url;
 const LOGIN: Duration = Duration::from_secs(30);
 
 /// The way to a server.
-pub(super) struct Door {
+pub(super) struct SftpTarget {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) user: String,
@@ -32,7 +32,7 @@ pub(super) struct Door {
     pub(super) patience: Duration,
 }
 
-impl Door {
+impl SftpTarget {
     /// The door, and the remote's root behind it.
     pub(super) fn of(settings: &Settings, options: &Options<'_>) -> Result<(Self, String)> {
         let place = options.place();

@@ -4,24 +4,24 @@ const SECRETS: [&str; 5] =
     ["AWS_SECRET_ACCESS_KEY", "GDRIVE_CREDENTIALS_DATA", "SSH_PRIVATE_KEY", "HOME", "HF_TOKEN"];
 
 fn site(root: &Path) -> Site<'_> {
-    Site { root, folders: Folders::Own, in_git: Vec::new(), target: None }
+    Site { root, folders: PathBase::Own, in_git: Vec::new(), target: None }
 }
 
 /// What a machine gets to keep `outputs` with this remote.
-fn order(root: &Path, outputs: &[&str], push: bool, remote: Option<&str>) -> Order {
+fn order(root: &Path, outputs: &[&str], push: bool, remote: Option<&str>) -> StoreRequest {
     let environment = SECRETS.map(|name| (name.to_owned(), format!("value-of-{name}")));
-    let keeping = Keeping {
+    let keeping = DvcSettings {
         outputs: outputs.iter().map(|path| (*path).to_owned()).collect(),
         push,
         remote: remote.map(str::to_owned),
         environment: environment.into(),
-        ..Keeping::default()
+        ..DvcSettings::default()
     };
-    let keeper = Keeper::read(&keeping, &site(root)).unwrap();
-    keeper.settle(&|_| Ok(true)).unwrap().order().clone()
+    let keeper = StorePlan::read(&keeping, &site(root)).unwrap();
+    keeper.settle(&|_| Ok(true)).unwrap().request().clone()
 }
 
-fn secrets_in(order: &Order) -> Vec<&'static str> {
+fn secrets_in(order: &StoreRequest) -> Vec<&'static str> {
     let text = serde_json::to_string(order).unwrap();
     SECRETS.into_iter().filter(|name| text.contains(&format!("value-of-{name}"))).collect()
 }
@@ -54,6 +54,6 @@ fn credentials_of_the_configuration_are_named_to_be_hidden() {
     std::fs::write(root.path().join(".dvc/config"), "['remote \"a\"']\n    url = ssh://host/x\n").unwrap();
     let local = "['remote \"a\"']\n    password = hunter22\n    keyfile = id\n";
     std::fs::write(root.path().join(".dvc/config.local"), local).unwrap();
-    let keeper = Keeper::read(&Keeping::default(), &site(root.path())).unwrap();
+    let keeper = StorePlan::read(&DvcSettings::default(), &site(root.path())).unwrap();
     assert_eq!(keeper.secrets(), [("REMOTEA_PASSWORD".to_owned(), "hunter22".to_owned())]);
 }

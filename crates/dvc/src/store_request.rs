@@ -3,7 +3,7 @@
 
 use super::Settled;
 use super::remote::Settings;
-use super::track::Ordered;
+use super::track::RequestedOutput;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 
 /// What a machine is to keep in DVC's remotes, as the pipe settled it from the clone's files.
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub struct Order {
+pub struct StoreRequest {
     /// Of each DVC repository of the clone, its share.
-    pub(super) shares: Vec<Share>,
+    pub(super) shares: Vec<RepositoryShare>,
     /// What to send from DVC's own cache; none without `DVC_PUSH`.
-    pub(super) push: Option<Push>,
+    pub(super) push: Option<CachePush>,
 }
 
 /// What a machine is to keep of one DVC repository.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Share {
+pub(super) struct RepositoryShare {
     /// The repository's folder, relative to the clone.
     pub(super) folder: PathBuf,
     /// The outputs to hash, relative to the repository's folder.
-    pub(super) outputs: Vec<Ordered>,
+    pub(super) outputs: Vec<RequestedOutput>,
     /// The `.dvcignore` files that may leave out files of the outputs: their texts by folder.
     pub(super) rules: BTreeMap<PathBuf, String>,
     /// The repository's remotes.
@@ -33,14 +33,14 @@ pub(super) struct Share {
 
 /// What `DVC_PUSH` needs to know of the clone.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Push {
+pub(super) struct CachePush {
     /// The objects that `.dvc` files of the clone name: no training of this run made them.
     pub(super) known: BTreeSet<String>,
     /// The remotes for a DVC repository that the clone does not have: a training may make one.
     pub(super) elsewhere: Settled,
 }
 
-impl Order {
+impl StoreRequest {
     /// The ordered outputs, relative to the clone.
     pub(super) fn outputs(&self) -> impl Iterator<Item = PathBuf> {
         self.shares
@@ -78,7 +78,7 @@ impl Order {
     }
 }
 
-impl fmt::Debug for Order {
+impl fmt::Debug for StoreRequest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Order({:?}, push {})", self.outputs().collect::<Vec<_>>(), self.push.is_some())
     }
