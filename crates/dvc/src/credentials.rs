@@ -21,7 +21,7 @@ const fn called(name: &'static str, kinds: &'static [&'static str]) -> VariableF
     VariableFamily { name, whole: true, kinds }
 }
 
-const TABLE: [VariableFamily; 9] = [
+const VARIABLE_FAMILIES: [VariableFamily; 9] = [
     begins("AWS_", &["s3"]),
     begins("AZURE_", &["azure"]),
     begins("GDRIVE_", &["gdrive"]),
@@ -33,8 +33,8 @@ const TABLE: [VariableFamily; 9] = [
     called("USER", &[]),
 ];
 
-/// Variables that begin like those of a family, and are for other things.
-const OTHERS: [&str; 3] = ["AWS_OIDC_ROLE_ARN", "SSH_CIDR", "SSH_ADDRESS"];
+/// Variables that begin like those of a family, and are no settings of a remote.
+const UNRELATED_VARIABLES: [&str; 3] = ["AWS_OIDC_ROLE_ARN", "SSH_CIDR", "SSH_ADDRESS"];
 
 /// Whether a remote of any kind takes this variable.
 #[must_use]
@@ -52,7 +52,7 @@ pub(super) fn is_for<'a>(name: &str, kinds: impl IntoIterator<Item = &'a str>) -
 
 /// The keys of `.dvc/config` that name a file with a credential, by the beginning of the addresses of their
 /// remotes, and the variable that takes the file's place.
-const FILES: [(&str, &str, Option<&str>); 10] = [
+const CREDENTIAL_FILES: [(&str, &str, Option<&str>); 10] = [
     ("s3", "credentialpath", Some("AWS_ACCESS_KEY_ID")),
     ("s3", "configpath", Some("AWS_ACCESS_KEY_ID")),
     ("gs", "credentialpath", Some("GOOGLE_APPLICATION_CREDENTIALS")),
@@ -69,7 +69,7 @@ const FILES: [(&str, &str, Option<&str>); 10] = [
 /// instead. Those in whose place there is a variable are not among them.
 pub(super) fn files(settings: &Settings) -> Vec<(String, PathBuf, String)> {
     let scheme = settings.url.split_once("://").map_or("", |(scheme, _)| scheme);
-    let keys = FILES.iter().filter(|(kind, ..)| *kind == scheme);
+    let keys = CREDENTIAL_FILES.iter().filter(|(kind, ..)| *kind == scheme);
     let keys =
         keys.filter(|(.., variable)| variable.is_none_or(|name| !settings.environment.contains_key(name)));
     let mut files: Vec<_> = keys
@@ -97,7 +97,7 @@ fn family(name: &str) -> Option<&'static VariableFamily> {
     let is = |family: &&VariableFamily| {
         if family.whole { name == family.name } else { name.starts_with(family.name) }
     };
-    TABLE.iter().find(is).filter(|_| !OTHERS.contains(&name))
+    VARIABLE_FAMILIES.iter().find(is).filter(|_| !UNRELATED_VARIABLES.contains(&name))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
 
     /// Every row, with a variable of it.
     fn samples() -> impl Iterator<Item = (&'static VariableFamily, String)> {
-        TABLE.iter().map(|family| {
+        VARIABLE_FAMILIES.iter().map(|family| {
             let name =
                 if family.whole { family.name.to_owned() } else { format!("{}SOMETHING", family.name) };
             (family, name)

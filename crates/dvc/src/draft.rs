@@ -10,9 +10,10 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 use trainspot_base::mutex::lock;
 
-/// Smaller files are copied before the disk has begun.
-pub(super) const LARGE: u64 = 64 << 20;
-const FLUSH: Duration = Duration::from_millis(10);
+/// From this size on, a copy is flushed while it is made: a smaller one is complete before the disk begins.
+pub(super) const LARGE_FILE_BYTES: u64 = 64 << 20;
+/// The pause between two flushes of a copy in progress.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The copy, which is removed unless it is taken.
 #[derive(Debug)]
@@ -33,13 +34,13 @@ impl Draft {
 /// and never through our memory. A large one goes to the disk meanwhile: the sync at the end would else wait
 /// for all of it.
 pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<u64> {
-    if from.metadata()?.len() < LARGE {
+    if from.metadata()?.len() < LARGE_FILE_BYTES {
         return io::copy(&mut from, &mut to);
     }
     let (done, over) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let flush = move || {
-            while over.recv_timeout(FLUSH) == Err(RecvTimeoutError::Timeout) {
+            while over.recv_timeout(FLUSH_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 // The sync at the end tells of errors.
                 to.sync_data().ok();
             }

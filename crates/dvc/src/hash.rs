@@ -4,8 +4,8 @@ use super::Oid;
 use md5::{Digest as _, Md5 as Hasher};
 use std::io::{self, Read};
 
-/// A read at a time: large enough that the system calls do not count, small enough for a cache.
-const BUFFER: usize = 256 << 10;
+/// The bytes of one read: large enough that the system calls do not count, small enough for a cache.
+const READ_BUFFER_BYTES: usize = 256 << 10;
 
 /// An MD5 in the making.
 #[derive(Clone, Default)]
@@ -42,7 +42,7 @@ impl Md5 {
     /// # Errors
     /// `input` fails.
     pub fn of_all(mut input: impl Read, buffer: &mut Vec<u8>) -> io::Result<(Oid, u64)> {
-        buffer.resize(BUFFER, 0);
+        buffer.resize(READ_BUFFER_BYTES, 0);
         let (mut hash, mut length) = (Self::default(), 0);
         loop {
             match input.read(buffer) {

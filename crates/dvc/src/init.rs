@@ -3,8 +3,8 @@
 use std::path::Path;
 use trainspot_base::error::{Error, Result};
 
-/// The name of the remote whose address alone is known.
-const NAME: &str = "trainspot";
+/// The name that a remote gets in a new `.dvc/config`, where only its address is known.
+const REMOTE_NAME: &str = "trainspot";
 
 /// The files that a repository lacks to be one of DVC's, by path; none if it is one.
 ///
@@ -44,7 +44,9 @@ fn config(address: &str) -> Result<String> {
         () if url.contains([',', '#']) || url.starts_with(' ') || url.ends_with(' ') => "\"",
         () => "",
     };
-    Ok(format!("[core]\n    remote = {NAME}\n['remote \"{NAME}\"']\n    url = {quote}{url}{quote}\n"))
+    Ok(format!(
+        "[core]\n    remote = {REMOTE_NAME}\n['remote \"{REMOTE_NAME}\"']\n    url = {quote}{url}{quote}\n"
+    ))
 }
 
 #[cfg(test)]

@@ -190,8 +190,9 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// A file's clock ticks this seldom, with room to spare: two writes in one tick leave the same times.
-    const TICK: Duration = Duration::from_millis(50);
+    /// A file system's clock ticks at least this often, with room to spare. Two writes in one tick leave the
+    /// same times.
+    const CLOCK_TICK: Duration = Duration::from_millis(50);
 
     /// The stamp of a file that is going to be hashed: it counts if it still holds after that. None for a
     /// file that was changed so shortly before that another change could not be told from it.
@@ -201,7 +202,7 @@ impl Stamp {
         let changed =
             Duration::new(u64::try_from(stamp.changed.0).ok()?, u32::try_from(stamp.changed.1).ok()?);
         let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed).ok()?;
-        (age > Self::TICK).then_some(stamp)
+        (age > Self::CLOCK_TICK).then_some(stamp)
     }
 
     /// The same for a file that may have been changed just now: waits until another change could be told from
@@ -215,7 +216,7 @@ impl Stamp {
         }
         let stamp = Self::of(&file.metadata()?);
         // Whatever a file server's clock says, it has ticked since that change when this is over.
-        thread::sleep(Self::TICK);
+        thread::sleep(Self::CLOCK_TICK);
         Ok(stamp)
     }
 

@@ -21,8 +21,8 @@ pub struct Pointer {
     pub executable: bool,
 }
 
-/// What DVC removes from an output that has content of its own again.
-const STALE: [&str; 4] = ["version_id", "etag", "checksum", "cloud"];
+/// The keys that DVC removes from an output when it gets new content.
+const STALE_KEYS: [&str; 4] = ["version_id", "etag", "checksum", "cloud"];
 
 impl Pointer {
     /// The pointer to an empty file, where only the form of a `.dvc` file counts.
@@ -59,7 +59,7 @@ impl Pointer {
         for (key, value) in self.fields() {
             document.set(&mut out, 2, key, value);
         }
-        let mut dropped = STALE.to_vec();
+        let mut dropped = STALE_KEYS.to_vec();
         dropped.extend(self.files.is_none().then_some("nfiles"));
         dropped.extend((!self.executable).then_some("isexec"));
         dropped.extend(defaults(&document, &out));

@@ -8,7 +8,7 @@ use trainspot_base::error::{Context as _, Result};
 
 /// What is sent: the same each time, so that a remote holds it once. It is left there, as a credential that
 /// may only add objects is enough for a run.
-const CONTENT: &[u8] =
+const PROBE_CONTENT: &[u8] =
     b"Sent by a dry run of trainspot. No file names this object; `dvc gc --cloud` removes it.\n";
 
 /// Sends a small object to each remote of the order. Of each remote its name in words, and whether it took
@@ -26,8 +26,8 @@ pub async fn probe(order: &StoreRequest) -> Vec<(String, Result<()>)> {
 
 async fn send(settings: &Settings) -> Result<()> {
     let remote = remote::open(settings).await?;
-    let content = ObjectContent::Bytes(Bytes::from_static(CONTENT));
-    let object = Object { oid: Md5::of(CONTENT), size: CONTENT.len() as u64, content };
+    let content = ObjectContent::Bytes(Bytes::from_static(PROBE_CONTENT));
+    let object = Object { oid: Md5::of(PROBE_CONTENT), size: PROBE_CONTENT.len() as u64, content };
     // A run asks before it sends. What is there already is sent again: that it is there does not prove that
     // it may be.
     remote.missing(std::slice::from_ref(&object)).await?;
@@ -58,7 +58,7 @@ mod tests {
             let tried = probe(&order(&root, &store)).await;
             assert_eq!(tried.len(), 1);
             assert!(tried[0].1.is_ok() && tried[0].0.contains("store"), "{tried:?}");
-            assert_eq!(std::fs::read(store.join(Md5::of(CONTENT).key())).unwrap(), CONTENT);
+            assert_eq!(std::fs::read(store.join(Md5::of(PROBE_CONTENT).key())).unwrap(), PROBE_CONTENT);
         }
         let file = folder.path().join("file");
         std::fs::write(&file, "no folder").unwrap();

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use trainspot_base::error::{Error, Result};
 
 /// How many outputs a message names.
-const NAMES_TOLD: usize = 5;
+const NAMED_OUTPUTS_LIMIT: usize = 5;
 
 /// What a push came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,9 +59,13 @@ fn nowhere(objects: &[Object]) -> Result<Vec<String>> {
     if needed.is_empty() {
         return Ok(outputs(false));
     }
-    let named =
-        needed.iter().take(NAMES_TOLD).map(|output| format!("'{output}'")).collect::<Vec<_>>().join(", ");
-    let more = needed.len().saturating_sub(NAMES_TOLD);
+    let named = needed
+        .iter()
+        .take(NAMED_OUTPUTS_LIMIT)
+        .map(|output| format!("'{output}'"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = needed.len().saturating_sub(NAMED_OUTPUTS_LIMIT);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Err(Error::new(format!("{named}{more}: neither in DVC's cache on this machine nor in the remote")).hint(
         "let the command make them by `dvc repro`, or `dvc commit -f` if it ran the training otherwise; or push them once from where they are",

@@ -1,6 +1,6 @@
 //! The clone that outputs are kept for, and what the target branch of a pull request says of its remotes.
 
-use super::config::FILES;
+use super::config::CONFIG_FILES;
 use super::remote::Recipient;
 use super::trust::PullRequestTarget;
 use super::{DvcConfig, DvcSettings, PathBase, Remotes, repositories};
@@ -61,7 +61,7 @@ fn config_of_target(
     is_tracked: &dyn Fn(&Path) -> Result<bool>,
 ) -> Result<Option<DvcConfig>> {
     let mut texts = Vec::new();
-    for name in FILES {
+    for name in CONFIG_FILES {
         let path = folder.join(name);
         match read(&path)? {
             Some(text) => texts.push((name, text)),

@@ -1,5 +1,5 @@
-//! What a machine answers to an [`StoreRequest`]: hashes and numbers. It names no path and holds no content of a
-//! file, so that no machine can choose what the pipe writes or commits.
+//! What a machine answers to a [`StoreRequest`]: hashes and numbers. The answer names no path and holds no
+//! content of a file, so that no machine can choose what the pipe writes or commits.
 
 use super::push::PushReport;
 use super::{Md5, Pointer, StoreRequest};

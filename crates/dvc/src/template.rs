@@ -9,8 +9,8 @@ use std::path::Path;
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_transfer::text_beneath;
 
-/// The file whose values DVC always takes, if it is there.
-const DEFAULT: &str = "params.yaml";
+/// The file whose values DVC always takes if it exists.
+const DEFAULT_PARAMS: &str = "params.yaml";
 
 /// The values that templates may name.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +20,8 @@ impl Variables {
     /// Those of a `dvc.yaml` in `folder`: of `params.yaml` beside it, and of its own `vars`.
     pub(super) fn read(folder: &Path, vars: &[Value]) -> Self {
         let mut variables = Self::default();
-        if folder.join(DEFAULT).exists() {
-            variables.load(folder, DEFAULT);
+        if folder.join(DEFAULT_PARAMS).exists() {
+            variables.load(folder, DEFAULT_PARAMS);
         }
         variables.with(folder, vars)
     }

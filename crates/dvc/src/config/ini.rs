@@ -41,19 +41,19 @@ fn expression(text: &str) -> Regex {
     Regex::new(text).expect("an expression of this file")
 }
 
-static SECTION: LazyLock<Regex> = LazyLock::new(|| {
+static SECTION_LINE: LazyLock<Regex> = LazyLock::new(|| {
     expression(r#"^\s*((?:\[\s*)+)("\s*\S.*?\s*"|'\s*\S.*?\s*'|[^'"\s].*?)((?:\s*\])+)\s*(?:#.*)?$"#)
 });
-static KEY: LazyLock<Regex> = LazyLock::new(|| expression(r#"^\s*(".*?"|'.*?'|[^'"=].*?)\s*=\s*(.*)$"#));
-static VALUE: LazyLock<Regex> = LazyLock::new(|| {
+static KEY_LINE: LazyLock<Regex> = LazyLock::new(|| expression(r#"^\s*(".*?"|'.*?'|[^'"=].*?)\s*=\s*(.*)$"#));
+static VALUE_TEXT: LazyLock<Regex> = LazyLock::new(|| {
     expression(
         r#"^(?:((?:(?:".*?"|'.*?'|[^'",#][^,#]*?)\s*,\s*)*)(".*?"|'.*?'|[^'",#\s][^,]*?|)|(,))\s*(?:#.*)?$"#,
     )
 });
-static LISTED: LazyLock<Regex> = LazyLock::new(|| expression(r#"(".*?"|'.*?'|[^'",#]?.*?)\s*,\s*"#));
-/// What follows the value that a triple quote ends.
-static AFTER: LazyLock<Regex> = LazyLock::new(|| expression(r"^\s*(?:#.*)?$"));
-static REFERENCE: LazyLock<Regex> = LazyLock::new(|| expression(r"%\(([^)]*)\)s"));
+static LIST_ITEM: LazyLock<Regex> = LazyLock::new(|| expression(r#"(".*?"|'.*?'|[^'",#]?.*?)\s*,\s*"#));
+/// The rest of a line after closing triple quotes: white space, or a comment.
+static LINE_REST: LazyLock<Regex> = LazyLock::new(|| expression(r"^\s*(?:#.*)?$"));
+static VALUE_REFERENCE: LazyLock<Regex> = LazyLock::new(|| expression(r"%\(([^)]*)\)s"));
 
 /// Reads a file.
 ///
@@ -68,7 +68,7 @@ pub(super) fn read(text: &str) -> Result<IniSection> {
             continue;
         }
         let failed = |why: &str| Error::new(format!("line {}: {why}", number + 1));
-        if let Some(found) = SECTION.captures(line) {
+        if let Some(found) = SECTION_LINE.captures(line) {
             let (depth, close) = (found[1].matches('[').count(), found[3].matches(']').count());
             if depth != close || depth > open.len() {
                 return Err(failed("its brackets do not fit the sections above it"));
@@ -81,7 +81,8 @@ pub(super) fn read(text: &str) -> Result<IniSection> {
             open.push(IniSection { name, items: Vec::new() });
             continue;
         }
-        let found = KEY.captures(line).ok_or_else(|| failed("it is neither a section nor 'key = value'"))?;
+        let found =
+            KEY_LINE.captures(line).ok_or_else(|| failed("it is neither a section nor 'key = value'"))?;
         let (key, rest) = (unquoted(found.get(1).map_or("", |key| key.as_str())).to_owned(), &found[2]);
         let value = match ["\"\"\"", "'''"].into_iter().find(|quote| rest.starts_with(quote)) {
             Some(quote) => IniValue::Text(
@@ -118,7 +119,7 @@ fn has(open: &[IniSection], name: &str) -> bool {
 }
 
 fn value(text: &str) -> Option<IniValue> {
-    let found = VALUE.captures(text)?;
+    let found = VALUE_TEXT.captures(text)?;
     if found.get(3).is_some() {
         return Some(IniValue::List(Vec::new()));
     }
@@ -127,7 +128,7 @@ fn value(text: &str) -> Option<IniValue> {
     if before.is_empty() {
         return Some(IniValue::Text(unquoted(last).to_owned()));
     }
-    let items = LISTED.captures_iter(before).map(|item| {
+    let items = LIST_ITEM.captures_iter(before).map(|item| {
         let item = item.get(1).map_or("", |item| item.as_str());
         (!item.is_empty()).then(|| unquoted(item).to_owned())
     });
@@ -144,7 +145,7 @@ fn tripled<'a>(first: &str, quote: &str, mut lines: impl Iterator<Item = &'a str
         if line.contains(quote) {
             // A quote more may stand before the three that end it.
             let ends = line.char_indices().filter(|(at, _)| line[*at..].starts_with(quote));
-            let end = ends.map(|(at, _)| at).find(|at| AFTER.is_match(&line[at + quote.len()..]))?;
+            let end = ends.map(|(at, _)| at).find(|at| LINE_REST.is_match(&line[at + quote.len()..]))?;
             return Some(text + &line[..end]);
         }
         text.push_str(line);
@@ -179,7 +180,7 @@ fn filled_in(section: &IniSection, above: &[&IniSection]) -> Result<IniSection> 
 fn fill(name: &str, text: &str, above: &[&IniSection], seen: &mut Vec<String>) -> Result<String> {
     let wrong = |why: &str| Error::new(format!("'{name}' refers to another value by %(name)s, {why}"));
     let (mut filled, mut rest) = (String::new(), text);
-    while let Some(found) = REFERENCE.captures(rest) {
+    while let Some(found) = VALUE_REFERENCE.captures(rest) {
         let (whole, key) = (found.get_match(), found.get(1).map_or("", |key| key.as_str()));
         if seen.iter().any(|other| other == key) {
             return Err(wrong("which refers back to itself"));

@@ -17,11 +17,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 
-/// What begins the address of a remote that is below another one.
-const OF_REMOTE: &str = "remote://";
+/// The scheme of an address below another remote.
+const REMOTE_SCHEME: &str = "remote://";
 
-/// What to do instead of a remote that is a folder of a rented machine.
-const REACHED: &str = "set DVC_REMOTE to a remote that the machine reaches and that outlives it, such as s3://bucket/models; or set CLOUD to 'local'";
+/// The hint for a remote that is a folder of a rented machine.
+const RENTED_FOLDER_HINT: &str = "set DVC_REMOTE to a remote that the machine reaches and that outlives it, such as s3://bucket/models; or set CLOUD to 'local'";
 
 /// What `.dvc/config` and `.dvc/config.local` of a repository say, as one.
 ///
@@ -58,8 +58,8 @@ pub struct Remotes {
     trust: Trust,
 }
 
-/// The files of a repository's configuration; what the later one says counts more.
-pub(super) const FILES: [&str; 2] = [".dvc/config", ".dvc/config.local"];
+/// The files of a repository's configuration. A value in the later file wins.
+pub(super) const CONFIG_FILES: [&str; 2] = [".dvc/config", ".dvc/config.local"];
 
 impl DvcConfig {
     /// Reads `.dvc/config` and `.dvc/config.local` of the repository at `root`, which may both be missing.
@@ -68,7 +68,7 @@ impl DvcConfig {
     /// A file cannot be read, or a part of it that counts here has a key that DVC does not know.
     pub fn read(root: &Path) -> Result<Self> {
         let mut texts = Vec::new();
-        for name in FILES {
+        for name in CONFIG_FILES {
             match trainspot_transfer::text_beneath(root, Path::new(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 text => texts.push((name, text.with_context(|| format!("cannot read {name}"))?)),
@@ -202,7 +202,7 @@ impl Remotes {
         let settings =
             self.settings(String::new(), &self.resolve(values, 0)?, self.root.clone(), "DVC_REMOTE")?;
         // What the step itself spells out needs no other word of the step.
-        if wanted.starts_with(OF_REMOTE) {
+        if wanted.starts_with(REMOTE_SCHEME) {
             self.trust.check(&settings)?;
         }
         Ok(settings)
@@ -235,7 +235,7 @@ impl Remotes {
             return Err(wrong(format!(
                 "{what} is the folder '{url}', which would be on the rented machine and go with it ({why})"
             ))
-            .hint(REACHED));
+            .hint(RENTED_FOLDER_HINT));
         }
         let kind = url.split_once("://").map(|(scheme, _)| scheme);
         let mut environment = self.environment.clone();
@@ -254,7 +254,7 @@ impl Remotes {
     fn resolve(&self, values: SectionValues, depth: usize) -> Result<SectionValues> {
         let url = values.get("url").and_then(schema::text).unwrap_or_default().to_owned();
         let Some((base, path)) =
-            url.strip_prefix(OF_REMOTE).map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+            url.strip_prefix(REMOTE_SCHEME).map(|rest| rest.split_once('/').unwrap_or((rest, "")))
         else {
             return Ok(values);
         };

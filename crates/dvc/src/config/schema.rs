@@ -7,11 +7,11 @@ use super::wrong;
 use std::collections::BTreeMap;
 use trainspot_base::error::Result;
 
-/// The sections that have nothing to do with where outputs go. Their keys are DVC's to check.
-const OTHERS: [&str; 11] =
+/// The sections that do not decide where outputs go. Only DVC checks their keys.
+const UNCHECKED_SECTIONS: [&str; 11] =
     ["state", "index", "machine", "feature", "plots", "exp", "parsing", "hydra", "studio", "db", "remote"];
 
-const CORE: &[&str] = &[
+const CORE_KEYS: &[&str] = &[
     "remote",
     "checksum_jobs",
     "interactive",
@@ -24,7 +24,7 @@ const CORE: &[&str] = &[
     "site_cache_dir",
     "machine",
 ];
-const CACHE: &[&str] = &[
+const CACHE_KEYS: &[&str] = &[
     "local",
     "s3",
     "gs",
@@ -39,9 +39,9 @@ const CACHE: &[&str] = &[
     "slow_link_warning",
     "verify",
 ];
-const COMMON: &[&str] = &["url", "checksum_jobs", "jobs", "worktree", "no_traverse", "version_aware"];
-const LOCAL: &[&str] = &["type", "protected", "shared", "slow_link_warning", "verify"];
-const S3: &[&str] = &[
+const COMMON_KEYS: &[&str] = &["url", "checksum_jobs", "jobs", "worktree", "no_traverse", "version_aware"];
+const LOCAL_KEYS: &[&str] = &["type", "protected", "shared", "slow_link_warning", "verify"];
+const S3_KEYS: &[&str] = &[
     "region",
     "profile",
     "credentialpath",
@@ -68,8 +68,8 @@ const S3: &[&str] = &[
     "connect_timeout",
     "verify",
 ];
-const GS: &[&str] = &["projectname", "credentialpath", "endpointurl", "verify", "allow_anonymous_login"];
-const SSH: &[&str] = &[
+const GS_KEYS: &[&str] = &["projectname", "credentialpath", "endpointurl", "verify", "allow_anonymous_login"];
+const SSH_KEYS: &[&str] = &[
     "type",
     "port",
     "user",
@@ -84,7 +84,7 @@ const SSH: &[&str] = &[
     "max_sessions",
     "verify",
 ];
-const AZURE: &[&str] = &[
+const AZURE_KEYS: &[&str] = &[
     "connection_string",
     "sas_token",
     "account_name",
@@ -102,8 +102,8 @@ const AZURE: &[&str] = &[
     "read_timeout",
     "connection_timeout",
 ];
-const OSS: &[&str] = &["oss_key_id", "oss_key_secret", "oss_endpoint", "verify"];
-const GDRIVE: &[&str] = &[
+const OSS_KEYS: &[&str] = &["oss_key_id", "oss_key_secret", "oss_endpoint", "verify"];
+const GDRIVE_KEYS: &[&str] = &[
     "profile",
     "gdrive_use_service_account",
     "gdrive_client_id",
@@ -115,7 +115,7 @@ const GDRIVE: &[&str] = &[
     "gdrive_acknowledge_abuse",
     "verify",
 ];
-const HTTP: &[&str] = &[
+const HTTP_KEYS: &[&str] = &[
     "auth",
     "custom_auth_header",
     "user",
@@ -127,7 +127,7 @@ const HTTP: &[&str] = &[
     "read_timeout",
     "verify",
 ];
-const WEBDAV: &[&str] = &[
+const WEBDAV_KEYS: &[&str] = &[
     "user",
     "password",
     "ask_password",
@@ -141,27 +141,27 @@ const WEBDAV: &[&str] = &[
     "verify",
 ];
 
-/// The kinds of remotes, by the beginning of their addresses, with the keys that each has beside the common
-/// ones.
-const KINDS: [(&[&str], &[&str]); 9] = [
-    (&[""], LOCAL),
-    (&["s3"], S3),
-    (&["gs"], GS),
-    (&["ssh"], SSH),
-    (&["azure"], AZURE),
-    (&["oss"], OSS),
-    (&["gdrive"], GDRIVE),
-    (&["http", "https"], HTTP),
-    (&["webdav", "webdavs"], WEBDAV),
+/// The kinds of remotes, by the schemes of their addresses, with the keys of each kind beside
+/// [`COMMON_KEYS`].
+const REMOTE_KINDS: [(&[&str], &[&str]); 9] = [
+    (&[""], LOCAL_KEYS),
+    (&["s3"], S3_KEYS),
+    (&["gs"], GS_KEYS),
+    (&["ssh"], SSH_KEYS),
+    (&["azure"], AZURE_KEYS),
+    (&["oss"], OSS_KEYS),
+    (&["gdrive"], GDRIVE_KEYS),
+    (&["http", "https"], HTTP_KEYS),
+    (&["webdav", "webdavs"], WEBDAV_KEYS),
 ];
 
 /// Checks the names of all sections, and the keys of `core` and `cache`.
 pub(super) fn check_sections(sections: &ConfigSections) -> Result<()> {
     for ((name, _), values) in sections {
         match name.as_str() {
-            "core" => drop(check("[core]", values, &[CORE])?),
-            "cache" => drop(check("[cache]", values, &[CACHE])?),
-            other if OTHERS.contains(&other) => {}
+            "core" => drop(check("[core]", values, &[CORE_KEYS])?),
+            "cache" => drop(check("[cache]", values, &[CACHE_KEYS])?),
+            other if UNCHECKED_SECTIONS.contains(&other) => {}
             other => {
                 return Err(wrong(format!(
                     "there is a section in .dvc/config that DVC does not know: [{other}]"
@@ -197,15 +197,16 @@ pub(super) fn check_remote(name: &str, values: &SectionValues) -> Result<BTreeMa
     if let Some((why, hint)) = unsupported(values) {
         return Err(wrong(format!("{what} {why}")).hint(hint));
     }
-    let own = KINDS.iter().find(|(kinds, _)| kinds.contains(&scheme)).map_or(LOCAL, |(_, own)| own);
-    check(&what, values, &[own, COMMON])
+    let own =
+        REMOTE_KINDS.iter().find(|(kinds, _)| kinds.contains(&scheme)).map_or(LOCAL_KEYS, |(_, own)| own);
+    check(&what, values, &[own, COMMON_KEYS])
 }
 
 /// Why a remote is one that is not supported, and what to do instead.
 pub(super) fn unsupported(values: &SectionValues) -> Option<(String, String)> {
     let url = super::path(values.get("url").and_then(text)?);
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    if !KINDS.iter().any(|(kinds, _)| kinds.contains(&scheme)) {
+    if !REMOTE_KINDS.iter().any(|(kinds, _)| kinds.contains(&scheme)) {
         return Some((
             format!("is of a kind that is not supported: '{scheme}://'"),
             "s3, gs, azure, oss, ssh, http(s), webdav(s), gdrive and local paths are".to_owned(),

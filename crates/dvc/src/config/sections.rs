@@ -10,7 +10,7 @@ pub(super) type SectionValues = BTreeMap<String, IniValue>;
 pub(super) type ConfigSections = BTreeMap<(String, String), SectionValues>;
 
 /// The kinds of sections that have names: `remote "store"`.
-const NAMED: [&str; 3] = ["remote", "machine", "db"];
+const NAMED_SECTIONS: [&str; 3] = ["remote", "machine", "db"];
 
 /// The sections of a file.
 ///
@@ -22,7 +22,7 @@ pub(super) fn read(text: &str) -> Result<ConfigSections> {
     for (name, section) in lower_cased(ini::read(text)?)? {
         if let Some(named) = named(&name) {
             sections.insert(named, values(&name, section));
-        } else if NAMED.contains(&name.as_str()) {
+        } else if NAMED_SECTIONS.contains(&name.as_str()) {
             // `[remote]` with `[[store]]` in it: to DVC all remotes that there are until then.
             sections.retain(|(kind, _): &(String, String), _| *kind != name);
             for (inner, section) in inner_sections(&name, section)? {
@@ -56,7 +56,7 @@ fn lower_cased(file: IniSection) -> Result<Vec<(String, IniSection)>> {
 fn named(section: &str) -> Option<(String, String)> {
     let (kind, name) = section.trim().split_once('"')?;
     let (kind, name) = (kind.trim(), name.strip_suffix('"')?);
-    NAMED.contains(&kind).then(|| (kind.to_owned(), name.to_owned()))
+    NAMED_SECTIONS.contains(&kind).then(|| (kind.to_owned(), name.to_owned()))
 }
 
 /// Of keys that differ in upper and lower case only, the last one counts.

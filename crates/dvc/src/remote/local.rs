@@ -18,19 +18,19 @@ use tempfile::{NamedTempFile, TempPath};
 use tokio::task::spawn_blocking;
 use trainspot_base::error::{Context as _, Error, Result};
 
-const KNOWN: KnownKeys =
+const LOCAL_KEYS: KnownKeys =
     KnownKeys { honoured: &["shared"], ignored: &["type", "protected", "slow_link_warning"], refused: &[] };
 
-/// What is read and hashed before it is written.
-const PIECE: usize = 256 << 10;
-/// How many objects one thread writes before it looks for more.
-const HANDFUL: usize = 64;
-/// How many objects wait for one sync.
-const BATCH: usize = 2048;
-/// Reading, hashing and writing: more threads than that wait for the same disk.
-const THREADS: usize = 4;
-/// What DVC gives its objects, and trusts.
-const MODE: u32 = 0o444;
+/// The bytes that are read and hashed before they are written.
+const READ_PIECE_BYTES: usize = 256 << 10;
+/// How many objects one task of a thread writes.
+const OBJECTS_PER_TASK: usize = 64;
+/// How many objects share one sync of the file system.
+const OBJECTS_PER_SYNC: usize = 2048;
+/// The threads that read, hash and write. More would wait for the same disk.
+const WRITER_THREADS: usize = 4;
+/// The mode that DVC gives its objects, and by which it trusts them.
+const OBJECT_MODE: u32 = 0o444;
 
 /// A folder that keeps objects.
 pub(super) struct FolderRemote(Arc<ObjectFolder>);
@@ -44,7 +44,7 @@ struct ObjectFolder {
 
 impl FolderRemote {
     pub(super) fn open(settings: &Settings, place: RemoteName) -> Result<Self> {
-        let options = Options::check(settings, &place, &KNOWN)?;
+        let options = Options::check(settings, &place, &LOCAL_KEYS)?;
         let shared = match options.text("shared") {
             None => false,
             Some(text) if text.eq_ignore_ascii_case("group") => true,
@@ -87,7 +87,7 @@ impl RemoteStore for FolderRemote {
     }
 
     async fn put_all(&self, objects: &[Object]) -> Result<()> {
-        for batch in objects.chunks(BATCH) {
+        for batch in objects.chunks(OBJECTS_PER_SYNC) {
             self.put_batch(batch).await?;
         }
         Ok(())
@@ -97,12 +97,12 @@ impl RemoteStore for FolderRemote {
 impl FolderRemote {
     /// Writes all of them, syncs once, and gives each its name.
     async fn put_batch(&self, batch: &[Object]) -> Result<()> {
-        let handfuls: Vec<_> = batch.chunks(HANDFUL).collect();
+        let tasks: Vec<_> = batch.chunks(OBJECTS_PER_TASK).collect();
         let write = |objects: &&[Object]| {
             let (folder, objects) = (Arc::clone(&self.0), objects.to_vec());
             async move { spawn_blocking(move || folder.write_all(objects)).await.context("cannot write objects")? }
         };
-        let written = each(&handfuls, THREADS, write).await?.into_iter().flatten();
+        let written = each(&tasks, WRITER_THREADS, write).await?.into_iter().flatten();
         let folder = Arc::clone(&self.0);
         let name = move || {
             folder.sync()?;
@@ -151,7 +151,7 @@ impl ObjectFolder {
         if !metadata.is_file() || !object.fits(metadata.len()) {
             return Ok(false);
         }
-        if metadata.permissions().mode() & 0o777 == MODE {
+        if metadata.permissions().mode() & 0o777 == OBJECT_MODE {
             return Ok(true);
         }
         let there =
@@ -180,7 +180,7 @@ impl ObjectFolder {
             self.copy(object)?
         };
         let file = temporary.as_file();
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(unwritable)?;
+        file.set_permissions(Permissions::from_mode(OBJECT_MODE)).map_err(unwritable)?;
         if sync {
             file.sync_all().map_err(unwritable)?;
         }
@@ -199,7 +199,8 @@ impl ObjectFolder {
             let copied = draft::copy(file, temporary.as_file()).map_err(unwritable)?;
             reader.skip(copied)?;
         } else {
-            let mut buffer = vec![0; PIECE.min(usize::try_from(object.size).unwrap_or(PIECE))];
+            let mut buffer =
+                vec![0; READ_PIECE_BYTES.min(usize::try_from(object.size).unwrap_or(READ_PIECE_BYTES))];
             loop {
                 let length = reader.read(&mut buffer)?;
                 if length == 0 {

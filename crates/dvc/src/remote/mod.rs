@@ -36,16 +36,16 @@ use std::time::Duration;
 use trainspot_base::error::{self, Error, Result};
 use trainspot_base::retry::RetryPolicy;
 
-/// How a request is tried again: a service that is down for half a minute is waited for, as SDKs do.
-const AGAIN: RetryPolicy = RetryPolicy {
+/// How often and how long a request is tried again: a service may be down for half a minute, as for SDKs.
+const REQUEST_RETRY: RetryPolicy = RetryPolicy {
     attempts: 6,
     first_wait: Duration::from_millis(500),
     longest_wait: Duration::from_secs(15),
     total: Duration::from_mins(2),
 };
 
-/// How many objects go at a time. Each waits for the store's answer most of the time.
-const TOGETHER: usize = 24;
+/// How many objects are sent at a time. Each waits for the store's answer most of the time.
+const CONCURRENT_OBJECTS: usize = 24;
 
 /// What `.dvc/config` and the environment say of a remote.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ pub trait RemoteStore: Send + Sync {
     /// Sends several objects, some at the same time. After one that failed no other is begun: what keeps one
     /// from being sent mostly keeps all, and each would be tried for minutes.
     fn put_all(&self, objects: &[Object]) -> impl Future<Output = Result<()>> + Send {
-        async move { each(objects, TOGETHER, |object| self.put(object)).await.map(drop) }
+        async move { each(objects, CONCURRENT_OBJECTS, |object| self.put(object)).await.map(drop) }
     }
 }
 
@@ -147,8 +147,8 @@ enum RemoteKind {
     Drive(Box<gdrive::DriveRemote>),
 }
 
-/// Every kind, by the beginning of its address; a path has none.
-const SCHEMES: [&str; 11] =
+/// The schemes of all kinds of remotes; a path has none.
+const KNOWN_SCHEMES: [&str; 11] =
     ["", "s3", "gs", "azure", "oss", "ssh", "http", "https", "webdav", "webdavs", "gdrive"];
 
 /// Whether there is a kind of remote for this address. Nothing is asked of the remote.
@@ -157,7 +157,7 @@ const SCHEMES: [&str; 11] =
 /// There is none.
 pub fn check(settings: &Settings) -> Result<()> {
     let scheme = scheme(settings);
-    if SCHEMES.contains(&scheme) { Ok(()) } else { Err(unsupported(&RemoteName::of(settings), scheme)) }
+    if KNOWN_SCHEMES.contains(&scheme) { Ok(()) } else { Err(unsupported(&RemoteName::of(settings), scheme)) }
 }
 
 fn scheme(settings: &Settings) -> &str {
@@ -180,7 +180,7 @@ fn unsupported(place: &RemoteName, scheme: &str) -> Error {
 pub async fn open(settings: &Settings) -> Result<AnyRemote> {
     let place = RemoteName::of(settings);
     let scheme = scheme(settings);
-    let cloud = cloud::SCHEMES.into_iter().find(|known| *known == scheme);
+    let cloud = cloud::STORE_SCHEMES.into_iter().find(|known| *known == scheme);
     if let Some(scheme) = cloud {
         return Ok(AnyRemote(RemoteKind::Cloud(cloud::ObjectStore::open(settings, place, scheme).await?)));
     }

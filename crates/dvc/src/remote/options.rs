@@ -12,10 +12,10 @@ use trainspot_base::error::{Error, Kind, Result};
 
 /// Keys of every remote that are about DVC's own way of working: its parallelism, and what it checks when it
 /// pulls.
-const IGNORED: [&str; 5] = ["url", "checksum_jobs", "jobs", "no_traverse", "verify"];
+const IGNORED_KEYS: [&str; 5] = ["url", "checksum_jobs", "jobs", "no_traverse", "verify"];
 
-/// Keys of every remote whose layout is another one.
-const LAYOUTS: [&str; 2] = ["version_aware", "worktree"];
+/// Keys of every remote that ask for another layout of its objects.
+const LAYOUT_KEYS: [&str; 2] = ["version_aware", "worktree"];
 
 /// The keys of one remote, checked.
 #[derive(Clone, Copy)]
@@ -45,13 +45,13 @@ impl<'a> Options<'a> {
                 if flag(value) != Some(false) {
                     return Err(options.wrong(key, "is not supported").hint(*instead));
                 }
-            } else if LAYOUTS.contains(&key) {
+            } else if LAYOUT_KEYS.contains(&key) {
                 if options.flag(key, false)? {
                     return Err(options.wrong(key, "is not yet supported").hint(
                         "remove it, or keep the model in a second remote without it: `dvc remote add`, and that remote's name in DVC_REMOTE",
                     ));
                 }
-            } else if ![known.honoured, known.ignored, &IGNORED].iter().any(|keys| keys.contains(&key)) {
+            } else if ![known.honoured, known.ignored, &IGNORED_KEYS].iter().any(|keys| keys.contains(&key)) {
                 return Err(options.wrong(key, "is not a key that DVC knows there").hint(format!(
                     "remove it from .dvc/config, where it stops every dvc command too; known are {}",
                     known.honoured.join(", ")
@@ -124,7 +124,7 @@ pub(super) fn flag(text: &str) -> Option<bool> {
 mod tests {
     use super::*;
 
-    const KNOWN: KnownKeys = KnownKeys {
+    const SAMPLE_KEYS: KnownKeys = KnownKeys {
         honoured: &["region", "use_ssl"],
         ignored: &["cache_regions"],
         refused: &[("ask_password", "set the password")],
@@ -135,7 +135,7 @@ mod tests {
         let settings =
             Settings { name: "store".into(), url: "s3://b".into(), options, ..Settings::default() };
         let place = RemoteName::of(&settings);
-        Options::check(&settings, &place, &KNOWN).map(drop).map_err(|error| error.render())
+        Options::check(&settings, &place, &SAMPLE_KEYS).map(drop).map_err(|error| error.render())
     }
 
     #[test]

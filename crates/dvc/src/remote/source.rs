@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// What is hashed at a time.
-const HASHED: usize = 256 << 10;
+/// The bytes that are hashed at a time.
+const HASH_BUFFER_BYTES: usize = 256 << 10;
 
 /// An object's file, open, or its bytes; reading it feeds the proof.
 pub(super) struct ObjectReader {
@@ -80,7 +80,7 @@ impl ObjectReader {
 
     /// Reads all of it, and says whether it is what the object is named after.
     pub(super) fn prove_all(mut self) -> Result<()> {
-        let mut buffer = vec![0; HASHED];
+        let mut buffer = vec![0; HASH_BUFFER_BYTES];
         while self.read(&mut buffer)? > 0 {}
         self.prove()
     }

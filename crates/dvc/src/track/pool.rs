@@ -1,6 +1,6 @@
 //! Hashing on all processors.
 
-use super::super::draft::{Draft, LARGE};
+use super::super::draft::{Draft, LARGE_FILE_BYTES};
 use super::super::remote::Drafts;
 use super::super::{Md5, Object, ObjectContent, Oid, Stamp};
 use std::fs::File;
@@ -11,8 +11,8 @@ use std::thread;
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_base::mutex::{into_inner, lock};
 
-/// More would wait for the disk.
-const MOST_THREADS: usize = 8;
+/// The most threads that hash at a time. More would wait for the disk.
+const THREAD_LIMIT: usize = 8;
 
 /// A file to hash.
 pub(super) struct FileToHash {
@@ -45,7 +45,7 @@ impl Hashed {
 /// The hashes of files, in their order. A file changed while it is read is found when it is sent.
 pub(super) fn hash(files: &[FileToHash]) -> Result<Vec<Hashed>> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let threads = processors.min(MOST_THREADS).min(files.len());
+    let threads = processors.min(THREAD_LIMIT).min(files.len());
     let next = AtomicUsize::new(0);
     let done = Mutex::new(vec![None; files.len()]);
     let work = || -> Result<()> {
@@ -75,7 +75,7 @@ fn one(source: &FileToHash, buffer: &mut Vec<u8>) -> Result<Hashed> {
     let cannot = || format!("cannot read '{}'", source.path.display());
     let file = File::open(&source.path).with_context(cannot)?;
     let stamp = Stamp::before_hashing(&file);
-    let large = || file.metadata().is_ok_and(|metadata| metadata.len() >= LARGE);
+    let large = || file.metadata().is_ok_and(|metadata| metadata.len() >= LARGE_FILE_BYTES);
     let (hashed, draft) = match source.drafts.as_ref().zip(stamp) {
         Some((drafts, stamp)) if large() => thread::scope(|scope| {
             let drafting = scope.spawn(move || draft(source, stamp, drafts));

@@ -2,9 +2,9 @@
 
 use super::resolve::is_string;
 
-/// The column that lines are folded at.
-const WIDTH: usize = 80;
-const BREAKS: [char; 4] = ['\n', '\u{85}', '\u{2028}', '\u{2029}'];
+/// The column at which ruamel folds lines.
+const LINE_WIDTH: usize = 80;
+const LINE_BREAKS: [char; 4] = ['\n', '\u{85}', '\u{2028}', '\u{2029}'];
 
 /// Where a scalar is written.
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ fn style(text: &str) -> Style {
         return Style::Single;
     }
     let special = text.chars().any(|c| c != '\n' && !is_printable(c));
-    let broken = text.contains(BREAKS);
+    let broken = text.contains(LINE_BREAKS);
     if !special && !broken && !is_guarded(text) && is_string(text) {
         return Style::Plain;
     }
@@ -64,7 +64,7 @@ fn is_printable(c: char) -> bool {
 }
 
 fn has_space_at_break(text: &str) -> bool {
-    BREAKS.iter().any(|c| text.contains(&format!(" {c}")) || text.contains(&format!("{c} ")))
+    LINE_BREAKS.iter().any(|c| text.contains(&format!(" {c}")) || text.contains(&format!("{c} ")))
 }
 
 /// Whether a printable text without line breaks means something else where it stands plain.
@@ -133,11 +133,11 @@ impl ScalarWriter {
         self.put(" ");
         for piece in pieces(text) {
             let blank = piece.starts_with(' ');
-            if piece == " " && self.column >= WIDTH {
+            if piece == " " && self.column >= LINE_WIDTH {
                 self.fold();
                 continue;
             }
-            if !blank && piece.chars().count() + self.column > WIDTH && self.column > self.indent {
+            if !blank && piece.chars().count() + self.column > LINE_WIDTH && self.column > self.indent {
                 self.fold();
             }
             self.put(piece);
@@ -151,7 +151,7 @@ impl ScalarWriter {
         for piece in pieces(text) {
             let inside = at > 0 && at + piece.len() < text.len();
             at += piece.len();
-            if piece == " " && self.column > WIDTH && inside {
+            if piece == " " && self.column > LINE_WIDTH && inside {
                 self.fold();
             } else {
                 self.put(piece);
@@ -176,7 +176,7 @@ impl ScalarWriter {
                 }
             }
             let pause = end > 0 && end + 1 < chars.len() && (here == Some(' ') || start >= end);
-            if pause && self.column + end.saturating_sub(start) > WIDTH {
+            if pause && self.column + end.saturating_sub(start) > LINE_WIDTH {
                 let slash = needs_backslash(&chars, start, end);
                 if start < end {
                     self.put(&chars[start..end].iter().collect::<String>());

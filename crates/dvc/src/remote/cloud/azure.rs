@@ -9,7 +9,7 @@
 
 use super::super::options::{KnownKeys, Options};
 use super::super::{NamedBy, RemoteName, Settings};
-use super::transport::{Signing, Transport, context};
+use super::transport::{Signing, StoreTransport, context};
 use super::{Opened, bucket, needs, operator};
 use opendal::services::Azblob;
 use reqsign_azure_storage::{
@@ -19,7 +19,7 @@ use reqsign_azure_storage::{
 use reqsign_core::{Context, ProvideCredential, Signer};
 use trainspot_base::error::{Error, Kind, Result};
 
-const KNOWN: KnownKeys = KnownKeys {
+const AZURE_KEYS: KnownKeys = KnownKeys {
     honoured: &[
         "connection_string",
         "sas_token",
@@ -39,7 +39,7 @@ const KNOWN: KnownKeys = KnownKeys {
     refused: &[],
 };
 
-const VARIABLES: [&str; 8] = [
+const CREDENTIAL_VARIABLES: [&str; 8] = [
     "AZURE_TENANT_ID",
     "AZURE_CLIENT_ID",
     "AZURE_CLIENT_SECRET",
@@ -80,10 +80,10 @@ pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy
 }
 
 pub(super) fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
-    let options = Options::check(settings, place, &KNOWN)?;
+    let options = Options::check(settings, place, &AZURE_KEYS)?;
     let (container, folder) = bucket(settings, place)?;
     let account = account(&options)?;
-    let transport = Transport::new(&options, signing(&options, &account)?)?;
+    let transport = StoreTransport::new(&options, signing(&options, &account)?)?;
     let endpoint = account.endpoint().ok_or_else(|| {
         let error = Error::new(format!("{place} says no account")).kind(Kind::Configuration);
         error.hint("set AZURE_STORAGE_CONNECTION_STRING, or 'account_name' of the remote")
@@ -131,7 +131,7 @@ fn connected(text: &str) -> AzureAccount {
 }
 
 fn signing(options: &Options<'_>, account: &AzureAccount) -> Result<Option<Box<dyn Signing>>> {
-    let context = context(options, &[], &VARIABLES)?;
+    let context = context(options, &[], &CREDENTIAL_VARIABLES)?;
     if let Some(tenant) = options.text("tenant_id").filter(|_| options.text("connection_string").is_none()) {
         let need = |key| options.text(key).ok_or_else(|| needs(options, "tenant_id", key));
         let (client, secret) = (need("client_id")?, need("client_secret")?);

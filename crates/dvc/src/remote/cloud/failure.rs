@@ -5,7 +5,7 @@ use opendal::ErrorKind;
 use trainspot_base::error::Error;
 
 /// The longest part of an answer that is worth quoting, in characters.
-const LONGEST_QUOTE: usize = 300;
+const QUOTE_LIMIT_CHARS: usize = 300;
 
 /// A store, for messages.
 pub(super) struct StoreDescription {
@@ -64,7 +64,7 @@ fn said(error: &opendal::Error) -> String {
         !code.is_empty() && words.as_ref().is_none_or(|words| !words.starts_with(code.as_str()))
     });
     let parts = [status, code, words].into_iter().flatten();
-    let parts: Vec<String> = parts.map(|part| part.chars().take(LONGEST_QUOTE).collect()).collect();
+    let parts: Vec<String> = parts.map(|part| part.chars().take(QUOTE_LIMIT_CHARS).collect()).collect();
     if parts.is_empty() { error.kind().to_string() } else { parts.join(": ") }
 }
 

@@ -7,7 +7,7 @@
 
 use super::super::options::{KnownKeys, Options};
 use super::super::{NamedBy, RemoteName, Settings};
-use super::transport::{Transport, context};
+use super::transport::{StoreTransport, context};
 use super::{Opened, bucket, operator};
 use opendal::services::Gcs;
 use reqsign_core::Signer;
@@ -16,20 +16,20 @@ use reqsign_google::{
 };
 use trainspot_base::error::Result;
 
-const KNOWN: KnownKeys = KnownKeys {
+const GS_KEYS: KnownKeys = KnownKeys {
     honoured: &["credentialpath", "endpointurl", "allow_anonymous_login"],
     ignored: &["projectname"],
     refused: &[],
 };
 
-const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
+const STORAGE_SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 
 pub(super) fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
-    let options = Options::check(settings, place, &KNOWN)?;
+    let options = Options::check(settings, place, &GS_KEYS)?;
     let (bucket, folder) = bucket(settings, place)?;
     let anonymous = options.flag("allow_anonymous_login", false)?;
     let signer = if anonymous { None } else { Some(signer(&options)?) };
-    let transport = Transport::new(&options, signer.map(|signer| Box::new(signer) as _))?;
+    let transport = StoreTransport::new(&options, signer.map(|signer| Box::new(signer) as _))?;
     let mut service = Gcs::default()
         .bucket(bucket)
         .root(folder)
@@ -60,17 +60,22 @@ pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy
 }
 
 fn signer(options: &Options<'_>) -> Result<Signer<Credential>> {
-    let context = context(options, &[("GOOGLE_SCOPE", SCOPE)], &["GOOGLE_APPLICATION_CREDENTIALS", "HOME"])?;
-    let request = RequestSigner::new("storage").with_scope(SCOPE);
+    let context =
+        context(options, &[("GOOGLE_SCOPE", STORAGE_SCOPE)], &["GOOGLE_APPLICATION_CREDENTIALS", "HOME"])?;
+    let request = RequestSigner::new("storage").with_scope(STORAGE_SCOPE);
     // Another machine's path, where the credential came as a variable.
     let given = options.environment("GOOGLE_APPLICATION_CREDENTIALS").is_some();
     if let Some(path) = options.path("credentialpath").filter(|path| !given || path.exists()) {
-        let file = FileCredentialProvider::new(path.to_string_lossy()).with_scope(SCOPE);
+        let file = FileCredentialProvider::new(path.to_string_lossy()).with_scope(STORAGE_SCOPE);
         return Ok(Signer::new(context, file, request));
     }
     let said = options.environment("GOOGLE_APPLICATION_CREDENTIALS");
     if let Some(json) = said.filter(|text| text.trim_start().starts_with('{')) {
-        return Ok(Signer::new(context, StaticCredentialProvider::new(json).with_scope(SCOPE), request));
+        return Ok(Signer::new(
+            context,
+            StaticCredentialProvider::new(json).with_scope(STORAGE_SCOPE),
+            request,
+        ));
     }
     Ok(Signer::new(context, DefaultCredentialProvider::new(), request))
 }

@@ -24,7 +24,7 @@ mod transport;
 use super::budget::Budget;
 use super::options::Options;
 use super::source::{cannot_send, changed, proven, whole};
-use super::{AGAIN, NamedBy, Object, Oid, RemoteName, RemoteStore, Settings, each};
+use super::{NamedBy, Object, Oid, REQUEST_RETRY, RemoteName, RemoteStore, Settings, each};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use failure::StoreDescription;
 use futures_util::TryStreamExt as _;
@@ -36,24 +36,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::retry::Tries;
-use transport::Transport;
+use transport::StoreTransport;
 
-/// The kinds of address.
-pub(super) const SCHEMES: [&str; 4] = ["s3", "gs", "azure", "oss"];
+/// The schemes of the object stores' addresses.
+pub(super) const STORE_SCHEMES: [&str; 4] = ["s3", "gs", "azure", "oss"];
 
 /// An object of up to this size goes by one request, from memory; and a larger one by parts of this size,
 /// from its file. This and the next are those of AWS's own programs.
-const PART: u64 = 8 << 20;
-/// Parts of an object that are under way at a time: of one connection S3 takes 85 to 90 MB/s, as AWS says.
-const TOGETHER: usize = 10;
-/// The most parts that S3 takes of an object; the others take more.
-const PARTS: u64 = 10_000;
-/// Questions under way at a time.
-const ASKED: usize = 32;
-/// Objects that come in one page of a listing.
-const LISTED_AT_ONCE: usize = 1000;
+const PART_BYTES: u64 = 8 << 20;
+/// How many parts of one object are sent at a time: of one connection S3 takes 85 to 90 MB/s, as AWS says.
+const CONCURRENT_PARTS: usize = 10;
+/// The most parts of one object that S3 takes. The other stores take more.
+const PART_LIMIT: u64 = 10_000;
+/// How many questions are asked at a time.
+const CONCURRENT_QUESTIONS: usize = 32;
+/// The objects in one page of a listing.
+const LISTING_PAGE_OBJECTS: usize = 1000;
 /// A listing that takes longer than this is given up, and each object asked for.
-const LISTING_LIMIT: Duration = Duration::from_mins(10);
+const LISTING_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// A bucket that keeps objects.
 pub(super) struct ObjectStore {
@@ -67,7 +67,7 @@ pub(super) struct ObjectStore {
 /// What a kind of store makes of its settings.
 struct Opened {
     operator: Operator,
-    transport: Transport,
+    transport: StoreTransport,
     tagged: bool,
 }
 
@@ -110,23 +110,23 @@ impl ObjectStore {
             }
             Ok(Some(sizes))
         };
-        match tokio::time::timeout(LISTING_LIMIT, listed).await {
+        match tokio::time::timeout(LISTING_TIMEOUT, listed).await {
             Ok(Err(error)) if failure::absent(&error) => Ok(Some(HashMap::new())),
             Ok(listed) => listed,
             Err(_) => Ok(None),
         }
     }
 
-    /// What of the objects is missing by a listing, where that costs less than to ask for each; else none.
-    /// What the listing costs is guessed from one of the 256 folders, as names are evenly spread: 1,000
-    /// objects come at a time, one time after the other; questions go [`ASKED`] at a time. A server that
-    /// lists more than was guessed is asked instead, so that no list takes more memory than the objects do.
+    /// The missing objects by a listing, where a listing costs less than a question about each; else none.
+    /// The cost of the listing is guessed from one of the 256 folders, as names are evenly spread: a page has
+    /// 1,000 objects, and one page follows the other; questions go [`CONCURRENT_QUESTIONS`] at a time. A server
+    /// that lists more than was guessed is asked instead, so that no list takes more memory than the objects.
     async fn missing_listed(&self, objects: &[Object]) -> Result<Option<Vec<Oid>>, opendal::Error> {
         // What DVC 2 kept does not lie in the folder that is listed.
         let old = objects.iter().any(|object| object.oid.is_of_dvc_2());
-        let first = objects.first().filter(|_| objects.len() > ASKED && !old);
+        let first = objects.first().filter(|_| objects.len() > CONCURRENT_QUESTIONS && !old);
         let Some(first) = first else { return Ok(None) };
-        let worth = (objects.len() / ASKED + 1) * LISTED_AT_ONCE;
+        let worth = (objects.len() / CONCURRENT_QUESTIONS + 1) * LISTING_PAGE_OBJECTS;
         let sample = self.list(&format!("{}/", first.oid.folder()), worth.div_ceil(256)).await?;
         if sample.is_none() {
             return Ok(None);
@@ -144,7 +144,7 @@ impl ObjectStore {
             let there = found.is_some_and(|found| object.fits(found.content_length()));
             Ok((!there).then(|| object.oid.clone()))
         };
-        Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())
+        Ok(each(objects, CONCURRENT_QUESTIONS, look).await?.into_iter().flatten().collect())
     }
 
     fn unsent(&self, object: &Object, error: &opendal::Error) -> Error {
@@ -165,7 +165,7 @@ impl ObjectStore {
     /// Sends a file by parts, and again if the store forgot the upload. That the file was changed is told
     /// before what came of it.
     async fn send_parts(&self, object: &Object, parts: &[FilePart]) -> Result<Metadata> {
-        let mut tries = Tries::new(AGAIN);
+        let mut tries = Tries::new(REQUEST_RETRY);
         loop {
             match self.try_parts(object, parts).await {
                 Err(error) if failure::gone(&error) && tries.wait_for_next(None).await => {}
@@ -178,7 +178,7 @@ impl ObjectStore {
 
     /// Ends or undoes what it began.
     async fn try_parts(&self, object: &Object, parts: &[FilePart]) -> opendal::Result<Metadata> {
-        let mut writer = self.operator.writer_with(&object.oid.key()).concurrent(TOGETHER).await?;
+        let mut writer = self.operator.writer_with(&object.oid.key()).concurrent(CONCURRENT_PARTS).await?;
         let sent = write(&mut writer, parts).await;
         if sent.is_err() {
             // What stays costs room until the store's own rules remove it, but is nothing that a reader could
@@ -233,9 +233,9 @@ impl RemoteStore for ObjectStore {
     }
 
     async fn put(&self, object: &Object) -> Result<()> {
-        let file = if object.size > PART { proven(object).await? } else { None };
+        let file = if object.size > PART_BYTES { proven(object).await? } else { None };
         let written = if let Some((path, stamp)) = file {
-            let length = object.size.div_ceil(PARTS).max(PART);
+            let length = object.size.div_ceil(PART_LIMIT).max(PART_BYTES);
             let parts: Vec<_> = FilePart::all(&path, stamp, object.size, length).collect();
             self.send_parts(object, &parts).await?
         } else {

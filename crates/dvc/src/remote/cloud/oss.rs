@@ -5,26 +5,26 @@
 
 use super::super::options::{KnownKeys, Options};
 use super::super::{NamedBy, RemoteName, Settings};
-use super::transport::{Transport, context};
+use super::transport::{StoreTransport, context};
 use super::{Opened, bucket, needs, operator};
 use opendal::services::Oss;
 use reqsign_aliyun_oss::{EnvCredentialProvider, RequestSigner, StaticCredentialProvider};
 use reqsign_core::Signer;
 use trainspot_base::error::{Error, Kind, Result};
 
-const KNOWN: KnownKeys =
+const OSS_KEYS: KnownKeys =
     KnownKeys { honoured: &["oss_key_id", "oss_key_secret", "oss_endpoint"], ignored: &[], refused: &[] };
 
-const VARIABLES: [&str; 3] = ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN"];
+const CREDENTIAL_VARIABLES: [&str; 3] = ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN"];
 
 pub(super) fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
-    let options = Options::check(settings, place, &KNOWN)?;
+    let options = Options::check(settings, place, &OSS_KEYS)?;
     let (bucket, folder) = bucket(settings, place)?;
     let (endpoint, _) = endpoint(&options).ok_or_else(|| {
         let error = Error::new(format!("{place} says no endpoint")).kind(Kind::Configuration);
         error.hint("set 'oss_endpoint' of the remote, such as https://oss-eu-central-1.aliyuncs.com")
     })?;
-    let context = context(&options, &[], &VARIABLES)?;
+    let context = context(&options, &[], &CREDENTIAL_VARIABLES)?;
     let request = RequestSigner::new(bucket);
     let signer = match options.text("oss_key_id") {
         Some(id) => {
@@ -34,7 +34,7 @@ pub(super) fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
         }
         None => Signer::new(context, EnvCredentialProvider::new(), request),
     };
-    let transport = Transport::new(&options, Some(Box::new(signer)))?;
+    let transport = StoreTransport::new(&options, Some(Box::new(signer)))?;
     let service = Oss::default().bucket(bucket).root(folder).endpoint(&endpoint).skip_signature();
     // An emulator that knows its buckets by path is addressed by that; the service itself by name only.
     let service = if endpoint.contains("://127.") || endpoint.contains("://localhost") {

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-/// What is read at a time.
-const PIECE: u64 = 128 << 10;
+/// The bytes that one read of a part gives.
+const READ_PIECE_BYTES: u64 = 128 << 10;
 
 /// A part of a file that is what its object is named after for as long as its stamp holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ impl FilePart {
         file.seek(SeekFrom::Start(self.offset))?;
         let mut left = self.length;
         while left > 0 {
-            let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or_default()];
+            let mut piece = vec![0; usize::try_from(left.min(READ_PIECE_BYTES)).unwrap_or_default()];
             file.read_exact(&mut piece)?;
             left -= piece.len() as u64;
             if left == 0 && !self.stamp.holds(&file) {

@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, header};
 
 /// The header of a body's MD5.
-pub(super) const MD5: HeaderName = HeaderName::from_static("content-md5");
+pub(super) const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// What a request to an object store is for.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub(super) fn is_part(parts: &Parts) -> bool {
 /// nothing else under it.
 pub(super) fn prove(parts: &mut Parts, md5_of_part: Option<[u8; 16]>) {
     let (name, md5) = match purpose(&parts.method, parts.uri.query().unwrap_or_default()) {
-        Purpose::Whole => (MD5, named(parts.uri.path())),
-        Purpose::Part => (MD5, md5_of_part.map(|md5| base64(&md5))),
+        Purpose::Whole => (CONTENT_MD5, named(parts.uri.path())),
+        Purpose::Part => (CONTENT_MD5, md5_of_part.map(|md5| base64(&md5))),
         Purpose::Commit => (HeaderName::from_static("x-ms-blob-content-md5"), named(parts.uri.path())),
         Purpose::Begin | Purpose::Other => return,
     };

@@ -2,7 +2,7 @@
 //!
 //! | said by | honoured |
 //! | --- | --- |
-//! | `.dvc/config` | [`KNOWN`] |
+//! | `.dvc/config` | [`S3_KEYS`] |
 //! | region | `region`, `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's, the bucket's own answer; else `us-east-1` |
 //! | endpoint | `endpointurl`, `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`; then the bucket is in the path |
 //! | credential | the config's keys; `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; the profile's keys (`profile`, `AWS_PROFILE`; `credentialpath`, `AWS_SHARED_CREDENTIALS_FILE`, `configpath`, `AWS_CONFIG_FILE`, else `~/.aws`); SSO; `AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`; the container's; the instance's, by `IMDSv2` |
@@ -12,7 +12,7 @@
 use super::super::options::{KnownKeys, Options};
 use super::super::web::client;
 use super::super::{NamedBy, RemoteName, Settings};
-use super::transport::{Transport, context};
+use super::transport::{StoreTransport, context};
 use super::{Opened, bucket, needs, operator};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::HeaderName;
@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use trainspot_base::error::{Context as _, Result};
 
-const KNOWN: KnownKeys = KnownKeys {
+const S3_KEYS: KnownKeys = KnownKeys {
     honoured: &[
         "region",
         "profile",
@@ -57,7 +57,7 @@ const KNOWN: KnownKeys = KnownKeys {
 
 type Builder = <opendal::services::S3Config as opendal::Configurator>::Builder;
 
-const VARIABLES: [&str; 22] = [
+const CREDENTIAL_VARIABLES: [&str; 22] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -82,25 +82,25 @@ const VARIABLES: [&str; 22] = [
     "AWS_SSO_START_URL",
 ];
 
-const GRANTS: [(&str, &str); 4] = [
+const GRANT_HEADERS: [(&str, &str); 4] = [
     ("grant_read", "x-amz-grant-read"),
     ("grant_read_acp", "x-amz-grant-read-acp"),
     ("grant_write_acp", "x-amz-grant-write-acp"),
     ("grant_full_control", "x-amz-grant-full-control"),
 ];
 
-/// Where a bucket is asked which region it is in.
-const GLOBAL: &str = "https://s3.amazonaws.com";
+/// The endpoint that tells the region of a bucket.
+const GLOBAL_ENDPOINT: &str = "https://s3.amazonaws.com";
 
 pub(super) async fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
-    let options = Options::check(settings, place, &KNOWN)?;
+    let options = Options::check(settings, place, &S3_KEYS)?;
     let (bucket, folder) = bucket(settings, place)?;
     let endpoint = endpoint(&options)?;
     let region = region(&options, bucket, endpoint.is_some()).await?;
     let anonymous = options.flag("allow_anonymous_login", false)?;
     let signer = if anonymous { None } else { Some(signer(&options, &region)?) };
-    let mut transport = Transport::new(&options, signer.map(|signer| Box::new(signer) as _))?;
-    for (key, header) in GRANTS {
+    let mut transport = StoreTransport::new(&options, signer.map(|signer| Box::new(signer) as _))?;
+    for (key, header) in GRANT_HEADERS {
         let Some(grant) = options.text(key) else { continue };
         if options.text("acl").is_some() {
             return Err(options.wrong(key, "and 'acl' exclude each other"));
@@ -108,7 +108,7 @@ pub(super) async fn open(settings: &Settings, place: &RemoteName) -> Result<Open
         transport = transport.making(HeaderName::from_static(header), grant)?;
     }
     let mut service = S3::default().bucket(bucket).root(folder).region(&region).skip_signature();
-    service = service.disable_config_load().endpoint(endpoint.as_deref().unwrap_or(GLOBAL));
+    service = service.disable_config_load().endpoint(endpoint.as_deref().unwrap_or(GLOBAL_ENDPOINT));
     if let Some(acl) = options.text("acl") {
         service = service.default_acl(acl);
     }
@@ -146,7 +146,7 @@ fn encrypted(options: &Options<'_>, mut service: Builder) -> Result<(Builder, bo
 
 fn endpoint(options: &Options<'_>) -> Result<Option<String>> {
     let (url, named_by) = goes_to(options)?;
-    Ok((named_by != NamedBy::Service || url != GLOBAL).then_some(url))
+    Ok((named_by != NamedBy::Service || url != GLOBAL_ENDPOINT).then_some(url))
 }
 
 /// Where requests go, and who says so.
@@ -160,8 +160,11 @@ fn goes_to(options: &Options<'_>) -> Result<(String, NamedBy)> {
         return Ok((url.to_owned(), NamedBy::Step));
     }
     // As in boto, an endpoint's own scheme counts for more.
-    let global =
-        if options.flag("use_ssl", true)? { GLOBAL.to_owned() } else { GLOBAL.replacen("https", "http", 1) };
+    let global = if options.flag("use_ssl", true)? {
+        GLOBAL_ENDPOINT.to_owned()
+    } else {
+        GLOBAL_ENDPOINT.replacen("https", "http", 1)
+    };
     Ok((global, NamedBy::Service))
 }
 
@@ -171,7 +174,7 @@ pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy
 }
 
 fn signer(options: &Options<'_>, region: &str) -> Result<Signer<reqsign_aws_v4::Credential>> {
-    let context = context(options, &[], &VARIABLES)?;
+    let context = context(options, &[], &CREDENTIAL_VARIABLES)?;
     let request = RequestSigner::new("s3", region);
     if let Some(id) = options.text("access_key_id") {
         let secret = options.text("secret_access_key");
@@ -246,7 +249,7 @@ fn profile_region(options: &Options<'_>) -> Option<String> {
 
 /// The region that the bucket itself tells, to anybody.
 async fn bucket_region(options: &Options<'_>, bucket: &str) -> Result<Option<String>> {
-    let ask = client::plain(options)?.head(format!("{GLOBAL}/{bucket}")).send();
+    let ask = client::plain(options)?.head(format!("{GLOBAL_ENDPOINT}/{bucket}")).send();
     let answer = timeout(Duration::from_secs(20), ask).await;
     let answer = answer.with_context(|| format!("no answer about the region of {}", options.place()));
     let answer = answer?.map_err(reqwest::Error::without_url);

@@ -4,13 +4,13 @@
 //! It is here that requests are tried again, and not by asking opendal again: its writers lose a part on the
 //! way if they are.
 
-use super::super::AGAIN;
+use super::super::REQUEST_RETRY;
 use super::super::budget::Budget;
 use super::super::options::Options;
 use super::super::web::client::{self, Client};
 use super::body::RequestBody;
 use super::part::FilePart;
-use super::proof::{self, MD5};
+use super::proof::{self, CONTENT_MD5};
 use bytes::Bytes;
 use futures_util::stream;
 use http::request::Parts;
@@ -28,19 +28,19 @@ use tokio::time::timeout;
 use trainspot_base::error::{Error, Result, chain};
 use trainspot_base::retry::Tries;
 
-/// The slowest link that is waited for, in bytes a second.
-const SLOWEST: u64 = 32 << 10;
-/// What a part holds while it is under way: pieces read ahead, and those that the connection has not taken
+/// A link slower than this runs into the timeout of a request.
+const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
+/// The memory of one part while it is sent: pieces read ahead, and those that the connection has not taken
 /// yet.
-const HELD: u64 = 3 << 20;
-/// A metadata service that is there answers in milliseconds; where there is none, the address often is
-/// silent.
-const METADATA: Duration = Duration::from_secs(5);
+const PART_MEMORY_BYTES: u64 = 3 << 20;
+/// The timeout of a metadata service. One that is there answers in milliseconds; where there is none, its
+/// address is often silent.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
-const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// What sends requests.
-pub(super) struct Transport {
+pub(super) struct StoreTransport {
     client: Client,
     /// None for anonymous requests.
     signing: Option<Box<dyn Signing>>,
@@ -51,7 +51,7 @@ pub(super) struct Transport {
     /// The memory that uploads take, those of whole objects too.
     pub(super) budget: Arc<Budget>,
     /// How long an answer may take, without the time that the body takes to get there.
-    patience: Duration,
+    answer_timeout: Duration,
 }
 
 /// Signs requests with some kind of credential.
@@ -65,17 +65,17 @@ impl<K: SigningCredential> Signing for Signer<K> {
     }
 }
 
-impl Transport {
+impl StoreTransport {
     /// A way to the store. The keys `ssl_verify`, `connect_timeout` and `read_timeout` say how.
     pub(super) fn new(options: &Options<'_>, signing: Option<Box<dyn Signing>>) -> Result<Self> {
-        let patience = options.seconds("read_timeout", client::SILENCE)?;
+        let answer_timeout = options.seconds("read_timeout", client::STALL_TIMEOUT)?;
         Ok(Self {
             client: client::plain(options)?,
             signing,
             making: HeaderMap::new(),
             tagged: false,
             budget: Arc::new(Budget::new()),
-            patience,
+            answer_timeout,
         })
     }
 
@@ -92,7 +92,7 @@ impl Transport {
         if !proof::is_part(parts) {
             return Ok(None);
         }
-        let held = self.budget.take(HELD).await;
+        let held = self.budget.take(PART_MEMORY_BYTES).await;
         held.map(Some).map_err(unread)
     }
 
@@ -110,17 +110,17 @@ impl Transport {
 
     /// One try: its pieces, and after them its answer, are waited for each.
     async fn once(&self, parts: Parts, body: RequestBody) -> opendal::Result<Response<Bytes>> {
-        let deadline = self.patience + Duration::from_secs(body.len() / SLOWEST);
+        let deadline = self.answer_timeout + Duration::from_secs(body.len() / SLOWEST_BYTES_PER_SECOND);
         let (going, mut gone) = watch::channel(());
         let exchange = self.exchange(parts, body, going);
         tokio::pin!(exchange);
         loop {
             tokio::select! {
                 answer = &mut exchange => return answer,
-                went = timeout(self.patience, gone.changed()) => match went {
+                went = timeout(self.answer_timeout, gone.changed()) => match went {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => break,
-                    Err(_) => return Err(unanswered(&format!("nothing went for {:?}", self.patience))),
+                    Err(_) => return Err(unanswered(&format!("nothing went for {:?}", self.answer_timeout))),
                 },
             }
         }
@@ -135,7 +135,7 @@ impl Transport {
         going: watch::Sender<()>,
     ) -> opendal::Result<Response<Bytes>> {
         if body.len() > 0 {
-            parts.headers.entry(header::CONTENT_TYPE).or_insert(BYTES);
+            parts.headers.entry(header::CONTENT_TYPE).or_insert(OCTET_STREAM);
         }
         if proof::makes(&parts) {
             parts.headers.extend(self.making.clone());
@@ -143,7 +143,7 @@ impl Transport {
         if let Some(signing) = &self.signing {
             signing.sign(&mut parts).await.map_err(|error| unsigned(&error))?;
         }
-        let sent = parts.headers.get(MD5).cloned();
+        let sent = parts.headers.get(CONTENT_MD5).cloned();
         let answer = match send(&self.client, parts, body.clone().sent(going)).await {
             Err(error) if body.holds() => return Err(unanswered(&error)),
             Err(error) => return Err(unread(error)),
@@ -160,13 +160,13 @@ impl Transport {
     }
 }
 
-impl HttpTransport for Transport {
+impl HttpTransport for StoreTransport {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
         let uri = request.uri().clone();
         let (parts, body) = request.into_parts();
         let _held = self.room(&parts).await?;
         let (parts, body) = self.prepared(parts, body.to_bytes()).await.map_err(unread)?;
-        let mut tries = Tries::new(AGAIN);
+        let mut tries = Tries::new(REQUEST_RETRY);
         let answer = loop {
             let answer = self.once(parts.clone(), body.clone()).await;
             let (is_transient, wait) = match &answer {
@@ -271,7 +271,7 @@ struct CredentialClient(Client);
 impl HttpSend for CredentialClient {
     async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
         let (parts, body) = request.into_parts();
-        let sent = timeout(METADATA, send(&self.0, parts, body))
+        let sent = timeout(METADATA_TIMEOUT, send(&self.0, parts, body))
             .await
             .unwrap_or_else(|_| Err("no answer".to_owned()));
         sent.map_err(reqsign_core::Error::unexpected)

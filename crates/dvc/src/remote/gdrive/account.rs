@@ -16,12 +16,12 @@ use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 
-/// Where tokens come from, unless the credential says another place; and what an assertion is for, wherever
-/// it goes.
-const TOKENS: &str = "https://oauth2.googleapis.com/token";
-const VARIABLE: &str = "GDRIVE_CREDENTIALS_DATA";
-/// What Google allows at most.
-const VALID: Duration = Duration::from_hours(1);
+/// The token endpoint unless the credential names another one. An assertion names this one as its audience
+/// wherever it goes.
+const TOKEN_ENDPOINT: &str = "https://oauth2.googleapis.com/token";
+const CREDENTIAL_VARIABLE: &str = "GDRIVE_CREDENTIALS_DATA";
+/// How long an assertion is valid: the most that Google allows.
+const ASSERTION_LIFETIME: Duration = Duration::from_hours(1);
 
 /// A credential.
 pub(super) struct DriveAccount {
@@ -57,7 +57,7 @@ impl DriveAccount {
             wrong(&format!("is not the JSON of a credential: {place}"))
                 .hint("put the whole content of the file there")
         })?;
-        let token_uri = json.token_uri.clone().unwrap_or_else(|| TOKENS.to_owned());
+        let token_uri = json.token_uri.clone().unwrap_or_else(|| TOKEN_ENDPOINT.to_owned());
         let who = match (&json.private_key, &json.client_email, &json.refresh_token) {
             (Some(pem), Some(email), _) => Identity::Service {
                 email: email.clone(),
@@ -85,7 +85,7 @@ impl DriveAccount {
                 return Err(wrong(
                     "is neither a service account's key nor a user's credential with a refresh token",
                 )
-                .hint(HOW));
+                .hint(CREDENTIAL_HINT));
             }
         };
         Ok(Self { who, token_uri })
@@ -132,8 +132,8 @@ impl DriveAccount {
             header["kid"] = json!(id);
         }
         let mut claims = json!({
-            "iss": email, "scope": scope, "aud": TOKENS,
-            "iat": now.as_secs(), "exp": (now + VALID).as_secs(),
+            "iss": email, "scope": scope, "aud": TOKEN_ENDPOINT,
+            "iat": now.as_secs(), "exp": (now + ASSERTION_LIFETIME).as_secs(),
         });
         if let Some(user) = user {
             claims["sub"] = json!(user);
@@ -148,12 +148,12 @@ impl DriveAccount {
     }
 }
 
-const HOW: &str = "set GDRIVE_CREDENTIALS_DATA to the JSON key of a service account, or to the JSON that DVC or gcloud saved for a user of your own OAuth client";
+const CREDENTIAL_HINT: &str = "set GDRIVE_CREDENTIALS_DATA to the JSON key of a service account, or to the JSON that DVC or gcloud saved for a user of your own OAuth client";
 
 /// The credential's JSON, and where it is from.
 fn text(options: &Options<'_>) -> Result<(String, String)> {
-    if let Some(text) = options.environment(VARIABLE) {
-        return Ok((VARIABLE.to_owned(), text.to_owned()));
+    if let Some(text) = options.environment(CREDENTIAL_VARIABLE) {
+        return Ok((CREDENTIAL_VARIABLE.to_owned(), text.to_owned()));
     }
     let mut keys = ["gdrive_user_credentials_file", "gdrive_service_account_json_file_path"];
     if options.flag("gdrive_use_service_account", false)? {
@@ -161,11 +161,14 @@ fn text(options: &Options<'_>) -> Result<(String, String)> {
     }
     let Some(path) = keys.into_iter().find_map(|key| options.path(key)) else {
         let error = Error::new(format!("there is no credential for {}", options.place()));
-        return Err(error.kind(Kind::Configuration).hint(HOW));
+        return Err(error.kind(Kind::Configuration).hint(CREDENTIAL_HINT));
     };
     let read = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read the credential {}", path.display()));
-    Ok((path.display().to_string(), read.map_err(|error| error.kind(Kind::Configuration).hint(HOW))?))
+    Ok((
+        path.display().to_string(),
+        read.map_err(|error| error.kind(Kind::Configuration).hint(CREDENTIAL_HINT))?,
+    ))
 }
 
 /// The private key in a PEM. A variable that went through a shell may have lost its line ends to `\n`.

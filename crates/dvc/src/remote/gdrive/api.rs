@@ -1,13 +1,13 @@
 //! Requests to Drive: with a token, within a deadline, and again where that may help.
 
-use super::super::AGAIN;
+use super::super::REQUEST_RETRY;
 use super::account::DriveAccount;
 use super::exchange::exchange;
 use super::failure::DriveFailure;
-use super::file::{DriveFile, FIELDS, FOLDER, FilePage, RootFolder};
+use super::file::{DriveFile, FILE_FIELDS, FOLDER_MIME_TYPE, FilePage, RootFolder};
 use super::response::DriveResponse;
 use super::token::TokenCache;
-use crate::remote::web::client::SILENCE;
+use crate::remote::web::client::STALL_TIMEOUT;
 use futures_util::TryFutureExt as _;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
@@ -18,17 +18,18 @@ use trainspot_base::error::{Error, Result};
 use trainspot_base::retry::{RetryPolicy, Tries};
 
 /// How requests that came too fast are tried again, much as DVC does it: Drive counts them by the minute.
-const SLOWER: RetryPolicy = RetryPolicy {
+const RATE_LIMIT_RETRY: RetryPolicy = RetryPolicy {
     attempts: 16,
     first_wait: Duration::from_secs(1),
     longest_wait: Duration::from_secs(20),
     total: Duration::from_mins(4),
 };
-const PAGE: &str = "1000";
-/// Pages of a list: ten million files, more than Drive lets a folder hold.
-const PAGES_LIMIT: usize = 10_000;
+/// The files in one page of a listing.
+const PAGE_FILES: &str = "1000";
+/// The most pages of a listing that are read: ten million files, more than Drive lets a folder hold.
+const PAGE_LIMIT: usize = 10_000;
 /// The id that stands for the folder of an OAuth client's own data.
-const OWN_DATA: &str = "appDataFolder";
+const OWN_DATA_ID: &str = "appDataFolder";
 
 /// The tries of one piece of work: those after a failure of any kind, and those after being too fast.
 pub(super) struct DriveRetry {
@@ -38,11 +39,11 @@ pub(super) struct DriveRetry {
 
 impl DriveRetry {
     pub(super) fn new() -> Self {
-        Self { failed: Tries::new(AGAIN), limited: Tries::new(SLOWER) }
+        Self { failed: Tries::new(REQUEST_RETRY), limited: Tries::new(RATE_LIMIT_RETRY) }
     }
 
     /// Waits for the next try; false if there is none.
-    pub(super) async fn after(&mut self, failure: &DriveFailure) -> bool {
+    pub(super) async fn wait_after(&mut self, failure: &DriveFailure) -> bool {
         let tries = if failure.limited { &mut self.limited } else { &mut self.failed };
         failure.is_transient && tries.wait_for_next(failure.wait).await
     }
@@ -59,7 +60,7 @@ pub(super) struct DriveApi {
 
 impl DriveApi {
     pub(super) fn new(client: Client, base: String, account: DriveAccount, id: &str) -> Self {
-        let tokens = TokenCache::new(account, id == OWN_DATA);
+        let tokens = TokenCache::new(account, id == OWN_DATA_ID);
         Self { client, base, tokens, id: id.to_owned(), root: OnceCell::new() }
     }
 
@@ -76,20 +77,20 @@ impl DriveApi {
 
     /// Ends an upload. What fails at it ends by itself after a week, and is visible to nobody.
     pub(super) async fn abandon(&self, session: &str) {
-        self.once(SILENCE, &|| self.client.delete(session)).await.ok();
+        self.once(STALL_TIMEOUT, &|| self.client.delete(session)).await.ok();
     }
 
     /// One try, whose answer is a success, or the word to go on with an upload. A token that was refused is
     /// got anew: it may have been revoked, or the machine been asleep.
     pub(super) async fn once(
         &self,
-        patience: Duration,
+        answer_timeout: Duration,
         request: &(impl Fn() -> RequestBuilder + Sync),
     ) -> Result<DriveResponse, DriveFailure> {
         let mut renewed = false;
         loop {
             let token = self.tokens.token(&self.client).await?;
-            let answer = exchange(request().bearer_auth(&token), patience).await?;
+            let answer = exchange(request().bearer_auth(&token), answer_timeout).await?;
             if answer.status.is_success() || answer.status == StatusCode::PERMANENT_REDIRECT {
                 return Ok(answer);
             }
@@ -107,12 +108,12 @@ impl DriveApi {
         what: &str,
         request: impl Fn() -> RequestBuilder + Sync,
     ) -> Result<T> {
-        let mut again = DriveRetry::new();
+        let mut retry = DriveRetry::new();
         loop {
-            let answer = self.once(SILENCE, &request).and_then(async |answer| answer.json()).await;
+            let answer = self.once(STALL_TIMEOUT, &request).and_then(async |answer| answer.json()).await;
             match answer {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if again.after(&failure).await => {}
+                Err(failure) if retry.wait_after(&failure).await => {}
                 Err(failure) => return Err(self.explain(what, failure)),
             }
         }
@@ -130,7 +131,7 @@ impl DriveApi {
             let path = format!("/drive/v3/files/{}", self.id);
             let fields = [("fields", "id,driveId,mimeType,trashed")];
             let root: RootFolder = self.ask(what, || self.request(Method::GET, &path).query(&fields)).await?;
-            if root.mime_type != FOLDER {
+            if root.mime_type != FOLDER_MIME_TYPE {
                 let error =
                     Error::new(what).source(format!("{} is a {}, and no folder", self.id, root.mime_type));
                 return Err(error.hint("set the remote's url to the id of a folder"));
@@ -146,20 +147,20 @@ impl DriveApi {
 
     /// Gives each file that fits the query.
     pub(super) async fn list(&self, what: &str, query: &str, mut each: impl FnMut(DriveFile)) -> Result<()> {
-        let fields = format!("nextPageToken,files({FIELDS})");
+        let fields = format!("nextPageToken,files({FILE_FIELDS})");
         let mut asked = vec![
             ("q", query),
             ("fields", &fields),
-            ("pageSize", PAGE),
+            ("pageSize", PAGE_FILES),
             ("includeItemsFromAllDrives", "true"),
         ];
         match &self.root(what).await?.drive_id {
             Some(id) => asked.extend([("corpora", "drive"), ("driveId", id)]),
-            None if self.id == OWN_DATA => asked.push(("spaces", OWN_DATA)),
+            None if self.id == OWN_DATA_ID => asked.push(("spaces", OWN_DATA_ID)),
             None => asked.push(("corpora", "user")),
         }
         let mut next = None::<String>;
-        for _ in 0..PAGES_LIMIT {
+        for _ in 0..PAGE_LIMIT {
             let request = || {
                 let request = self.request(Method::GET, "/drive/v3/files").query(&asked);
                 next.iter().fold(request, |request, token| request.query(&[("pageToken", token)]))
@@ -182,18 +183,18 @@ impl DriveApi {
         let path = format!("/drive/v3/files/{id}");
         let request = || {
             // There is no trash in the folder of a client's own data.
-            if self.id == OWN_DATA {
+            if self.id == OWN_DATA_ID {
                 return self.request(Method::DELETE, &path);
             }
             let trashed = json!({ "trashed": true });
             self.request(Method::PATCH, &path).query(&[("fields", "id")]).json(&trashed)
         };
-        let mut again = DriveRetry::new();
+        let mut retry = DriveRetry::new();
         loop {
-            match self.once(SILENCE, &request).await {
+            match self.once(STALL_TIMEOUT, &request).await {
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.status == Some(StatusCode::NOT_FOUND) => return Ok(()),
-                Err(failure) if again.after(&failure).await => {}
+                Err(failure) if retry.wait_after(&failure).await => {}
                 Err(failure) => return Err(self.explain(what, failure)),
             }
         }

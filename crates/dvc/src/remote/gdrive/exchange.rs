@@ -18,7 +18,7 @@ impl DriveResponse {
 /// Sends a request, and reads the answer.
 pub(super) async fn exchange(
     request: RequestBuilder,
-    patience: Duration,
+    answer_timeout: Duration,
 ) -> Result<DriveResponse, DriveFailure> {
     let read = async {
         let response = request.send().await?;
@@ -26,8 +26,8 @@ pub(super) async fn exchange(
         let body = client::body(response, true).await?;
         Ok(DriveResponse { status, headers, body })
     };
-    match timeout(patience, read).await {
+    match timeout(answer_timeout, read).await {
         Ok(answer) => answer.map_err(DriveFailure::broken),
-        Err(_) => Err(DriveFailure::silent(patience)),
+        Err(_) => Err(DriveFailure::silent(answer_timeout)),
     }
 }

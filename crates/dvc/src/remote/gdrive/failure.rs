@@ -10,7 +10,7 @@ use trainspot_base::clock::retry_after;
 use trainspot_base::error::{Error, chain};
 
 /// The longest part of an answer that is worth quoting, in characters.
-const LONGEST_QUOTE: usize = 300;
+const QUOTE_LIMIT_CHARS: usize = 300;
 
 /// Why a request did not do it.
 pub(super) struct DriveFailure {
@@ -84,8 +84,8 @@ impl DriveFailure {
         Self::no_answer(format!("no answer: {}", chain(&error.without_url())), is_transient)
     }
 
-    pub(super) fn silent(patience: Duration) -> Self {
-        Self::no_answer(format!("no answer within {} s", patience.as_secs()), true)
+    pub(super) fn silent(answer_timeout: Duration) -> Self {
+        Self::no_answer(format!("no answer within {} s", answer_timeout.as_secs()), true)
     }
 
     /// An answer without what has to be in it: a proxy's, or one that was cut.
@@ -196,7 +196,7 @@ fn quote(body: &[u8]) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(LONGEST_QUOTE).collect()
+    text.chars().take(QUOTE_LIMIT_CHARS).collect()
 }
 
 /// The account, as a folder is shared with it.

@@ -3,10 +3,10 @@
 use super::Object;
 use serde::Deserialize;
 
-/// What is asked of a file.
-pub(super) const FIELDS: &str = "id,name,size,md5Checksum,parents";
+/// The fields of a file that Drive is asked for.
+pub(super) const FILE_FIELDS: &str = "id,name,size,md5Checksum,parents";
 
-pub(super) const FOLDER: &str = "application/vnd.google-apps.folder";
+pub(super) const FOLDER_MIME_TYPE: &str = "application/vnd.google-apps.folder";
 
 /// A file or folder.
 #[derive(Clone, Debug, Deserialize)]

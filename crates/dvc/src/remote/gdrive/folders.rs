@@ -4,9 +4,9 @@
 //! written to, as DVC does it. Two runs that make the same folder at the same time thus do no harm.
 
 use super::api::{DriveApi, DriveRetry};
-use super::file::{DriveFile, FIELDS, FOLDER, either, quoted};
+use super::file::{DriveFile, FILE_FIELDS, FOLDER_MIME_TYPE, either, quoted};
 use super::lock;
-use crate::remote::web::client::SILENCE;
+use crate::remote::web::client::STALL_TIMEOUT;
 use reqwest::Method;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -56,7 +56,8 @@ impl FolderIds {
         let parents = self.find(api, what, above).await?;
         let mut found: HashMap<String, Vec<String>> = HashMap::new();
         if !parents.is_empty() {
-            let query = format!("trashed = false and mimeType = '{FOLDER}' and {}", either(&parents));
+            let query =
+                format!("trashed = false and mimeType = '{FOLDER_MIME_TYPE}' and {}", either(&parents));
             let keep =
                 |file: DriveFile| found.entry(format!("{above}/{}", file.name)).or_default().push(file.id);
             api.list(what, &query, keep).await?;
@@ -105,7 +106,7 @@ fn first(ids: &[String]) -> String {
 /// The folders of this name in any of these.
 async fn named(api: &DriveApi, what: &str, parents: &[String], name: &str) -> Result<Vec<String>> {
     let query = format!(
-        "trashed = false and mimeType = '{FOLDER}' and name = {} and {}",
+        "trashed = false and mimeType = '{FOLDER_MIME_TYPE}' and name = {} and {}",
         quoted(name),
         either(parents)
     );
@@ -117,18 +118,19 @@ async fn named(api: &DriveApi, what: &str, parents: &[String], name: &str) -> Re
 
 /// Makes a folder. Where it is not clear whether it was made, it is looked for before it is made again.
 async fn create(api: &DriveApi, what: &str, parents: &[String], name: &str) -> Result<String> {
-    let folder = json!({ "name": name, "mimeType": FOLDER, "parents": [first(parents)] });
-    let request = || api.request(Method::POST, "/drive/v3/files").query(&[("fields", FIELDS)]).json(&folder);
-    let mut again = DriveRetry::new();
+    let folder = json!({ "name": name, "mimeType": FOLDER_MIME_TYPE, "parents": [first(parents)] });
+    let request =
+        || api.request(Method::POST, "/drive/v3/files").query(&[("fields", FILE_FIELDS)]).json(&folder);
+    let mut retry = DriveRetry::new();
     loop {
-        let failure = match api.once(SILENCE, &request).await {
+        let failure = match api.once(STALL_TIMEOUT, &request).await {
             Ok(answer) => match answer.json::<DriveFile>() {
                 Ok(file) => return Ok(file.id),
                 Err(failure) => failure,
             },
             Err(failure) => failure,
         };
-        if !again.after(&failure).await {
+        if !retry.wait_after(&failure).await {
             return Err(api.explain(what, failure));
         }
         let made = if failure.uncertain { named(api, what, parents, name).await? } else { Vec::new() };

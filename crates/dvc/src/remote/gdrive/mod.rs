@@ -35,7 +35,7 @@ use std::sync::Mutex;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::mutex::{into_inner, lock};
 
-const KNOWN: KnownKeys = KnownKeys {
+const GDRIVE_KEYS: KnownKeys = KnownKeys {
     honoured: &[
         "gdrive_use_service_account",
         "gdrive_service_account_json_file_path",
@@ -46,20 +46,20 @@ const KNOWN: KnownKeys = KnownKeys {
     ],
     // Where DVC keeps what a browser gave it, how it removes and downloads; and where an emulator of Drive
     // is, which is for programs to say: DVC does not know that key.
-    ignored: &["profile", "gdrive_trash_only", "gdrive_acknowledge_abuse", ENDPOINT],
+    ignored: &["profile", "gdrive_trash_only", "gdrive_acknowledge_abuse", ENDPOINT_KEY],
     refused: &[],
 };
 
-const ENDPOINT: &str = "endpointurl";
-const GOOGLE: &str = "https://www.googleapis.com";
+const ENDPOINT_KEY: &str = "endpointurl";
+const GOOGLE_ENDPOINT: &str = "https://www.googleapis.com";
 
-/// How many objects go at a time: Drive takes only a few new files a second of an account.
-const TOGETHER: usize = 8;
-/// So few objects are asked for by name; for more, the folders are listed, which takes a call for 1,000
+/// How many objects are sent at a time. Drive takes only a few new files a second from one account.
+const CONCURRENT_OBJECTS: usize = 8;
+/// Up to this many objects are asked for by name. For more, the folders are listed, at one call for 1,000
 /// files.
-const FEW: usize = 16;
+const LISTING_THRESHOLD: usize = 16;
 /// How many folders are listed in one call.
-const GROUP: usize = 50;
+const FOLDERS_PER_LISTING: usize = 50;
 
 /// A folder of Drive that keeps objects.
 pub(super) struct DriveRemote {
@@ -74,10 +74,10 @@ pub(super) struct DriveRemote {
 impl DriveRemote {
     /// Reads the credential; nothing is asked of the network.
     pub(super) fn open(settings: &Settings, place: RemoteName) -> Result<Self> {
-        let options = Options::check(settings, &place, &KNOWN)?;
+        let options = Options::check(settings, &place, &GDRIVE_KEYS)?;
         let (id, path) = address(settings, &place)?;
         let account = DriveAccount::read(&options)?;
-        let base = options.text(ENDPOINT).unwrap_or(GOOGLE).trim_end_matches('/').to_owned();
+        let base = options.text(ENDPOINT_KEY).unwrap_or(GOOGLE_ENDPOINT).trim_end_matches('/').to_owned();
         let api = DriveApi::new(client::plain(&options)?, base, account, id);
         let folders = FolderIds::below(path);
         Ok(Self { api, folders, place, budget: Budget::new(), found: Mutex::default() })
@@ -104,7 +104,7 @@ impl DriveRemote {
         let folders = self.folders.find_all(&self.api, what, prefixes).await?;
         let wanted: HashMap<_, _> = objects.iter().map(|object| (object.oid.key(), &object.oid)).collect();
         let ids: Vec<_> = folders.keys().cloned().collect();
-        let groups: Vec<_> = ids.chunks(GROUP).collect();
+        let groups: Vec<_> = ids.chunks(FOLDERS_PER_LISTING).collect();
         let found = Mutex::new(HashMap::<Oid, Vec<DriveFile>>::new());
         let keep = |file: DriveFile| {
             let folder = file.parents.iter().find_map(|id| folders.get(id));
@@ -113,7 +113,7 @@ impl DriveRemote {
                 lock(&found).entry((*oid).clone()).or_default().push(file);
             }
         };
-        each(&groups, TOGETHER, |group| self.list_group(what, group, &keep)).await?;
+        each(&groups, CONCURRENT_OBJECTS, |group| self.list_group(what, group, &keep)).await?;
         Ok(into_inner(found))
     }
 
@@ -146,12 +146,12 @@ impl RemoteStore for DriveRemote {
     async fn missing(&self, objects: &[Object]) -> Result<Vec<Oid>> {
         let what = format!("cannot look into {}", self.place);
         // What DVC 2 kept lies in folders of its own, and is little.
-        let few = objects.len() <= FEW;
+        let few = objects.len() <= LISTING_THRESHOLD;
         let (asked, listed): (Vec<_>, Vec<_>) =
             objects.iter().cloned().partition(|object| few || object.oid.is_of_dvc_2());
         let ask = async |object: &Object| Ok((object.oid.clone(), self.named(&what, object).await?));
         let mut found = self.listed(&what, &listed).await?;
-        found.extend(each(&asked, TOGETHER, ask).await?);
+        found.extend(each(&asked, CONCURRENT_OBJECTS, ask).await?);
         let mut missing = Vec::new();
         for object in objects {
             let files = found.remove(&object.oid).unwrap_or_default();
@@ -183,7 +183,7 @@ impl RemoteStore for DriveRemote {
     }
 
     async fn put_all(&self, objects: &[Object]) -> Result<()> {
-        each(objects, TOGETHER, |object| self.put(object)).await.map(drop)
+        each(objects, CONCURRENT_OBJECTS, |object| self.put(object)).await.map(drop)
     }
 }
 

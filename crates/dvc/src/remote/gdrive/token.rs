@@ -3,7 +3,7 @@
 use super::account::DriveAccount;
 use super::exchange::exchange;
 use super::failure::DriveFailure;
-use crate::remote::web::client::SILENCE;
+use crate::remote::web::client::STALL_TIMEOUT;
 use reqwest::Client;
 use serde::Deserialize;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use trainspot_base::clock::stated_seconds;
 use trainspot_base::log::Secret;
 
-/// All of Drive: DVC asks for the same, and a folder that somebody else made is beyond every narrower one.
-const DRIVE: &str = "https://www.googleapis.com/auth/drive";
-/// The folder of an OAuth client's own data.
-const OWN_DATA: &str = "https://www.googleapis.com/auth/drive.appdata";
-/// A token that is valid for less time is not begun with.
-const MARGIN: Duration = Duration::from_mins(2);
+/// The scope of all of Drive, as DVC asks for it: a narrower one excludes folders that somebody else made.
+const DRIVE_SCOPE: &str = "https://www.googleapis.com/auth/drive";
+/// The scope of the folder of an OAuth client's own data.
+const OWN_DATA_SCOPE: &str = "https://www.googleapis.com/auth/drive.appdata";
+/// A token that expires sooner than this is not used for a new request.
+const EXPIRY_MARGIN: Duration = Duration::from_mins(2);
 
 /// A credential's tokens.
 pub(super) struct TokenCache {
@@ -42,7 +42,7 @@ struct TokenGrant {
 
 impl TokenCache {
     pub(super) fn new(account: DriveAccount, own_data: bool) -> Self {
-        let scope = if own_data { OWN_DATA } else { DRIVE };
+        let scope = if own_data { OWN_DATA_SCOPE } else { DRIVE_SCOPE };
         Self { account, scope, current: Mutex::default() }
     }
 
@@ -58,7 +58,7 @@ impl TokenCache {
             name: "ACCESS_TOKEN".to_owned(),
             value: granted.access_token.clone(),
         }]);
-        let life = stated_seconds(granted.expires_in).saturating_sub(MARGIN);
+        let life = stated_seconds(granted.expires_in).saturating_sub(EXPIRY_MARGIN);
         *current = Some(AccessToken { text: granted.access_token.clone(), until: asked + life });
         Ok(granted.access_token)
     }
@@ -75,7 +75,7 @@ impl TokenCache {
             .post(&self.account.token_uri)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body);
-        let answer = exchange(request, SILENCE).await?;
+        let answer = exchange(request, STALL_TIMEOUT).await?;
         if !answer.status.is_success() {
             return Err(DriveFailure::no_token(&answer, &self.account));
         }

@@ -8,10 +8,10 @@
 use super::super::source::{Parts, whole};
 use super::api::DriveRetry;
 use super::failure::DriveFailure;
-use super::file::{DriveFile, FIELDS};
+use super::file::{DriveFile, FILE_FIELDS};
 use super::response::DriveResponse;
 use super::{DriveRemote, Object};
-use crate::remote::web::client::SILENCE;
+use crate::remote::web::client::STALL_TIMEOUT;
 use bytes::{Buf as _, Bytes};
 use futures_util::stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
@@ -22,22 +22,23 @@ use std::iter;
 use std::time::Duration;
 use trainspot_base::error::{Error, Result};
 
-/// Google asks to send no more than 5 MB in one request; several of them at a time have to fit into the
-/// memory.
-const SMALL: u64 = 2 << 20;
-/// A multiple of 256 KiB, as Drive demands.
-const PIECE: usize = 8 << 20;
-/// A piece that leaves, one that waits, and one that is read; and what the allocator keeps of those before.
-const HELD: u64 = 4 * PIECE as u64;
-/// What the connection gets at once: under TLS it copies that.
-const SLICE: usize = 256 << 10;
-/// The slowest link that is waited for, in bytes a second.
-const SLOWEST: u64 = 32 << 10;
-/// How often an upload is begun whose session Drive lost: each time all of it goes again.
-const SESSIONS: u32 = 4;
+/// The largest object that goes in one request. Google asks for no more than 5 MB, and several at a time have
+/// to fit into the memory.
+const WHOLE_LIMIT_BYTES: u64 = 2 << 20;
+/// The bytes of one piece of a resumable upload: a multiple of 256 KiB, as Drive demands.
+const PIECE_BYTES: usize = 8 << 20;
+/// The memory of one upload: a piece being sent, one waiting, one being read, and what the allocator keeps of
+/// earlier ones.
+const UPLOAD_MEMORY_BYTES: u64 = 4 * PIECE_BYTES as u64;
+/// The bytes that the connection gets at once. Under TLS it copies them.
+const SLICE_BYTES: usize = 256 << 10;
+/// A link slower than this runs into the timeout of a request.
+const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
+/// How many sessions an upload may use when Drive loses them: each sends the object from the start.
+const SESSION_LIMIT: u32 = 4;
 
-const BYTES: &str = "application/octet-stream";
-const FILES: &str = "/upload/drive/v3/files";
+const OCTET_STREAM: &str = "application/octet-stream";
+const UPLOAD_PATH: &str = "/upload/drive/v3/files";
 
 /// Where a session is after a request.
 enum UploadState {
@@ -54,11 +55,11 @@ impl DriveRemote {
     /// into the trash.
     pub(super) async fn send(&self, what: &str, object: &Object) -> Result<()> {
         let folder = self.folders.make(&self.api, what, &object.oid.folder()).await?;
-        let file = if object.size <= SMALL {
+        let file = if object.size <= WHOLE_LIMIT_BYTES {
             let _held = self.budget.take(2 * object.size).await?;
             self.send_whole(what, object, &folder).await?
         } else {
-            let _held = self.budget.take(HELD.min(4 * object.size)).await?;
+            let _held = self.budget.take(UPLOAD_MEMORY_BYTES.min(4 * object.size)).await?;
             self.send_pieces(what, object, &folder).await?
         };
         if file.holds(object) {
@@ -74,14 +75,14 @@ impl DriveRemote {
     async fn send_whole(&self, what: &str, object: &Object, folder: &str) -> Result<DriveFile> {
         let body = Multipart::new(&metadata(object, folder), whole(object).await?);
         let request = || body.apply(self.create("multipart"));
-        let mut again = DriveRetry::new();
+        let mut retry = DriveRetry::new();
         loop {
-            let sent = self.api.once(patience(object.size), &request).await;
+            let sent = self.api.once(transfer_timeout(object.size), &request).await;
             let failure = match sent.and_then(|answer| answer.json()) {
                 Ok(file) => return Ok(file),
                 Err(failure) => failure,
             };
-            if !again.after(&failure).await {
+            if !retry.wait_after(&failure).await {
                 return Err(self.api.explain(what, failure));
             }
             if failure.uncertain
@@ -93,7 +94,7 @@ impl DriveRemote {
     }
 
     async fn send_pieces(&self, what: &str, object: &Object, folder: &str) -> Result<DriveFile> {
-        for _ in 0..SESSIONS {
+        for _ in 0..SESSION_LIMIT {
             let session = self.session(what, object, folder).await?;
             let sent = self.feed(what, object, &session).await;
             if sent.is_err() {
@@ -107,7 +108,7 @@ impl DriveRemote {
                 return Ok(file);
             }
         }
-        let error = Error::new(what).source(format!("Drive lost the upload {SESSIONS} times"));
+        let error = Error::new(what).source(format!("Drive lost the upload {SESSION_LIMIT} times"));
         Err(error.hint("Drive has a bad moment; run again later"))
     }
 
@@ -120,19 +121,19 @@ impl DriveRemote {
     async fn session(&self, what: &str, object: &Object, folder: &str) -> Result<String> {
         let metadata = metadata(object, folder);
         let request = || {
-            let request = self.create("resumable").header("x-upload-content-type", BYTES);
+            let request = self.create("resumable").header("x-upload-content-type", OCTET_STREAM);
             let request = request.header("x-upload-content-length", object.size);
             request.header(CONTENT_TYPE, "application/json; charset=UTF-8").body(metadata.clone())
         };
-        let mut again = DriveRetry::new();
+        let mut retry = DriveRetry::new();
         loop {
-            let begun = self.api.once(SILENCE, &request).await.and_then(|answer| {
+            let begun = self.api.once(STALL_TIMEOUT, &request).await.and_then(|answer| {
                 let address = answer.headers.get(LOCATION).and_then(|address| address.to_str().ok());
                 address.map(str::to_owned).ok_or_else(|| DriveFailure::unclear("Drive"))
             });
             match begun {
                 Ok(address) => return Ok(address),
-                Err(failure) if again.after(&failure).await => {}
+                Err(failure) if retry.wait_after(&failure).await => {}
                 Err(failure) => return Err(self.api.explain(what, failure)),
             }
         }
@@ -140,7 +141,7 @@ impl DriveRemote {
 
     /// Sends all pieces to a session. None if Drive lost it.
     async fn feed(&self, what: &str, object: &Object, session: &str) -> Result<Option<DriveFile>> {
-        let (mut parts, mut sent) = (Parts::of(object, PIECE), 0);
+        let (mut parts, mut sent) = (Parts::of(object, PIECE_BYTES), 0);
         while let Some(mut piece) = parts.next().await? {
             while !piece.is_empty() {
                 match self.advance(what, object, session, sent, &piece).await? {
@@ -175,11 +176,11 @@ impl DriveRemote {
         let last = sent + piece.len() as u64 - 1;
         let here = (format!("bytes {sent}-{last}/{}", object.size), piece.clone());
         let question = (format!("bytes */{}", object.size), Bytes::new());
-        let (mut again, mut asking) = (DriveRetry::new(), false);
+        let (mut retry, mut asking) = (DriveRetry::new(), false);
         loop {
             let (range, body) = if asking { &question } else { &here };
             let request = || with(self.api.put(session).header(CONTENT_RANGE, range), vec![body.clone()]);
-            let failure = match step(self.api.once(patience(body.len() as u64), &request).await) {
+            let failure = match step(self.api.once(transfer_timeout(body.len() as u64), &request).await) {
                 Ok(UploadState::Has(has)) if has == sent && asking => {
                     asking = false;
                     continue;
@@ -189,7 +190,7 @@ impl DriveRemote {
                 Ok(step) => return Ok(step),
                 Err(failure) => failure,
             };
-            if !again.after(&failure).await {
+            if !retry.wait_after(&failure).await {
                 return Err(self.api.explain(what, failure));
             }
             asking = true;
@@ -197,7 +198,7 @@ impl DriveRemote {
     }
 
     fn create(&self, kind: &str) -> RequestBuilder {
-        self.api.request(Method::POST, FILES).query(&[("uploadType", kind), ("fields", FIELDS)])
+        self.api.request(Method::POST, UPLOAD_PATH).query(&[("uploadType", kind), ("fields", FILE_FIELDS)])
     }
 }
 
@@ -225,11 +226,11 @@ fn has(answer: &DriveResponse) -> Result<u64, DriveFailure> {
 fn metadata(object: &Object, folder: &str) -> String {
     let key = object.oid.key();
     let name = key.rsplit('/').next().unwrap_or(&key);
-    json!({ "name": name, "parents": [folder], "mimeType": BYTES }).to_string()
+    json!({ "name": name, "parents": [folder], "mimeType": OCTET_STREAM }).to_string()
 }
 
-fn patience(bytes: u64) -> Duration {
-    SILENCE + Duration::from_secs(bytes / SLOWEST)
+fn transfer_timeout(bytes: u64) -> Duration {
+    STALL_TIMEOUT + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
 }
 
 /// A body of two parts: what is said of the file, and its content, which is not copied.
@@ -242,7 +243,7 @@ impl Multipart {
     fn new(metadata: &str, content: Bytes) -> Self {
         let boundary = format!("{:032x}", fastrand::u128(..));
         let head = format!(
-            "--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\ncontent-type: {BYTES}\r\n\r\n"
+            "--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\ncontent-type: {OCTET_STREAM}\r\n\r\n"
         );
         let tail = format!("\r\n--{boundary}--\r\n");
         Self { boundary, parts: [head.into(), content, tail.into()] }
@@ -258,7 +259,7 @@ impl Multipart {
 fn with(request: RequestBuilder, parts: Vec<Bytes>) -> RequestBuilder {
     let length: usize = parts.iter().map(Bytes::len).sum();
     let slices = parts.into_iter().flat_map(|mut rest| {
-        iter::from_fn(move || (!rest.is_empty()).then(|| rest.split_to(SLICE.min(rest.len()))))
+        iter::from_fn(move || (!rest.is_empty()).then(|| rest.split_to(SLICE_BYTES.min(rest.len()))))
     });
     let body = Body::wrap_stream(stream::iter(slices.map(Ok::<_, Infallible>)));
     request.header(CONTENT_LENGTH, length).body(body)

@@ -12,9 +12,10 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use trainspot_base::error::Result;
 
-/// A server that says nothing for so long is asked whether it is there, as often as [`MISSES`].
-const KEEPALIVE: Duration = Duration::from_secs(15);
-const MISSES: usize = 3;
+/// A server that is silent for this long is asked whether it is still there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// The connection counts as broken after this many questions without an answer.
+const KEEPALIVE_LIMIT: usize = 3;
 
 /// Lets in no server but one with these keys.
 pub(super) struct ServerKeyCheck {
@@ -135,8 +136,8 @@ fn config(door: &SftpTarget) -> Arc<Config> {
             ]),
             ..Preferred::DEFAULT
         },
-        keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: MISSES,
+        keepalive_interval: Some(KEEPALIVE_INTERVAL),
+        keepalive_max: KEEPALIVE_LIMIT,
         nodelay: true,
         ..Config::default()
     })

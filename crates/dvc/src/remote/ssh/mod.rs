@@ -12,7 +12,7 @@ mod target;
 use super::budget::Budget;
 use super::options::{KnownKeys, Options};
 use super::source::{Parts, cannot_send};
-use super::{AGAIN, Object, Oid, RemoteName, RemoteStore, Settings, each, temporary};
+use super::{Object, Oid, REQUEST_RETRY, RemoteName, RemoteStore, Settings, each, temporary};
 use failure::SftpFailure;
 use session::SftpSession;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::retry::Tries;
 
-const KNOWN: KnownKeys = KnownKeys {
+const SSH_KEYS: KnownKeys = KnownKeys {
     honoured: &["port", "user", "password", "passphrase", "keyfile", "timeout"],
     ignored: &["type", "allow_agent", "max_sessions"],
     refused: &[
@@ -31,12 +31,12 @@ const KNOWN: KnownKeys = KnownKeys {
     ],
 };
 
-/// What is read at once.
-const PIECE: usize = 1 << 20;
-/// What an upload holds: pieces read ahead, and what is under way.
-const HELD: u64 = 8 << 20;
-/// Questions under way at a time: a round trip each, and no work for the server.
-const ASKED: usize = 128;
+/// The bytes that one read of a file gives.
+const READ_PIECE_BYTES: usize = 1 << 20;
+/// The memory of one upload: pieces read ahead, and writes without an answer yet.
+const UPLOAD_MEMORY_BYTES: u64 = 8 << 20;
+/// How many questions are asked at a time. Each is a round trip, and hardly work for the server.
+const CONCURRENT_QUESTIONS: usize = 128;
 
 /// The server's address, where its credential goes.
 pub(super) fn address(settings: &Settings, options: &Options<'_>) -> String {
@@ -55,7 +55,7 @@ pub(super) struct SftpRemote {
 
 impl SftpRemote {
     pub(super) fn open(settings: &Settings, place: RemoteName) -> Result<Self> {
-        let options = Options::check(settings, &place, &KNOWN)?;
+        let options = Options::check(settings, &place, &SSH_KEYS)?;
         let (door, root) = SftpTarget::of(settings, &options)?;
         Ok(Self { door, root, place, budget: Budget::new(), session: Mutex::new(None) })
     }
@@ -85,7 +85,7 @@ impl SftpRemote {
         what: &str,
         work: impl Fn(Arc<SftpSession>) -> F,
     ) -> Result<T> {
-        let mut tries = Tries::new(AGAIN);
+        let mut tries = Tries::new(REQUEST_RETRY);
         loop {
             let trouble = match self.session().await {
                 Ok(session) => match session.during(work(Arc::clone(&session))).await {
@@ -115,7 +115,7 @@ impl SftpRemote {
         let (folder, _) = temporary.rsplit_once('/').unwrap_or_default();
         let placed = async {
             let file = session.create(folder, temporary).await?;
-            let mut parts = Parts::of(object, PIECE);
+            let mut parts = Parts::of(object, READ_PIECE_BYTES);
             let written = async {
                 let mut writer = session.writer(&file);
                 while let Some(part) = parts.next().await.map_err(SftpFailure::Final)? {
@@ -151,11 +151,11 @@ impl RemoteStore for SftpRemote {
                 self.with(&what, async |session: Arc<SftpSession>| session.length(&path).await).await?;
             Ok((!length.is_some_and(|length| object.fits(length))).then(|| object.oid.clone()))
         };
-        Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())
+        Ok(each(objects, CONCURRENT_QUESTIONS, look).await?.into_iter().flatten().collect())
     }
 
     async fn put(&self, object: &Object) -> Result<()> {
-        let _held = self.budget.take(HELD.min(object.size)).await?;
+        let _held = self.budget.take(UPLOAD_MEMORY_BYTES.min(object.size)).await?;
         // One name for all tries: what a broken one left is overwritten, and moved away, by the next.
         let temporary = self.path(&temporary(&object.oid));
         self.with(&cannot_send(object, &self.place), |session| self.send(session, object, &temporary)).await

@@ -16,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 use trainspot_base::error::Result;
 use trainspot_base::mutex::lock;
 
-/// How long an answer may take; a sync of a large file is the slowest. In seconds.
-const ANSWER: u64 = 120;
-/// What is written at once, if the server sets no other limit: all take that much.
-const WRITE: u64 = 32 << 10;
-/// OpenSSH takes 255 KiB; more at once gains nothing.
-const LONGEST_WRITE: u64 = 255 << 10;
-/// What is under way of a file: enough for 80 MB/s at 50 ms.
-const UNDER_WAY: usize = 4 << 20;
+/// How long the server may take to answer, in seconds. The sync of a large file takes longest.
+const ANSWER_TIMEOUT_SECONDS: u64 = 120;
+/// The bytes of one write where the server states no limit: every server takes that many.
+const DEFAULT_WRITE_BYTES: u64 = 32 << 10;
+/// The largest write. OpenSSH takes 255 KiB, and more gains nothing.
+const WRITE_LIMIT_BYTES: u64 = 255 << 10;
+/// The bytes of a file that are sent before the server has answered for them: enough for 80 MB/s at 50 ms.
+const UNANSWERED_LIMIT_BYTES: usize = 4 << 20;
 
 /// A login with an SFTP session.
 pub(super) struct SftpSession {
@@ -32,10 +32,10 @@ pub(super) struct SftpSession {
     _handle: Handle<ServerKeyCheck>,
     ended: CancellationToken,
     /// Whether the server renames over a file that is there, at once.
-    replaces: bool,
-    syncs: bool,
+    renames_over: bool,
+    can_sync: bool,
     /// What is written at once.
-    piece: usize,
+    write_bytes: usize,
     /// The folders that are known to be there.
     made: Mutex<HashSet<String>>,
 }
@@ -48,10 +48,10 @@ impl SftpSession {
                 "no login at {}:{} within {} s",
                 door.host,
                 door.port,
-                door.patience.as_secs()
+                door.login_timeout.as_secs()
             ))
         };
-        timeout(door.patience, Self::connect(door)).await.map_err(late)?
+        timeout(door.login_timeout, Self::connect(door)).await.map_err(late)?
     }
 
     async fn connect(door: &SftpTarget) -> Result<Self, SftpFailure> {
@@ -59,20 +59,22 @@ impl SftpSession {
         let channel = handle.channel_open_session().await?;
         channel.request_subsystem(true, "sftp").await?;
         let mut sftp = RawSftpSession::new(channel.into_stream());
-        sftp.set_timeout(ANSWER);
+        sftp.set_timeout(ANSWER_TIMEOUT_SECONDS);
         let extensions = sftp.init().await?.extensions;
         let has = |name: &str| extensions.contains_key(name);
-        let mut piece = WRITE;
+        let mut write_bytes = DEFAULT_WRITE_BYTES;
         if has("limits@openssh.com") {
             let limits = sftp.limits().await?;
-            piece =
-                Some(limits.max_write_len).filter(|length| *length > 0).unwrap_or(WRITE).min(LONGEST_WRITE);
+            write_bytes = Some(limits.max_write_len)
+                .filter(|length| *length > 0)
+                .unwrap_or(DEFAULT_WRITE_BYTES)
+                .min(WRITE_LIMIT_BYTES);
             sftp.set_limits(limits.into());
         }
         Ok(Self {
-            replaces: has("posix-rename@openssh.com"),
-            syncs: has("fsync@openssh.com"),
-            piece: usize::try_from(piece).unwrap_or(UNDER_WAY),
+            renames_over: has("posix-rename@openssh.com"),
+            can_sync: has("fsync@openssh.com"),
+            write_bytes: usize::try_from(write_bytes).unwrap_or(UNANSWERED_LIMIT_BYTES),
             made: Mutex::default(),
             sftp,
             _handle: handle,
@@ -156,7 +158,7 @@ impl SftpSession {
     /// Gives a file its name. The protocol's own rename fails where there is one, which then is removed
     /// first.
     pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), SftpFailure> {
-        if self.replaces {
+        if self.renames_over {
             let names = [from, to].map(|name| {
                 [&u32::try_from(name.len()).unwrap_or_default().to_be_bytes(), name.as_bytes()].concat()
             });
@@ -191,13 +193,13 @@ pub(super) struct SftpWriter<'a> {
 
 impl SftpWriter<'_> {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), SftpFailure> {
-        for piece in bytes.chunks(self.session.piece) {
-            if self.under_way.len() >= (UNDER_WAY / self.session.piece).max(1) {
+        for piece in bytes.chunks(self.session.write_bytes) {
+            if self.under_way.len() >= (UNANSWERED_LIMIT_BYTES / self.session.write_bytes).max(1) {
                 self.under_way.next().await.unwrap_or(Ok(()))?;
             }
-            let (session, file, offset, piece_bytes) = (self.session, self.file, self.offset, piece.to_vec());
+            let (session, file, offset, bytes) = (self.session, self.file, self.offset, piece.to_vec());
             self.under_way
-                .push(Box::pin(async move { session.sftp.write(file, offset, piece_bytes).await.map(drop) }));
+                .push(Box::pin(async move { session.sftp.write(file, offset, bytes).await.map(drop) }));
             self.offset += piece.len() as u64;
         }
         Ok(())
@@ -208,7 +210,7 @@ impl SftpWriter<'_> {
         while let Some(written) = self.under_way.next().await {
             written?;
         }
-        if self.session.syncs {
+        if self.session.can_sync {
             self.session.sftp.fsync(self.file).await?;
         }
         Ok(())

@@ -16,8 +16,8 @@ use std::time::Duration;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 use url::Url;
 
-/// From the first byte to the login.
-const LOGIN: Duration = Duration::from_secs(30);
+/// The time from the first byte to the login.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The way to a server.
 pub(super) struct SftpTarget {
@@ -29,7 +29,7 @@ pub(super) struct SftpTarget {
     /// The keys that we may show.
     pub(super) keys: Vec<PrivateKey>,
     pub(super) password: Option<String>,
-    pub(super) patience: Duration,
+    pub(super) login_timeout: Duration,
 }
 
 impl SftpTarget {
@@ -59,9 +59,9 @@ impl SftpTarget {
             return Err(wrong("has no key and no password to log in with")
                 .hint("set 'keyfile' of the remote, or SSH_PRIVATE_KEY to the text of a key"));
         }
-        let patience = options.seconds("timeout", LOGIN)?.min(LOGIN);
+        let login_timeout = options.seconds("timeout", LOGIN_TIMEOUT)?.min(LOGIN_TIMEOUT);
         let root = decode(url.path()).trim_end_matches('/').to_owned();
-        Ok((Self { host, port, user, known, keys, password, patience }, root))
+        Ok((Self { host, port, user, known, keys, password, login_timeout }, root))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use trainspot_base::error::{Error, chain};
 
 /// The longest part of an unstructured answer that is worth quoting, in characters.
-const LONGEST_QUOTE: usize = 300;
+const QUOTE_LIMIT_CHARS: usize = 300;
 
 /// A status, headers, and the beginning of a body.
 pub(super) struct WebResponse {
@@ -56,7 +56,7 @@ impl WebResponse {
     fn quote(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.body);
         let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('<'))?;
-        Some(line.chars().take(LONGEST_QUOTE).collect())
+        Some(line.chars().take(QUOTE_LIMIT_CHARS).collect())
     }
 }
 
@@ -82,9 +82,9 @@ impl WebFailure {
         }
     }
 
-    pub(super) fn silent(silence: Duration) -> Self {
+    pub(super) fn silent(stall_timeout: Duration) -> Self {
         let hint = "look whether the network lets this machine reach the server, and run again".to_owned();
-        let why = format!("nothing moved for {} s", silence.as_secs());
+        let why = format!("nothing moved for {} s", stall_timeout.as_secs());
         Self { why, hint: Some(hint), is_transient: true, wait: None }
     }
 

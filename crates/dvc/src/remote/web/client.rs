@@ -10,13 +10,13 @@ use tokio::sync::Semaphore;
 use trainspot_base::clock::retry_after;
 use trainspot_base::error::{Context as _, Result};
 
-/// How long a server may be silent.
-pub(crate) const SILENCE: Duration = Duration::from_mins(1);
+/// How long a server may be silent unless the configuration says otherwise.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// A host that does not take a connection within this time is down.
-const CONNECT: Duration = Duration::from_secs(20);
-/// A metadata service is on the same machine.
-const NEAR: Duration = Duration::from_secs(2);
-const REDIRECTS: usize = 5;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The connection timeout of a metadata service, which is on the same machine.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+const REDIRECT_LIMIT: usize = 5;
 
 /// A client without a credential.
 pub(crate) fn plain(options: &Options<'_>) -> Result<Client> {
@@ -25,7 +25,7 @@ pub(crate) fn plain(options: &Options<'_>) -> Result<Client> {
 
 /// A client whose every request carries these headers.
 pub(super) fn build(options: &Options<'_>, headers: HeaderMap) -> Result<Client> {
-    let connect = options.seconds("connect_timeout", CONNECT)?;
+    let connect = options.seconds("connect_timeout", CONNECT_TIMEOUT)?;
     let mut builder = builder().connect_timeout(connect).default_headers(headers);
     let verify = options.text("ssl_verify").or_else(|| options.environment("AWS_CA_BUNDLE"));
     match verify {
@@ -54,7 +54,7 @@ pub(super) fn build(options: &Options<'_>, headers: HeaderMap) -> Result<Client>
 
 /// A client for credentials: what it asks is near or absent.
 pub(crate) fn asking() -> Result<Client> {
-    builder().connect_timeout(NEAR).timeout(CONNECT).build().context("cannot set up HTTP")
+    builder().connect_timeout(METADATA_TIMEOUT).timeout(CONNECT_TIMEOUT).build().context("cannot set up HTTP")
 }
 
 /// The longest answer that is read: the listing of a folder of a million objects' 256th part, or a page of a
@@ -103,7 +103,7 @@ fn builder() -> ClientBuilder {
 /// Only within the same origin: the credential is for that one. Others end up as the answer.
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let same = attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
-    if same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+    if same && attempt.previous().len() <= REDIRECT_LIMIT { attempt.follow() } else { attempt.stop() }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -133,14 +133,14 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_is_read_of_an_answer_than_it_may_be_good_for() {
-        const ENDLESS: &str = "HTTP/1.1 200 x\r\nconnection: close\r\n\r\n";
-        const LONG: &str = "HTTP/1.1 200 x\r\ncontent-length: 9000000000\r\n\r\n";
-        const REFUSED: &str = "HTTP/1.1 404 x\r\nconnection: close\r\n\r\n";
+        const ENDLESS_ANSWER: &str = "HTTP/1.1 200 x\r\nconnection: close\r\n\r\n";
+        const LONG_ANSWER: &str = "HTTP/1.1 200 x\r\ncontent-length: 9000000000\r\n\r\n";
+        const REFUSED_ANSWER: &str = "HTTP/1.1 404 x\r\nconnection: close\r\n\r\n";
         for (head, lists, bytes) in [
-            (ENDLESS, true, ANSWER_LIMIT_BYTES),
-            (ENDLESS, false, SMALL_ANSWER_BYTES),
-            (LONG, true, SMALL_ANSWER_BYTES),
-            (REFUSED, true, SMALL_ANSWER_BYTES),
+            (ENDLESS_ANSWER, true, ANSWER_LIMIT_BYTES),
+            (ENDLESS_ANSWER, false, SMALL_ANSWER_BYTES),
+            (LONG_ANSWER, true, SMALL_ANSWER_BYTES),
+            (REFUSED_ANSWER, true, SMALL_ANSWER_BYTES),
         ] {
             let body = read(head, lists).await;
             assert_eq!((body.len(), body.capacity()), (bytes, bytes), "{head} {lists}");

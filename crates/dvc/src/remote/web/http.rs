@@ -7,14 +7,14 @@ use super::super::options::{KnownKeys, Options};
 use super::super::source::cannot_send;
 use super::super::{Object, Oid, RemoteName, RemoteStore, Settings, each};
 use super::answer::{WebFailure, WebResponse};
-use super::{ASKED, WebServer, client};
+use super::{CONCURRENT_QUESTIONS, WebServer, client};
 use crate::remote::budget::Budget;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use trainspot_base::error::{Error, Kind, Result};
 
-const KNOWN: KnownKeys = KnownKeys {
+const HTTP_KEYS: KnownKeys = KnownKeys {
     honoured: &[
         "auth",
         "custom_auth_header",
@@ -37,7 +37,7 @@ pub(crate) struct HttpRemote {
 
 impl HttpRemote {
     pub(crate) fn open(settings: &Settings, place: &RemoteName) -> Result<Self> {
-        let options = Options::check(settings, place, &KNOWN)?;
+        let options = Options::check(settings, place, &HTTP_KEYS)?;
         let method = match options.text("method").unwrap_or("POST") {
             text if text.eq_ignore_ascii_case("POST") => Method::POST,
             text if text.eq_ignore_ascii_case("PUT") => Method::PUT,
@@ -46,7 +46,7 @@ impl HttpRemote {
         let server = WebServer {
             client: client::build(&options, authorization(&options)?)?,
             root: root(&settings.url, place)?,
-            silence: options.seconds("read_timeout", client::SILENCE)?,
+            stall_timeout: options.seconds("read_timeout", client::STALL_TIMEOUT)?,
             budget: Budget::new(),
             place: place.clone(),
             advice: "check 'auth', 'user' and 'password' of the remote: the server does not let this user upload",
@@ -60,8 +60,8 @@ impl HttpRemote {
         let mut answer = self.server.ask(what, || self.server.client.head(url.clone())).await?;
         if matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
             let asked = WebResponse::head_of(self.server.client.get(url));
-            let asked = tokio::time::timeout(self.server.silence, asked).await;
-            let asked = asked.unwrap_or_else(|_| Err(WebFailure::silent(self.server.silence)));
+            let asked = tokio::time::timeout(self.server.stall_timeout, asked).await;
+            let asked = asked.unwrap_or_else(|_| Err(WebFailure::silent(self.server.stall_timeout)));
             answer = asked.map_err(|failure| failure.explain(what))?;
         }
         match answer.status {
@@ -80,7 +80,7 @@ impl RemoteStore for HttpRemote {
             let there = found.is_some_and(|size| size.is_none_or(|size| object.fits(size)));
             Ok((!there).then(|| object.oid.clone()))
         };
-        Ok(each(objects, ASKED, look).await?.into_iter().flatten().collect())
+        Ok(each(objects, CONCURRENT_QUESTIONS, look).await?.into_iter().flatten().collect())
     }
 
     async fn put(&self, object: &Object) -> Result<()> {

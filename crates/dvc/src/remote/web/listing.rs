@@ -6,8 +6,8 @@ use quick_xml::reader::Reader;
 use std::collections::HashMap;
 use trainspot_base::error::{Context as _, Result};
 
-/// The question: only the length.
-pub(super) const QUESTION: &str = r#"<?xml version="1.0" encoding="utf-8"?><D:propfind xmlns:D="DAV:"><D:prop><D:getcontentlength/></D:prop></D:propfind>"#;
+/// The body of a PROPFIND request that asks for the lengths of files only.
+pub(super) const PROPFIND_BODY: &str = r#"<?xml version="1.0" encoding="utf-8"?><D:propfind xmlns:D="DAV:"><D:prop><D:getcontentlength/></D:prop></D:propfind>"#;
 
 /// The length of each file, by its name. Folders have none.
 pub(super) fn lengths(body: &[u8]) -> Result<HashMap<String, u64>> {

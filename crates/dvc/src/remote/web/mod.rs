@@ -15,7 +15,7 @@ pub(super) use webdav::WebDavRemote;
 use super::budget::Budget;
 use super::options::Options;
 use super::source::Parts;
-use super::{AGAIN, NamedBy, Object, RemoteName, Settings};
+use super::{NamedBy, Object, REQUEST_RETRY, RemoteName, Settings};
 use answer::{WebFailure, WebResponse};
 use bytes::Bytes;
 use client::Client;
@@ -30,23 +30,23 @@ use trainspot_base::error::{Error, Result};
 use trainspot_base::mutex::lock;
 use trainspot_base::retry::Tries;
 
-/// What is sent at once.
-const PIECE: usize = 1 << 20;
-/// What an upload holds: a piece that leaves, one that waits, one that is read; and what the connection
-/// buffers.
-const HELD: u64 = 4 << 20;
-/// Questions under way at a time.
-const ASKED: usize = 32;
+/// The bytes of one piece of a streamed body.
+const READ_PIECE_BYTES: usize = 1 << 20;
+/// The memory of one upload: a piece being sent, one waiting, one being read, and the connection's buffers.
+const UPLOAD_MEMORY_BYTES: u64 = 4 << 20;
+/// How many questions are asked at a time.
+const CONCURRENT_QUESTIONS: usize = 32;
 
 /// Where requests go, and who says so; none without a credential.
 pub(super) fn recipient(settings: &Settings, options: &Options<'_>) -> Option<(String, NamedBy)> {
-    const KEYS: [&str; 5] = ["auth", "password", "token", "custom_auth_header", "bearer_token_command"];
+    const CREDENTIAL_KEYS: [&str; 5] =
+        ["auth", "password", "token", "custom_auth_header", "bearer_token_command"];
     // The HTTP client takes a user and a password out of the address, too.
     let in_address = || {
         let (_, rest) = settings.url.split_once("://").unwrap_or_default();
         rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
     };
-    let credential = KEYS.iter().any(|key| options.text(key).is_some()) || in_address();
+    let credential = CREDENTIAL_KEYS.iter().any(|key| options.text(key).is_some()) || in_address();
     credential.then(|| (settings.url.replacen("webdav", "http", 1), NamedBy::Configuration))
 }
 
@@ -58,7 +58,7 @@ struct WebServer {
     place: RemoteName,
     budget: Budget,
     /// How long it may be silent.
-    silence: Duration,
+    stall_timeout: Duration,
     /// What to look at when it does not let us in.
     advice: &'static str,
 }
@@ -72,13 +72,13 @@ impl WebServer {
 
     /// Asks until there is an answer that trying again would not change.
     async fn ask(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Result<WebResponse> {
-        let mut tries = Tries::new(AGAIN);
+        let mut tries = Tries::new(REQUEST_RETRY);
         loop {
-            let failure = match timeout(self.silence, WebResponse::to(request())).await {
+            let failure = match timeout(self.stall_timeout, WebResponse::to(request())).await {
                 Ok(Ok(answer)) if !answer.is_transient() => return Ok(answer),
                 Ok(Ok(answer)) => WebFailure::refused(&answer, self.advice),
                 Ok(Err(failure)) => failure,
-                Err(_) => WebFailure::silent(self.silence),
+                Err(_) => WebFailure::silent(self.stall_timeout),
             };
             if !(failure.is_transient && tries.wait_for_next(failure.wait).await) {
                 return Err(failure.explain(what));
@@ -88,8 +88,8 @@ impl WebServer {
 
     /// Sends an object by this method to this place.
     async fn upload(&self, what: &str, method: &Method, url: &Url, object: &Object) -> Result<()> {
-        let _held = self.budget.take(HELD.min(object.size)).await?;
-        let mut tries = Tries::new(AGAIN);
+        let _held = self.budget.take(UPLOAD_MEMORY_BYTES.min(object.size)).await?;
+        let mut tries = Tries::new(REQUEST_RETRY);
         loop {
             let failure = match self.stream(method, url, object).await? {
                 Ok(answer) if answer.success() => return Ok(()),
@@ -110,7 +110,7 @@ impl WebServer {
         object: &Object,
     ) -> Result<Result<WebResponse, WebFailure>> {
         let (moved, broken) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
-        let mut parts = Parts::of(object, PIECE);
+        let mut parts = Parts::of(object, READ_PIECE_BYTES);
         // Before the request, so that the server hears nothing of a small object that is not what it was.
         let first = parts.next().await?;
         let rest = rest(parts, Arc::clone(&moved), Arc::clone(&broken));
@@ -120,7 +120,7 @@ impl WebServer {
             request.header("content-length", object.size).header("content-type", "application/octet-stream");
         let sent = tokio::select! {
             sent = WebResponse::to(request) => sent,
-            () = stalled(&moved, self.silence) => Err(WebFailure::silent(self.silence)),
+            () = stalled(&moved, self.stall_timeout) => Err(WebFailure::silent(self.stall_timeout)),
         };
         let broken = lock(&broken).take();
         broken.map_or(Ok(sent), Err)
@@ -146,9 +146,9 @@ fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: ReadFailure) -> impl Stream
 }
 
 /// Ends when nothing has moved for so long.
-async fn stalled(moved: &AtomicU64, silence: Duration) {
+async fn stalled(moved: &AtomicU64, stall_timeout: Duration) {
     let (mut before, mut since) = (moved.load(Ordering::Relaxed), Instant::now());
-    while since.elapsed() < silence {
+    while since.elapsed() < stall_timeout {
         sleep(Duration::from_millis(500)).await;
         let now = moved.load(Ordering::Relaxed);
         if now != before {

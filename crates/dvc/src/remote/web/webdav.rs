@@ -5,7 +5,7 @@ use super::super::source::cannot_send;
 use super::super::{Object, Oid, RemoteName, RemoteStore, Settings, each, temporary};
 use super::answer::{WebFailure, WebResponse};
 use super::http::{basic, custom, root, secret};
-use super::{ASKED, WebServer, client, listing};
+use super::{CONCURRENT_QUESTIONS, WebServer, client, listing};
 use crate::remote::budget::Budget;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode, Url};
@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::mutex::lock;
 
-const KNOWN: KnownKeys = KnownKeys {
+const WEBDAV_KEYS: KnownKeys = KnownKeys {
     honoured: &[
         "user",
         "password",
@@ -32,8 +32,8 @@ const KNOWN: KnownKeys = KnownKeys {
     ],
 };
 
-/// From so many objects of a folder on, it is listed.
-const LISTED: usize = 4;
+/// A folder is listed if at least this many of its objects are asked about.
+const LISTING_THRESHOLD: usize = 4;
 
 /// A `WebDAV` server that keeps objects.
 pub(crate) struct WebDavRemote {
@@ -44,7 +44,7 @@ pub(crate) struct WebDavRemote {
 
 impl WebDavRemote {
     pub(crate) fn open(settings: &Settings, place: &RemoteName) -> Result<Self> {
-        let options = Options::check(settings, place, &KNOWN)?;
+        let options = Options::check(settings, place, &WEBDAV_KEYS)?;
         // webdav:// is http://, webdavs:// is https://.
         let mut root = root(&settings.url.replacen("webdav", "http", 1), place)?;
         let user = options.text("user").map_or_else(|| root.username().to_owned(), str::to_owned);
@@ -61,7 +61,7 @@ impl WebDavRemote {
         let server = WebServer {
             client: client::build(&options, headers)?,
             root,
-            silence: options.seconds("timeout", client::SILENCE)?,
+            stall_timeout: options.seconds("timeout", client::STALL_TIMEOUT)?,
             budget: Budget::new(),
             place: place.clone(),
             advice: "check 'user' and 'password', or 'token', of the remote: the server does not let this user write",
@@ -150,7 +150,10 @@ impl WebDavRemote {
         let url = self.server.url(&format!("{folder}/"));
         let request = || {
             let request = self.server.client.request(Self::method("PROPFIND"), url.clone());
-            request.header("depth", "1").header("content-type", "application/xml").body(listing::QUESTION)
+            request
+                .header("depth", "1")
+                .header("content-type", "application/xml")
+                .body(listing::PROPFIND_BODY)
         };
         let answer = self.server.ask(what, request).await?;
         match answer.status {
@@ -163,7 +166,8 @@ impl WebDavRemote {
     /// Which of one folder's objects are missing.
     async fn missing_of(&self, what: &str, folder: &str, objects: &[&Object]) -> Result<Vec<Oid>> {
         let mut missing = Vec::new();
-        let listed = if objects.len() < LISTED { None } else { Some(self.list(what, folder).await?) };
+        let listed =
+            if objects.len() < LISTING_THRESHOLD { None } else { Some(self.list(what, folder).await?) };
         for object in objects {
             let key = object.oid.key();
             let length = match &listed {
@@ -186,7 +190,8 @@ impl RemoteStore for WebDavRemote {
             folders.entry(object.oid.folder()).or_default().push(object);
         }
         let folders: Vec<_> = folders.into_iter().collect();
-        let missing = each(&folders, ASKED, |(folder, objects)| self.missing_of(&what, folder, objects));
+        let missing =
+            each(&folders, CONCURRENT_QUESTIONS, |(folder, objects)| self.missing_of(&what, folder, objects));
         Ok(missing.await?.concat())
     }
 

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// More than the sockets hold.
-const LENGTH: u64 = 64 << 20;
+const PART_BYTES: u64 = 64 << 20;
 
 #[test]
 fn what_passes_is_known_by_status_and_code() {
@@ -25,27 +25,27 @@ fn what_passes_is_known_by_status_and_code() {
 /// Sends a part to a server that reads a mebibyte and then waits so long, again and again.
 async fn sent_to_one_that_waits(wait: Duration) -> opendal::Result<Response<Bytes>> {
     let file = tempfile::NamedTempFile::new().unwrap();
-    file.as_file().set_len(LENGTH).unwrap();
+    file.as_file().set_len(PART_BYTES).unwrap();
     let stamp = Stamp::settled(file.as_file()).unwrap();
-    let part = FilePart::all(file.path(), stamp, LENGTH, LENGTH).next().unwrap();
+    let part = FilePart::all(file.path(), stamp, PART_BYTES, PART_BYTES).next().unwrap();
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/?partNumber=1", server.local_addr().unwrap());
     let serving = tokio::spawn(async move {
         let (mut stream, _) = server.accept().await.unwrap();
         let mut piece = vec![0; 1 << 20];
-        for _ in 0..LENGTH >> 20 {
+        for _ in 0..PART_BYTES >> 20 {
             stream.read_exact(&mut piece).await?;
             tokio::time::sleep(wait).await;
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await
     });
-    let transport = Transport {
+    let transport = StoreTransport {
         client: Client::new(),
         signing: None,
         making: HeaderMap::new(),
         tagged: false,
         budget: Arc::new(Budget::new()),
-        patience: Duration::from_millis(500),
+        answer_timeout: Duration::from_millis(500),
     };
     let (parts, ()) = Request::put(url).body(()).unwrap().into_parts();
     let (parts, body) = transport.prepared(parts, part.ticket().unwrap()).await.unwrap();
