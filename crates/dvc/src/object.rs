@@ -42,7 +42,7 @@ impl Oid {
         (md5.len() == 32 && md5.bytes().all(digit)).then(|| Self::of_digits(text.to_owned()))
     }
 
-    /// The same name where DVC 2 kept it, and DVC 3 still looks for what DVC 2 recorded.
+    /// This name in the layout of DVC 2, where DVC 3 still looks for the objects that DVC 2 recorded.
     #[must_use]
     pub fn of_dvc_2(self) -> Self {
         Self { layout: Layout::Legacy, ..self }
@@ -54,7 +54,7 @@ impl Oid {
         self.layout == Layout::Legacy
     }
 
-    /// The name of what has this MD5, which is all of it.
+    /// The name of an object with this MD5, which is all of the name.
     pub(super) fn of_digits(digits: String) -> Self {
         Self { name: digits, layout: Layout::Current }
     }
@@ -139,7 +139,7 @@ pub enum ObjectContent {
     File(PathBuf),
     /// In a file that is hashed again only if its stamp does not hold any more.
     Hashed(PathBuf, Stamp),
-    /// The same, with a copy that is in the folder of a remote already.
+    /// In a file with a stamp, with a copy that is in the folder of a remote already.
     Drafted(PathBuf, Stamp, Arc<Draft>),
     /// In memory: the list of a directory.
     Bytes(Bytes),
@@ -153,7 +153,7 @@ pub enum ObjectContent {
 }
 
 impl ObjectContent {
-    /// The file that it is in.
+    /// The file that holds the content.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -162,13 +162,13 @@ impl ObjectContent {
         }
     }
 
-    /// Whether it is not on this machine.
+    /// Whether the content is not on this machine.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
         matches!(self, Self::Elsewhere { .. })
     }
 
-    /// How that file was when it was hashed, if that could be told.
+    /// The stamp of the content's file from when it was hashed, if there is one.
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         match self {
@@ -205,11 +205,11 @@ impl Stamp {
         (age > Self::CLOCK_TICK).then_some(stamp)
     }
 
-    /// The same for a file that may have been changed just now: waits until another change could be told from
-    /// that.
+    /// The stamp of a file that may have been changed just now: waits until another change would give another
+    /// stamp.
     ///
     /// # Errors
-    /// The file does not tell.
+    /// The file's metadata cannot be read.
     pub fn settled(file: &File) -> io::Result<Self> {
         if let Some(stamp) = Self::before_hashing(file) {
             return Ok(stamp);
@@ -220,7 +220,7 @@ impl Stamp {
         Ok(stamp)
     }
 
-    /// Whether the file still is as it was.
+    /// Whether the file still is as it was when the stamp was taken.
     #[must_use]
     pub fn holds(&self, file: &File) -> bool {
         file.metadata().is_ok_and(|metadata| *self == Self::of(&metadata))

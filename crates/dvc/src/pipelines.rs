@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// What there is to send.
+/// The objects to send from DVC's cache.
 #[derive(Debug, Default)]
 pub struct CacheUploads {
     /// The objects, by remote.
@@ -232,12 +232,12 @@ pub(super) struct LocalCache {
 }
 
 impl LocalCache {
-    /// That of the repository at `root`.
+    /// The cache of the repository at `root`.
     pub(super) fn of(root: &Path) -> Result<Self> {
         Ok(Self { folder: config::cache(root)? })
     }
 
-    /// Where an object is if it is here.
+    /// The path of an object, whether the cache has it or not.
     pub(super) fn path(&self, oid: &Oid) -> PathBuf {
         self.folder.join(oid.key())
     }

@@ -1,4 +1,4 @@
-//! Whether the remotes of an order take an object, tried before there is anything to keep.
+//! Tries whether the remotes of a request take an object, before there is anything to keep.
 
 use super::remote::{self, RemoteName, RemoteStore as _, Settings};
 use super::{Md5, Object, ObjectContent, StoreRequest};
@@ -6,13 +6,13 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use trainspot_base::error::{Context as _, Result};
 
-/// What is sent: the same each time, so that a remote holds it once. It is left there, as a credential that
-/// may only add objects is enough for a run.
+/// The content of the object that is sent. It is always the same, so that a remote holds it once, and it
+/// stays there, as a credential that may only add objects is enough for a run.
 const PROBE_CONTENT: &[u8] =
     b"Sent by a dry run of trainspot. No file names this object; `dvc gc --cloud` removes it.\n";
 
-/// Sends a small object to each remote of the order. Of each remote its name in words, and whether it took
-/// the object.
+/// Sends a small object to each remote of the request. Returns each remote's name for messages, and whether
+/// the remote took the object.
 pub async fn probe(order: &StoreRequest) -> Vec<(String, Result<()>)> {
     let remotes: BTreeMap<String, &Settings> =
         order.remotes().map(|settings| (RemoteName::of(settings).to_string(), settings)).collect();

@@ -5,10 +5,10 @@ use super::{Object, ObjectContent};
 use std::collections::HashSet;
 use trainspot_base::error::{Error, Result};
 
-/// How many outputs a message names.
+/// The most outputs that a message names.
 const NAMED_OUTPUTS_LIMIT: usize = 5;
 
-/// What a push came to.
+/// What a push sent, and what was there already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PushReport {
     /// How many objects were sent.

@@ -1,5 +1,5 @@
-//! What is to be saved from a machine whose outputs could not be sent: it is about to end, and its cache with
-//! it.
+//! The files to save from a machine whose outputs could not be sent: the machine is about to end, and its
+//! cache with it.
 
 use super::outs::{LockFile, OutEntry, PipelineFile, PointerFile};
 use super::pipelines::LocalCache;
@@ -63,7 +63,7 @@ pub fn salvage(root: &Path, order: &StoreRequest) -> Result<ReceivePolicy> {
     Ok(asked.also_named(named).or_new_paths())
 }
 
-/// Whether there was anything of the output in the cache.
+/// Lays out the files of one output. Returns whether the cache had any of them.
 fn lay_out_one(cache: &LocalCache, out: &OutEntry, path: &Path, folder: &Path) -> Result<bool> {
     let Ok(Some(oid)) = out.oid() else { return Ok(false) };
     let Some(name) = path.to_str() else { return Ok(false) };
@@ -80,7 +80,7 @@ fn lay_out_one(cache: &LocalCache, out: &OutEntry, path: &Path, folder: &Path) -
     Ok(found)
 }
 
-/// What is named there first stays, and nothing leads out of the folder.
+/// Links a file into the folder. A file that is there already stays, and no path leads out of the folder.
 fn link(target: &Path, folder: &Path, path: &Path) -> Result<()> {
     let place = folder.join(path);
     if !path.components().all(|part| matches!(part, Component::Normal(_))) || place.symlink_metadata().is_ok()

@@ -1,16 +1,16 @@
-//! What a step asks DVC to keep.
+//! The settings of a step for DVC.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What a step asks DVC to keep, and what it says of the remotes.
+/// The outputs that a step asks DVC to keep, and the step's settings for DVC's remotes.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DvcSettings {
     /// Files and directories to track, relative to the clone.
     pub outputs: Vec<String>,
-    /// Whether to send what `dvc.lock` and `.dvc` files name from DVC's own cache, too.
+    /// Whether to send also those objects in DVC's own cache that `dvc.lock` and `.dvc` files name.
     pub push: bool,
-    /// A remote's name or address, in the place of the default one.
+    /// The name or address of a remote to use instead of the default remote.
     pub remote: Option<String>,
     /// The remotes' credentials, by the names that DVC and its SDKs use.
     pub environment: BTreeMap<String, String>,
@@ -20,7 +20,7 @@ pub struct DvcSettings {
 }
 
 impl DvcSettings {
-    /// Whether there is nothing to do.
+    /// Whether the step asks DVC for nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty() && !self.push

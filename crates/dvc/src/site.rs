@@ -9,11 +9,11 @@ use trainspot_base::error::Result;
 
 /// The clone that outputs are kept for.
 pub struct Site<'a> {
-    /// Its folder.
+    /// The clone's folder.
     pub root: &'a Path,
-    /// What paths of remotes mean.
+    /// The folder that relative paths of remotes start from.
     pub folders: PathBase,
-    /// What git tracks of the outputs, and so DVC must not.
+    /// The outputs that git tracks, which DVC must not track too.
     pub in_git: Vec<String>,
     /// In a pull request's pipeline, the branch that it would go to.
     pub target: Option<TargetBranch<'a>>,
@@ -21,7 +21,7 @@ pub struct Site<'a> {
 
 /// The branch that a pull request would go to.
 pub struct TargetBranch<'a> {
-    /// Its name.
+    /// The branch's name.
     pub name: String,
     /// The text of a file there, or nothing where there is no such file; none if its commit is not in the
     /// clone.

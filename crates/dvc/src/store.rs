@@ -1,4 +1,4 @@
-//! Does what was ordered, where the outputs are: hashes them and sends their objects.
+//! Carries out a store request where the outputs are: hashes them and sends their objects.
 
 use super::remote::{self, RemoteName};
 use super::rules::{IgnoreRules, RuleDialect};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Context as _, Result};
 
-/// What there is to send of one DVC repository.
+/// The objects to send of one DVC repository.
 #[derive(Default)]
 struct RepositoryUpload {
     /// The number of its share; none if the clone does not have the repository.
@@ -21,8 +21,8 @@ struct RepositoryUpload {
     folder: PathBuf,
 }
 
-/// Hashes and sends what is ordered of the repository at `root`. When it returns, every object is in its
-/// remote.
+/// Hashes and sends the requested outputs of the repository at `root`. When this returns, every object is in
+/// its remote.
 ///
 /// Nothing is written into the repository. Done again, it sends only what is missing. Of the files at `root`
 /// it reads the ordered outputs and, for `DVC_PUSH`, what DVC recorded there: no file there says where
@@ -62,7 +62,7 @@ async fn send(upload: &Upload) -> Result<PushReport> {
 }
 
 impl StoreRequest {
-    /// Reads what there is to send. Blocks its thread.
+    /// Reads the objects to send. Blocks its thread.
     fn read_outputs(&self, root: &Path) -> Result<Vec<RepositoryUpload>> {
         let mut loads = Vec::new();
         for (number, share) in self.shares.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! What the pipe decides of what DVC keeps, from the clone's files: the order for the machine, before
-//! anything is rented; and the files to commit, when the machine has answered.
+//! What DVC is to keep, as the pipe decides from the clone's files: the request for the machine before
+//! anything is rented, and the files to commit once the machine has answered.
 
 use super::remote::{self, RemoteName, Settings};
 use super::site::{self, Site};
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Error, Kind, Result};
 
-/// What DVC keeps of a run.
+/// Which outputs of a run DVC keeps, and where.
 pub struct StorePlan {
     root: PathBuf,
     has_outputs: bool,
@@ -39,20 +39,20 @@ struct RepositoryOutputs {
     remotes: Remotes,
 }
 
-/// What DVC has kept.
+/// The outputs that are safe in DVC's remotes, and the files that say so.
 #[derive(Debug, Default)]
 pub struct StoredOutputs {
     /// The files to write and commit.
     pub changes: Vec<Change>,
-    /// What each output is, in the order of its repository.
+    /// Each output's path and pointer, in the order of its repository.
     pub pointers: Vec<(String, Pointer)>,
-    /// What was sent where.
+    /// The objects that each remote got.
     pub sent: Vec<DeliveredObjects>,
     /// What was left out, and why, in words.
     pub warnings: Vec<String>,
 }
 
-/// What one remote got.
+/// The objects that one remote got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveredObjects {
     /// The remote, in words.
@@ -111,8 +111,8 @@ impl StorePlan {
         &self.secrets
     }
 
-    /// Settles the order, and with it what can be known before there are outputs: whether there is a remote
-    /// that the machine reaches with what it gets, and whether the outputs can be DVC's. `is_sent` tells
+    /// Settles the request, and checks what can be known before there are outputs: whether there is a remote
+    /// that the machine can use with what it gets, and whether the outputs can be DVC's. `is_sent` tells
     /// whether a file of the clone goes to the machine.
     ///
     /// # Errors
@@ -148,17 +148,17 @@ impl StorePlan {
         Ok(self)
     }
 
-    /// What the machine is to do.
+    /// The request for the machine.
     #[must_use]
     pub fn request(&self) -> &StoreRequest {
         &self.order
     }
 
-    /// What was kept, and the files to commit: made of the clone's files as they are now and of the numbers
-    /// in the outcome.
+    /// The outputs that were stored, and the files to commit. The files are made from the clone's files as
+    /// they are now, and from the hashes and numbers in the result.
     ///
     /// # Errors
-    /// What came into the clone since the order has DVC refuse an output, or cannot be read.
+    /// A file that came into the clone since the request makes DVC refuse an output, or cannot be read.
     pub fn accept(&self, outcome: &StoreResult) -> Result<StoredOutputs> {
         let mut kept = StoredOutputs { warnings: outcome.warnings.clone(), ..StoredOutputs::default() };
         let mut pointers = outcome.pointers.iter().cloned();

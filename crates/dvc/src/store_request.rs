@@ -1,5 +1,5 @@
-//! What a machine is told to keep. All that it needs to know is in it, so nothing that its own files say
-//! decides where a credential goes or what is committed.
+//! What a machine is told to keep. The request holds all that the machine needs to know, so no file of the
+//! machine decides where a credential goes or what is committed.
 
 use super::Settled;
 use super::remote::Settings;
@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What a machine is to keep in DVC's remotes, as the pipe settled it from the clone's files.
+/// The outputs that a machine is to keep in DVC's remotes, as the pipe settled them from the clone's files.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct StoreRequest {
-    /// Of each DVC repository of the clone, its share.
+    /// One share for each DVC repository of the clone.
     pub(super) shares: Vec<RepositoryShare>,
-    /// What to send from DVC's own cache; none without `DVC_PUSH`.
+    /// What to send from DVC's own cache; `None` without `DVC_PUSH`.
     pub(super) push: Option<CachePush>,
 }
 
@@ -54,12 +54,12 @@ impl StoreRequest {
         shares.chain(self.push.iter().map(|push| &push.elsewhere)).flat_map(Settled::all)
     }
 
-    /// The credentials of the order's remotes, each with a name to show in its place.
+    /// The credentials of the request's remotes, each with a name that the log shows in its place.
     pub fn secrets(&self) -> impl Iterator<Item = (String, String)> {
         self.remotes().flat_map(Settled::secrets_of)
     }
 
-    /// The order with paths of remotes that start from the clone's root made to start from `root`.
+    /// The request with those paths of remotes that start from the clone's root moved to `root`.
     pub(super) fn within(mut self, root: &Path) -> Self {
         let shares = self.shares.iter_mut().map(|share| &mut share.remotes);
         let all = shares.chain(self.push.as_mut().map(|push| &mut push.elsewhere));

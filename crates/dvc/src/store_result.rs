@@ -9,16 +9,16 @@ use trainspot_base::error::{Error, Kind, Result};
 
 /// The largest size and count that every reader of YAML and JSON keeps exactly: 2^53.
 const NUMBER_LIMIT: u64 = 1 << 53;
-/// More warnings than this are counted, not told.
+/// The most warnings in a result. Further warnings are counted in the last one.
 const WARNINGS_LIMIT: usize = 100;
-/// The end of a longer warning is not told.
+/// A longer warning is cut off at this many bytes.
 const WARNING_LIMIT_BYTES: usize = 1000;
 
-/// What a machine did for an order.
+/// What a machine did for a [`StoreRequest`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreResult {
-    /// What each ordered output is, in the order's order.
+    /// The pointers of the requested outputs, in the request's order.
     pub(super) pointers: Vec<Pointer>,
     /// What was sent where, each remote once.
     pub(super) sent: Vec<SentObjects>,
@@ -26,7 +26,7 @@ pub struct StoreResult {
     pub(super) warnings: Vec<String>,
 }
 
-/// What was sent to one remote of an order.
+/// The objects that went to one remote of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SentObjects {
@@ -43,10 +43,10 @@ pub(super) struct SentObjects {
 }
 
 impl StoreResult {
-    /// Reads a machine's answer to an order.
+    /// Reads a machine's answer to a request.
     ///
     /// # Errors
-    /// The answer is none, or says something that cannot be true of the order.
+    /// The answer is no such JSON, or says something that cannot be true of the request.
     pub fn parse(answer: &[u8], order: &StoreRequest) -> Result<Self> {
         // The parser's own words would quote the answer.
         let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
@@ -69,7 +69,7 @@ impl StoreResult {
         sent.there += pushed.there as u64;
     }
 
-    /// Adds what was left out; the last place is for how many more there are.
+    /// Adds warnings up to [`WARNINGS_LIMIT`]. Where there are more, the last warning says how many.
     pub(super) fn warn(&mut self, all: Vec<String>) {
         let more = all.len().saturating_sub(WARNINGS_LIMIT - 1);
         let told = all.into_iter().take(WARNINGS_LIMIT - 1).map(|warning| cut(&warning));
@@ -77,7 +77,7 @@ impl StoreResult {
         self.warnings.extend((more > 0).then(|| format!("and {more} more of such")));
     }
 
-    /// Whether it can be true of this order. The error is why not.
+    /// Whether the result can be true of this request. The error says why not.
     fn check(&self, order: &StoreRequest) -> Result<(), String> {
         let (given, wanted) = (self.pointers.len(), order.outputs().count());
         if given != wanted {
@@ -101,7 +101,7 @@ impl StoreResult {
         Ok(())
     }
 
-    /// The outcome with warnings that cannot be taken for the pipe's own words.
+    /// The result with warnings that cannot be taken for the pipe's own messages.
     pub(super) fn told_by_machine(mut self) -> Self {
         for warning in &mut self.warnings {
             let plain: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -121,7 +121,7 @@ fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(WARNING_LIMIT_BYTES)].to_owned()
 }
 
-/// Whether there can be such an output.
+/// Whether an output with this pointer can exist.
 fn check_pointer(pointer: &Pointer) -> Result<(), String> {
     let Pointer { oid, size, files, executable } = pointer;
     if *size > NUMBER_LIMIT || files.is_some_and(|files| files > NUMBER_LIMIT) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 use trainspot_base::error::{Error, Result};
 
-/// A value.
+/// A value of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum IniValue {
@@ -26,7 +26,7 @@ pub(super) struct IniSection {
     pub(super) items: Vec<(String, IniItem)>,
 }
 
-/// What a section holds under a name.
+/// A value or a section inside a section.
 #[derive(Debug)]
 pub(super) enum IniItem {
     Value(IniValue),
@@ -58,7 +58,7 @@ static VALUE_REFERENCE: LazyLock<Regex> = LazyLock::new(|| expression(r"%\(([^)]
 /// Reads a file.
 ///
 /// # Errors
-/// It is none that configobj reads.
+/// configobj would not read the file.
 pub(super) fn read(text: &str) -> Result<IniSection> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let mut lines = text.split('\n').enumerate();

@@ -31,15 +31,15 @@ const RENTED_FOLDER_HINT: &str = "set DVC_REMOTE to a remote that the machine re
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DvcConfig(Vec<(String, String, SectionValues)>);
 
-/// What a path in a configuration, or in the place of a remote, means.
+/// The folder that a relative path in a configuration, or given instead of a remote, starts from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PathBase {
-    /// It starts from the repository's own folder.
+    /// The repository's own folder.
     #[default]
     Own,
-    /// It starts from this folder, the clone that the repository is a copy of.
+    /// This folder: the clone that the repository is a copy of.
     OfClone(PathBuf),
-    /// A folder of a rented machine, which goes with it.
+    /// A folder of a rented machine, which is lost with the machine.
     Rented,
 }
 
@@ -130,7 +130,7 @@ impl Remotes {
         Ok(Self::of(root, DvcConfig::read(root)?, wanted, environment))
     }
 
-    /// The same, with a configuration that was read elsewhere.
+    /// The remotes of the repository at `root`, with a configuration that was read elsewhere.
     #[must_use]
     pub fn of(
         root: &Path,
@@ -144,7 +144,7 @@ impl Remotes {
         Self { root, sections, wanted, environment, folders: PathBase::Own, trust: Trust::default() }
     }
 
-    /// The same, where credentials go to no other servers than these.
+    /// These remotes, with credentials going to no other servers than `trust` allows.
     #[must_use]
     pub(super) fn with_trust(self, trust: Trust) -> Self {
         Self { trust, ..self }
@@ -161,7 +161,7 @@ impl Remotes {
         self.sections.keys().filter(|(kind, _)| kind == "remote").map(|(_, name)| name.as_str())
     }
 
-    /// The same, where paths mean these folders.
+    /// These remotes, with relative paths starting from this folder.
     #[must_use]
     pub fn with_folders(self, folders: PathBase) -> Self {
         let root = if let PathBase::OfClone(clone) = &folders { clone.clone() } else { self.root };

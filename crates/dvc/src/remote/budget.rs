@@ -9,7 +9,7 @@ const PERMIT_BYTES: u64 = 1 << 20;
 /// 10,000 small files to S3 peaked at 36, a gigabyte at 32.
 const PERMIT_COUNT: u32 = 48;
 
-/// A remote's memory.
+/// The memory that one remote's uploads may take.
 pub(super) struct Budget(Semaphore);
 
 impl Budget {
@@ -17,8 +17,8 @@ impl Budget {
         Self(Semaphore::new(PERMIT_COUNT as usize))
     }
 
-    /// Waits until so many bytes are free, or all of them if it is more. All that an object needs is taken at
-    /// once: two that each hold a part and wait for another would wait for ever.
+    /// Waits until `bytes` are free, or the whole budget if `bytes` exceed it. All that an object needs is
+    /// taken at once: two that each hold a part and wait for another would wait for ever.
     pub(super) async fn take(&self, bytes: u64) -> Result<SemaphorePermit<'_>> {
         let units =
             u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(PERMIT_COUNT).clamp(1, PERMIT_COUNT);

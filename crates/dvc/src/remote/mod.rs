@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | a path | `local` | synced to disk, then renamed | ext4, a full tmpfs |
 //! | `s3://` | `cloud` | the store's own MD5 of it, or of each part and the size | moto |
-//! | `gs://` | `cloud` | the same | gcp-storage-emulator; by parts only moto, which speaks that part of it |
+//! | `gs://` | `cloud` | as for S3 | gcp-storage-emulator; by parts only moto, which speaks that part of it |
 //! | `azure://` | `cloud` | the store's own MD5 of it | azurite |
 //! | `oss://` | `cloud` | as for S3 | moto, which is near: there is no emulator |
 //! | `http(s)://` | `web` | the size that the server then tells | nginx |
@@ -47,7 +47,7 @@ const REQUEST_RETRY: RetryPolicy = RetryPolicy {
 /// How many objects are sent at a time. Each waits for the store's answer most of the time.
 const CONCURRENT_OBJECTS: usize = 24;
 
-/// What `.dvc/config` and the environment say of a remote.
+/// The settings of a remote from `.dvc/config` and the environment.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Settings {
     /// Its name in `.dvc/config`; empty for one given by its address alone.
@@ -83,8 +83,8 @@ impl fmt::Debug for Settings {
 
 /// A place that keeps objects.
 pub trait RemoteStore: Send + Sync {
-    /// Those of `oids` that are not there. An object counts as there only if its size, where the store tells
-    /// it, is right.
+    /// The names of those `objects` that the remote lacks. The remote has an object only if its size, where
+    /// the store tells it, is right.
     fn missing(&self, objects: &[Object]) -> impl Future<Output = Result<Vec<Oid>>> + Send;
 
     /// Sends an object, and returns when the store has confirmed its checksum or, where it gives none, its
@@ -99,8 +99,8 @@ pub trait RemoteStore: Send + Sync {
     }
 }
 
-/// Does some work for each, so many at a time, in any order. After a failure none is begun; those under way
-/// are ended, so that they undo what they began.
+/// Does some work for each item, `together` at a time, in any order. After a failure no other work is begun,
+/// and work under way is awaited, so that it can undo what it began.
 async fn each<'a, T, R, F>(items: &'a [T], together: usize, work: impl Fn(&'a T) -> F) -> Result<Vec<R>>
 where
     F: Future<Output = Result<R>>,
@@ -154,7 +154,7 @@ const KNOWN_SCHEMES: [&str; 11] =
 /// Whether there is a kind of remote for this address. Nothing is asked of the remote.
 ///
 /// # Errors
-/// There is none.
+/// No kind of remote has this address.
 pub fn check(settings: &Settings) -> Result<()> {
     let scheme = scheme(settings);
     if KNOWN_SCHEMES.contains(&scheme) { Ok(()) } else { Err(unsupported(&RemoteName::of(settings), scheme)) }

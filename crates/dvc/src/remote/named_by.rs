@@ -1,6 +1,6 @@
 //! Who named the server that gets a credential.
 
-/// Who named a server.
+/// Who named the server that gets a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NamedBy {
     /// Nobody: it is the service itself, such as AWS.

@@ -24,7 +24,7 @@ pub(super) struct Options<'a> {
     place: &'a RemoteName,
 }
 
-/// What may be said of a kind of remote.
+/// The keys that a kind of remote may have.
 pub(super) struct KnownKeys {
     /// The keys that are honoured.
     pub(super) honoured: &'static [&'static str],
@@ -61,7 +61,7 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// The keys, whatever they are.
+    /// The keys of these settings, without a check.
     pub(super) fn unchecked(settings: &'a Settings, place: &'a RemoteName) -> Self {
         Self { settings, place }
     }
@@ -71,7 +71,7 @@ impl<'a> Options<'a> {
         self.place
     }
 
-    /// A text; an empty one counts as none.
+    /// The text of a key; an empty text counts as none.
     pub(super) fn text(&self, key: &str) -> Option<&'a str> {
         self.settings.options.get(key).map(String::as_str).filter(|text| !text.is_empty())
     }

@@ -72,20 +72,20 @@ impl ObjectReader {
         Ok(length)
     }
 
-    /// Notes that so much was read past us.
+    /// Notes that `length` bytes were read by somebody else, such as the kernel.
     pub(super) fn skip(&mut self, length: u64) -> Result<()> {
         self.left = self.left.checked_sub(length).ok_or_else(|| changed(&self.object))?;
         Ok(())
     }
 
-    /// Reads all of it, and says whether it is what the object is named after.
+    /// Reads the whole content, and checks that the object is named after it.
     pub(super) fn prove_all(mut self) -> Result<()> {
         let mut buffer = vec![0; HASH_BUFFER_BYTES];
         while self.read(&mut buffer)? > 0 {}
         self.prove()
     }
 
-    /// Whether all that was read is what the object is named after.
+    /// Checks that the object is named after the content that was read.
     pub(super) fn prove(mut self) -> Result<()> {
         let more = match &mut self.from {
             ReadFrom::Bytes(bytes) => !bytes.is_empty(),
@@ -156,7 +156,7 @@ pub(super) async fn proven(object: &Object) -> Result<Option<(PathBuf, Stamp)>> 
     spawn_blocking(prove).await.context("cannot read an object")?
 }
 
-/// That an object's file is not what it was.
+/// The error of a file that changed since it was hashed.
 pub(super) fn changed(object: &Object) -> Error {
     let why = format!("{} is not what it was when it was hashed as {}", subject(object), object.oid);
     Error::new(why).hint("end whatever still writes to it, then run again")
@@ -206,7 +206,7 @@ impl Parts {
     }
 }
 
-/// What failed, on which object and remote.
+/// The text of a failure to send an object, with the object's and the remote's names.
 pub(super) fn cannot_send(object: &Object, place: &RemoteName) -> String {
     format!("cannot send {} as {} to {place}", subject(object), object.oid.key())
 }

@@ -39,14 +39,14 @@ pub struct Tracking<'a> {
     pub remotes: &'a Remotes,
 }
 
-/// What tracking came to.
+/// The result of tracking.
 #[derive(Debug, Default)]
 pub struct Tracked {
     /// The files to write and commit: pointers, `.gitignore`, and those of `dvc init` where they are missing.
     pub changes: Vec<Change>,
     /// The objects to send, before any of the changes is committed.
     pub uploads: Vec<Upload>,
-    /// What each output is, in the order given.
+    /// Each output's path and pointer, in the order given.
     pub pointers: Vec<(String, Pointer)>,
     /// Links to directories inside outputs: as with DVC, they are not part of them.
     pub skipped: Vec<String>,
@@ -81,10 +81,10 @@ pub struct RequestedOutput {
     pub(super) size: Option<u64>,
 }
 
-/// What hashing came to.
+/// The result of hashing.
 #[derive(Debug, Default)]
 pub(super) struct Hashes {
-    /// What each output is, in their order.
+    /// The pointers of the outputs, in their order.
     pub(super) pointers: Vec<Pointer>,
     /// The objects to send.
     pub(super) uploads: Vec<Upload>,

@@ -1,4 +1,4 @@
-//! The objects to send, sorted out.
+//! The objects to send, by remote: each once, and files before lists.
 
 use super::super::remote::Settings;
 use super::super::{Object, Oid};
@@ -18,8 +18,8 @@ pub(crate) struct ObjectSet {
 }
 
 impl UploadPlan {
-    /// The objects for this remote. An address and a name may lead to the same place; that costs a question
-    /// more.
+    /// The objects for this remote. An address and a name may lead to the same remote, which then is asked
+    /// twice.
     pub(crate) fn of(&mut self, remote: Settings) -> &mut ObjectSet {
         let same =
             |(other, _): &(Settings, ObjectSet)| (&other.name, &other.url) == (&remote.name, &remote.url);

@@ -30,7 +30,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether it is still what it is to be.
+    /// Whether the content still is what the object is named after.
     pub(super) fn holds(&self) -> bool {
         match self {
             Self::Bytes(_) => true,

@@ -1,4 +1,4 @@
-//! Why an object store did not do it, in its own code, and what the user can do.
+//! Why a request to an object store failed, in the store's own code, and what the user can do.
 
 use super::super::RemoteName;
 use opendal::ErrorKind;

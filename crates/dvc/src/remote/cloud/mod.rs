@@ -64,7 +64,7 @@ pub(super) struct ObjectStore {
     tagged: bool,
 }
 
-/// What a kind of store makes of its settings.
+/// A store, opened by its settings.
 struct Opened {
     operator: Operator,
     transport: StoreTransport,
@@ -119,8 +119,9 @@ impl ObjectStore {
 
     /// The missing objects by a listing, where a listing costs less than a question about each; else none.
     /// The cost of the listing is guessed from one of the 256 folders, as names are evenly spread: a page has
-    /// 1,000 objects, and one page follows the other; questions go [`CONCURRENT_QUESTIONS`] at a time. A server
-    /// that lists more than was guessed is asked instead, so that no list takes more memory than the objects.
+    /// 1,000 objects, and one page follows the other; questions go [`CONCURRENT_QUESTIONS`] at a time. A
+    /// server that lists more than was guessed is asked instead, so that no list takes more memory than the
+    /// objects.
     async fn missing_listed(&self, objects: &[Object]) -> Result<Option<Vec<Oid>>, opendal::Error> {
         // What DVC 2 kept does not lie in the folder that is listed.
         let old = objects.iter().any(|object| object.oid.is_of_dvc_2());
@@ -258,7 +259,7 @@ fn encoded_md5(oid: &Oid) -> String {
     proof::encoded(oid.md5()).unwrap_or_default()
 }
 
-/// Where requests go, and who says so; none without a credential.
+/// The address that gets a credential, and who named it; none without a credential.
 type CredentialReceiver = Option<(String, NamedBy)>;
 
 pub(super) fn s3_recipient(options: &Options<'_>) -> Result<CredentialReceiver> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 impl DriveResponse {
-    /// What it says.
+    /// The body as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, DriveFailure> {
         serde_json::from_slice(&self.body).map_err(|_| DriveFailure::unclear("Drive"))
     }

@@ -1,4 +1,4 @@
-//! Why Drive did not do it, in its own code, and what the user can do.
+//! Why a request to Drive failed, in Drive's own code, and what the user can do.
 
 use super::account::DriveAccount;
 use super::response::DriveResponse;
@@ -12,7 +12,7 @@ use trainspot_base::error::{Error, chain};
 /// The longest part of an answer that is worth quoting, in characters.
 const QUOTE_LIMIT_CHARS: usize = 300;
 
-/// Why a request did not do it.
+/// Why a request failed.
 pub(super) struct DriveFailure {
     why: String,
     /// Drive's own word, such as `storageQuotaExceeded`.
@@ -22,11 +22,11 @@ pub(super) struct DriveFailure {
     pub(super) status: Option<StatusCode>,
     /// Whether trying again may help.
     pub(super) is_transient: bool,
-    /// Whether it only came too fast.
+    /// Whether Drive refused the request only because requests came too fast.
     pub(super) limited: bool,
-    /// Whether it may have been done all the same.
+    /// Whether Drive may have carried out the request all the same.
     pub(super) uncertain: bool,
-    /// How long Drive asks to stay away.
+    /// How long Drive asks to wait before the next request.
     pub(super) wait: Option<Duration>,
 }
 
@@ -174,12 +174,12 @@ impl DriveFailure {
     }
 }
 
-/// Whether the service only has a bad moment.
+/// Whether a status is a failure that may pass.
 fn is_transient(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT
 }
 
-/// How long Drive asks to stay away.
+/// How long Drive asks to wait before the next request.
 fn wait(answer: &DriveResponse) -> Option<Duration> {
     retry_after(&answer.headers, RETRY_AFTER.as_str())
 }
@@ -205,7 +205,7 @@ fn who(account: &DriveAccount) -> &str {
     account.service().or(user).unwrap_or("the user who gave the credential")
 }
 
-/// What works where the account can own nothing, or no more.
+/// The hint for an account that can own no files, or no more of them.
 fn no_room(account: &DriveAccount, in_shared_drive: bool) -> String {
     match account.service() {
         Some(_) if in_shared_drive => {

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
-/// An answer, of any status.
+/// An answer of any status.
 pub(super) struct DriveResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,

@@ -40,7 +40,7 @@ const SESSION_LIMIT: u32 = 4;
 const OCTET_STREAM: &str = "application/octet-stream";
 const UPLOAD_PATH: &str = "/upload/drive/v3/files";
 
-/// Where a session is after a request.
+/// How far an upload's session is after a request.
 enum UploadState {
     /// Drive has so many bytes, and waits for more.
     Has(u64),
@@ -214,7 +214,7 @@ fn step(answer: Result<DriveResponse, DriveFailure>) -> Result<UploadState, Driv
     }
 }
 
-/// How much Drive has: `bytes=0-42` is 43. Without the header it is nothing.
+/// The count of bytes that Drive has: 43 for `bytes=0-42`, and 0 without the header.
 fn has(answer: &DriveResponse) -> Result<u64, DriveFailure> {
     let Some(range) = answer.headers.get(RANGE) else { return Ok(0) };
     let last = range.to_str().ok().and_then(|range| range.strip_prefix("bytes=0-")?.parse::<u64>().ok());

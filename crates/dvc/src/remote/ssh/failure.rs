@@ -5,9 +5,9 @@ use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::StatusCode;
 use trainspot_base::error::Error;
 
-/// What goes wrong.
+/// Why work on a connection failed.
 pub(super) enum SftpFailure {
-    /// The connection is not there, or broke.
+    /// There is no connection, or the connection broke.
     Broken(String),
     /// Trying again would not help.
     Final(Error),

@@ -76,8 +76,8 @@ async fn log_in(door: &SftpTarget, handle: &mut Handle<ServerKeyCheck>) -> Resul
     ))
 }
 
-/// Whether that was the login. Of a connection that ended, russh says that it was refused, with nothing left
-/// to try.
+/// Whether an answer means that the login succeeded. For a connection that ended, russh answers that the
+/// login was refused, with no methods left to try.
 fn is_in(answer: &AuthResult) -> Result<bool, SftpFailure> {
     match answer {
         AuthResult::Success => Ok(true),

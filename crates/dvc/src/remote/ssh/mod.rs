@@ -79,7 +79,7 @@ impl SftpRemote {
         place.take_if(|session| Arc::ptr_eq(session, broken));
     }
 
-    /// Does it on a connection, and does it again on another one where that broke.
+    /// Does work on a connection, and again on a new connection where the first one broke.
     async fn with<T, F: Future<Output = Result<T, SftpFailure>>>(
         &self,
         what: &str,

@@ -86,8 +86,8 @@ impl SftpSession {
         !self.ended.is_cancelled()
     }
 
-    /// Does the work while there is a connection: what waits for an answer is not told that none can come any
-    /// more.
+    /// Does work until the connection ends: russh does not tell work that waits for an answer that the
+    /// connection has ended.
     pub(super) async fn during<T>(
         &self,
         work: impl Future<Output = Result<T, SftpFailure>>,
@@ -112,8 +112,8 @@ impl SftpSession {
         Ok(self.sftp.open(path, flags, FileAttributes::empty()).await?.handle)
     }
 
-    /// Makes a folder and those above it. That of one that is there fails, which another question tells from
-    /// the rest.
+    /// Makes a folder and the missing folders above it. Making a folder that exists fails, so after a failure
+    /// the server is asked whether the folder is there.
     async fn make(&self, folder: &str) -> Result<(), SftpFailure> {
         if lock(&self.made).contains(folder) {
             return Ok(());
@@ -145,7 +145,7 @@ impl SftpSession {
         }
     }
 
-    /// What writes an open file from its start.
+    /// A writer that writes an open file from its start.
     pub(super) fn writer<'a>(&'a self, file: &'a str) -> SftpWriter<'a> {
         SftpWriter { session: self, file, offset: 0, under_way: FuturesUnordered::new() }
     }
@@ -205,7 +205,7 @@ impl SftpWriter<'_> {
         Ok(())
     }
 
-    /// Waits for all that is under way, and for the disk.
+    /// Waits for the answers to all writes, and for the sync to the disk.
     pub(super) async fn end(mut self) -> Result<(), SftpFailure> {
         while let Some(written) = self.under_way.next().await {
             written?;

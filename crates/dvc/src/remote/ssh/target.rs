@@ -19,7 +19,7 @@ use url::Url;
 /// The time from the first byte to the login.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The way to a server.
+/// A server, the keys that prove it, and the credentials for it.
 pub(super) struct SftpTarget {
     pub(super) host: String,
     pub(super) port: u16,
@@ -33,7 +33,7 @@ pub(super) struct SftpTarget {
 }
 
 impl SftpTarget {
-    /// The door, and the remote's root behind it.
+    /// The server, and the path of the remote's root on it.
     pub(super) fn of(settings: &Settings, options: &Options<'_>) -> Result<(Self, String)> {
         let place = options.place();
         let wrong = |why: &str| Error::new(format!("{place} {why}")).kind(Kind::Configuration);

@@ -9,7 +9,7 @@ use trainspot_base::error::{Error, chain};
 /// The longest part of an unstructured answer that is worth quoting, in characters.
 const QUOTE_LIMIT_CHARS: usize = 300;
 
-/// A status, headers, and the beginning of a body.
+/// A server's answer: its status, headers, and the beginning of its body.
 pub(super) struct WebResponse {
     pub(super) status: StatusCode,
     headers: HeaderMap,
@@ -25,7 +25,7 @@ impl WebResponse {
         Ok(Self { status, headers, body })
     }
 
-    /// Sends the request and leaves the body where it is.
+    /// Sends the request and does not read the answer's body.
     pub(super) async fn head_of(request: RequestBuilder) -> Result<Self, WebFailure> {
         let response = request.send().await.map_err(WebFailure::broken)?;
         Ok(Self { status: response.status(), headers: response.headers().clone(), body: Vec::new() })
@@ -60,13 +60,13 @@ impl WebResponse {
     }
 }
 
-/// Why a request did not do it.
+/// Why a request failed.
 pub(super) struct WebFailure {
     why: String,
     hint: Option<String>,
     /// Whether trying again may help.
     pub(super) is_transient: bool,
-    /// How long the server asks to stay away.
+    /// How long the server asks to wait before the next request.
     pub(super) wait: Option<Duration>,
 }
 

@@ -57,8 +57,8 @@ pub(crate) fn asking() -> Result<Client> {
     builder().connect_timeout(METADATA_TIMEOUT).timeout(CONNECT_TIMEOUT).build().context("cannot set up HTTP")
 }
 
-/// The longest answer that is read: the listing of a folder of a million objects' 256th part, or a page of a
-/// listing.
+/// The longest answer that is read, in bytes: the listing of one of the 256 folders that a million objects
+/// spread over, or one page of a listing.
 const ANSWER_LIMIT_BYTES: usize = 4 << 20;
 /// All that is read of an answer that lists nothing, or is too long anyway. Of the rest of a longer one, one
 /// answer in the process is read at a time: many are waited for at once.
@@ -89,7 +89,7 @@ pub(crate) async fn body(mut response: Response, lists: bool) -> reqwest::Result
     Ok(body)
 }
 
-/// How long an answer asks to stay away.
+/// How long an answer asks to wait before the next request.
 pub(crate) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers, RETRY_AFTER.as_str())
 }

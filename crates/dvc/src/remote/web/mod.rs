@@ -37,7 +37,7 @@ const UPLOAD_MEMORY_BYTES: u64 = 4 << 20;
 /// How many questions are asked at a time.
 const CONCURRENT_QUESTIONS: usize = 32;
 
-/// Where requests go, and who says so; none without a credential.
+/// The address that requests go to, and who named it; none without a credential.
 pub(super) fn recipient(settings: &Settings, options: &Options<'_>) -> Option<(String, NamedBy)> {
     const CREDENTIAL_KEYS: [&str; 5] =
         ["auth", "password", "token", "custom_auth_header", "bearer_token_command"];
@@ -57,9 +57,9 @@ struct WebServer {
     root: Url,
     place: RemoteName,
     budget: Budget,
-    /// How long it may be silent.
+    /// How long the server may be silent.
     stall_timeout: Duration,
-    /// What to look at when it does not let us in.
+    /// The hint for a refused login.
     advice: &'static str,
 }
 
@@ -145,7 +145,7 @@ fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: ReadFailure) -> impl Stream
     })
 }
 
-/// Ends when nothing has moved for so long.
+/// Ends when nothing has moved for `stall_timeout`.
 async fn stalled(moved: &AtomicU64, stall_timeout: Duration) {
     let (mut before, mut since) = (moved.load(Ordering::Relaxed), Instant::now());
     while since.elapsed() < stall_timeout {
