@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use trainspot_agent::leaving::Leaving;
+use trainspot_agent::leaving::Interruption;
 use trainspot_base::clock::stated_fraction;
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::Purchase;
@@ -62,7 +62,7 @@ fn last_moment(gone: f64) -> f64 {
     let (now, noticed) = (std::time::Instant::now(), (gone - NOTICE).max(0.0));
     let at = UNIX_EPOCH + stated_fraction(noticed);
     let notice = Notice { why: String::new(), at: Some(gone as u64) };
-    let leaving = Leaving::new(notice, now, at);
+    let leaving = Interruption::new(notice, now, at);
     let last =
         |second: &u64| leaving.is_last_moment(now + Duration::from_secs(*second), stated_fraction(SAVING));
     noticed + (0..=NOTICE as u64).find(last).unwrap() as f64

@@ -5,7 +5,9 @@
 
 use super::copying::{Copied, Copying};
 use super::home::{Home, write_whole};
-use super::stillness::{Choice, HABIT_DURATION, Item, Known, Seen, Taken, Waited, Watch};
+use super::stillness::{
+    CopyPlan, FileStamp, HABIT_DURATION, SavedFile, SavedFiles, StillnessWatch, WaitStage, WatchedFile,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,16 +19,17 @@ use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
 use trainspot_transfer::{BundleEntry, EntryKind, Pattern, find_with_links};
 
-/// How often to look for a moment in which the files may be copied.
-const MOST_LOOKS: u32 = 20;
-const BETWEEN: Duration = Duration::from_millis(500);
+/// How often the files are looked at before a checkpoint is given up.
+const LOOK_COUNT_LIMIT: u32 = 20;
+/// The time between two looks at the files.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The newest, and one in reserve while a reader may still be at it.
-const KEPT: u64 = 2;
+const KEPT_CHECKPOINTS: u64 = 2;
 /// How many files are named of those that keep a checkpoint from being taken.
-const NAMES_TOLD: usize = 3;
+const NAMED_FILES_LIMIT: usize = 3;
 /// How many files are named of those that are left out of a checkpoint. An answer with all of them could be
 /// too long.
-const LEFT_OUT_TOLD: usize = 50;
+const NAMED_OMISSIONS_LIMIT: usize = 50;
 
 /// What a checkpoint holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,17 +81,17 @@ fn numbers(home: &Home) -> impl Iterator<Item = u64> {
 }
 
 /// Takes checkpoints of one training.
-pub(super) struct Taker {
+pub(super) struct CheckpointWriter {
     home: Home,
     patterns: Vec<String>,
     /// The folders that the patterns name before their first wildcard.
     bases: Vec<PathBuf>,
     /// The files at the look of the last checkpoint: unless they change, there is nothing to save.
-    last: Vec<Item>,
+    last: Vec<WatchedFile>,
     /// The files of the last checkpoint.
-    taken: Known,
+    taken: SavedFiles,
     /// Nothing changes the files any more.
-    settled: bool,
+    assumes_final: bool,
     longest: Duration,
     problem: Option<String>,
     left_out: Option<String>,
@@ -96,7 +99,7 @@ pub(super) struct Taker {
     over: Arc<AtomicBool>,
 }
 
-impl Taker {
+impl CheckpointWriter {
     pub(super) fn new(home: &Home, patterns: &[String], over: Arc<AtomicBool>) -> Self {
         let parsed = patterns.iter().filter_map(|pattern| Pattern::parse(pattern).ok());
         Self {
@@ -104,8 +107,8 @@ impl Taker {
             patterns: patterns.to_vec(),
             bases: parsed.map(|pattern| pattern.start().to_owned()).collect(),
             last: Vec::new(),
-            taken: Known::new(),
-            settled: false,
+            taken: SavedFiles::new(),
+            assumes_final: false,
             longest: Duration::ZERO,
             problem: None,
             left_out: None,
@@ -113,16 +116,16 @@ impl Taker {
         }
     }
 
-    /// Takes none of the files as they are now: they were restored from one.
-    pub(super) fn skip(&mut self) {
+    /// Takes no checkpoint of the files as they are now: they were restored from one.
+    pub(super) fn mark_restored(&mut self) {
         self.last = self.look().unwrap_or_default();
-        let known = |item: &Item| (item.path.clone(), Taken { seen: item.seen, hash: None });
+        let known = |item: &WatchedFile| (item.path.clone(), SavedFile { stamp: item.stamp, hash: None });
         self.taken = self.last.iter().map(known).collect();
     }
 
-    /// Says that the training is over, and its files need no more time to rest.
-    pub(super) fn settle(&mut self) {
-        self.settled = true;
+    /// Takes the files as final: the training is over, and its files need no more time to rest.
+    pub(super) fn assume_final(&mut self) {
+        self.assumes_final = true;
     }
 
     /// How long the longest copy took, without the wait for files to rest.
@@ -140,7 +143,7 @@ impl Taker {
         self.left_out.as_deref()
     }
 
-    /// Takes one, and remembers why it could not.
+    /// Takes a checkpoint, and remembers why it could not.
     pub(super) fn attempt(&mut self) {
         self.problem = self.take().err().map(|error| error.render());
         if let Some(problem) = &self.problem {
@@ -155,9 +158,9 @@ impl Taker {
     pub(super) fn take(&mut self) -> Result<Option<u64>> {
         let work = self.home.work();
         let bases = self.bases.clone();
-        let mut watch = Watch::new(&work, &bases);
+        let mut watch = StillnessWatch::new(&work, &bases);
         let (began, mut restless) = (Instant::now(), Vec::new());
-        for look in 1..=MOST_LOOKS {
+        for look in 1..=LOOK_COUNT_LIMIT {
             let items = self.look()?;
             if items.is_empty() || items == self.last || self.over.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -165,12 +168,12 @@ impl Taker {
             let start = Instant::now();
             watch.look(&items, start, SystemTime::now());
             let waited = match look {
-                MOST_LOOKS => Waited::Out,
-                _ if began.elapsed() >= HABIT_DURATION => Waited::Long,
-                _ => Waited::Little,
+                LOOK_COUNT_LIMIT => WaitStage::LastLook,
+                _ if began.elapsed() >= HABIT_DURATION => WaitStage::HabitsKnown,
+                _ => WaitStage::Early,
             };
-            let choice = if self.settled {
-                Ok(Choice::all(items.clone()))
+            let choice = if self.assumes_final {
+                Ok(CopyPlan::all(items.clone()))
             } else {
                 watch.choose(items.clone(), &self.taken, start, waited)
             };
@@ -184,13 +187,13 @@ impl Taker {
                 }
                 Err(names) => restless = names,
             }
-            std::thread::sleep(BETWEEN);
+            std::thread::sleep(LOOK_INTERVAL);
         }
         Err(never_rested(&restless))
     }
 
     /// Copies what was chosen, unless it changes meanwhile.
-    fn copy(&mut self, choice: &Choice) -> Result<Option<u64>> {
+    fn copy(&mut self, choice: &CopyPlan) -> Result<Option<u64>> {
         let number = newest(&self.home).map_or(1, |number| number + 1);
         let partial = self.home.checkpoints().join(format!("{number}.partial"));
         fs::remove_dir_all(&partial).ok();
@@ -209,16 +212,18 @@ impl Taker {
         };
         fs::rename(&partial, self.home.checkpoints().join(number.to_string()))
             .context("cannot complete a checkpoint")?;
-        let taken =
-            |(item, hash): (&Item, _)| (item.path.clone(), Taken { seen: item.seen, hash: Some(hash) });
+        let taken = |(item, hash): (&WatchedFile, _)| {
+            (item.path.clone(), SavedFile { stamp: item.stamp, hash: Some(hash) })
+        };
         self.taken = choice.items.iter().zip(hashes).map(taken).collect();
-        self.left_out = (!choice.left_out.is_empty()).then(|| first_of(&choice.left_out, LEFT_OUT_TOLD));
+        self.left_out =
+            (!choice.left_out.is_empty()).then(|| first_of(&choice.left_out, NAMED_OMISSIONS_LIMIT));
         self.prune(number);
         Ok(Some(number))
     }
 
     /// Copies the files, then writes the manifest.
-    fn fill(&self, partial: &Path, choice: &Choice) -> Result<Copied> {
+    fn fill(&self, partial: &Path, choice: &CopyPlan) -> Result<Copied> {
         let copying = Copying {
             from: &self.home.work(),
             to: &files(partial),
@@ -237,7 +242,7 @@ impl Taker {
     }
 
     fn prune(&self, newest: u64) {
-        for number in numbers(&self.home).filter(|number| number + KEPT <= newest) {
+        for number in numbers(&self.home).filter(|number| number + KEPT_CHECKPOINTS <= newest) {
             let old = self.home.checkpoints().join(number.to_string());
             // It loses its name first: half of it must not count.
             let partial = old.with_extension("partial");
@@ -246,26 +251,18 @@ impl Taker {
     }
 
     /// The files as they are now. One that vanishes at this moment looks as no file does.
-    fn look(&self) -> Result<Vec<Item>> {
+    fn look(&self) -> Result<Vec<WatchedFile>> {
         let work = self.home.work();
         let item = |mut entry: BundleEntry| {
             let path = entry.path.to_path();
-            let seen = look(&work, &path, &entry).unwrap_or_default();
+            let stamp = FileStamp::of_entry(&work, &path, &entry).unwrap_or_default();
             if let EntryKind::File { bytes, .. } = &mut entry.kind {
-                *bytes = seen.bytes;
+                *bytes = stamp.bytes;
             }
-            Item { path, entry, seen }
+            WatchedFile { path, entry, stamp }
         };
         Ok(find_with_links(&work, &self.patterns)?.into_iter().map(item).collect())
     }
-}
-
-/// What the file or link of an entry is like now.
-pub(super) fn look(root: &Path, path: &Path, entry: &BundleEntry) -> std::io::Result<Seen> {
-    let path = root.join(path);
-    let is_link = matches!(entry.kind, EntryKind::Link { .. });
-    let metadata = if is_link { path.symlink_metadata() } else { path.metadata() };
-    metadata.map(|metadata| Seen::from(&metadata))
 }
 
 /// The first names of a list that may be long, and whether there are more.
@@ -275,7 +272,7 @@ fn first_of(files: &[String], most: usize) -> String {
 }
 
 fn never_rested(files: &[String]) -> Error {
-    let names = first_of(files, NAMES_TOLD);
+    let names = first_of(files, NAMED_FILES_LIMIT);
     Error::new(format!("the files of the checkpoint never rested long enough to be copied: {names}"))
         .hint("write a checkpoint under another name, then rename it; or leave out of CHECKPOINTS what is not needed to go on")
 }

@@ -16,13 +16,13 @@ use trainspot_protocol::{CommandSpec, ExitReason};
 
 /// Marks every process of a training in its environment, so that they are found even when they left the
 /// group.
-const MARK: &str = "TRAINSPOT_HOME";
+const HOME_VARIABLE: &str = "TRAINSPOT_HOME";
 
 /// How long processes that the training left may go on after it.
-const LAST_LINE: Duration = Duration::from_millis(300);
+const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(300);
 
 /// A training that runs.
-pub(super) struct Training {
+pub(super) struct TrainingProcess {
     group: Pid,
     pub(super) started: Instant,
     /// Why the supervisor ended it, and until when it may go on between SIGTERM and SIGKILL.
@@ -37,7 +37,7 @@ pub fn shell() -> Option<&'static Path> {
     ["/bin/bash", "/bin/sh"].map(Path::new).into_iter().find(|shell| shell.exists())
 }
 
-impl Training {
+impl TrainingProcess {
     /// Starts the training. Its output goes straight to the log file, so nothing of ours stands in its way.
     pub(super) fn start(home: &Home, spec: &CommandSpec) -> Result<Self> {
         let shell = shell().ok_or_else(|| Error::new("the machine has no shell (/bin/bash or /bin/sh)"))?;
@@ -49,7 +49,7 @@ impl Training {
             .current_dir(home.work())
             .envs(defaults(home, spec))
             .envs(&spec.environment)
-            .env(MARK, home.path())
+            .env(HOME_VARIABLE, home.path())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log)
@@ -62,7 +62,7 @@ impl Training {
         Ok(Self { group, started: Instant::now(), stopping: None, shell: None })
     }
 
-    /// Asks the training to end; [`Training::reap`] sees to it that it does, within `patience`.
+    /// Asks the training to end; [`TrainingProcess::reap`] sees to it that it does, within `patience`.
     pub(super) fn stop(&mut self, why: ExitReason, patience: Duration) {
         if self.stopping.is_none() {
             self.stopping = Some((why, Instant::now() + patience));
@@ -91,7 +91,8 @@ impl Training {
         }
         let (own, since) = self.shell?;
         // What it wrote to through a pipe (`> >(tee …)`) may have a last line left.
-        if self.stopping.is_none() && since.elapsed() < LAST_LINE && !descendants(getpid()).is_empty() {
+        if self.stopping.is_none() && since.elapsed() < LAST_OUTPUT_WAIT && !descendants(getpid()).is_empty()
+        {
             return None;
         }
         // A shell dies of SIGTERM at once; what it ran may still be saving its work.
@@ -172,9 +173,11 @@ pub fn end_all(home: &Home) -> bool {
     end(all(home))
 }
 
-/// The same, but the machine's supervisor lives on.
+/// Kills all of a machine's processes but the caller and the machine's supervisor.
+///
+/// Tells whether there were any.
 #[must_use]
-pub fn end_all_but_the_watch(home: &Home) -> bool {
+pub fn end_all_but_supervisor(home: &Home) -> bool {
     end(all(home).into_iter().filter(|pid| !is_supervisor(*pid, home)).collect())
 }
 
@@ -192,7 +195,7 @@ fn all(home: &Home) -> Vec<Pid> {
 
 /// Whether a supervisor lives.
 #[must_use]
-pub fn is_watched(home: &Home) -> bool {
+pub fn has_supervisor(home: &Home) -> bool {
     processes().any(|pid| is_supervisor(pid, home))
 }
 
@@ -213,8 +216,9 @@ fn is_agent(pid: Pid, home: &Home) -> bool {
 
 fn is_training(pid: Pid, home: &Home) -> bool {
     let home = home.path().as_os_str().as_encoded_bytes();
-    let mark =
-        |word: &[u8]| word.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=").map(|value| value == home);
+    let mark = |word: &[u8]| {
+        word.strip_prefix(HOME_VARIABLE.as_bytes())?.strip_prefix(b"=").map(|value| value == home)
+    };
     words(pid, "environ").any(|word| mark(&word) == Some(true))
 }
 

@@ -5,8 +5,7 @@
 //! what is renamed or removed later does not matter to those that are open. Only what is written in place
 //! does, and is seen.
 
-use super::checkpoint::look;
-use super::stillness::{Choice, Item, Known, Seen, Taken};
+use super::stillness::{CopyPlan, FileStamp, SavedFile, SavedFiles, WatchedFile};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,8 +21,8 @@ const OPEN_FILES_LIMIT: usize = 500;
 pub(super) struct Copying<'a> {
     pub(super) from: &'a Path,
     pub(super) to: &'a Path,
-    pub(super) choice: &'a Choice,
-    pub(super) taken: &'a Known,
+    pub(super) choice: &'a CopyPlan,
+    pub(super) taken: &'a SavedFiles,
     pub(super) over: &'a AtomicBool,
 }
 
@@ -75,28 +74,28 @@ impl Copying<'_> {
     }
 
     /// Opens a file; none if there is another one now, or none.
-    fn open_one(&self, item: &Item) -> Result<Option<File>> {
+    fn open_one(&self, item: &WatchedFile) -> Result<Option<File>> {
         let file = match File::open(self.from.join(&item.path)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file.with_context(|| cannot_copy(item))?,
         };
         let metadata = file.metadata().with_context(|| cannot_copy(item))?;
-        Ok(self.is_as_seen(item, &Seen::from(&metadata)).then_some(file))
+        Ok(self.is_as_seen(item, &FileStamp::from(&metadata)).then_some(file))
     }
 
-    fn is_as_seen(&self, item: &Item, now: &Seen) -> bool {
-        if self.is_log(item) { item.seen.is_continued_by(now) } else { item.seen == *now }
+    fn is_as_seen(&self, item: &WatchedFile, now: &FileStamp) -> bool {
+        if self.is_log(item) { item.stamp.is_continued_by(now) } else { item.stamp == *now }
     }
 
-    fn is_log(&self, item: &Item) -> bool {
+    fn is_log(&self, item: &WatchedFile) -> bool {
         self.choice.logs.contains(&item.path)
     }
 
-    fn is_in_place(&self, item: &Item) -> bool {
-        look(self.from, &item.path, &item.entry).is_ok_and(|now| self.is_as_seen(item, &now))
+    fn is_in_place(&self, item: &WatchedFile) -> bool {
+        FileStamp::of_entry(self.from, &item.path, &item.entry).is_ok_and(|now| self.is_as_seen(item, &now))
     }
 
-    fn copy(&self, item: &Item, held: Option<File>) -> Result<Copied> {
+    fn copy(&self, item: &WatchedFile, held: Option<File>) -> Result<Copied> {
         let target = self.to.join(&item.path);
         fs::create_dir_all(target.parent().unwrap_or(self.to)).with_context(|| cannot_copy(item))?;
         if let EntryKind::Link { target: leads } = &item.entry.kind {
@@ -107,26 +106,29 @@ impl Copying<'_> {
         let held = if held.is_some() { held } else { self.open_one(item)? };
         let Some(source) = held else { return Ok(Copied::Changed) };
         let copied = self.copy_bytes(item, &source, &target)?;
-        let now = Seen::from(&source.metadata().with_context(|| cannot_copy(item))?);
-        let is_same =
-            if self.is_log(item) { item.seen.is_continued_by(&now) } else { item.seen.has_content_of(&now) };
+        let now = FileStamp::from(&source.metadata().with_context(|| cannot_copy(item))?);
+        let is_same = if self.is_log(item) {
+            item.stamp.is_continued_by(&now)
+        } else {
+            item.stamp.has_content_of(&now)
+        };
         Ok(if is_same { copied } else { Copied::Changed })
     }
 
     /// Copies as many bytes as the file had at the look.
-    fn copy_bytes(&self, item: &Item, mut source: &File, target: &Path) -> Result<Copied> {
+    fn copy_bytes(&self, item: &WatchedFile, mut source: &File, target: &Path) -> Result<Copied> {
         let what = || cannot_copy(item);
         let mut copy = File::create(target).with_context(what)?;
         let proof = self.taken.get(&item.path).filter(|taken| self.is_log(item) && taken.hash.is_some());
-        let mut proof = proof.filter(|taken| taken.seen.is_continued_by(&item.seen));
+        let mut proof = proof.filter(|taken| taken.stamp.is_continued_by(&item.stamp));
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 256 << 10];
         let mut done = 0;
         loop {
-            if proof.is_some_and(|taken| taken.seen.bytes == done) && !proves(proof.take(), &hasher) {
+            if proof.is_some_and(|taken| taken.stamp.bytes == done) && !proves(proof.take(), &hasher) {
                 return Ok(Copied::Rewritten(item.path.clone()));
             }
-            let until = proof.map_or(item.seen.bytes, |taken| taken.seen.bytes);
+            let until = proof.map_or(item.stamp.bytes, |taken| taken.stamp.bytes);
             let most = buffer.len().min(usize::try_from(until - done).unwrap_or(usize::MAX));
             if most == 0 {
                 break;
@@ -148,7 +150,7 @@ impl Copying<'_> {
     }
 }
 
-fn proves(taken: Option<&Taken>, begun: &blake3::Hasher) -> bool {
+fn proves(taken: Option<&SavedFile>, begun: &blake3::Hasher) -> bool {
     taken.is_none_or(|taken| taken.hash.as_ref() == Some(&hex(&begun.finalize())))
 }
 
@@ -156,6 +158,6 @@ fn hex(hash: &blake3::Hash) -> String {
     hash.to_hex().to_string()
 }
 
-fn cannot_copy(item: &Item) -> String {
+fn cannot_copy(item: &WatchedFile) -> String {
     format!("cannot copy '{}' to a checkpoint", item.path.display())
 }

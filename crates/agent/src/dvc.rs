@@ -10,7 +10,7 @@ use trainspot_dvc::{StoreRequest, lay_out, store};
 use trainspot_transfer::{BundleHeader, BundleSender, FileStability, everything_behind_links};
 
 /// The caller takes a verb that says nothing for a minute for dead, and an upload may take hours.
-const SIGN: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Does what standard input orders, and tells what came of it in the last line of standard output. The lines
 /// before it are empty: signs of life.
@@ -25,7 +25,7 @@ pub(super) fn run(home: &Home) -> Result<()> {
         loop {
             tokio::select! {
                 outcome = &mut storing => break outcome,
-                () = tokio::time::sleep(SIGN) => tell(b"\n")?,
+                () = tokio::time::sleep(KEEPALIVE_INTERVAL) => tell(b"\n")?,
             }
         }
     })?;

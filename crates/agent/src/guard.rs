@@ -9,12 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 
-/// How often it hears that the supervisor lives.
-const BEAT: Duration = Duration::from_secs(1);
+/// How often the guard gets a sign of life.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// A machine that still runs after this much time does not go down by what was tried.
-const PATIENCE: Duration = Duration::from_secs(15);
+const POWER_OFF_WAIT: Duration = Duration::from_secs(15);
 /// Ways down that do not need the guard. Forced: what hangs while it is stopped must not keep the machine.
-const WAYS: [&[&str]; 2] =
+const POWER_OFF_COMMANDS: [&[&str]; 2] =
     [&["sudo", "-n", "systemctl", "poweroff", "--force", "--force"], &["poweroff", "-f"]];
 
 /// The guard's folder.
@@ -41,8 +41,8 @@ impl Guard {
 
     /// A sign of life, unless there was one a moment ago. It comes from the watch itself, never from a thread
     /// beside it: a supervisor that is stuck counts as dead.
-    pub(super) fn mind(&mut self) {
-        if self.last.is_some_and(|last| last.elapsed() < BEAT) {
+    pub(super) fn beat_if_due(&mut self) {
+        if self.last.is_some_and(|last| last.elapsed() < HEARTBEAT_INTERVAL) {
             return;
         }
         let beat = self.beat();
@@ -68,19 +68,19 @@ impl Guard {
 /// Powers the machine off: by its guard, or else by whatever works. Does not return.
 pub(super) fn power_off(guard: Option<&Guard>) -> ! {
     match guard.map(Guard::end) {
-        Some(Ok(())) => thread::sleep(PATIENCE),
+        Some(Ok(())) => thread::sleep(POWER_OFF_WAIT),
         Some(Err(error)) => tracing::warn!("{}", error.render()),
         None => {}
     }
     loop {
-        for way in WAYS {
+        for way in POWER_OFF_COMMANDS {
             // Not waited for: one that hangs must not keep the other from its turn.
             let started = Command::new(way[0]).args(&way[1..]).stdin(Stdio::null()).spawn();
             if let Err(error) = started {
                 tracing::warn!("cannot power the machine off by {}: {error}", way[0]);
             }
         }
-        thread::sleep(PATIENCE);
+        thread::sleep(POWER_OFF_WAIT);
         tracing::warn!("the machine still runs; trying again");
         end_descendants();
     }

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trainspot_protocol::Notice;
 
 /// Kept back for the training's end, and for what nobody foresees.
-const RESERVE: Duration = Duration::from_secs(30);
+const EXIT_RESERVE: Duration = Duration::from_secs(30);
 /// A checkpoint is copied, read again, and sent: each takes about as long as the copy.
-const COPIES: u32 = 3;
-/// What EC2 gives.
-const USUAL: Duration = Duration::from_mins(2);
+const CHECKPOINT_PASSES: u32 = 3;
+/// The time that EC2 gives between notice and end.
+const USUAL_NOTICE: Duration = Duration::from_mins(2);
 /// A notice of longer than this comes from a clock that is wrong.
-const LONGEST: Duration = Duration::from_hours(1);
+const NOTICE_LIMIT: Duration = Duration::from_hours(1);
 
-/// A notice, and what follows from it.
+/// An interruption that was announced, and how long the training may still run.
 #[derive(Debug)]
-pub struct Leaving {
+pub struct Interruption {
     notice: Notice,
     /// When the training must have ended and be saved; none for at once.
     at: Option<Instant>,
@@ -25,22 +25,22 @@ pub struct Leaving {
     time: SystemTime,
     /// When the machine is gone; none when nobody can tell.
     gone: Option<Instant>,
-    /// No more than this is kept back.
-    most: Duration,
+    /// The most time that is kept back for the training's end and its last checkpoint.
+    max_reserve: Duration,
 }
 
-impl Leaving {
+impl Interruption {
     /// A notice that comes `now`, which is `time` on the wall.
     #[must_use]
     pub fn new(notice: Notice, now: Instant, time: SystemTime) -> Self {
         let left = notice.at.and_then(|at| left(at, time));
         let at = left.map(|left| now + left);
         let most = left.unwrap_or_default();
-        Self { notice, at, time: time + most, gone: at, most: most / 2 }
+        Self { notice, at, time: time + most, gone: at, max_reserve: most / 2 }
     }
 
     /// Takes in another notice. Tells whether it is the earlier one, and so counts from now on.
-    pub(super) fn hear(&mut self, other: Self) -> bool {
+    pub(super) fn merge(&mut self, other: Self) -> bool {
         let gone = [self.gone, other.gone].into_iter().flatten().min();
         let earlier = other.at < self.at;
         if earlier {
@@ -65,13 +65,14 @@ impl Leaving {
     /// Whether the training must end now, when its longest checkpoint so far took `longest`.
     #[must_use]
     pub fn is_last_moment(&self, now: Instant, longest: Duration) -> bool {
-        let reserve = RESERVE.saturating_add(longest.saturating_mul(COPIES)).min(self.most);
+        let reserve =
+            EXIT_RESERVE.saturating_add(longest.saturating_mul(CHECKPOINT_PASSES)).min(self.max_reserve);
         self.at.is_none_or(|at| now + reserve >= at)
     }
 
     /// How long the training may take to end, if it may take `most`: the other half of the time is its
     /// checkpoint's.
-    pub(super) fn patience(&self, now: Instant, most: Duration) -> Duration {
+    pub(super) fn time_to_exit(&self, now: Instant, most: Duration) -> Duration {
         self.gone.map_or(most, |gone| most.min(gone.saturating_duration_since(now) / 2))
     }
 
@@ -85,7 +86,7 @@ impl Leaving {
 fn left(at: u64, time: SystemTime) -> Option<Duration> {
     let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let left = Duration::from_secs(at).checked_sub(time)?;
-    Some(if left > LONGEST { USUAL } else { left })
+    Some(if left > NOTICE_LIMIT { USUAL_NOTICE } else { left })
 }
 
 #[cfg(test)]
@@ -105,13 +106,13 @@ mod tests {
             Self { now: Instant::now(), time: UNIX_EPOCH + Duration::from_hours(500_000) }
         }
 
-        fn leaving(&self, at: Option<u64>) -> Leaving {
+        fn leaving(&self, at: Option<u64>) -> Interruption {
             let at = at.map(|seconds| 1_800_000_000 + seconds);
-            Leaving::new(Notice { why: "spot".to_owned(), at }, self.now, self.time)
+            Interruption::new(Notice { why: "spot".to_owned(), at }, self.now, self.time)
         }
 
         /// After how many seconds the training is ended.
-        fn last_moment(&self, leaving: &Leaving, longest: Duration) -> u32 {
+        fn last_moment(&self, leaving: &Interruption, longest: Duration) -> u32 {
             let last = |second: &u32| leaving.is_last_moment(self.now + SECOND * *second, longest);
             (0..10_000).find(last).unwrap()
         }
@@ -138,9 +139,9 @@ mod tests {
     fn half_of_what_is_left_is_for_the_training_to_end_in() {
         let scene = Scene::new();
         let leaving = scene.leaving(Some(20));
-        assert_eq!(leaving.patience(scene.now + SECOND * 10, SECOND * 15), SECOND * 5);
-        assert_eq!(leaving.patience(scene.now + SECOND * 30, SECOND * 15), Duration::ZERO);
-        assert_eq!(scene.leaving(Some(120)).patience(scene.now + SECOND * 60, SECOND * 15), SECOND * 15);
+        assert_eq!(leaving.time_to_exit(scene.now + SECOND * 10, SECOND * 15), SECOND * 5);
+        assert_eq!(leaving.time_to_exit(scene.now + SECOND * 30, SECOND * 15), Duration::ZERO);
+        assert_eq!(scene.leaving(Some(120)).time_to_exit(scene.now + SECOND * 60, SECOND * 15), SECOND * 15);
         assert!(!leaving.is_over(scene.now + SECOND * 19) && leaving.is_over(scene.now + SECOND * 20));
     }
 
@@ -149,7 +150,7 @@ mod tests {
         let scene = Scene::new();
         let leaving = scene.leaving(None);
         assert_eq!(scene.last_moment(&leaving, SECOND), 0);
-        assert_eq!(leaving.patience(scene.now, SECOND * 15), SECOND * 15);
+        assert_eq!(leaving.time_to_exit(scene.now, SECOND * 15), SECOND * 15);
         assert!(!leaving.is_over(scene.now + SECOND * 1000));
     }
 
@@ -160,7 +161,7 @@ mod tests {
             assert_eq!(scene.last_moment(&scene.leaving(Some(far)), Duration::ZERO), 90);
         }
         assert_eq!(scene.last_moment(&scene.leaving(Some(3600)), Duration::ZERO), 3570);
-        let past = Leaving::new(Notice { why: String::new(), at: Some(5) }, scene.now, scene.time);
+        let past = Interruption::new(Notice { why: String::new(), at: Some(5) }, scene.now, scene.time);
         assert_eq!(scene.last_moment(&past, Duration::ZERO), 0);
         assert!(!past.is_over(scene.now + SECOND * 1000));
     }
@@ -169,16 +170,16 @@ mod tests {
     fn the_earlier_notice_counts() {
         let scene = Scene::new();
         let mut leaving = scene.leaving(Some(120));
-        assert!(!leaving.hear(scene.leaving(Some(120))));
-        assert!(!leaving.hear(scene.leaving(Some(130))));
-        assert!(leaving.hear(scene.leaving(Some(100))));
+        assert!(!leaving.merge(scene.leaving(Some(120))));
+        assert!(!leaving.merge(scene.leaving(Some(130))));
+        assert!(leaving.merge(scene.leaving(Some(100))));
         assert_eq!(scene.last_moment(&leaving, Duration::ZERO), 70);
-        assert!(leaving.hear(scene.leaving(None)));
-        assert!(!leaving.hear(scene.leaving(None)));
+        assert!(leaving.merge(scene.leaving(None)));
+        assert!(!leaving.merge(scene.leaving(None)));
         assert_eq!(scene.last_moment(&leaving, Duration::ZERO), 0);
         // The machine goes all the same, and no later than it was said to.
         assert!(leaving.is_over(scene.now + SECOND * 100));
-        assert!(!leaving.hear(scene.leaving(Some(50))));
+        assert!(!leaving.merge(scene.leaving(Some(50))));
         assert!(leaving.is_over(scene.now + SECOND * 50));
         assert_eq!(leaving.notice().at, None);
     }

@@ -1,6 +1,6 @@
 //! What runs on the machine: the same binary, started as `trainspot agent VERB --home DIR`.
 //!
-//! `supervise` is the machine's watch: it runs the training, takes checkpoints, and ends the machine when the
+//! `supervise` supervises the machine: it runs the training, takes checkpoints, and ends the machine when the
 //! pipe falls silent, or when a runner of Bitbucket's that it runs is not needed any more. The other verbs
 //! are short-lived; the pipe starts one for each thing that it wants, and its streams are its standard input
 //! and output. Nothing secret is in an argument or a file.
@@ -23,7 +23,7 @@ mod tail;
 mod verbs;
 
 pub use checkpoint::Manifest;
-pub use command::{end_all, end_all_but_the_watch, is_watched, shell};
+pub use command::{end_all, end_all_but_supervisor, has_supervisor, shell};
 pub use home::{Home, own_folder};
 
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if !AGENT_VERBS.contains(&verb.as_str()) {
         return Err(unknown());
     }
-    let flags = Flags::parse(flags, flags_of(verb))?;
+    let flags = VerbFlags::parse(flags, flags_of(verb))?;
     // The supervisor changes its folder.
     let home = std::path::absolute(flags.get("--home")?).map(Home::new).context("agent: --home")?;
     // The supervisor makes it, or refuses it.
@@ -47,7 +47,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         home.check()?;
     }
     match verb.as_str() {
-        "supervise" => supervise::run(&home, flags.orders()?),
+        "supervise" => supervise::run(&home, flags.supervisor_options()?),
         "ask" => verbs::ask(&home),
         "unpack" => verbs::unpack(&home),
         "commit" => Snapshot::restore(std::io::stdin().lock(), &home.work()),
@@ -73,9 +73,9 @@ fn flags_of(verb: &str) -> &'static [&'static str] {
 }
 
 #[derive(Debug)]
-struct Flags<'a>(BTreeMap<&'a str, &'a str>);
+struct VerbFlags<'a>(BTreeMap<&'a str, &'a str>);
 
-impl<'a> Flags<'a> {
+impl<'a> VerbFlags<'a> {
     /// Reads pairs of a flag and its value. What is not known is refused: a flag that is passed over, such as
     /// a guard's, could leave a machine without its end.
     fn parse(arguments: &'a [String], known: &[&str]) -> Result<Self> {
@@ -98,9 +98,9 @@ impl<'a> Flags<'a> {
         self.0.get(name).copied().ok_or_else(|| Error::new(format!("agent: {name} is missing")))
     }
 
-    fn orders(&self) -> Result<supervise::Orders> {
+    fn supervisor_options(&self) -> Result<supervise::SupervisorOptions> {
         let guard = self.0.get("--guard").map(std::path::absolute).transpose().context("agent: --guard")?;
-        Ok(supervise::Orders {
+        Ok(supervise::SupervisorOptions {
             grace: self.get("--grace")?.parse().map(Duration::from_secs).context("agent: --grace")?,
             ending: EndMode::parse(self.get("--ending")?)?,
             guard,

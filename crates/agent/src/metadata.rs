@@ -9,19 +9,19 @@ use trainspot_base::error::{Context as _, Error, Result, chain};
 use trainspot_protocol::Notice;
 
 /// EC2 recommends to look every 5 s; what is wanted is a notice that is seen within these.
-const INTERVAL: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// The service is on the machine's own host: it answers within milliseconds, or not at all.
-const TIMEOUT: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// What EC2 gives between notice and end.
-const USUAL: Duration = Duration::from_mins(2);
+const USUAL_NOTICE: Duration = Duration::from_mins(2);
 /// How long a token lives, in seconds: the longest there is. A new one is had when it is refused.
 const TOKEN_TTL: &str = "21600";
-/// Of a token or a notice, each a line of text.
+/// The longest token or notice that is read; each is a line of text.
 const ITEM_LIMIT_BYTES: usize = 16 << 10;
 
 /// What the metadata tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum MetadataEvent {
     /// The machine will be taken away.
     Notice(Notice),
     /// The machine is at elevated risk: it may be taken away soon, or never.
@@ -36,11 +36,11 @@ struct InstanceAction {
 }
 
 /// Looks at the metadata service at `url` from now on, on a thread of its own. Each piece of news comes once.
-pub(super) fn watch(url: &str) -> Result<Receiver<News>> {
+pub(super) fn watch(url: &str) -> Result<Receiver<MetadataEvent>> {
     let what = "cannot watch the machine's metadata";
     // Nothing here is TLS, and a machine without certificates is no reason to fail.
     let client = Client::builder().no_proxy().tls_certs_only([]).redirect(redirect::Policy::none());
-    let client = client.timeout(TIMEOUT).build().context(what)?;
+    let client = client.timeout(REQUEST_TIMEOUT).build().context(what)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(what)?;
     let (sender, news) = channel();
     let mut service = Service { client, url: url.trim_end_matches('/').to_owned(), token: None };
@@ -55,7 +55,7 @@ struct Service {
 }
 
 impl Service {
-    async fn watch(&mut self, news: &Sender<News>) {
+    async fn watch(&mut self, news: &Sender<MetadataEvent>) {
         let (mut action, mut recommendation, mut failing) = (None, None, false);
         loop {
             let looked = self.look(&mut action, &mut recommendation, news).await;
@@ -63,7 +63,7 @@ impl Service {
                 tracing::warn!("cannot read the machine's metadata: {}", chain(error));
             }
             failing = looked.is_err();
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -72,19 +72,19 @@ impl Service {
         &mut self,
         action: &mut Option<String>,
         recommendation: &mut Option<String>,
-        news: &Sender<News>,
+        news: &Sender<MetadataEvent>,
     ) -> Result<()> {
         let found = self.get("spot/instance-action").await?;
         if found.is_some() && found != *action {
             let notice = notice(found.as_deref().unwrap_or_default(), SystemTime::now())?;
             *action = found;
             // Nobody listens any more at the machine's end.
-            news.send(News::Notice(notice)).ok();
+            news.send(MetadataEvent::Notice(notice)).ok();
         }
         let found = self.get("events/recommendations/rebalance").await?;
         if found.is_some() && found != *recommendation {
             *recommendation = found;
-            news.send(News::Rebalance).ok();
+            news.send(MetadataEvent::Rebalance).ok();
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ async fn send(request: RequestBuilder) -> Result<(StatusCode, String)> {
 fn notice(item: &str, now: SystemTime) -> Result<Notice> {
     let InstanceAction { action, time } =
         serde_json::from_str(item).context("cannot understand spot/instance-action")?;
-    let at = humantime::parse_rfc3339(&time).unwrap_or_else(|_| now + USUAL);
+    let at = humantime::parse_rfc3339(&time).unwrap_or_else(|_| now + USUAL_NOTICE);
     let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(Notice { why: format!("EC2 takes the spot machine back ({action} at {time})"), at: Some(at) })
 }

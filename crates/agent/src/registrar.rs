@@ -10,8 +10,8 @@ use trainspot_bitbucket::{Client, Credential, Patience, Scope};
 use trainspot_protocol::Registry;
 use trainspot_protocol::runner_log::StepId;
 
-/// The machine costs money while it waits for Bitbucket.
-const PATIENCE: Patience = Patience {
+/// How long Bitbucket is waited for: the machine costs money meanwhile.
+const BITBUCKET_PATIENCE: Patience = Patience {
     rate_limit: Duration::ZERO,
     request: Duration::from_secs(10),
     attempts: RetryPolicy {
@@ -32,7 +32,7 @@ pub(super) struct Registrar {
 pub(super) struct Task<T>(Receiver<T>);
 
 impl<T: Default> Task<T> {
-    /// What came of it, once, as soon as something did.
+    /// The result of the task, once, as soon as there is one.
     pub(super) fn poll(&mut self) -> Option<T> {
         match self.0.try_recv() {
             Ok(done) => Some(done),
@@ -47,7 +47,7 @@ impl Registrar {
         Self { registry, uuid: uuid.to_owned() }
     }
 
-    /// Has it get no steps any more. Whether Bitbucket took that.
+    /// Asks Bitbucket to give the runner no more steps. The result is whether Bitbucket agreed.
     pub(super) fn disable(&self) -> Task<bool> {
         let (uuid, level) = (self.uuid.clone(), self.level());
         self.start("disable the runner", async move |client| match client.runner(level, &uuid).await? {
@@ -101,6 +101,6 @@ fn connect(registry: &Registry) -> Result<(tokio::runtime::Runtime, Client)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let credential = Credential::AccessToken(registry.token.clone());
     let Registry { api_url, workspace, repo_slug, .. } = registry;
-    let client = Client::new(api_url, workspace, repo_slug, credential)?.with_patience(PATIENCE);
+    let client = Client::new(api_url, workspace, repo_slug, credential)?.with_patience(BITBUCKET_PATIENCE);
     Ok((runtime.context("cannot start")?, client))
 }

@@ -1,4 +1,4 @@
-//! The supervisor's socket: each request is read on a thread of its own, and answered by the watch.
+//! The supervisor's socket: each request is read on a thread of its own, and answered by the supervisor.
 
 use super::home::Home;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -10,19 +10,19 @@ use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_protocol::{AgentRequest, Reply};
 
 /// A pipe that is slower to say one line is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait when a client cannot be served for now.
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_WAIT: Duration = Duration::from_millis(50);
 /// No request is longer: the kernel takes no larger environment and command either.
-const LONGEST_REQUEST: u64 = 8 << 20;
+const REQUEST_LIMIT_BYTES: u64 = 8 << 20;
 
 /// A request, and who waits for its answer.
-pub(super) type Question = (AgentRequest, Client);
+pub(super) type PendingRequest = (AgentRequest, ReplyChannel);
 
 /// Who asks.
-pub(super) struct Client(UnixStream);
+pub(super) struct ReplyChannel(UnixStream);
 
-impl Client {
+impl ReplyChannel {
     pub(super) fn answer(mut self, reply: &Reply) -> Result<()> {
         let mut line = serde_json::to_vec(reply).context("cannot answer the pipe")?;
         line.push(b'\n');
@@ -43,8 +43,8 @@ pub(super) fn open() -> Result<UnixListener> {
     })
 }
 
-/// Reads requests from now on. A slow client keeps neither the watch nor other clients waiting.
-pub(super) fn listen(listener: UnixListener) -> Result<Receiver<Question>> {
+/// Reads requests from now on. A slow client keeps neither the supervisor nor other clients waiting.
+pub(super) fn listen(listener: UnixListener) -> Result<Receiver<PendingRequest>> {
     let (sender, questions) = channel();
     let accept = move || {
         for stream in listener.incoming() {
@@ -52,7 +52,7 @@ pub(super) fn listen(listener: UnixListener) -> Result<Receiver<Question>> {
             let heard = stream.and_then(|stream| thread::Builder::new().spawn(move || hear(stream, &sender)));
             if let Err(error) = heard {
                 tracing::warn!("cannot serve the pipe: {error}");
-                thread::sleep(PAUSE);
+                thread::sleep(RETRY_WAIT);
             }
         }
     };
@@ -60,9 +60,9 @@ pub(super) fn listen(listener: UnixListener) -> Result<Receiver<Question>> {
     Ok(questions)
 }
 
-fn hear(stream: UnixStream, questions: &Sender<Question>) {
+fn hear(stream: UnixStream, questions: &Sender<PendingRequest>) {
     match read(&stream) {
-        Ok(Some(request)) => _ = questions.send((request, Client(stream))),
+        Ok(Some(request)) => _ = questions.send((request, ReplyChannel(stream))),
         // A second supervisor looks whether there is a first.
         Ok(None) => {}
         Err(error) => tracing::warn!("{}", error.render()),
@@ -71,10 +71,10 @@ fn hear(stream: UnixStream, questions: &Sender<Question>) {
 
 /// The request; none from a client that goes away without a word.
 fn read(stream: &UnixStream) -> Result<Option<AgentRequest>> {
-    stream.set_read_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
-    stream.set_write_timeout(Some(PATIENCE)).context("cannot serve the pipe")?;
+    stream.set_read_timeout(Some(CLIENT_TIMEOUT)).context("cannot serve the pipe")?;
+    stream.set_write_timeout(Some(CLIENT_TIMEOUT)).context("cannot serve the pipe")?;
     let mut line = String::new();
-    let mut input = BufReader::new(stream.take(LONGEST_REQUEST));
+    let mut input = BufReader::new(stream.take(REQUEST_LIMIT_BYTES));
     input.read_line(&mut line).context("cannot read the pipe's request")?;
     if line.is_empty() {
         return Ok(None);

@@ -9,7 +9,7 @@
 
 use super::home::Home;
 use super::registrar::{Registrar, Task};
-use super::tail::Tail;
+use super::tail::LogTail;
 use std::time::{Duration, Instant};
 use trainspot_protocol::RunnerActivity;
 use trainspot_protocol::runner_log::{Event, LeaveReason, Phase, RunnerLimits, RunnerState, StepId, Verdict};
@@ -17,8 +17,8 @@ use trainspot_protocol::runner_log::{Event, LeaveReason, Phase, RunnerLimits, Ru
 /// How often Bitbucket is asked about a step that runs. Its answers are for one whose end the log did not
 /// tell.
 const STEP_POLL_INTERVAL: Duration = Duration::from_mins(1);
-/// Between the word that a runner is to get no step any more, and its end: one may be on its way, as runners
-/// of old versions ask for steps every 30 s only. Never longer than its idle timeout, but for
+/// A disabled runner is ended after this time: a step may be on its way, as runners of old versions ask for
+/// steps every 30 s only. The time is never longer than the runner's idle timeout, but at least
 /// [`SHORTEST_SETTLE_TIME`].
 const DISABLE_SETTLE_TIME: Duration = Duration::from_secs(35);
 const SHORTEST_SETTLE_TIME: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const SHORTEST_SETTLE_TIME: Duration = Duration::from_secs(5);
 pub(super) struct SupervisedRunner {
     spec: trainspot_protocol::RunnerSpec,
     state: RunnerState,
-    log: Tail,
+    log: LogTail,
     registrar: Option<Registrar>,
     /// Whether a pipe holds the machine.
     claimed: bool,
@@ -66,7 +66,7 @@ impl SupervisedRunner {
             registrar: spec.registry.clone().map(|registry| Registrar::new(registry, &spec.uuid)),
             spec: spec.clone(),
             state: RunnerState::new(limits, Instant::now()),
-            log: Tail::of(home.log()),
+            log: LogTail::new(home.log()),
             claimed: true,
             draining: false,
             deregistration: Deregistration::NotBegun,

@@ -1,7 +1,7 @@
 //! When checkpoints are taken: beside the training at its interval and on demand, and a last one after its
 //! end.
 
-use super::checkpoint::Taker;
+use super::checkpoint::CheckpointWriter;
 use super::home::Home;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use trainspot_protocol::CommandSpec;
 
 /// Takes the checkpoints of one training, on a thread of its own: gigabytes take longer than a tick.
-pub(super) struct Saver {
+pub(super) struct CheckpointScheduler {
     home: Home,
     patterns: Vec<String>,
     interval: Duration,
-    resting: Option<Taker>,
-    copying: Option<JoinHandle<Taker>>,
-    /// Since when it rests or copies.
+    resting: Option<CheckpointWriter>,
+    copying: Option<JoinHandle<CheckpointWriter>>,
+    /// When the last copy began or ended.
     since: Instant,
-    /// One is wanted before the interval is over.
+    /// Whether a checkpoint was asked for before the interval is over.
     wanted: bool,
-    /// The last one was started: the training is over.
+    /// Whether the last checkpoint was started: the training is over.
     last: bool,
     longest: Duration,
     problem: Option<String>,
@@ -29,10 +29,10 @@ pub(super) struct Saver {
     over: Arc<AtomicBool>,
 }
 
-impl Saver {
+impl CheckpointScheduler {
     /// To be made before the training starts: what it goes on from needs no checkpoint.
     pub(super) fn new(home: &Home, spec: &CommandSpec) -> Self {
-        let mut saver = Self {
+        let mut scheduler = Self {
             home: home.clone(),
             patterns: spec.checkpoints.clone(),
             interval: spec.checkpoint_interval,
@@ -46,20 +46,20 @@ impl Saver {
             left_out: None,
             over: Arc::default(),
         };
-        let mut taker = saver.taker();
+        let mut writer = scheduler.writer();
         if spec.resume {
-            taker.skip();
+            writer.mark_restored();
         }
-        saver.resting = Some(taker);
-        saver
+        scheduler.resting = Some(writer);
+        scheduler
     }
 
-    fn taker(&self) -> Taker {
-        Taker::new(&self.home, &self.patterns, Arc::clone(&self.over))
+    fn writer(&self) -> CheckpointWriter {
+        CheckpointWriter::new(&self.home, &self.patterns, Arc::clone(&self.over))
     }
 
-    /// Has one taken as soon as may be.
-    pub(super) fn hurry(&mut self) {
+    /// Asks for a checkpoint as soon as one can be taken.
+    pub(super) fn request_now(&mut self) {
         self.wanted = true;
     }
 
@@ -79,23 +79,23 @@ impl Saver {
         self.left_out.as_deref()
     }
 
-    /// Takes one if it is time to.
-    pub(super) fn mind(&mut self) {
+    /// Takes a checkpoint if one is due.
+    pub(super) fn tick(&mut self) {
         self.collect();
         if self.wanted || self.since.elapsed() >= self.interval {
             self.wanted &= !self.start();
         }
     }
 
-    /// Takes the last one, of files that nothing changes any more. Tells whether it is complete, or cannot be
-    /// had.
+    /// Takes the last checkpoint, of files that nothing changes any more. Returns whether that checkpoint is
+    /// complete, or cannot be taken.
     pub(super) fn finish(&mut self) -> bool {
         self.collect();
         if self.copying.is_some() || self.last {
             return self.copying.is_none();
         }
-        if let Some(taker) = &mut self.resting {
-            taker.settle();
+        if let Some(writer) = &mut self.resting {
+            writer.assume_final();
         }
         self.last = self.start();
         false
@@ -106,33 +106,33 @@ impl Saver {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    /// The same, and hands back the thread that does it.
-    pub(super) fn end(self) -> Option<JoinHandle<Taker>> {
+    /// Gives up what is being copied, and hands back the thread that copies.
+    pub(super) fn end(self) -> Option<JoinHandle<CheckpointWriter>> {
         self.abandon();
         self.copying
     }
 
     fn collect(&mut self) {
         let Some(done) = self.copying.take_if(|thread| thread.is_finished()) else { return };
-        let taker = done.join().unwrap_or_else(|_| self.taker());
-        self.longest = self.longest.max(taker.longest());
-        self.problem = taker.problem().map(str::to_owned);
-        self.left_out = taker.left_out().map(str::to_owned);
-        (self.resting, self.since) = (Some(taker), Instant::now());
+        let writer = done.join().unwrap_or_else(|_| self.writer());
+        self.longest = self.longest.max(writer.longest());
+        self.problem = writer.problem().map(str::to_owned);
+        self.left_out = writer.left_out().map(str::to_owned);
+        (self.resting, self.since) = (Some(writer), Instant::now());
     }
 
     /// Tells whether a copy was started. Not while there is one, nor when the training has used up all the
     /// processes that there can be.
     fn start(&mut self) -> bool {
-        let Some(mut taker) = self.resting.take() else { return false };
+        let Some(mut writer) = self.resting.take() else { return false };
         let copy = move || {
-            taker.attempt();
-            taker
+            writer.attempt();
+            writer
         };
         self.copying = thread::Builder::new().spawn(copy).ok();
         self.since = Instant::now();
         if self.copying.is_none() {
-            self.resting = Some(self.taker());
+            self.resting = Some(self.writer());
         }
         self.copying.is_some()
     }

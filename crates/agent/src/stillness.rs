@@ -25,14 +25,14 @@ const LOG_RATE_LIMIT_BYTES_PER_SECOND: u64 = 1 << 20;
 const SMALL_FILE_BYTES: u64 = 1 << 20;
 /// A new file that never rested so far may just have come.
 const NEW_FILE_AGE_LIMIT: Duration = Duration::from_secs(2);
-/// A file that names the checkpoint to go on from is no larger.
+/// The largest file that is read for the name of the checkpoint to go on from.
 const POINTER_LIMIT_BYTES: u64 = 4 << 10;
-/// A shorter name would be found in any text.
+/// A file's name is looked for in texts only if it is this long: a shorter one would be found in any text.
 const NAME_MINIMUM_BYTES: usize = 4;
 
-/// A file at one look.
+/// What the file system says of a file at one look: two equal stamps mean an unchanged file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct FileStamp {
     device: u64,
     inode: u64,
     pub(super) bytes: u64,
@@ -41,7 +41,7 @@ pub(super) struct Seen {
     changed: (i64, i64),
 }
 
-impl From<&Metadata> for Seen {
+impl From<&Metadata> for FileStamp {
     fn from(data: &Metadata) -> Self {
         Self {
             device: data.dev(),
@@ -53,7 +53,15 @@ impl From<&Metadata> for Seen {
     }
 }
 
-impl Seen {
+impl FileStamp {
+    /// The stamp of an entry's file or link as it is now.
+    pub(super) fn of_entry(root: &Path, path: &Path, entry: &BundleEntry) -> std::io::Result<Self> {
+        let path = root.join(path);
+        let is_link = matches!(entry.kind, EntryKind::Link { .. });
+        let metadata = if is_link { path.symlink_metadata() } else { path.metadata() };
+        metadata.map(|metadata| Self::from(&metadata))
+    }
+
     fn is_whole(&self, now: SystemTime) -> bool {
         // Each write sets both times to the same moment; a rename sets one of them only.
         let renamed = self.bytes > 0 && self.changed > self.modified;
@@ -79,55 +87,55 @@ impl Seen {
     }
 }
 
-/// An entry of the checkpoint, and what its file was like at a look.
+/// An entry of the checkpoint, and the stamp of its file at a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
+pub(super) struct WatchedFile {
     pub(super) path: PathBuf,
     pub(super) entry: BundleEntry,
-    pub(super) seen: Seen,
+    pub(super) stamp: FileStamp,
 }
 
-impl Item {
+impl WatchedFile {
     pub(super) fn is_link(&self) -> bool {
         matches!(self.entry.kind, EntryKind::Link { .. })
     }
 }
 
-/// What a checkpoint held of a file.
-pub(super) struct Taken {
-    pub(super) seen: Seen,
+/// A file as the last checkpoint holds it.
+pub(super) struct SavedFile {
+    pub(super) stamp: FileStamp,
     /// The hash of what the checkpoint holds; none when the file does not begin with that any more.
     pub(super) hash: Option<String>,
 }
 
 /// The files of the last checkpoint.
-pub(super) type Known = BTreeMap<PathBuf, Taken>;
+pub(super) type SavedFiles = BTreeMap<PathBuf, SavedFile>;
 
-/// What is to be copied.
+/// The files that a checkpoint copies, and how.
 #[derive(Debug)]
-pub(super) struct Choice {
-    pub(super) items: Vec<Item>,
+pub(super) struct CopyPlan {
+    pub(super) items: Vec<WatchedFile>,
     /// Logs: only their beginning is copied, up to the size that was seen.
     pub(super) logs: BTreeSet<PathBuf>,
-    /// What is left out, in words.
+    /// The files that are left out, each with the reason in words.
     pub(super) left_out: Vec<String>,
 }
 
-impl Choice {
-    /// All of files that nothing changes any more.
-    pub(super) fn all(items: Vec<Item>) -> Self {
+impl CopyPlan {
+    /// Copies every file whole: nothing changes these files any more.
+    pub(super) fn all(items: Vec<WatchedFile>) -> Self {
         Self { items, logs: BTreeSet::new(), left_out: Vec::new() }
     }
 }
 
 /// Why a checkpoint can do without a file that is not whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lack {
+enum OmissionReason {
     Rewritten,
     Unfinished,
 }
 
-impl Lack {
+impl OmissionReason {
     fn in_words(self) -> &'static str {
         match self {
             Self::Rewritten => "written again and again",
@@ -138,68 +146,70 @@ impl Lack {
 
 /// How long a moment of rest has been waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Waited {
-    Little,
-    /// Long enough to know habits.
-    Long,
-    /// As long as there is.
-    Out,
+pub(super) enum WaitStage {
+    /// Too short to know what a file always does.
+    Early,
+    /// Long enough to know what each file always does.
+    HabitsKnown,
+    /// As long as the checkpoint can wait: there is no later look.
+    LastLook,
 }
 
-/// What is known of a file from several looks.
-struct Track {
+/// The history of a file over several looks.
+struct FileHistory {
     appeared: Instant,
     /// Since when it has only grown, and its size then.
     grows: (Instant, u64),
     /// Since when it has never been whole.
     restless: Option<Instant>,
-    seen: Seen,
+    stamp: FileStamp,
 }
 
 /// Looks at the files of one checkpoint that is to be taken.
-pub(super) struct Watch<'a> {
+pub(super) struct StillnessWatch<'a> {
     root: &'a Path,
     /// The folders that the user named.
     bases: &'a [PathBuf],
-    tracks: BTreeMap<PathBuf, Track>,
+    tracks: BTreeMap<PathBuf, FileHistory>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> StillnessWatch<'a> {
     pub(super) fn new(root: &'a Path, bases: &'a [PathBuf]) -> Self {
         Self { root, bases, tracks: BTreeMap::new() }
     }
 
-    /// Takes in a look.
-    pub(super) fn look(&mut self, items: &[Item], now: Instant, time: SystemTime) {
+    /// Takes in the stamps of one look.
+    pub(super) fn look(&mut self, items: &[WatchedFile], now: Instant, time: SystemTime) {
         for item in items {
-            let seen = item.seen;
-            let track = self.tracks.entry(item.path.clone()).or_insert(Track {
+            let stamp = item.stamp;
+            let track = self.tracks.entry(item.path.clone()).or_insert(FileHistory {
                 appeared: now,
-                grows: (now, seen.bytes),
+                grows: (now, stamp.bytes),
                 restless: None,
-                seen,
+                stamp,
             });
-            let rewritten = seen.bytes == track.seen.bytes && seen.modified != track.seen.modified;
-            if rewritten || !track.seen.is_continued_by(&seen) {
-                track.grows = (now, seen.bytes);
+            let rewritten = stamp.bytes == track.stamp.bytes && stamp.modified != track.stamp.modified;
+            if rewritten || !track.stamp.is_continued_by(&stamp) {
+                track.grows = (now, stamp.bytes);
             }
-            track.seen = seen;
-            let whole = item.is_link() || seen.is_whole(time);
+            track.stamp = stamp;
+            let whole = item.is_link() || stamp.is_whole(time);
             track.restless = if whole { None } else { track.restless.or(Some(now)) };
         }
     }
 
-    /// What of the files at the last look makes a checkpoint; or the files that keep it from being taken, in
-    /// words.
+    /// The files of the last look that make a checkpoint; or the names of the files that keep the checkpoint
+    /// from being taken.
     pub(super) fn choose(
         &self,
-        items: Vec<Item>,
-        known: &Known,
+        items: Vec<WatchedFile>,
+        known: &SavedFiles,
         now: Instant,
-        waited: Waited,
-    ) -> Result<Choice, Vec<String>> {
-        let is_restless = |item: &&Item| self.track(&item.path).is_some_and(|track| track.restless.is_some());
-        let (logs, restless): (Vec<&Item>, Vec<&Item>) =
+        waited: WaitStage,
+    ) -> Result<CopyPlan, Vec<String>> {
+        let is_restless =
+            |item: &&WatchedFile| self.track(&item.path).is_some_and(|track| track.restless.is_some());
+        let (logs, restless): (Vec<&WatchedFile>, Vec<&WatchedFile>) =
             items.iter().filter(is_restless).partition(|item| self.is_log(item, known, now));
         let logs: BTreeSet<PathBuf> = logs.into_iter().map(|item| item.path.clone()).collect();
         let (mut out, mut blocking) = (BTreeMap::new(), Vec::new());
@@ -214,11 +224,12 @@ impl<'a> Watch<'a> {
         }
         let left_out = out.iter().map(|(path, lack)| format!("'{}' ({})", path.display(), lack.in_words()));
         let left_out: Vec<String> = left_out.collect();
-        let is_out = |item: &Item| item.path.ancestors().any(|above| out.contains_key(above));
-        let mut items: Vec<Item> = items.into_iter().filter(|item| !is_out(item)).collect();
+        let is_out = |item: &WatchedFile| item.path.ancestors().any(|above| out.contains_key(above));
+        let mut items: Vec<WatchedFile> = items.into_iter().filter(|item| !is_out(item)).collect();
         if !out.is_empty() {
-            let is_spare = |item: &Item| item.is_link() || logs.contains(&item.path);
-            let points_out = |item: &Item| out.iter().any(|(out, lack)| self.points_to(item, out, *lack));
+            let is_spare = |item: &WatchedFile| item.is_link() || logs.contains(&item.path);
+            let points_out =
+                |item: &WatchedFile| out.iter().any(|(out, lack)| self.points_to(item, out, *lack));
             // Logs alone are nothing to go on from; what points to an unfinished checkpoint is worse than an
             // older one.
             if items.iter().all(is_spare) || items.iter().any(points_out) {
@@ -226,11 +237,11 @@ impl<'a> Watch<'a> {
             }
             self.drop_dangling(&mut items);
         }
-        Ok(Choice { items, logs, left_out })
+        Ok(CopyPlan { items, logs, left_out })
     }
 
     /// Drops links to what is left out.
-    fn drop_dangling(&self, items: &mut Vec<Item>) {
+    fn drop_dangling(&self, items: &mut Vec<WatchedFile>) {
         let files: BTreeSet<PathBuf> =
             items.iter().filter(|item| !item.is_link()).map(|item| item.path.clone()).collect();
         let holds =
@@ -239,25 +250,25 @@ impl<'a> Watch<'a> {
     }
 
     /// Where a link leads in the end, below the workspace.
-    fn leads_to(&self, link: &Item) -> Option<PathBuf> {
+    fn leads_to(&self, link: &WatchedFile) -> Option<PathBuf> {
         let real = self.root.join(&link.path).canonicalize().ok()?;
         real.strip_prefix(self.root.canonicalize().ok()?).ok().map(Path::to_owned)
     }
 
-    fn track(&self, path: &Path) -> Option<&Track> {
+    fn track(&self, path: &Path) -> Option<&FileHistory> {
         self.tracks.get(path)
     }
 
     /// Whether a file only grows. Either it begins with what the last checkpoint holds of it, which is proved
     /// when it is copied, or it was seen to grow for long, and slowly.
-    fn is_log(&self, item: &Item, known: &Known, now: Instant) -> bool {
+    fn is_log(&self, item: &WatchedFile, known: &SavedFiles, now: Instant) -> bool {
         let Some(track) = self.track(&item.path) else { return false };
-        let begins = |taken: &Taken| taken.hash.is_some() && taken.seen.is_continued_by(&item.seen);
+        let begins = |taken: &SavedFile| taken.hash.is_some() && taken.stamp.is_continued_by(&item.stamp);
         if known.get(&item.path).is_some_and(begins) {
             return true;
         }
         let (since, bytes) = track.grows;
-        let (time, grown) = (now.saturating_duration_since(since), item.seen.bytes - bytes);
+        let (time, grown) = (now.saturating_duration_since(since), item.stamp.bytes - bytes);
         time >= HABIT_DURATION && grown > 0 && grown / LOG_RATE_LIMIT_BYTES_PER_SECOND <= time.as_secs()
     }
 
@@ -265,30 +276,30 @@ impl<'a> Watch<'a> {
     /// be needed.
     fn dispensable(
         &self,
-        item: &Item,
-        known: &Known,
+        item: &WatchedFile,
+        known: &SavedFiles,
         now: Instant,
-        waited: Waited,
-    ) -> Option<(PathBuf, Lack)> {
+        waited: WaitStage,
+    ) -> Option<(PathBuf, OmissionReason)> {
         let track = self.track(&item.path)?;
         let since = |moment: Instant| now.saturating_duration_since(moment);
         let always = track.restless.is_some_and(|moment| since(moment) >= HABIT_DURATION);
-        if waited >= Waited::Long && always && item.seen.bytes <= SMALL_FILE_BYTES {
-            return Some((item.path.clone(), Lack::Rewritten));
+        if waited >= WaitStage::HabitsKnown && always && item.stamp.bytes <= SMALL_FILE_BYTES {
+            return Some((item.path.clone(), OmissionReason::Rewritten));
         }
-        if waited < Waited::Out {
+        if waited < WaitStage::LastLook {
             return None;
         }
         if let Some(folder) = self.new_folder(&item.path, known) {
-            return Some((folder.to_owned(), Lack::Unfinished));
+            return Some((folder.to_owned(), OmissionReason::Unfinished));
         }
         let new = since(track.appeared) < NEW_FILE_AGE_LIMIT && !known.contains_key(&item.path);
-        new.then(|| (item.path.clone(), Lack::Unfinished))
+        new.then(|| (item.path.clone(), OmissionReason::Unfinished))
     }
 
     /// The topmost folder above a file that came since the last checkpoint, below a folder that the user
     /// named. Its files belong together, as those of `checkpoint-500` do.
-    fn new_folder<'p>(&self, path: &'p Path, known: &Known) -> Option<&'p Path> {
+    fn new_folder<'p>(&self, path: &'p Path, known: &SavedFiles) -> Option<&'p Path> {
         let base =
             self.bases.iter().filter(|base| path.starts_with(base)).max_by_key(|base| base.iter().count())?;
         let folders =
@@ -298,8 +309,8 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether a link leads to what is not finished, or a small file names it.
-    fn points_to(&self, item: &Item, out: &Path, lack: Lack) -> bool {
-        if lack != Lack::Unfinished {
+    fn points_to(&self, item: &WatchedFile, out: &Path, lack: OmissionReason) -> bool {
+        if lack != OmissionReason::Unfinished {
             return false;
         }
         if item.is_link() {
@@ -308,7 +319,7 @@ impl<'a> Watch<'a> {
         let name = if self.track(out).is_some() { out.file_stem() } else { out.file_name() };
         let name = name.map(OsStr::as_bytes).unwrap_or_default();
         let names = |text: Vec<u8>| text.windows(name.len()).any(|part| part == name);
-        item.seen.bytes <= POINTER_LIMIT_BYTES
+        item.stamp.bytes <= POINTER_LIMIT_BYTES
             && name.len() >= NAME_MINIMUM_BYTES
             && std::fs::read(self.root.join(&item.path)).is_ok_and(names)
     }

@@ -1,14 +1,14 @@
-//! The machine's watch. It lives as long as the machine, and needs neither network nor credentials.
+//! The machine's supervisor. It lives as long as the machine, and needs neither network nor credentials.
 
-use super::checkpoint::{Taker, newest};
-use super::command::{Training, end_all, end_descendants};
+use super::checkpoint::{CheckpointWriter, newest};
+use super::command::{TrainingProcess, end_all, end_descendants};
 use super::guard::{Guard, power_off};
 use super::home::{Home, reserve, write_whole};
-use super::leaving::Leaving;
-use super::metadata::{self, News};
-use super::requests::{self, Question};
+use super::leaving::Interruption;
+use super::metadata::{self, MetadataEvent};
+use super::requests::{self, PendingRequest};
 use super::runner::{NextAction, SupervisedRunner};
-use super::saving::Saver;
+use super::saving::CheckpointScheduler;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
@@ -22,17 +22,17 @@ use trainspot_protocol::{
 };
 
 /// How often the training is looked at. A request is answered at once.
-const TICK: Duration = Duration::from_millis(50);
+const TICK_INTERVAL: Duration = Duration::from_millis(50);
 /// The agent that asked for the end passes the answer on meanwhile, before it is ended as all others.
-const LAST_WORD: Duration = Duration::from_millis(500);
+const ANSWER_WAIT: Duration = Duration::from_millis(500);
 /// A pipe beats every few seconds. After this silence, but while the machine is there, another one may take
 /// it over.
-const HOLD: Duration = Duration::from_secs(20);
+const CLAIM_DURATION: Duration = Duration::from_secs(20);
 /// What a training may do between SIGTERM and SIGKILL, but no longer than the machine lives without a pipe.
 const TERM_GRACE: Duration = Duration::from_secs(15);
 
-/// What a supervisor is told when it is started.
-pub(super) struct Orders {
+/// The options that a supervisor is started with.
+pub(super) struct SupervisorOptions {
     /// The machine ends after this much silence.
     pub(super) grace: Duration,
     /// How it ends.
@@ -47,13 +47,13 @@ pub(super) struct Orders {
 ///
 /// # Errors
 /// There is a supervisor already; there is no guard. The machine is then as it was before.
-pub(super) fn run(home: &Home, orders: Orders) -> Result<()> {
-    let guard = orders.guard.map(Guard::find).transpose()?;
+pub(super) fn run(home: &Home, options: SupervisorOptions) -> Result<()> {
+    let guard = options.guard.map(Guard::find).transpose()?;
     // A session of its own: neither the pipe's terminal nor the end of its connection can end it.
     rustix::process::setsid().ok();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot become a sub-reaper")?;
-    // Only now, so that there is never a home without a watch.
+    // Only now, so that there is never a home without a supervisor.
     home.create()?;
     std::env::set_current_dir(home.run())
         .with_context(|| format!("cannot enter {}", home.run().display()))?;
@@ -61,13 +61,13 @@ pub(super) fn run(home: &Home, orders: Orders) -> Result<()> {
     let socket = requests::open()?;
     let log = File::create(home.agent_log()).context("cannot write the supervisor's log")?;
     rustix::stdio::dup2_stderr(&log).context("cannot write the supervisor's log")?;
-    let news = orders.metadata.as_deref().map(metadata::watch).transpose()?;
-    let questions = requests::listen(socket)?;
-    let mut supervisor = Supervisor::new(home, orders.grace, guard);
-    let taker = supervisor.watch(&questions, news.as_ref());
+    let news = options.metadata.as_deref().map(metadata::watch).transpose()?;
+    let requests_in = requests::listen(socket)?;
+    let mut supervisor = Supervisor::new(home, options.grace, guard);
+    let writer = supervisor.watch(&requests_in, news.as_ref());
     end_descendants();
-    match orders.ending {
-        EndMode::Remove => remove(home, taker),
+    match options.ending {
+        EndMode::Remove => remove(home, writer),
         EndMode::PowerOff => power_off(supervisor.guard.as_ref()),
     }
 }
@@ -77,16 +77,16 @@ struct Supervisor {
     grace: Duration,
     guard: Option<Guard>,
     owner: Option<String>,
-    heard: Instant,
+    last_contact: Instant,
     spec: Option<CommandSpec>,
-    training: Option<Training>,
-    saver: Option<Saver>,
+    training: Option<TrainingProcess>,
+    scheduler: Option<CheckpointScheduler>,
     /// The command, if it is a runner.
     runner: Option<SupervisedRunner>,
     /// The end of a training whose last checkpoint is being taken: until that is there, it counts as running.
     pending_exit: Option<CommandExit>,
     exit: Option<CommandExit>,
-    leaving: Option<Leaving>,
+    interruption: Option<Interruption>,
     ending: bool,
 }
 
@@ -97,14 +97,14 @@ impl Supervisor {
             grace,
             guard,
             owner: None,
-            heard: Instant::now(),
+            last_contact: Instant::now(),
             spec: None,
             training: None,
-            saver: None,
+            scheduler: None,
             runner: None,
             pending_exit: None,
             exit: None,
-            leaving: None,
+            interruption: None,
             ending: false,
         }
     }
@@ -112,23 +112,23 @@ impl Supervisor {
     /// Watches until the machine's end, and hands back the thread that may still copy a checkpoint.
     fn watch(
         &mut self,
-        questions: &Receiver<Question>,
-        news: Option<&Receiver<News>>,
-    ) -> Option<JoinHandle<Taker>> {
+        requests_in: &Receiver<PendingRequest>,
+        news: Option<&Receiver<MetadataEvent>>,
+    ) -> Option<JoinHandle<CheckpointWriter>> {
         loop {
-            self.guard.iter_mut().for_each(Guard::mind);
-            if let Ok((request, client)) = questions.recv_timeout(TICK) {
+            self.guard.iter_mut().for_each(Guard::beat_if_due);
+            if let Ok((request, client)) = requests_in.recv_timeout(TICK_INTERVAL) {
                 let reply = self.answer(request);
                 client.answer(&reply).unwrap_or_else(|error| tracing::warn!("{}", error.render()));
             }
-            news.into_iter().flat_map(Receiver::try_iter).for_each(|news| self.hear(news));
-            self.mind_the_notice();
-            self.mind_the_training();
-            self.mind_the_last_checkpoint();
-            self.mind_the_runner();
-            self.mind_the_silence();
+            news.into_iter().flat_map(Receiver::try_iter).for_each(|news| self.on_metadata(news));
+            self.check_notice();
+            self.check_training();
+            self.check_last_checkpoint();
+            self.check_runner();
+            self.check_silence();
             if self.ending && self.training.is_none() {
-                return self.saver.take().and_then(Saver::end);
+                return self.scheduler.take().and_then(CheckpointScheduler::end);
             }
         }
     }
@@ -143,11 +143,11 @@ impl Supervisor {
         }
         let held = self.owner.as_ref().is_some_and(|owner| *owner != request.owner);
         let held = held && self.runner.as_ref().is_none_or(SupervisedRunner::is_claimed);
-        if held && self.heard.elapsed() < HOLD.min(self.grace / 2) {
+        if held && self.last_contact.elapsed() < CLAIM_DURATION.min(self.grace / 2) {
             return Reply::Refused("another run of this step is using the machine".to_owned());
         }
         self.owner = Some(request.owner);
-        self.heard = Instant::now();
+        self.last_contact = Instant::now();
         match request.command {
             AgentCommand::Heartbeat | AgentCommand::Status => {}
             AgentCommand::Stop => self.stop(ExitReason::Stopped),
@@ -198,9 +198,10 @@ impl Supervisor {
             None => CommandState::Idle,
         };
         let fingerprint = self.spec.as_ref().map(|spec| spec.fingerprint.clone());
-        let notice = self.leaving.as_ref().map(|leaving| leaving.notice().clone());
-        let checkpoint_error = self.saver.as_ref().and_then(|saver| saver.problem().map(str::to_owned));
-        let left_out = self.saver.as_ref().and_then(|saver| saver.left_out().map(str::to_owned));
+        let notice = self.interruption.as_ref().map(|leaving| leaving.notice().clone());
+        let checkpoint_error =
+            self.scheduler.as_ref().and_then(|scheduler| scheduler.problem().map(str::to_owned));
+        let left_out = self.scheduler.as_ref().and_then(|scheduler| scheduler.left_out().map(str::to_owned));
         let runner = self.runner.as_ref().map(SupervisedRunner::status);
         AgentStatus {
             state,
@@ -219,11 +220,11 @@ impl Supervisor {
         }
         reserve(&self.home.exit())?;
         reserve(&self.home.notice())?;
-        let saver = (!spec.checkpoints.is_empty()).then(|| Saver::new(&self.home, &spec));
-        self.training = Some(Training::start(&self.home, &spec)?);
+        let scheduler = (!spec.checkpoints.is_empty()).then(|| CheckpointScheduler::new(&self.home, &spec));
+        self.training = Some(TrainingProcess::start(&self.home, &spec)?);
         self.runner =
             spec.runner.as_ref().map(|runner| SupervisedRunner::new(&self.home, runner, spec.max_runtime));
-        (self.saver, self.spec) = (saver, Some(spec));
+        (self.scheduler, self.spec) = (scheduler, Some(spec));
         Ok(())
     }
 
@@ -238,56 +239,59 @@ impl Supervisor {
         }
     }
 
-    fn hear(&mut self, news: News) {
+    fn on_metadata(&mut self, news: MetadataEvent) {
         match news {
-            News::Notice(notice) => self.leave(notice),
-            News::Rebalance => self.saver.iter_mut().for_each(Saver::hurry),
+            MetadataEvent::Notice(notice) => self.leave(notice),
+            MetadataEvent::Rebalance => self.scheduler.iter_mut().for_each(CheckpointScheduler::request_now),
         }
     }
 
     /// Takes in a notice, and tells the training of it if it is the first or earlier than the others.
     fn leave(&mut self, notice: Notice) {
-        let heard = Leaving::new(notice, Instant::now(), SystemTime::now());
-        if let Some(leaving) = &mut self.leaving {
-            if !leaving.hear(heard) {
+        let heard = Interruption::new(notice, Instant::now(), SystemTime::now());
+        if let Some(leaving) = &mut self.interruption {
+            if !leaving.merge(heard) {
                 return;
             }
         } else {
-            self.leaving = Some(heard);
+            self.interruption = Some(heard);
         }
-        let Some(leaving) = &self.leaving else { return };
+        let Some(leaving) = &self.interruption else { return };
         tracing::info!("{}", leaving.notice().why);
         write_whole(&self.home.notice(), leaving.for_training().as_bytes())
             .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
-        self.saver.iter_mut().for_each(Saver::hurry);
+        self.scheduler.iter_mut().for_each(CheckpointScheduler::request_now);
         // A runner that nobody replaces takes no step that would be cut off.
         self.runner.iter_mut().filter(|runner| !runner.is_claimed()).for_each(SupervisedRunner::drain);
     }
 
     /// Ends the training at the last moment that leaves time for its checkpoint.
-    fn mind_the_notice(&mut self) {
+    fn check_notice(&mut self) {
         let (now, term_grace) = (Instant::now(), self.term_grace());
-        let longest = self.saver.as_ref().map(Saver::longest).unwrap_or_default();
-        let (Some(leaving), Some(training), None) = (&self.leaving, &mut self.training, &self.runner) else {
+        let longest = self.scheduler.as_ref().map(CheckpointScheduler::longest).unwrap_or_default();
+        let (Some(leaving), Some(training), None) = (&self.interruption, &mut self.training, &self.runner)
+        else {
             // A runner has nothing to save: its step may still come to its end.
             return;
         };
         if leaving.is_last_moment(now, longest) {
-            training.stop(ExitReason::Interrupted, leaving.patience(now, term_grace));
+            training.stop(ExitReason::Interrupted, leaving.time_to_exit(now, term_grace));
         }
     }
 
-    fn mind_the_training(&mut self) {
+    fn check_training(&mut self) {
         self.record();
         let term_grace = self.term_grace();
         let (Some(training), Some(spec)) = (&mut self.training, &self.spec) else { return };
         if training.started.elapsed() > spec.max_runtime && self.runner.is_none() {
             training.stop(ExitReason::TimedOut, term_grace);
         }
-        let Some(reason) = training.reap() else { return self.saver.iter_mut().for_each(Saver::mind) };
+        let Some(reason) = training.reap() else {
+            return self.scheduler.iter_mut().for_each(CheckpointScheduler::tick);
+        };
         let reason = match reason {
             // It heard of the notice, or of what comes with the machine's end, and gave up by itself.
-            ExitReason::Exited(1..) | ExitReason::Signalled(_) if self.leaving.is_some() => {
+            ExitReason::Exited(1..) | ExitReason::Signalled(_) if self.interruption.is_some() => {
                 ExitReason::Interrupted
             }
             reason => reason,
@@ -299,7 +303,7 @@ impl Supervisor {
     }
 
     /// Ends the runner, and then the machine, when they are not needed any more.
-    fn mind_the_runner(&mut self) {
+    fn check_runner(&mut self) {
         let Some(runner) = &mut self.runner else { return };
         match runner.tick(Instant::now()) {
             NextAction::Stay => {}
@@ -317,8 +321,8 @@ impl Supervisor {
     }
 
     /// Ends a machine that no pipe needs; one with a runner is left to that.
-    fn mind_the_silence(&mut self) {
-        if self.heard.elapsed() <= self.grace {
+    fn check_silence(&mut self) {
+        if self.last_contact.elapsed() <= self.grace {
             return;
         }
         match &mut self.runner {
@@ -332,14 +336,14 @@ impl Supervisor {
     }
 
     /// Tells of the training's end, once the last checkpoint of one that is to go on elsewhere is there.
-    fn mind_the_last_checkpoint(&mut self) {
+    fn check_last_checkpoint(&mut self) {
         let Some(exit) = &self.pending_exit else { return };
-        let over = self.leaving.as_ref().is_some_and(|leaving| leaving.is_over(Instant::now()));
-        if let (ExitReason::Interrupted, Some(saver)) = (exit.reason, &mut self.saver) {
+        let over = self.interruption.as_ref().is_some_and(|leaving| leaving.is_over(Instant::now()));
+        if let (ExitReason::Interrupted, Some(scheduler)) = (exit.reason, &mut self.scheduler) {
             if over {
                 // It comes too late. The one before it is complete.
-                saver.abandon();
-            } else if !saver.finish() {
+                scheduler.abandon();
+            } else if !scheduler.finish() {
                 return;
             }
         }
@@ -361,12 +365,12 @@ impl Supervisor {
 }
 
 /// Removes the home. Whatever is left on the machine goes before.
-fn remove(home: &Home, taker: Option<JoinHandle<Taker>>) -> Result<()> {
-    thread::sleep(LAST_WORD);
+fn remove(home: &Home, writer: Option<JoinHandle<CheckpointWriter>>) -> Result<()> {
+    thread::sleep(ANSWER_WAIT);
     // An agent that waits for a silent pipe would stay, and what it writes would too.
     while end_all(home) {
-        thread::sleep(TICK);
+        thread::sleep(TICK_INTERVAL);
     }
-    taker.map(JoinHandle::join);
+    writer.map(JoinHandle::join);
     home.remove()
 }

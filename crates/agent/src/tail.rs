@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
 
-/// What is read at a time: the watch has other things to do.
-const PIECE: usize = 256 << 10;
-/// What is kept of a line.
-const LONGEST_LINE: usize = 8 << 10;
+/// How much of the log is read at a time: the supervisor has other things to do.
+const READ_SIZE_BYTES: usize = 256 << 10;
+/// A longer line is cut to this length.
+const LINE_LIMIT_BYTES: usize = 8 << 10;
 
 /// A log, from its start.
-pub(super) struct Tail {
+pub(super) struct LogTail {
     path: PathBuf,
     file: Option<File>,
     /// The beginning of a line whose end was not there yet.
@@ -18,10 +18,10 @@ pub(super) struct Tail {
     buffer: Vec<u8>,
 }
 
-impl Tail {
+impl LogTail {
     /// The log in this file, which need not be there yet.
-    pub(super) fn of(path: PathBuf) -> Self {
-        Self { path, file: None, line: Vec::new(), buffer: vec![0; PIECE] }
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, file: None, line: Vec::new(), buffer: vec![0; READ_SIZE_BYTES] }
     }
 
     /// Hands over the whole lines that came since the last call, a piece of the log at most. Tells whether
@@ -38,7 +38,7 @@ impl Tail {
                     each(&String::from_utf8_lossy(&self.line));
                     self.line.clear();
                 }
-                byte if self.line.len() < LONGEST_LINE => self.line.push(*byte),
+                byte if self.line.len() < LINE_LIMIT_BYTES => self.line.push(*byte),
                 _ => {}
             }
         }
@@ -55,7 +55,7 @@ mod tests {
     fn lines_come_whole_once_and_not_too_long() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut tail = Tail::of(path.clone());
+        let mut tail = LogTail::new(path.clone());
         let mut read = || {
             let mut lines = Vec::new();
             tail.lines(|line| lines.push(line.to_owned()));
@@ -68,8 +68,8 @@ mod tests {
         assert!(read().is_empty());
         log.write_all(b"o\n\n").unwrap();
         assert_eq!(read(), ["two", ""]);
-        log.write_all(&[b'x'; LONGEST_LINE + 5]).unwrap();
+        log.write_all(&[b'x'; LINE_LIMIT_BYTES + 5]).unwrap();
         log.write_all(b"\nend\n").unwrap();
-        assert_eq!(read(), ["x".repeat(LONGEST_LINE), "end".to_owned()]);
+        assert_eq!(read(), ["x".repeat(LINE_LIMIT_BYTES), "end".to_owned()]);
     }
 }

@@ -15,8 +15,8 @@ use trainspot_transfer::{
     BundleHeader, BundleSender, FileStability, ReceivePolicy, TargetFolder, find, receive,
 };
 
-/// How often the log is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the log is looked at for new bytes.
+const LOG_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Hands one request from standard input to the supervisor, and its reply to standard output.
 pub(super) fn ask(home: &Home) -> Result<()> {
@@ -108,7 +108,7 @@ pub(super) fn follow(home: &Home, offset: u64) -> Result<()> {
 /// Waits a moment, and tells whether the other end of standard input was closed meanwhile.
 fn caller_is_gone() -> bool {
     let stdin = std::io::stdin();
-    let look = Timespec::try_from(LOOK).ok();
+    let look = Timespec::try_from(LOG_POLL_INTERVAL).ok();
     let mut input = [PollFd::new(&stdin, PollFlags::IN)];
     poll(&mut input, look.as_ref()).is_ok_and(|ready| ready > 0)
         && input[0].revents().intersects(PollFlags::HUP | PollFlags::IN | PollFlags::ERR)

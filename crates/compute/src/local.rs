@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::time::Instant;
-use trainspot_agent::{Home, end_all, end_all_but_the_watch, is_watched, shell};
+use trainspot_agent::{Home, end_all, end_all_but_supervisor, has_supervisor, shell};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_protocol::EndMode;
 
@@ -98,7 +98,7 @@ impl Compute for LocalCompute {
     async fn find(&self, run: &RunId) -> Result<Vec<Machine>> {
         let machine = Self::machine(run);
         let home = self.own_home(&machine.id)?;
-        Ok((home.path().exists() || is_watched(&home)).then_some(machine).into_iter().collect())
+        Ok((home.path().exists() || has_supervisor(&home)).then_some(machine).into_iter().collect())
     }
 
     /// A run has one local machine, whichever process started it.
@@ -110,7 +110,7 @@ impl Compute for LocalCompute {
         let start = Instant::now();
         loop {
             let home = self.own_home(&machine.id)?;
-            let watched = is_watched(&home);
+            let watched = has_supervisor(&home);
             if watched && home.run().join("socket").exists() {
                 break;
             }
@@ -126,7 +126,7 @@ impl Compute for LocalCompute {
     }
 
     async fn status(&self, machine: &Machine) -> Result<MachineStatus> {
-        let there = is_watched(&self.home(&machine.id));
+        let there = has_supervisor(&self.home(&machine.id));
         Ok(if there {
             MachineStatus::Running
         } else {
@@ -137,7 +137,7 @@ impl Compute for LocalCompute {
     async fn terminate(&self, machine: &Machine) -> Result<()> {
         let home = self.home(&machine.id);
         // The supervisor goes last: if this process is killed half way, the supervisor ends the others.
-        kill_until_gone(|| end_all_but_the_watch(&home)).await.ok();
+        kill_until_gone(|| end_all_but_supervisor(&home)).await.ok();
         let removed = home.remove();
         let ended = kill_until_gone(|| end_all(&home)).await;
         // A process that was starting during the first sweep may have written files since.

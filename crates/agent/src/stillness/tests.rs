@@ -15,7 +15,7 @@ struct Scene {
     /// The time since the start.
     time: Duration,
     inodes: u64,
-    files: BTreeMap<PathBuf, (EntryKind, Seen)>,
+    files: BTreeMap<PathBuf, (EntryKind, FileStamp)>,
 }
 
 impl Scene {
@@ -29,22 +29,22 @@ impl Scene {
         }
     }
 
-    fn stamp(&self) -> (i64, i64) {
+    fn moment(&self) -> (i64, i64) {
         (i64::try_from(self.time.as_secs()).unwrap(), self.time.subsec_nanos().into())
     }
 
     /// Writes a file in place.
     fn write(&mut self, path: &str, bytes: u64) {
-        let stamp = self.stamp();
+        let moment = self.moment();
         self.inodes += 1;
-        let new = Seen { inode: self.inodes, ..Seen::default() };
+        let new = FileStamp { inode: self.inodes, ..FileStamp::default() };
         let kind = EntryKind::File { bytes, executable: false };
-        let (_, seen) = self.files.entry(path.into()).or_insert((kind, new));
-        *seen = Seen { bytes, modified: stamp, changed: stamp, ..*seen };
+        let (_, stamp) = self.files.entry(path.into()).or_insert((kind, new));
+        *stamp = FileStamp { bytes, modified: moment, changed: moment, ..*stamp };
     }
 
     fn append(&mut self, path: &str, bytes: u64) {
-        let before = self.files.get(Path::new(path)).map_or(0, |(_, seen)| seen.bytes);
+        let before = self.files.get(Path::new(path)).map_or(0, |(_, stamp)| stamp.bytes);
         self.write(path, before + bytes);
     }
 
@@ -52,9 +52,9 @@ impl Scene {
     fn rename(&mut self, path: &str, bytes: u64) {
         self.files.remove(Path::new(path));
         self.write(path, bytes);
-        let stamp = self.stamp();
-        let (_, seen) = self.files.get_mut(Path::new(path)).unwrap();
-        seen.modified = (stamp.0, stamp.1 - 1);
+        let moment = self.moment();
+        let (_, stamp) = self.files.get_mut(Path::new(path)).unwrap();
+        stamp.modified = (moment.0, moment.1 - 1);
     }
 
     /// A file of this text, which rests.
@@ -63,43 +63,44 @@ impl Scene {
         std::fs::create_dir_all(place.parent().unwrap()).unwrap();
         std::fs::write(place, text).unwrap();
         self.write(path, text.len() as u64);
-        let (_, seen) = self.files.get_mut(Path::new(path)).unwrap();
-        (seen.modified, seen.changed) = ((1, 0), (1, 0));
+        let (_, stamp) = self.files.get_mut(Path::new(path)).unwrap();
+        (stamp.modified, stamp.changed) = ((1, 0), (1, 0));
     }
 
     fn link(&mut self, path: &str, target: &str) {
         std::os::unix::fs::symlink(target, self.folder.path().join(path)).unwrap();
         let kind = EntryKind::Link { target: EntryPath::Text(target.to_owned()) };
-        self.files.insert(path.into(), (kind, Seen::default()));
+        self.files.insert(path.into(), (kind, FileStamp::default()));
     }
 
-    fn items(&self) -> Vec<Item> {
-        let item = |(path, (kind, seen)): (&PathBuf, &(EntryKind, Seen))| Item {
+    fn items(&self) -> Vec<WatchedFile> {
+        let item = |(path, (kind, stamp)): (&PathBuf, &(EntryKind, FileStamp))| WatchedFile {
             path: path.clone(),
             entry: BundleEntry { path: EntryPath::from(path.as_path()), kind: kind.clone() },
-            seen: *seen,
+            stamp: *stamp,
         };
         self.files.iter().map(item).collect()
     }
 
     /// The files as the last checkpoint has them; those that were found to be written anew have no hash.
-    fn known(&self, hash: Option<&str>) -> Known {
-        let taken = |item: Item| (item.path, Taken { seen: item.seen, hash: hash.map(str::to_owned) });
+    fn known(&self, hash: Option<&str>) -> SavedFiles {
+        let taken =
+            |item: WatchedFile| (item.path, SavedFile { stamp: item.stamp, hash: hash.map(str::to_owned) });
         self.items().into_iter().map(taken).collect()
     }
 
     /// Looks at the files while the training goes on, for up to ten seconds.
-    fn watch(&mut self, known: &Known, go_on: impl Fn(&mut Self, u32)) -> Result<Choice, Vec<String>> {
+    fn watch(&mut self, known: &SavedFiles, go_on: impl Fn(&mut Self, u32)) -> Result<CopyPlan, Vec<String>> {
         let (root, bases) = (self.folder.path().to_owned(), [PathBuf::from("out")]);
-        let mut watch = Watch::new(&root, &bases);
+        let mut watch = StillnessWatch::new(&root, &bases);
         for look in 1..=20 {
             go_on(self, look);
             let (now, items) = (self.start + self.time, self.items());
             watch.look(&items, now, UNIX_EPOCH + self.time);
             let waited = match look {
-                20 => Waited::Out,
-                11.. => Waited::Long,
-                _ => Waited::Little,
+                20 => WaitStage::LastLook,
+                11.. => WaitStage::HabitsKnown,
+                _ => WaitStage::Early,
             };
             let chosen = watch.choose(items, known, now, waited);
             if chosen.is_ok() || look == 20 {
@@ -111,20 +112,20 @@ impl Scene {
     }
 }
 
-fn paths(choice: &Choice) -> Vec<&str> {
+fn paths(choice: &CopyPlan) -> Vec<&str> {
     choice.items.iter().map(|item| item.path.to_str().unwrap()).collect()
 }
 
-fn logs(choice: &Choice) -> Vec<&str> {
+fn logs(choice: &CopyPlan) -> Vec<&str> {
     choice.logs.iter().map(|path| path.to_str().unwrap()).collect()
 }
 
 #[test]
 fn a_renamed_file_is_whole_at_once_and_one_that_is_written_is_not() {
     let mut scene = Scene::new();
-    let choice = scene.watch(&Known::new(), |scene, _| scene.rename("out/s", 100)).unwrap();
+    let choice = scene.watch(&SavedFiles::new(), |scene, _| scene.rename("out/s", 100)).unwrap();
     assert_eq!(paths(&choice), ["out/s"]);
-    let blocking = scene.watch(&Known::new(), |scene, look| scene.write("out/s", 2 << (20 + look % 2)));
+    let blocking = scene.watch(&SavedFiles::new(), |scene, look| scene.write("out/s", 2 << (20 + look % 2)));
     assert_eq!(blocking.unwrap_err(), ["'out/s'"]);
 }
 
@@ -137,7 +138,7 @@ fn a_log_is_taken_as_far_as_it_came() {
             scene.rename("out/ckpt/s", 5 << 20);
         }
     };
-    let choice = scene.watch(&Known::new(), grow).unwrap();
+    let choice = scene.watch(&SavedFiles::new(), grow).unwrap();
     assert_eq!((paths(&choice), logs(&choice)), (vec!["out/ckpt/s", "out/events"], vec!["out/events"]));
     assert_eq!(choice.left_out, NO_FILES);
     let waited = scene.time;
@@ -153,7 +154,7 @@ fn a_file_that_grows_fast_may_be_a_checkpoint_and_is_waited_for() {
     let mut scene = Scene::new();
     scene.text("out/epoch", "7");
     let grow = |scene: &mut Scene, _| scene.append("out/model.bin", 40 << 20);
-    assert_eq!(scene.watch(&Known::new(), grow).unwrap_err(), ["'out/model.bin'"]);
+    assert_eq!(scene.watch(&SavedFiles::new(), grow).unwrap_err(), ["'out/model.bin'"]);
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn a_small_file_that_is_written_again_and_again_costs_no_other() {
             scene.write("out/model.h5", 30 << 20);
         }
     };
-    let known = Known::new();
+    let known = SavedFiles::new();
     let choice = scene.watch(&known, rewrite).unwrap();
     assert_eq!(paths(&choice), ["out/model.h5"]);
     assert_eq!(choice.left_out, ["'out/status.json' (written again and again)"]);
@@ -185,7 +186,7 @@ fn logs_alone_are_nothing_to_go_on_from() {
         scene.append("out/events", 100);
         scene.write("out/state", 100 + u64::from(look % 3));
     };
-    let lacking = scene.watch(&Known::new(), go_on).unwrap_err();
+    let lacking = scene.watch(&SavedFiles::new(), go_on).unwrap_err();
     assert_eq!(lacking, ["'out/state' (written again and again)"]);
 }
 
@@ -201,7 +202,7 @@ fn a_folder_that_is_not_finished_is_left_out_whole() {
         // Each file takes seconds, and so the first rests while the next is written.
         scene.append(&format!("out/checkpoint-1000/model-{}.safetensors", look / 7), 300 << 20);
     };
-    let choice = scene.watch(&Known::new(), write).unwrap();
+    let choice = scene.watch(&SavedFiles::new(), write).unwrap();
     assert_eq!(choice.left_out, ["'out/checkpoint-1000' (not finished)"]);
     let expected = [
         "out/checkpoint-500/model.safetensors",
@@ -220,7 +221,7 @@ fn nothing_that_points_to_an_unfinished_folder_is_taken() {
         let mut scene = Scene::new();
         scene.text("out/global_step10/shard_0.pt", "of 10");
         scene.text("out/latest", latest);
-        let choice = scene.watch(&Known::new(), write);
+        let choice = scene.watch(&SavedFiles::new(), write);
         assert_eq!(choice.is_ok(), taken, "{latest}: {choice:?}");
     }
     for (leads, taken) in [("global_step10", true), ("global_step20", false)] {
@@ -228,7 +229,7 @@ fn nothing_that_points_to_an_unfinished_folder_is_taken() {
         scene.text("out/global_step10/shard_0.pt", "of 10");
         std::fs::create_dir(scene.folder.path().join("out/global_step20")).unwrap();
         scene.link("out/last", leads);
-        let choice = scene.watch(&Known::new(), write);
+        let choice = scene.watch(&SavedFiles::new(), write);
         assert_eq!(choice.is_ok(), taken, "{leads}: {choice:?}");
     }
 }
@@ -238,7 +239,7 @@ fn nothing_that_points_to_an_unfinished_folder_is_taken() {
 fn a_file_that_just_came_costs_no_other() {
     let mut scene = Scene::new();
     let write = |scene: &mut Scene, look: u32| scene.write(&format!("out/model_{look:02}.json"), 5 << 20);
-    let choice = scene.watch(&Known::new(), write).unwrap();
+    let choice = scene.watch(&SavedFiles::new(), write).unwrap();
     assert_eq!(choice.items.len(), 18);
     assert_eq!(choice.left_out, ["'out/model_19.json' (not finished)", "'out/model_20.json' (not finished)"]);
 }
@@ -262,8 +263,8 @@ fn a_link_to_what_is_left_out_goes_with_it() {
     scene.text("out/run/status.json", "{}");
     scene.link("out/latest", "run");
     scene.link("out/newest", "s");
-    let choice =
-        scene.watch(&Known::new(), |scene, look| scene.write("out/run/status.json", 9 + u64::from(look % 2)));
+    let choice = scene
+        .watch(&SavedFiles::new(), |scene, look| scene.write("out/run/status.json", 9 + u64::from(look % 2)));
     assert_eq!(paths(&choice.unwrap()), ["out/newest", "out/s"]);
 }
 
@@ -277,14 +278,14 @@ fn an_empty_file_is_about_to_be_written_unless_it_stays_empty() {
         _ => {}
     };
     let start = scene.time;
-    let choice = scene.watch(&Known::new(), begin).unwrap();
+    let choice = scene.watch(&SavedFiles::new(), begin).unwrap();
     assert_eq!(
         (paths(&choice), scene.time.saturating_sub(start)),
         (vec!["out/epoch", "out/model"], 6 * STEP)
     );
     let start = scene.time;
     let choice = scene
-        .watch(&Known::new(), |scene, look| {
+        .watch(&SavedFiles::new(), |scene, look| {
             if look == 1 {
                 scene.write("out/lock", 0);
             }
