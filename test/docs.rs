@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use trainspot::config::{Config, help, variables::VARIABLES};
+use trainspot::config::{Config, help, variables::VARIABLE_TABLE};
 use trainspot_base::error::Kind;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -314,7 +314,7 @@ fn help_names_every_variable_and_exit_code() {
     let output = Command::new(env!("CARGO_BIN_EXE_trainspot")).arg("--help").env_clear().output().unwrap();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    for variable in VARIABLES {
+    for variable in VARIABLE_TABLE {
         assert!(text.contains(&format!("\n  {} (", variable.name)), "{}", variable.name);
     }
     for kind in Kind::ALL {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use trainspot::config::variables::VARIABLES;
+use trainspot::config::variables::VARIABLE_TABLE;
 
 /// What a training can try: it reads what the kernel shows of each process of its user's, and each file of
 /// the machine's folder.
@@ -127,7 +127,7 @@ fn a_machine_is_found_where_the_system_hides_processes() {
 
 /// Every variable that is secret by the table or by its name, each with a value of its own.
 fn planted() -> BTreeMap<String, String> {
-    let of_the_table = VARIABLES.iter().filter(|variable| variable.secret).map(|variable| variable.name);
+    let of_the_table = VARIABLE_TABLE.iter().filter(|variable| variable.secret).map(|variable| variable.name);
     let others = [
         "PIPELINES_JWT_TOKEN",
         "BITBUCKET_STEP_OIDC_TOKEN",

@@ -1,7 +1,7 @@
 //! The environment as Pipelines passes it: scalars, lists as `NAME_COUNT` and `NAME_0…`, empty meaning
 //! missing.
 
-use super::variables::{Kind, Variable};
+use super::variables::{ValueKind, VariableSpec};
 use std::collections::BTreeMap;
 
 /// Pipelines itself sets no more; a count beyond it is a mistake, not a list.
@@ -38,7 +38,7 @@ impl Environment {
     /// The non-empty items of a variable's value; none when it is missing.
     ///
     /// The error is the whole sentence that follows the variable's name.
-    pub(super) fn items(&self, variable: &Variable) -> Result<Vec<String>, String> {
+    pub(super) fn items(&self, variable: &VariableSpec) -> Result<Vec<String>, String> {
         let count = format!("{}_COUNT", variable.name);
         match (self.get(&count), self.get(variable.name)) {
             (Some(_), _) if !variable.kind.is_list() => {
@@ -71,14 +71,14 @@ impl Environment {
 /// The items of a list that came in one variable, as with `docker run`: JSON, lines, or commas.
 ///
 /// Commands are never split, nor are commas inside a glob's braces.
-fn split(kind: Kind, text: &str) -> Result<Vec<String>, String> {
-    if !kind.is_list() || (kind == Kind::Script && !looks_like_json_list(text)) {
+fn split(kind: ValueKind, text: &str) -> Result<Vec<String>, String> {
+    if !kind.is_list() || (kind == ValueKind::Script && !looks_like_json_list(text)) {
         return Ok(vec![text.to_owned()]);
     }
     let parts: Vec<String> = if looks_like_json_list(text) {
         serde_json::from_str(text).map_err(|error| match kind {
             // It may hold values that are secret, and the error may quote them.
-            Kind::Environment => "(not shown) is not a JSON list of texts".to_owned(),
+            ValueKind::Environment => "(not shown) is not a JSON list of texts".to_owned(),
             _ => format!("'{text}' is not a JSON list of texts: {error}"),
         })?
     } else if text.contains('\n') {

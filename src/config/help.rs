@@ -1,6 +1,8 @@
 //! The table of variables as people read it: `--help`, the documents' tables, `pipe.yml`.
 
-use super::variables::{Action, GROUPS, Kind as Value, Presence, Provider, VARIABLES, Variable};
+use super::variables::{
+    Action, Provider, Requirement, VARIABLE_GROUPS, VARIABLE_TABLE, ValueKind, VariableSpec,
+};
 use std::fmt::Write as _;
 use trainspot_base::error::Kind;
 
@@ -12,7 +14,7 @@ pub fn usage() -> String {
         env!("CARGO_PKG_VERSION"),
         env!("CARGO_PKG_DESCRIPTION")
     );
-    for variable in VARIABLES {
+    for variable in VARIABLE_TABLE {
         let _ = writeln!(text, "  {} ({})", variable.name, variable.kind.label());
         let _ = writeln!(text, "      {}{}", variable.help.replace('`', ""), presence(variable, ""));
     }
@@ -27,19 +29,19 @@ pub fn usage() -> String {
 /// The tables of the variables that are `shown`: one for each group that has such variables, under a heading
 /// of these `marks`.
 #[must_use]
-pub fn tables(marks: &str, shown: impl Fn(&Variable) -> bool) -> String {
-    let table = |(heading, variables): &(&str, &[Variable])| {
+pub fn tables(marks: &str, shown: impl Fn(&VariableSpec) -> bool) -> String {
+    let table = |(heading, variables): &(&str, &[VariableSpec])| {
         let rows: String = variables.iter().filter(|variable| shown(variable)).map(row).collect();
         let start = "| Variable | Value | Usage |\n| --- | --- | --- |\n";
         (!rows.is_empty()).then(|| format!("{marks} {heading}\n\n{start}{rows}"))
     };
-    GROUPS.iter().filter_map(table).collect::<Vec<_>>().join("\n")
+    VARIABLE_GROUPS.iter().filter_map(table).collect::<Vec<_>>().join("\n")
 }
 
-fn row(variable: &Variable) -> String {
-    let star = if variable.presence == Presence::Required { " (*)" } else { "" };
+fn row(variable: &VariableSpec) -> String {
+    let star = if variable.requirement == Requirement::Required { " (*)" } else { "" };
     let value = match variable.kind {
-        Value::Choice(words) => format!("`{}`", words.join("`, `")),
+        ValueKind::Choice(words) => format!("`{}`", words.join("`, `")),
         kind => kind.label().to_owned(),
     };
     let (usage, default, only) = (variable.help, presence(variable, "`"), only(variable));
@@ -47,7 +49,7 @@ fn row(variable: &Variable) -> String {
 }
 
 /// Which actions read a variable, unless all do.
-fn only(variable: &Variable) -> String {
+fn only(variable: &VariableSpec) -> String {
     if for_every_action(variable) && variable.providers.len() == Provider::ALL.len() {
         return String::new();
     }
@@ -73,12 +75,12 @@ pub fn exit_codes() -> String {
 #[must_use]
 pub fn pipe_variables() -> String {
     let mut list = String::from("variables:\n");
-    for variable in VARIABLES {
+    for variable in VARIABLE_TABLE {
         let _ = writeln!(list, "  - name: {}", variable.name);
         let _ = writeln!(list, "    description: {}", quoted(&variable.help.replace('`', "")));
         let _ = writeln!(list, "    required: {}", required(variable));
-        match variable.presence {
-            Presence::Default(default) => drop(writeln!(list, "    default: {}", quoted(default))),
+        match variable.requirement {
+            Requirement::Default(default) => drop(writeln!(list, "    default: {}", quoted(default))),
             _ if variable.inherited => drop(writeln!(list, "    default: ${}", variable.name)),
             _ => {}
         }
@@ -87,20 +89,20 @@ pub fn pipe_variables() -> String {
 }
 
 /// Whether every step must give it, whatever its action.
-fn required(variable: &Variable) -> bool {
-    variable.presence == Presence::Required
+fn required(variable: &VariableSpec) -> bool {
+    variable.requirement == Requirement::Required
         && for_every_action(variable)
         && variable.providers.len() == Provider::ALL.len()
 }
 
-fn for_every_action(variable: &Variable) -> bool {
+fn for_every_action(variable: &VariableSpec) -> bool {
     variable.actions.len() == Action::ALL.len()
 }
 
-fn presence(variable: &Variable, mark: &str) -> String {
-    match variable.presence {
-        Presence::Default(default) => format!(" Default: {mark}{default}{mark}."),
-        Presence::Required if mark.is_empty() => " Required.".to_owned(),
+fn presence(variable: &VariableSpec, mark: &str) -> String {
+    match variable.requirement {
+        Requirement::Default(default) => format!(" Default: {mark}{default}{mark}."),
+        Requirement::Required if mark.is_empty() => " Required.".to_owned(),
         _ => String::new(),
     }
 }

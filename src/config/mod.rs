@@ -2,6 +2,7 @@
 //!
 //! Every mistake is found before anything starts, and all of them are told at once.
 
+mod alternatives;
 mod environment;
 pub mod help;
 mod problems;
@@ -14,7 +15,7 @@ pub mod variables;
 
 pub use problems::Problems;
 
-use reader::Reader;
+use reader::ConfigReader;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,13 +46,13 @@ pub struct Config {
     /// How to train; present for [`Action::Train`].
     pub train: Option<Train>,
     /// What to rent as which runner; present for [`Action::Runner`].
-    pub runner: Option<runner::Runner>,
+    pub runner: Option<runner::RunnerSettings>,
     /// What to remove; present for [`Action::Sweep`].
     pub sweep: Option<SweepSettings>,
     /// How to publish.
     pub publish: Publish,
     /// How to reach Bitbucket.
-    pub bitbucket: Bitbucket,
+    pub bitbucket: BitbucketSettings,
     /// Values that must never be shown.
     pub secrets: Vec<Secret>,
     /// What is odd, but not wrong.
@@ -138,7 +139,7 @@ pub struct Publish {
 
 /// How to reach Bitbucket.
 #[derive(Debug)]
-pub struct Bitbucket {
+pub struct BitbucketSettings {
     /// The user's credential, else the proxy of Pipelines; none outside Pipelines.
     pub credential: Option<Credential>,
     /// The API's base, without a final slash.
@@ -157,7 +158,7 @@ impl Config {
     /// # Errors
     /// Every mistake in it, at once.
     pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
-        let mut reader = Reader::new(environment);
+        let mut reader = ConfigReader::new(environment);
         let config = reader.config();
         reader.finish(config)
     }

@@ -4,11 +4,11 @@ use std::fmt;
 
 /// The mistakes of one environment, in the table's order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Problems(pub(super) Vec<Problem>);
+pub struct Problems(pub(super) Vec<Mistake>);
 
 /// A variable, and the words that tell what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct Mistake {
     pub(super) variable: String,
     pub(super) what: String,
 }
@@ -17,7 +17,7 @@ impl Problems {
     /// Adds a mistake. What it quotes may be a secret that was put into the wrong variable.
     pub(super) fn add(&mut self, variable: impl Into<String>, what: impl Into<String>) {
         let what = trainspot_base::log::without_tokens(&what.into());
-        self.0.push(Problem { variable: variable.into(), what });
+        self.0.push(Mistake { variable: variable.into(), what });
     }
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for Problems {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.0.len() == 1 { "" } else { "s" };
         write!(formatter, "the configuration has {} mistake{plural}; nothing was started", self.0.len())?;
-        for Problem { variable, what } in &self.0 {
+        for Mistake { variable, what } in &self.0 {
             write!(formatter, "\n  {variable} {what}")?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use trainspot_bitbucket::{Platform, Scope};
 use trainspot_compute::aws::AwsSettings;
 
 /// What machine to rent as which runner.
-pub struct Runner {
+pub struct RunnerSettings {
     /// The machine.
     pub aws: AwsSettings,
     /// What runs on it.
@@ -34,7 +34,7 @@ pub struct Runner {
     pub run: Option<RunPipeline>,
 }
 
-impl fmt::Debug for Runner {
+impl fmt::Debug for RunnerSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Runner({:?}, {:?})", self.program, self.labels)
     }

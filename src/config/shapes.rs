@@ -1,6 +1,6 @@
 //! What names and addresses at AWS look like. A slip is told before anything is asked of AWS.
 
-use super::spelling::alternatives;
+use super::alternatives::alternatives;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use trainspot_bitbucket::label_fault;
@@ -8,7 +8,7 @@ use trainspot_compute::aws::IMAGE_NAMES;
 
 /// What a value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum ValueShape {
     /// A region: `eu-west-1`.
     Region,
     /// An instance type: `m5.2xlarge`.
@@ -35,7 +35,7 @@ pub enum Shape {
     Host,
 }
 
-impl Shape {
+impl ValueShape {
     /// The shape in a word or two, for tables.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -109,7 +109,7 @@ fn region(text: &str) -> Result<(), String> {
 
 /// A family with a generation in it, and a size: `m7i-flex.large`, `u-6tb1.112xlarge`, `c7g.metal-48xl`.
 fn instance_type(text: &str) -> Result<(), String> {
-    const SIZES: [&str; 7] = ["nano", "micro", "small", "medium", "large", "xlarge", "metal"];
+    const SIZE_NAMES: [&str; 7] = ["nano", "micro", "small", "medium", "large", "xlarge", "metal"];
     let counted = |size: &str, unit: &str| {
         size.strip_suffix(unit)
             .is_some_and(|count| !count.is_empty() && count.bytes().all(|it| it.is_ascii_digit()))
@@ -120,7 +120,7 @@ fn instance_type(text: &str) -> Result<(), String> {
         && family
             .bytes()
             .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-');
-    let size = SIZES.contains(&size)
+    let size = SIZE_NAMES.contains(&size)
         || counted(size, "xlarge")
         || size.strip_prefix("metal-").is_some_and(|size| counted(size, "xl"));
     if family && size { Ok(()) } else { Err("is not an instance type; write it like m5.2xlarge".into()) }
@@ -229,7 +229,9 @@ mod tests {
 
     #[test]
     fn real_names_are_taken_as_they_are() {
-        use Shape::{Host, Image, InstanceProfile, InstanceType, Region, Role, SecurityGroup, Subnet, Tag};
+        use ValueShape::{
+            Host, Image, InstanceProfile, InstanceType, Region, Role, SecurityGroup, Subnet, Tag,
+        };
         for (shape, texts) in [
             (
                 Region,
@@ -275,7 +277,7 @@ mod tests {
             ("2001:DB8::1", "2001:db8::1/128"),
             ("2001:db8::1/32", "2001:db8::/32"),
         ] {
-            assert_eq!(Shape::Cidr.check(given).as_deref(), Ok(kept));
+            assert_eq!(ValueShape::Cidr.check(given).as_deref(), Ok(kept));
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Variables that look like misspelt ones of ours.
 
-use super::variables::VARIABLES;
+use super::variables::VARIABLE_TABLE;
 
 /// Close to a name of ours, and common in steps.
-const INNOCENT: &str = "TAG";
+const INNOCENT_NAME: &str = "TAG";
 
 /// The known name that `unknown` was most likely meant to be.
 ///
@@ -12,12 +12,12 @@ const INNOCENT: &str = "TAG";
 /// letter at the end is the likelier slip.
 pub(super) fn nearest(unknown: &str) -> Option<&'static str> {
     let plain = list_base(unknown).to_ascii_uppercase().replace('-', "_");
-    if plain == INNOCENT {
+    if plain == INNOCENT_NAME {
         return None;
     }
     let slips = if plain.len() <= 5 { 1 } else { 2 };
     let of_its_end = |name: &str| name.starts_with(&plain) || plain.starts_with(name);
-    VARIABLES
+    VARIABLE_TABLE
         .iter()
         .map(|variable| (strsim::osa_distance(variable.name, &plain), variable.name))
         .filter(|(distance, name)| *distance <= slips && *name != unknown)
@@ -30,15 +30,6 @@ pub(super) fn list_base(name: &str) -> &str {
     match name.rsplit_once('_') {
         Some((base, tail)) if tail == "COUNT" || tail.parse::<u32>().is_ok() => base,
         _ => name,
-    }
-}
-
-/// `'a', 'b' or 'c'`.
-pub(super) fn alternatives(choices: &[&str]) -> String {
-    let quoted: Vec<String> = choices.iter().map(|choice| format!("'{choice}'")).collect();
-    match quoted.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        _ => quoted.concat(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! From the text of one variable to its value, or to the words that tell a user what is wrong with it.
 
-use super::variables::{Kind, Shape};
+use super::alternatives::alternatives;
+use super::variables::{ValueKind, ValueShape};
 use std::path::{Component, Path};
 use std::time::Duration;
 
 /// A variable's value, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum ParsedValue {
     Text(String),
     List(Vec<String>),
     Switch(bool),
@@ -18,12 +19,12 @@ pub(super) enum Value {
 /// Checks `items`, the non-empty parts of a variable's value, against its kind.
 ///
 /// The error ends the sentence `NAME: 'value' …`, and quotes the item that is wrong.
-pub(super) fn parse(kind: Kind, items: &[String]) -> Result<Value, Wrong> {
+pub(super) fn parse(kind: ValueKind, items: &[String]) -> Result<ParsedValue, Wrong> {
     match kind {
-        Kind::Script => Ok(Value::Text(items.join("\n"))),
-        Kind::Patterns | Kind::Paths => each(kind, items, pattern),
-        Kind::Environment => each(kind, items, environment),
-        Kind::Each(shape) => shaped(kind, shape, items),
+        ValueKind::Script => Ok(ParsedValue::Text(items.join("\n"))),
+        ValueKind::Patterns | ValueKind::Paths => each(kind, items, pattern),
+        ValueKind::Environment => each(kind, items, environment),
+        ValueKind::Each(shape) => shaped(kind, shape, items),
         _ => {
             let text = items.first().map(String::as_str).unwrap_or_default();
             scalar(kind, text).map_err(|why| Wrong { item: shown(kind, text), why })
@@ -32,17 +33,21 @@ pub(super) fn parse(kind: Kind, items: &[String]) -> Result<Value, Wrong> {
 }
 
 /// A value as an error quotes it: in one line, not long, and without what may be secret in it.
-fn shown(kind: Kind, text: &str) -> String {
-    const LONGEST: usize = 80;
+fn shown(kind: ValueKind, text: &str) -> String {
+    const SHOWN_LIMIT_BYTES: usize = 80;
     let text = match kind {
-        Kind::Url if text.contains('@') => format!("…{}", &text[text.rfind('@').unwrap_or(0)..]),
-        Kind::Environment => {
+        ValueKind::Url if text.contains('@') => format!("…{}", &text[text.rfind('@').unwrap_or(0)..]),
+        ValueKind::Environment => {
             let (name, equals) = text.split_once('=').map_or((text, ""), |(name, _)| (name, "=…"));
             if is_no_secret(name) { format!("{name}{equals}") } else { "…".to_owned() }
         }
         _ => text.replace('\n', "\\n"),
     };
-    if text.len() <= LONGEST { text } else { format!("{}…", &text[..text.floor_char_boundary(LONGEST)]) }
+    if text.len() <= SHOWN_LIMIT_BYTES {
+        text
+    } else {
+        format!("{}…", &text[..text.floor_char_boundary(SHOWN_LIMIT_BYTES)])
+    }
 }
 
 /// Whether what stands for a variable's name can be shown. Who writes `$API_KEY` for `API_KEY` gives us the
@@ -60,15 +65,19 @@ pub(super) struct Wrong {
     pub(super) why: String,
 }
 
-fn each(kind: Kind, items: &[String], check: impl Fn(&str) -> Result<(), String>) -> Result<Value, Wrong> {
+fn each(
+    kind: ValueKind,
+    items: &[String],
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<ParsedValue, Wrong> {
     for item in items {
         check(item).map_err(|why| Wrong { item: shown(kind, item), why })?;
     }
-    Ok(Value::List(items.to_vec()))
+    Ok(ParsedValue::List(items.to_vec()))
 }
 
 /// Each as AWS writes it, once.
-fn shaped(kind: Kind, shape: Shape, items: &[String]) -> Result<Value, Wrong> {
+fn shaped(kind: ValueKind, shape: ValueShape, items: &[String]) -> Result<ParsedValue, Wrong> {
     let mut checked = Vec::new();
     for item in items {
         let item = shape.check(item).map_err(|why| Wrong { item: shown(kind, item), why })?;
@@ -76,24 +85,24 @@ fn shaped(kind: Kind, shape: Shape, items: &[String]) -> Result<Value, Wrong> {
             checked.push(item);
         }
     }
-    Ok(Value::List(checked))
+    Ok(ParsedValue::List(checked))
 }
 
-fn scalar(kind: Kind, text: &str) -> Result<Value, String> {
+fn scalar(kind: ValueKind, text: &str) -> Result<ParsedValue, String> {
     match kind {
-        Kind::Switch => switch(text).map(Value::Switch),
-        Kind::Duration(least, most) => duration(text, least, most).map(Value::Duration),
-        Kind::Count(least, most) => count(text, least, most).map(Value::Count),
-        Kind::Gib(most) => gib(text, most).map(Value::Count),
-        Kind::Money => money(text).map(Value::Money),
-        Kind::One(shape) => shape.check(text).map(Value::Text),
-        Kind::Choice(choices) => choice(text, choices),
-        Kind::Path => inside(text).map(|()| Value::Text(text.to_owned())),
-        Kind::Branch => branch(text).map(|()| Value::Text(text.to_owned())),
-        Kind::Author => author(text).map(|()| Value::Text(text.to_owned())),
-        Kind::Email => email(text).map(|()| Value::Text(text.to_owned())),
-        Kind::Url => url(text).map(|()| Value::Text(text.trim_end_matches('/').to_owned())),
-        _ => one_line(text).map(|()| Value::Text(text.to_owned())),
+        ValueKind::Switch => switch(text).map(ParsedValue::Switch),
+        ValueKind::Duration(least, most) => duration(text, least, most).map(ParsedValue::Duration),
+        ValueKind::Count(least, most) => count(text, least, most).map(ParsedValue::Count),
+        ValueKind::Gib(most) => gib(text, most).map(ParsedValue::Count),
+        ValueKind::Money => money(text).map(ParsedValue::Money),
+        ValueKind::One(shape) => shape.check(text).map(ParsedValue::Text),
+        ValueKind::Choice(choices) => choice(text, choices),
+        ValueKind::Path => inside(text).map(|()| ParsedValue::Text(text.to_owned())),
+        ValueKind::Branch => branch(text).map(|()| ParsedValue::Text(text.to_owned())),
+        ValueKind::Author => author(text).map(|()| ParsedValue::Text(text.to_owned())),
+        ValueKind::Email => email(text).map(|()| ParsedValue::Text(text.to_owned())),
+        ValueKind::Url => url(text).map(|()| ParsedValue::Text(text.trim_end_matches('/').to_owned())),
+        _ => one_line(text).map(|()| ParsedValue::Text(text.to_owned())),
     }
 }
 
@@ -134,23 +143,23 @@ fn gib(text: &str, most: u32) -> Result<u32, String> {
 
 /// EC2 takes no price of 0.001 or less.
 fn money(text: &str) -> Result<f64, String> {
-    const MOST: f64 = 100_000.0;
+    const MAX_DOLLARS: f64 = 100_000.0;
     let plain = text.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
     let amount: Option<f64> = text.parse().ok().filter(|_| plain);
     let amount = amount.ok_or("is not an amount of dollars; write it like 0.35")?;
-    if amount <= 0.001 || amount > MOST {
-        return Err(format!("is out of range; it can be more than 0.001 and up to {MOST}"));
+    if amount <= 0.001 || amount > MAX_DOLLARS {
+        return Err(format!("is out of range; it can be more than 0.001 and up to {MAX_DOLLARS}"));
     }
     Ok(amount)
 }
 
-fn choice(text: &str, choices: &[&str]) -> Result<Value, String> {
+fn choice(text: &str, choices: &[&str]) -> Result<ParsedValue, String> {
     let wanted = text.to_ascii_lowercase().replace('_', "-");
     choices
         .iter()
         .find(|choice| **choice == wanted)
-        .map(|choice| Value::Text((*choice).to_owned()))
-        .ok_or_else(|| format!("is not known; it can be {}", super::spelling::alternatives(choices)))
+        .map(|choice| ParsedValue::Text((*choice).to_owned()))
+        .ok_or_else(|| format!("is not known; it can be {}", alternatives(choices)))
 }
 
 fn pattern(text: &str) -> Result<(), String> {
@@ -197,12 +206,12 @@ fn environment(text: &str) -> Result<(), String> {
 
 /// git's own rules for names of references, as `git check-ref-format --branch` has them.
 fn branch(text: &str) -> Result<(), String> {
-    const FORBIDDEN: &[char] = &[' ', '~', '^', ':', '?', '*', '[', '\\', '\u{7f}'];
+    const FORBIDDEN_LETTERS: &[char] = &[' ', '~', '^', ':', '?', '*', '[', '\\', '\u{7f}'];
     let bad = text.starts_with(['-', '/'])
         || text.ends_with(['/', '.'])
         || text == "@"
         || ["..", "@{", "//"].iter().any(|part| text.contains(part))
-        || text.chars().any(|letter| FORBIDDEN.contains(&letter) || letter.is_control())
+        || text.chars().any(|letter| FORBIDDEN_LETTERS.contains(&letter) || letter.is_control())
         || text.split('/').any(|part| part.starts_with('.') || part.to_ascii_lowercase().ends_with(".lock"));
     if bad {
         return Err("is not a branch's name that git allows".into());

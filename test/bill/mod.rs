@@ -12,7 +12,7 @@ mod product;
 mod provider;
 mod traces;
 
-use crate::config::variables::{Presence, find};
+use crate::config::variables::{Requirement, find};
 use models::{MODELS, Model};
 use product::Settings;
 use std::fmt::Write as _;
@@ -86,8 +86,8 @@ impl Policy {
 
 /// A variable's default, of the program's own table.
 fn default_of(name: &str) -> &'static str {
-    match find(name).unwrap().presence {
-        Presence::Default(default) => default,
+    match find(name).unwrap().requirement {
+        Requirement::Default(default) => default,
         _ => unreachable!("{name} has no default"),
     }
 }

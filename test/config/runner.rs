@@ -3,8 +3,8 @@
 use super::{Case, GOOD, all_told};
 use std::time::Duration;
 use trainspot::config::Config;
-use trainspot::config::runner::{Program, Reuse, Runner};
-use trainspot_bitbucket::{Platform, Scope};
+use trainspot::config::runner::{Program, Reuse, RunnerSettings};
+use trainspot_bitbucket::{Scope, Platform};
 
 /// The least that a runner needs.
 const LEAST: &[(&str, &str)] = &[
@@ -22,7 +22,7 @@ const LEAST: &[(&str, &str)] = &[
     ("BITBUCKET_REPO_UUID", "{b}"),
 ];
 
-fn load(changes: &[(&str, &str)]) -> (Runner, Vec<String>) {
+fn load(changes: &[(&str, &str)]) -> (RunnerSettings, Vec<String>) {
     let all = [GOOD, LEAST, changes].concat();
     let all = all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::load(all).unwrap_or_else(|problems| panic!("{problems}\n{changes:?}"));

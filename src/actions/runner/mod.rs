@@ -12,7 +12,7 @@ pub(super) use visit::visit;
 use super::{dry_run, unless_stopped};
 use crate::bitbucket_access::full_client;
 use crate::config::Config;
-use crate::config::runner::Runner;
+use crate::config::runner::RunnerSettings;
 use crate::job::{self, FinishedJob, Job};
 use crate::publication;
 use crate::step::{self, run_id};
@@ -112,7 +112,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
 
 /// Refuses a pipeline that the clone's own file does not define: Bitbucket would tell only when the machine
 /// is there.
-fn check_pipeline(config: &Config, runner: &Runner) -> Result<()> {
+fn check_pipeline(config: &Config, runner: &RunnerSettings) -> Result<()> {
     let Some(run) = runner.run.as_ref().filter(|run| run.own_commit) else { return Ok(()) };
     let file = text_beneath(&config.clone_dir, Path::new("bitbucket-pipelines.yml")).unwrap_or_default();
     // Without a clone, or with a file that only Bitbucket understands, Bitbucket decides.
@@ -131,7 +131,7 @@ fn reachable(config: &Config) -> Result<Client> {
     full_client(config)?.ok_or_else(|| Error::new("Bitbucket cannot be reached without a token"))
 }
 
-async fn see_runners(config: &Config, runner: &Runner) -> Result<()> {
+async fn see_runners(config: &Config, runner: &RunnerSettings) -> Result<()> {
     reachable(config)?.runners_of(runner.level).await.map(drop)
 }
 

@@ -2,7 +2,7 @@
 
 use super::child::Child;
 use crate::config::Config;
-use crate::config::runner::{Program, Runner};
+use crate::config::runner::{Program, RunnerSettings};
 use crate::job::{
     AttemptEnd, ConnectedMachine, Cost, Job, TRANSFER_RETRY, Workload, ask_until_answered, judge_transfer,
 };
@@ -37,7 +37,7 @@ const LAST_LINES: usize = 10;
 /// A runner that machines are rented for.
 pub(super) struct Serving<'a> {
     pub(super) config: &'a Config,
-    pub(super) runner: &'a Runner,
+    pub(super) runner: &'a RunnerSettings,
     pub(super) bitbucket: &'a Client,
     pub(super) new: NewRunner,
     pub(super) spec: CommandSpec,
@@ -346,7 +346,7 @@ fn never_online(why: &str, runner: &RunnerActivity) -> Error {
 
 /// What machines run for a runner. The fingerprint tells this runner from another one that the step once
 /// wanted.
-pub(super) fn spec(config: &Config, runner: &Runner, labels: &[String]) -> CommandSpec {
+pub(super) fn spec(config: &Config, runner: &RunnerSettings, labels: &[String]) -> CommandSpec {
     let (command, variables) = match &runner.program {
         Program::Docker { image } => (DOCKER, vec![("RUNNER_IMAGE", image.clone())]),
         Program::Shell { archive, sha256 } => {

@@ -1,21 +1,22 @@
 //! What to rent from AWS.
 
 use super::super::Train;
-use super::{OIDC_TOKEN, Reader};
+use super::{ConfigReader, OIDC_TOKEN};
 use std::time::Duration;
 use trainspot_base::log::Secret;
 use trainspot_compute::aws::{
     AccessKey, AwsAccount, AwsSettings, MachineNeeds, OidcRole, Purchase, SshAddress, SweepSettings,
 };
 
-/// A training that may run for longer should not have to begin again.
-const LONG: Duration = Duration::from_hours(2);
-/// What the credentials of AWS are called in an environment.
-const KEYS: [&str; 4] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", OIDC_TOKEN];
-/// Of the 50 that AWS allows, without those of ours.
+/// The runtime from which on a training should not have to begin again.
+const LONG_RUNTIME: Duration = Duration::from_hours(2);
+/// The names that AWS's credentials have in an environment.
+const CREDENTIAL_NAMES: [&str; 4] =
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", OIDC_TOKEN];
+/// The most tags that a user can set: AWS allows 50, and the others are trainspot's own.
 const MOST_TAGS: usize = 40;
 
-impl Reader {
+impl ConfigReader {
     pub(super) fn aws(&mut self) -> AwsSettings {
         let account = self.account();
         self.check_regions();
@@ -58,7 +59,8 @@ impl Reader {
         AwsAccount { regions: self.regions(), oidc, key }
     }
 
-    /// The role, if it can be taken. Without the step's token an access key does, as with the official pipes.
+    /// The role, if it can be assumed. Without the step's token an access key is used, as the official pipes
+    /// do.
     fn oidc(&mut self) -> Option<OidcRole> {
         let role_arn = self.some("AWS_OIDC_ROLE_ARN")?;
         if let Some(token) = self.environment.get(OIDC_TOKEN) {
@@ -104,7 +106,7 @@ impl Reader {
         }
     }
 
-    /// What belongs to one region cannot be had in another.
+    /// Refuses fallback regions together with things that exist in one region only.
     fn check_regions(&mut self) {
         if self.list("FALLBACK_REGIONS").is_empty() {
             return;
@@ -161,8 +163,8 @@ impl Reader {
     }
 
     fn wanted(&mut self) -> MachineNeeds {
-        const LEAST: [&str; 4] = ["CPUS", "MEMORY", "GPU", "GPU_MEMORY"];
-        let given: Vec<&str> = LEAST.into_iter().filter(|name| !self.missing(name)).collect();
+        const MINIMUM_NAMES: [&str; 4] = ["CPUS", "MEMORY", "GPU", "GPU_MEMORY"];
+        let given: Vec<&str> = MINIMUM_NAMES.into_iter().filter(|name| !self.missing(name)).collect();
         let types = !self.missing("INSTANCE_TYPE");
         for name in given.iter().filter(|_| types) {
             self.problems.add(*name, "is given together with INSTANCE_TYPE; leave one of them out");
@@ -192,19 +194,18 @@ impl Reader {
     }
 
     fn purchase(&self) -> Purchase {
-        match self.text("PURCHASE").as_str() {
-            "on-demand" => Purchase::OnDemand,
-            "spot-then-on-demand" => Purchase::SpotThenOnDemand,
-            _ => Purchase::Spot,
-        }
+        let all = [
+            ("spot", Purchase::Spot),
+            ("spot-then-on-demand", Purchase::SpotThenOnDemand),
+            ("on-demand", Purchase::OnDemand),
+        ];
+        self.choice("PURCHASE", &all, Purchase::Spot)
     }
 
     fn ssh_address(&self) -> SshAddress {
-        match self.text("SSH_ADDRESS").as_str() {
-            "public" => SshAddress::Public,
-            "private" => SshAddress::Private,
-            _ => SshAddress::Auto,
-        }
+        let all =
+            [("auto", SshAddress::Auto), ("public", SshAddress::Public), ("private", SshAddress::Private)];
+        self.choice("SSH_ADDRESS", &all, SshAddress::Auto)
     }
 
     fn tags(&mut self) -> Vec<(String, String)> {
@@ -219,9 +220,10 @@ impl Reader {
         tags
     }
 
-    /// Only where the user named a long time: the default says nothing of the training.
+    /// Warns of training that an interruption would lose, where the user named a long time: the default says
+    /// nothing of the training.
     pub(super) fn warn_of_lost_work(&mut self, aws: &AwsSettings, train: &Train) {
-        let long = self.chosen("MAX_RUNTIME") && train.max_runtime > LONG;
+        let long = self.chosen("MAX_RUNTIME") && train.max_runtime > LONG_RUNTIME;
         if long && train.checkpoints.is_empty() && aws.purchase != Purchase::OnDemand {
             self.warnings.push(
                 "a spot machine can be taken away, and without CHECKPOINTS the training then begins again from zero; save checkpoints, or use PURCHASE 'on-demand'".to_owned(),
@@ -231,7 +233,7 @@ impl Reader {
 
     pub(super) fn warn_of_keys(&mut self, train: &Train) {
         let named: Vec<&str> =
-            KEYS.into_iter().filter(|name| train.environment.contains_key(*name)).collect();
+            CREDENTIAL_NAMES.into_iter().filter(|name| train.environment.contains_key(*name)).collect();
         if !named.is_empty() {
             self.warnings.push(format!(
                 "TRAIN_ENV gives {} to the rented machine; by INSTANCE_PROFILE the training gets credentials of its own",

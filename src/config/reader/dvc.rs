@@ -1,11 +1,11 @@
 //! What DVC keeps, and the credentials of its remotes.
 
-use super::Reader;
+use super::ConfigReader;
 use std::collections::BTreeMap;
 use trainspot_base::log::{Secret, is_secret_name};
 use trainspot_dvc::{DvcSettings, is_of_remotes};
 
-impl Reader {
+impl ConfigReader {
     pub(super) fn dvc(&mut self) -> DvcSettings {
         let (outputs, push) = (self.list("DVC_OUTPUTS"), self.switch("DVC_PUSH"));
         if self.missing("OUTPUTS") && outputs.is_empty() && !push && self.publishes() {

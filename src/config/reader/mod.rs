@@ -8,10 +8,10 @@ mod train;
 
 use super::environment::Environment;
 use super::problems::Problems;
-use super::runner::Runner;
+use super::runner::RunnerSettings;
 use super::spelling;
-use super::values::{self, Value};
-use super::variables::{Action, Kind, Presence, Provider, VARIABLES, Variable, find};
+use super::values::{self, ParsedValue};
+use super::variables::{Action, Provider, Requirement, VARIABLE_TABLE, ValueKind, VariableSpec, find};
 use super::{Config, Train};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,15 +21,15 @@ use trainspot_bitbucket::StepVariables;
 use trainspot_dvc::DvcSettings;
 
 /// Secrets that a step has without any doing of ours.
-const OF_THE_STEP: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
+const STEP_SECRETS: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
 /// There in a step with `oidc: true`.
 const OIDC_TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 /// Bytes: shorter values would black out half of the log.
-const SHORTEST_SECRET: usize = 6;
+const SHORTEST_SECRET_BYTES: usize = 6;
 
-pub(super) struct Reader {
+pub(super) struct ConfigReader {
     environment: Environment,
-    values: BTreeMap<&'static str, Value>,
+    values: BTreeMap<&'static str, ParsedValue>,
     problems: Problems,
     warnings: Vec<String>,
     action: Action,
@@ -37,7 +37,7 @@ pub(super) struct Reader {
     provider: Option<Provider>,
 }
 
-impl Reader {
+impl ConfigReader {
     pub(super) fn new(environment: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut reader = Self {
             environment: Environment(environment.into_iter().collect()),
@@ -47,12 +47,12 @@ impl Reader {
             action: Action::Train,
             provider: None,
         };
-        for variable in VARIABLES.iter().filter(|variable| variable.inherited) {
+        for variable in VARIABLE_TABLE.iter().filter(|variable| variable.inherited) {
             reader.environment.forget_unexpanded(variable.name);
         }
         reader.environment.let_stand_in("AWS_REGION", "AWS_DEFAULT_REGION");
-        for variable in VARIABLES {
-            reader.read(variable);
+        for variable in VARIABLE_TABLE {
+            reader.read_variable(variable);
             match variable.name {
                 "ACTION" => {
                     let name = reader.text("ACTION");
@@ -77,7 +77,7 @@ impl Reader {
         if self.problems.0.is_empty() { Ok(config) } else { Err(self.problems) }
     }
 
-    fn read(&mut self, variable: &'static Variable) {
+    fn read_variable(&mut self, variable: &'static VariableSpec) {
         let items = self.environment.items(variable);
         let default = default_of(variable.name).map(|default| vec![default.to_owned()]);
         let idle = self.idle(variable);
@@ -89,8 +89,8 @@ impl Reader {
             }
         }
         let items = items.map(|items| if items.is_empty() { default.unwrap_or_default() } else { items });
-        let value = items.and_then(|items| match (items.as_slice(), variable.presence) {
-            ([], Presence::Required) => Err(format!("is missing: {}", plain(variable.help))),
+        let value = items.and_then(|items| match (items.as_slice(), variable.requirement) {
+            ([], Requirement::Required) => Err(format!("is missing: {}", plain(variable.help))),
             ([], _) => Ok(None),
             _ => parse(variable, &items).map(Some),
         });
@@ -102,7 +102,7 @@ impl Reader {
     }
 
     /// Why nobody reads a variable, if nobody does; in no words if it is not known whether somebody does.
-    fn idle(&self, variable: &Variable) -> Option<String> {
+    fn idle(&self, variable: &VariableSpec) -> Option<String> {
         if !variable.actions.contains(&self.action) {
             return Some(format!("ACTION '{}'", self.action.name()));
         }
@@ -121,7 +121,7 @@ impl Reader {
         let bitbucket = self.bitbucket(&pipeline);
         let runner = (self.action == Action::Runner).then(|| self.runner(&pipeline, &bitbucket));
         let dvc = self.dvc();
-        self.unknown(train.as_ref(), runner.as_ref());
+        self.refuse_misspellings(train.as_ref(), runner.as_ref());
         let clone_dir = pipeline.clone_dir.clone().unwrap_or_else(|| PathBuf::from("."));
         Config {
             action: self.action,
@@ -160,13 +160,13 @@ impl Reader {
     /// What was given of the table, without what may be secret.
     fn given(&self) -> BTreeMap<String, String> {
         let variable = |name: &str| find(name).or_else(|| find(spelling::list_base(name)));
-        let open = |variable: &Variable| !variable.secret && variable.kind != Kind::Environment;
+        let open = |variable: &VariableSpec| !variable.secret && variable.kind != ValueKind::Environment;
         let given = self.environment.0.iter().filter(|(name, _)| variable(name).is_some_and(open));
         given.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Finds names that look like slips of ours.
-    fn unknown(&mut self, train: Option<&Train>, runner: Option<&Runner>) {
+    fn refuse_misspellings(&mut self, train: Option<&Train>, runner: Option<&RunnerSettings>) {
         let trains = |name: &str| train.is_some_and(|train| train.environment.contains_key(name));
         let run = runner.and_then(|runner| runner.run.as_ref());
         let passed = |name: &str| run.is_some_and(|run| run.variables.contains_key(name));
@@ -189,12 +189,12 @@ impl Reader {
     }
 
     /// The values to hide: our own secrets, and those of the training whose names say that they are secret.
-    fn secrets(&self, train: Option<&Train>, runner: Option<&Runner>, dvc: &DvcSettings) -> Vec<Secret> {
-        let own = VARIABLES.iter().filter(|variable| variable.secret);
+    fn secrets(&self, train: Option<&Train>, runner: Option<&RunnerSettings>, dvc: &DvcSettings) -> Vec<Secret> {
+        let own = VARIABLE_TABLE.iter().filter(|variable| variable.secret);
         let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());
         let training = training.filter(|(name, _)| is_secret_name(name));
-        let of_the_step = OF_THE_STEP
+        let of_the_step = STEP_SECRETS
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.to_owned())));
         own.chain(training)
@@ -202,7 +202,7 @@ impl Reader {
             .map(|(name, value)| Secret { name, value })
             .chain(dvc::secrets(dvc))
             .chain(runner.into_iter().flat_map(runner::secrets))
-            .filter(|secret| secret.value.len() >= SHORTEST_SECRET)
+            .filter(|secret| secret.value.len() >= SHORTEST_SECRET_BYTES)
             .collect()
     }
 
@@ -221,10 +221,16 @@ impl Reader {
         !self.values.contains_key(name) && !self.problems.0.iter().any(|problem| problem.variable == name)
     }
 
+    /// The value of a variable of the table; none where it has none, or one that is wrong.
+    fn value(&self, name: &str) -> Option<&ParsedValue> {
+        debug_assert!(find(name).is_some(), "{name} is not in the table");
+        self.values.get(name)
+    }
+
     fn some(&self, name: &str) -> Option<String> {
-        match self.values.get(name) {
-            Some(Value::Text(text)) => Some(text.clone()),
-            _ => None,
+        match self.value(name)? {
+            ParsedValue::Text(text) => Some(text.clone()),
+            other => mismatch(name, other),
         }
     }
 
@@ -233,20 +239,25 @@ impl Reader {
     }
 
     fn list(&self, name: &str) -> Vec<String> {
-        match self.values.get(name) {
-            Some(Value::List(items)) => items.clone(),
-            _ => Vec::new(),
+        match self.value(name) {
+            Some(ParsedValue::List(items)) => items.clone(),
+            Some(other) => mismatch(name, other).unwrap_or_default(),
+            None => Vec::new(),
         }
     }
 
     fn switch(&self, name: &str) -> bool {
-        self.values.get(name) == Some(&Value::Switch(true))
+        match self.value(name) {
+            Some(ParsedValue::Switch(is_on)) => *is_on,
+            Some(other) => mismatch(name, other).unwrap_or_default(),
+            None => false,
+        }
     }
 
     fn some_count(&self, name: &str) -> Option<u32> {
-        match self.values.get(name) {
-            Some(Value::Count(count)) => Some(*count),
-            _ => None,
+        match self.value(name)? {
+            ParsedValue::Count(count) => Some(*count),
+            other => mismatch(name, other),
         }
     }
 
@@ -255,25 +266,45 @@ impl Reader {
     }
 
     fn money(&self, name: &str) -> Option<f64> {
-        match self.values.get(name) {
-            Some(Value::Money(amount)) => Some(*amount),
-            _ => None,
+        match self.value(name)? {
+            ParsedValue::Money(amount) => Some(*amount),
+            other => mismatch(name, other),
         }
     }
 
     fn duration(&self, name: &str) -> Duration {
-        match self.values.get(name) {
-            Some(Value::Duration(duration)) => *duration,
-            _ => Duration::ZERO,
+        match self.value(name) {
+            Some(ParsedValue::Duration(duration)) => *duration,
+            Some(other) => mismatch(name, other).unwrap_or_default(),
+            None => Duration::ZERO,
         }
     }
+
+    /// The choice that a variable names among `all`, each with its name in the table. `fallback` where the
+    /// variable is not read or is wrong, which is a mistake already.
+    fn choice<T: Copy>(&self, name: &str, all: &[(&str, T)], fallback: T) -> T {
+        let is_complete = |choices: &[&str]| choices.iter().eq(all.iter().map(|(known, _)| known));
+        debug_assert!(
+            matches!(find(name).map(|spec| spec.kind), Some(ValueKind::Choice(choices)) if is_complete(choices)),
+            "{name}: the table has other choices"
+        );
+        let text = self.text(name);
+        all.iter().find(|(known, _)| *known == text).map_or(fallback, |(_, choice)| *choice)
+    }
+}
+
+/// No value, where an accessor is for another kind than the table's: a slip of ours, which tests find.
+fn mismatch<T>(name: &str, value: &ParsedValue) -> Option<T> {
+    debug_assert!(false, "{name} is read as another kind than it has: {value:?}");
+    None
 }
 
 /// What may be secret in an environment, whether or not anybody reads it: for a configuration that is wrong.
 pub(super) fn suspects(environment: impl IntoIterator<Item = (String, String)>) -> Vec<Secret> {
     let mut found = Vec::new();
     for (name, value) in environment {
-        let passed_on = find(spelling::list_base(&name)).is_some_and(|known| known.kind == Kind::Environment);
+        let passed_on =
+            find(spelling::list_base(&name)).is_some_and(|known| known.kind == ValueKind::Environment);
         let assigned = value.lines().filter(|_| passed_on).filter_map(|line| line.split_once('='));
         let assigned = assigned.filter(|(name, _)| is_secret_name(name));
         found.extend(
@@ -296,7 +327,7 @@ fn is_unexpanded(value: &str) -> bool {
 }
 
 /// The checked value of a variable, or what is wrong with it, without a secret's value.
-fn parse(variable: &Variable, items: &[String]) -> Result<Value, String> {
+fn parse(variable: &VariableSpec, items: &[String]) -> Result<ParsedValue, String> {
     if let Some(item) = items.iter().find(|item| is_unexpanded(item)) {
         return Err(format!(
             "is the text '{item}', not its value; is that variable defined for this repository?"
@@ -309,8 +340,8 @@ fn parse(variable: &Variable, items: &[String]) -> Result<Value, String> {
 }
 
 fn default_of(name: &str) -> Option<&'static str> {
-    match find(name)?.presence {
-        Presence::Default(default) => Some(default),
+    match find(name)?.requirement {
+        Requirement::Default(default) => Some(default),
         _ => None,
     }
 }

@@ -1,18 +1,19 @@
 //! How to publish.
 
-use super::super::{Bitbucket, Publish, PublishMode};
-use super::Reader;
+use super::super::{BitbucketSettings, Publish, PublishMode};
+use super::ConfigReader;
 use trainspot_bitbucket::{Credential, StepVariables};
 use trainspot_http::is_loopback;
 use url::{Host, Url};
 
-impl Reader {
+impl ConfigReader {
     pub(super) fn publish(&mut self) -> Publish {
-        let mode = match self.text("PUBLISH").as_str() {
-            "push" => PublishMode::Push,
-            "none" => PublishMode::None,
-            _ => PublishMode::PullRequest,
-        };
+        let modes = [
+            ("pull-request", PublishMode::PullRequest),
+            ("push", PublishMode::Push),
+            ("none", PublishMode::None),
+        ];
+        let mode = self.choice("PUBLISH", &modes, PublishMode::PullRequest);
         if mode == PublishMode::Push && self.values.contains_key("BRANCH") {
             self.problems.add(
                 "BRANCH",
@@ -40,7 +41,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn bitbucket(&mut self, pipeline: &StepVariables) -> Bitbucket {
+    pub(super) fn bitbucket(&mut self, pipeline: &StepVariables) -> BitbucketSettings {
         let (token, email, api_token) = (
             self.some("BITBUCKET_ACCESS_TOKEN"),
             self.some("ATLASSIAN_ACCOUNT_EMAIL"),
@@ -79,7 +80,7 @@ impl Reader {
                 format!("'{api_url}' is not https: a token would cross the network for everybody to read"),
             );
         }
-        Bitbucket { credential, api_url }
+        BitbucketSettings { credential, api_url }
     }
 }
 

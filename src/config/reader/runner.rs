@@ -1,28 +1,31 @@
 //! A machine as a runner of Bitbucket's.
 
-use super::super::Bitbucket;
-use super::super::runner::{Program, Reuse, RunPipeline, Runner};
-use super::Reader;
+use super::super::BitbucketSettings;
+use super::super::runner::{Program, Reuse, RunPipeline, RunnerSettings};
+use super::ConfigReader;
 use trainspot_base::log::{Secret, is_secret_name};
 use trainspot_bitbucket::{Credential, NewRunner, Platform, Scope, StepVariables};
 
-impl Reader {
-    pub(super) fn runner(&mut self, pipeline: &StepVariables, bitbucket: &Bitbucket) -> Runner {
+impl ConfigReader {
+    pub(super) fn runner(
+        &mut self,
+        pipeline: &StepVariables,
+        bitbucket: &BitbucketSettings,
+    ) -> RunnerSettings {
         let aws = self.aws();
         let program = self.program();
         self.check_labels(program.platform());
         self.check_access(pipeline, bitbucket);
-        Runner {
+        RunnerSettings {
             aws,
             program,
             labels: self.list("RUNNER_LABELS"),
             level: self.level(),
             idle: self.duration("RUNNER_IDLE_TIMEOUT"),
             single: self.switch("RUNNER_SINGLE"),
-            reuse: match self.text("RUNNER_REUSE").as_str() {
-                "idle" => Reuse::Idle,
-                "any" => Reuse::Any,
-                _ => Reuse::Never,
+            reuse: {
+                let all = [("never", Reuse::Never), ("idle", Reuse::Idle), ("any", Reuse::Any)];
+                self.choice("RUNNER_REUSE", &all, Reuse::Never)
             },
             token: self.some("RUNNER_ACCESS_TOKEN"),
             max_runtime: self.duration("MAX_RUNTIME"),
@@ -33,12 +36,12 @@ impl Reader {
     }
 
     fn level(&self) -> Scope {
-        let scope = self.text("RUNNER_SCOPE");
-        Scope::ALL.into_iter().find(|level| level.name() == scope).unwrap_or(Scope::Repository)
+        let all = Scope::ALL.map(|level| (level.name(), level));
+        self.choice("RUNNER_SCOPE", &all, Scope::Repository)
     }
 
     fn program(&mut self) -> Program {
-        let shell = self.text("RUNNER_TYPE") == "shell";
+        let shell = self.choice("RUNNER_TYPE", &[("docker", false), ("shell", true)], false);
         let others: &[_] =
             if shell { &["RUNNER_IMAGE"] } else { &["RUNNER_ARCHIVE", "RUNNER_ARCHIVE_SHA256"] };
         let kind = self.text("RUNNER_TYPE");
@@ -60,7 +63,7 @@ impl Reader {
         }
     }
 
-    fn check_access(&mut self, pipeline: &StepVariables, bitbucket: &Bitbucket) {
+    fn check_access(&mut self, pipeline: &StepVariables, bitbucket: &BitbucketSettings) {
         let parts = [
             ("BITBUCKET_WORKSPACE", pipeline.workspace.is_some()),
             ("BITBUCKET_REPO_SLUG", pipeline.repo_slug.is_some()),
@@ -117,7 +120,7 @@ impl Reader {
 }
 
 /// The variables of the other pipeline whose names say that they are secret.
-pub(super) fn secrets(runner: &Runner) -> impl Iterator<Item = Secret> {
+pub(super) fn secrets(runner: &RunnerSettings) -> impl Iterator<Item = Secret> {
     let variables = runner.run.iter().flat_map(|run| &run.variables);
     let secret = variables.filter(|(name, _)| is_secret_name(name));
     secret.map(|(name, value)| Secret { name: name.clone(), value: value.clone() })

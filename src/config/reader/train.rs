@@ -3,16 +3,16 @@
 use super::super::values;
 use super::super::variables::Provider;
 use super::super::{Cloud, Train};
-use super::Reader;
+use super::ConfigReader;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The shortest time of silence to which the machine's patience is cut: a lost link takes seconds to come
 /// back.
-const LEAST_GRACE: Duration = Duration::from_secs(30);
+const SHORTEST_GRACE: Duration = Duration::from_secs(30);
 
-impl Reader {
+impl ConfigReader {
     pub(super) fn train(&mut self) -> Train {
         let train = Train {
             cloud: self.cloud(),
@@ -51,7 +51,7 @@ impl Reader {
 
     /// Never longer than `MAX_RUNTIME`: what nobody watches must not outlive what somebody does.
     pub(super) fn orphan_grace(&mut self) -> Duration {
-        let (grace, most) = (self.duration("ORPHAN_GRACE"), self.duration("MAX_RUNTIME").max(LEAST_GRACE));
+        let (grace, most) = (self.duration("ORPHAN_GRACE"), self.duration("MAX_RUNTIME").max(SHORTEST_GRACE));
         if grace > most && self.chosen("ORPHAN_GRACE") {
             let most = humantime::format_duration(most);
             self.warnings.push(format!("ORPHAN_GRACE is longer than MAX_RUNTIME, and cut to {most}"));
@@ -85,7 +85,7 @@ impl Reader {
 
     /// An allow-list: a variable that is not on it may be a secret, and would be missing on a rented machine.
     fn machine_environment(&self) -> BTreeMap<String, String> {
-        const NAMES: [&str; 20] = [
+        const MACHINE_VARIABLES: [&str; 20] = [
             "PATH",
             "HOME",
             "USER",
@@ -107,10 +107,10 @@ impl Reader {
             "PYENV_ROOT",
             "PYTHONPATH",
         ];
-        const FAMILIES: [&str; 6] = ["LC_", "CONDA_", "CUDA_", "NVIDIA_", "PIP_", "XDG_"];
+        const MACHINE_PREFIXES: [&str; 6] = ["LC_", "CONDA_", "CUDA_", "NVIDIA_", "PIP_", "XDG_"];
         let described = |name: &str| {
-            NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
-                || FAMILIES.iter().any(|family| name.starts_with(family))
+            MACHINE_VARIABLES.iter().any(|known| name.eq_ignore_ascii_case(known))
+                || MACHINE_PREFIXES.iter().any(|family| name.starts_with(family))
         };
         let all = self.environment.0.iter().filter(|(name, _)| described(name));
         all.map(|(name, value)| (name.clone(), value.clone())).collect()

@@ -1,26 +1,33 @@
 //! What to rent from AWS, and how.
 
-use super::Kind::{Choice, Count, Duration, Each, Gib, Money, One, Script, Switch, Url};
-use super::Presence::{Default, Optional, Required};
-use super::{AT_AWS, HOUR, Kind, Presence, Provider, RENT, Shape, Variable, inherited, seconds, variable};
-use std::time::Duration as Time;
+use super::Requirement::{Default, Optional, Required};
+use super::ValueKind::{Choice, Count, Each, Gib, Money, One, Script, Switch, Url};
+use super::{
+    AWS_ACTIONS, HOUR_SECONDS, Provider, Requirement, TRAIN_AND_RUNNER, ValueKind, ValueShape, VariableSpec,
+    inherited, seconds, variable,
+};
 
-const fn aws(name: &'static str, kind: Kind, presence: Presence, help: &'static str) -> Variable {
-    Variable { providers: &[Provider::Aws], ..variable(name, kind, presence, RENT, help) }
+const fn aws(
+    name: &'static str,
+    kind: ValueKind,
+    requirement: Requirement,
+    help: &'static str,
+) -> VariableSpec {
+    VariableSpec { providers: &[Provider::Aws], ..variable(name, kind, requirement, TRAIN_AND_RUNNER, help) }
 }
 
-const fn swept(variable: Variable) -> Variable {
-    Variable { actions: AT_AWS, ..variable }
+const fn swept(variable: VariableSpec) -> VariableSpec {
+    VariableSpec { actions: AWS_ACTIONS, ..variable }
 }
 
-const fn key(name: &'static str, help: &'static str) -> Variable {
-    Variable { secret: true, ..inherited(swept(aws(name, Kind::Text, Optional, help))) }
+const fn key(name: &'static str, help: &'static str) -> VariableSpec {
+    VariableSpec { secret: true, ..inherited(swept(aws(name, ValueKind::Text, Optional, help))) }
 }
 
-pub(super) const TABLE: &[Variable] = &[
+pub(super) const AWS_VARIABLES: &[VariableSpec] = &[
     inherited(swept(aws(
         "AWS_OIDC_ROLE_ARN",
-        One(Shape::Role),
+        One(ValueShape::Role),
         Optional,
         "The IAM role to take, by OpenID Connect. The step needs `oidc: true`.",
     ))),
@@ -32,19 +39,19 @@ pub(super) const TABLE: &[Variable] = &[
     key("AWS_SESSION_TOKEN", "The session of an access key that is temporary."),
     inherited(swept(aws(
         "AWS_DEFAULT_REGION",
-        One(Shape::Region),
+        One(ValueShape::Region),
         Required,
         "The region to rent in. `AWS_REGION` holds where this is missing.",
     ))),
     swept(aws(
         "FALLBACK_REGIONS",
-        Each(Shape::Region),
+        Each(ValueShape::Region),
         Optional,
         "Regions to look in, in this order, when that one has no capacity.",
     )),
     aws(
         "INSTANCE_TYPE",
-        Each(Shape::InstanceType),
+        Each(ValueShape::InstanceType),
         Optional,
         "The types of machine that will do. The more, the easier one is had, and kept. Give these, or `CPUS`, `MEMORY`, `GPU`, `GPU_MEMORY`.",
     ),
@@ -82,19 +89,19 @@ pub(super) const TABLE: &[Variable] = &[
     ),
     aws(
         "CAPACITY_WAIT",
-        Duration(Time::ZERO, Time::from_secs(24 * HOUR)),
+        ValueKind::Duration(std::time::Duration::ZERO, std::time::Duration::from_secs(24 * HOUR_SECONDS)),
         Default("6h"),
         "How long to look for capacity, each time that a machine is needed; `0s` asks everywhere once. The step's build minutes are counted meanwhile.",
     ),
     aws(
         "SPOT_WAIT",
-        Duration(Time::ZERO, Time::from_secs(24 * HOUR)),
+        ValueKind::Duration(std::time::Duration::ZERO, std::time::Duration::from_secs(24 * HOUR_SECONDS)),
         Default("30m"),
         "With `PURCHASE: spot-then-on-demand`: how long to look for spot alone, before on demand will do.",
     ),
     aws(
         "IMAGE",
-        One(Shape::Image),
+        One(ValueShape::Image),
         Optional,
         "What the machine starts from: `ubuntu-24.04`, `ubuntu-22.04`, `al2023`, `deep-learning` (Ubuntu with NVIDIA's drivers), an AMI's id, or the path of an SSM parameter that holds one. Default: `deep-learning` where the type has a GPU, otherwise `ubuntu-24.04`.",
     ),
@@ -107,25 +114,25 @@ pub(super) const TABLE: &[Variable] = &[
     aws("DISK_TYPE", Choice(&["gp3", "gp2"]), Default("gp3"), "The type of the disk, which is encrypted."),
     aws(
         "INSTANCE_PROFILE",
-        One(Shape::InstanceProfile),
+        One(ValueShape::InstanceProfile),
         Optional,
         "The name or ARN of an instance profile, for a training, or steps of a runner, that call AWS themselves.",
     ),
     aws(
         "SUBNET",
-        Each(Shape::Subnet),
+        Each(ValueShape::Subnet),
         Optional,
         "The subnets to choose from. Default: those of the region's default VPC.",
     ),
     aws(
         "SECURITY_GROUP",
-        One(Shape::SecurityGroup),
+        One(ValueShape::SecurityGroup),
         Optional,
         "A security group that lets the pipe in on port 22. Default: one is made for the run, and removed after it.",
     ),
     aws(
         "TAGS",
-        Each(Shape::Tag),
+        Each(ValueShape::Tag),
         Optional,
         "Tags as `KEY=VALUE` on everything that is made, besides trainspot's own.",
     ),
@@ -137,7 +144,7 @@ pub(super) const TABLE: &[Variable] = &[
     ),
     aws(
         "SSH_CIDR",
-        Each(Shape::Cidr),
+        Each(ValueShape::Cidr),
         Optional,
         "The addresses from which port 22 can be reached. Default: the pipe's own.",
     ),
@@ -155,7 +162,7 @@ pub(super) const TABLE: &[Variable] = &[
     )),
     aws(
         "BOOT_TIMEOUT",
-        seconds(5, HOUR),
+        seconds(5, HOUR_SECONDS),
         Default("10m"),
         "A machine that is not ready after this time is given up, and another one is tried. A runner has as long again to come online.",
     ),

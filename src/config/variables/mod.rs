@@ -6,7 +6,7 @@ mod publish;
 mod runner;
 mod train;
 
-pub use super::shapes::Shape;
+pub use super::shapes::ValueShape;
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Provider {
 
 /// What a variable's value may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// Any text in one line.
     Text,
     /// Shell commands: text of any number of lines, or a list with a command an item.
@@ -98,12 +98,12 @@ pub enum Kind {
     /// An `http://` or `https://` address.
     Url,
     /// One value of this shape.
-    One(Shape),
+    One(ValueShape),
     /// Values of this shape.
-    Each(Shape),
+    Each(ValueShape),
 }
 
-impl Kind {
+impl ValueKind {
     /// Whether Pipelines may pass it as `NAME_COUNT`, `NAME_0`, ….
     #[must_use]
     pub fn is_list(self) -> bool {
@@ -138,7 +138,7 @@ impl Kind {
 
 /// Whether and when a variable has to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub enum Requirement {
     /// Missing is an error.
     Required,
     /// Missing is fine, and means that the feature is not used.
@@ -149,13 +149,13 @@ pub enum Presence {
 
 /// One variable of the pipe.
 #[derive(Clone, Copy, Debug)]
-pub struct Variable {
+pub struct VariableSpec {
     /// Its name in the environment.
     pub name: &'static str,
     /// What its value may be.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Whether it has to be given.
-    pub presence: Presence,
+    pub requirement: Requirement,
     /// The actions that read it.
     pub actions: &'static [Action],
     /// The providers of machines for which it is read.
@@ -169,65 +169,68 @@ pub struct Variable {
     pub help: &'static str,
 }
 
-const MINUTE: u64 = 60;
-const HOUR: u64 = 60 * MINUTE;
+const MINUTE_SECONDS: u64 = 60;
+const HOUR_SECONDS: u64 = 60 * MINUTE_SECONDS;
 
-const EACH: &[Action] = &Action::ALL;
-const BOTH: &[Action] = &[Action::Train, Action::Publish];
-const TRAIN: &[Action] = &[Action::Train];
-const RENT: &[Action] = &[Action::Train, Action::Runner];
-const AT_AWS: &[Action] = &[Action::Train, Action::Runner, Action::Sweep];
+const EVERY_ACTION: &[Action] = &Action::ALL;
+const TRAIN_AND_PUBLISH: &[Action] = &[Action::Train, Action::Publish];
+const TRAIN_ONLY: &[Action] = &[Action::Train];
+const TRAIN_AND_RUNNER: &[Action] = &[Action::Train, Action::Runner];
+const AWS_ACTIONS: &[Action] = &[Action::Train, Action::Runner, Action::Sweep];
 
 const fn variable(
     name: &'static str,
-    kind: Kind,
-    presence: Presence,
+    kind: ValueKind,
+    requirement: Requirement,
     actions: &'static [Action],
     help: &'static str,
-) -> Variable {
+) -> VariableSpec {
     let providers = &Provider::ALL;
-    Variable { name, kind, presence, actions, providers, secret: false, inherited: false, help }
+    VariableSpec { name, kind, requirement, actions, providers, secret: false, inherited: false, help }
 }
 
-const fn inherited(variable: Variable) -> Variable {
-    Variable { inherited: true, ..variable }
+const fn inherited(variable: VariableSpec) -> VariableSpec {
+    VariableSpec { inherited: true, ..variable }
 }
 
-const fn secret(name: &'static str, help: &'static str) -> Variable {
-    Variable { secret: true, ..inherited(variable(name, Kind::Text, Presence::Optional, EACH, help)) }
+const fn secret(name: &'static str, help: &'static str) -> VariableSpec {
+    VariableSpec {
+        secret: true,
+        ..inherited(variable(name, ValueKind::Text, Requirement::Optional, EVERY_ACTION, help))
+    }
 }
 
-const fn seconds(least: u64, most: u64) -> Kind {
-    Kind::Duration(Duration::from_secs(least), Duration::from_secs(most))
+const fn seconds(least: u64, most: u64) -> ValueKind {
+    ValueKind::Duration(Duration::from_secs(least), Duration::from_secs(most))
 }
 
 /// Every variable, in the order in which the documentation lists them.
-pub const VARIABLES: &[Variable] = &joined::<{ COUNT }>();
+pub const VARIABLE_TABLE: &[VariableSpec] = &joined::<{ VARIABLE_COUNT }>();
 
 /// The variables by subject: each subject's heading in the documents, and its variables.
-pub const GROUPS: [(&str, &[Variable]); 5] = [
-    ("The action and the training", train::TABLE),
-    ("The machine", aws::TABLE),
-    ("The machine as a runner", runner::TABLE),
-    ("Outputs in a DVC remote", dvc::TABLE),
-    ("The commit, the report and Bitbucket", publish::TABLE),
+pub const VARIABLE_GROUPS: [(&str, &[VariableSpec]); 5] = [
+    ("The action and the training", train::TRAIN_VARIABLES),
+    ("The machine", aws::AWS_VARIABLES),
+    ("The machine as a runner", runner::RUNNER_VARIABLES),
+    ("Outputs in a DVC remote", dvc::DVC_VARIABLES),
+    ("The commit, the report and Bitbucket", publish::PUBLISH_VARIABLES),
 ];
-const COUNT: usize = {
+const VARIABLE_COUNT: usize = {
     let (mut group, mut count) = (0, 0);
-    while group < GROUPS.len() {
-        count += GROUPS[group].1.len();
+    while group < VARIABLE_GROUPS.len() {
+        count += VARIABLE_GROUPS[group].1.len();
         group += 1;
     }
     count
 };
 
-const fn joined<const LENGTH: usize>() -> [Variable; LENGTH] {
-    let mut all = [GROUPS[0].1[0]; LENGTH];
+const fn joined<const LENGTH: usize>() -> [VariableSpec; LENGTH] {
+    let mut all = [VARIABLE_GROUPS[0].1[0]; LENGTH];
     let (mut group, mut filled) = (0, 0);
-    while group < GROUPS.len() {
+    while group < VARIABLE_GROUPS.len() {
         let mut row = 0;
-        while row < GROUPS[group].1.len() {
-            all[filled] = GROUPS[group].1[row];
+        while row < VARIABLE_GROUPS[group].1.len() {
+            all[filled] = VARIABLE_GROUPS[group].1[row];
             (row, filled) = (row + 1, filled + 1);
         }
         group += 1;
@@ -237,8 +240,8 @@ const fn joined<const LENGTH: usize>() -> [Variable; LENGTH] {
 
 /// The variable of that name.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Variable> {
-    VARIABLES.iter().find(|variable| variable.name == name)
+pub fn find(name: &str) -> Option<&'static VariableSpec> {
+    VARIABLE_TABLE.iter().find(|variable| variable.name == name)
 }
 
 #[cfg(test)]
@@ -248,9 +251,9 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_helps_are_one_sentence_or_more() {
-        let names: BTreeSet<_> = VARIABLES.iter().map(|variable| variable.name).collect();
-        assert_eq!(names.len(), VARIABLES.len());
-        for variable in VARIABLES {
+        let names: BTreeSet<_> = VARIABLE_TABLE.iter().map(|variable| variable.name).collect();
+        assert_eq!(names.len(), VARIABLE_TABLE.len());
+        for variable in VARIABLE_TABLE {
             assert!(
                 variable.help.ends_with('.') && !variable.help.contains(['\n', '|']),
                 "{}",
@@ -263,7 +266,9 @@ mod tests {
     #[test]
     fn actions_and_providers_are_the_choices() {
         let choices = |name| {
-            let Kind::Choice(choices) = find(name).unwrap().kind else { panic!("{name} is not a choice") };
+            let ValueKind::Choice(choices) = find(name).unwrap().kind else {
+                panic!("{name} is not a choice")
+            };
             choices
         };
         assert_eq!(choices("ACTION"), Action::ALL.map(Action::name));

@@ -1,17 +1,22 @@
 //! A machine as a runner of Bitbucket's.
 
-use super::Kind::{Branch, Choice, Each, Environment, One, Switch, Text, Url};
-use super::Presence::{Default, Optional};
-use super::{Action, HOUR, Kind, Presence, Shape, Variable, seconds, variable};
+use super::Requirement::{Default, Optional};
+use super::ValueKind::{Branch, Choice, Each, Environment, One, Switch, Text, Url};
+use super::{Action, HOUR_SECONDS, Requirement, ValueKind, ValueShape, VariableSpec, seconds, variable};
 
-const fn runner(name: &'static str, kind: Kind, presence: Presence, help: &'static str) -> Variable {
-    variable(name, kind, presence, &[Action::Runner], help)
+const fn runner(
+    name: &'static str,
+    kind: ValueKind,
+    requirement: Requirement,
+    help: &'static str,
+) -> VariableSpec {
+    variable(name, kind, requirement, &[Action::Runner], help)
 }
 
-pub(super) const TABLE: &[Variable] = &[
+pub(super) const RUNNER_VARIABLES: &[VariableSpec] = &[
     runner(
         "RUNNER_LABELS",
-        Each(Shape::Label),
+        Each(ValueShape::Label),
         Optional,
         "Labels of the runner, as the steps that it is for name them in `runs-on`. `self.hosted` and the platform's are added.",
     ),
@@ -29,7 +34,7 @@ pub(super) const TABLE: &[Variable] = &[
     ),
     runner(
         "RUNNER_IDLE_TIMEOUT",
-        seconds(1, 24 * HOUR),
+        seconds(1, 24 * HOUR_SECONDS),
         Default("5m"),
         "A runner that has had no step for this time goes, and its machine with it.",
     ),
@@ -56,11 +61,11 @@ pub(super) const TABLE: &[Variable] = &[
     ),
     runner(
         "RUNNER_ARCHIVE_SHA256",
-        One(Shape::Sha256),
+        One(ValueShape::Sha256),
         Optional,
         "The SHA-256 of that archive. A machine unpacks no other one. Without it, any archive that the address gives is taken.",
     ),
-    Variable {
+    VariableSpec {
         secret: true,
         ..runner(
             "RUNNER_ACCESS_TOKEN",
