@@ -2,7 +2,7 @@
 
 use super::{charges, unless_stopped};
 use crate::config::{Config, Train};
-use crate::publication::{self, dvc_pointers, precheck};
+use crate::publication::{OutputLocation, Publisher};
 use crate::step::{self, run_id};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,6 @@ use trainspot_compute::checks::{Check, verdict};
 use trainspot_compute::{LaunchRequest, RunId};
 use trainspot_dvc::probe;
 use trainspot_ec2::{Ec2, Owner};
-use trainspot_git::Checkout;
 
 /// Makes the dry run of a training on AWS: shows the plan, then a line for each check.
 ///
@@ -24,21 +23,22 @@ pub(super) async fn train(
     aws: &AwsSettings,
     shutdown: &CancellationToken,
 ) -> Result<String> {
-    let mut checks = match publication::checkout(config) {
-        Ok(clone) => of_clone(config, train, &clone, shutdown).await?,
+    let mut checks = match Publisher::open(config) {
+        Ok(publisher) => of_clone(train, &publisher, shutdown).await?,
         Err(error) => vec![Check::from_result::<()>("open the clone", Err(error))],
     };
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", async { Ok(deadline.await) }).await?;
     checks.push(Check::from_result("the step lasts long enough", deadline));
     let owner = Owner::from(&config.pipeline);
-    let limits = Limits { orphan_grace: train.orphan_grace, max_runtime: train.max_runtime, waits: true };
+    let limits =
+        DryRunLimits { orphan_grace: train.orphan_grace, max_runtime: train.max_runtime, waits: true };
     with_aws(config, checks, (owner, aws), limits, shutdown).await
 }
 
 /// The limits of a run's time that matter to its dry run.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct DryRunLimits {
     /// `ORPHAN_GRACE`.
     pub(super) orphan_grace: Duration,
     /// `MAX_RUNTIME`.
@@ -56,7 +56,7 @@ pub(super) async fn with_aws(
     config: &Config,
     mut checks: Vec<Check>,
     (owner, aws): (Owner, &AwsSettings),
-    limits: Limits,
+    limits: DryRunLimits,
     shutdown: &CancellationToken,
 ) -> Result<String> {
     checks.extend(of_aws(config, (owner, aws), limits, shutdown).await?);
@@ -68,27 +68,26 @@ pub(super) async fn with_aws(
 /// Checks whether the outputs can be committed and pushed, and whether DVC's remotes take what DVC is to
 /// keep.
 async fn of_clone(
-    config: &Config,
     train: &Train,
-    clone: &Checkout,
+    publisher: &Publisher<'_>,
     shutdown: &CancellationToken,
 ) -> Result<Vec<Check>> {
-    let workspace = clone.workspace(&train.include);
-    let outputs = workspace.and_then(|workspace| precheck::outputs(config, clone, Some(&workspace)));
+    let workspace = publisher.checkout.workspace(&train.include);
+    let outputs = workspace.and_then(|workspace| publisher.check_outputs(Some(&workspace)));
     let mut checks = vec![Check::from_result("the outputs can be committed", outputs)];
     let access = unless_stopped(shutdown, "looking at the remote", async {
-        Ok(Check::from_result("push to the repository", publication::check_access(config, clone).await))
+        Ok(Check::from_result("push to the repository", publisher.check_access().await))
     });
     checks.push(access.await?);
-    let dvc = unless_stopped(shutdown, "trying DVC's remotes", async { Ok(of_dvc(config, clone).await) });
+    let dvc = unless_stopped(shutdown, "trying DVC's remotes", async { Ok(of_dvc(publisher).await) });
     checks.extend(dvc.await?);
     Ok(checks)
 }
 
 /// Checks whether the outputs of `DVC_OUTPUTS` can be kept, and whether each of DVC's remotes takes an
 /// object. No checks where nothing is for DVC.
-async fn of_dvc(config: &Config, clone: &Checkout) -> Vec<Check> {
-    let keeper = match dvc_pointers::keeper(config, clone, dvc_pointers::Where::Rented) {
+async fn of_dvc(publisher: &Publisher<'_>) -> Vec<Check> {
+    let keeper = match publisher.dvc_keeper(OutputLocation::Rented) {
         Ok(None) => return Vec::new(),
         Ok(Some(keeper)) => keeper,
         Err(error) => return vec![Check::from_result::<()>("DVC can keep its outputs", Err(error))],
@@ -102,7 +101,7 @@ async fn of_dvc(config: &Config, clone: &Checkout) -> Vec<Check> {
 async fn of_aws(
     config: &Config,
     (owner, aws): (Owner, &AwsSettings),
-    limits: Limits,
+    limits: DryRunLimits,
     shutdown: &CancellationToken,
 ) -> Result<Vec<Check>> {
     let ec2 = unless_stopped(shutdown, "looking for AWS credentials", async {
@@ -132,12 +131,12 @@ async fn of_aws(
 async fn try_calls(
     config: &Config,
     ec2: &Ec2,
-    limits: Limits,
+    limits: DryRunLimits,
     shutdown: &CancellationToken,
 ) -> Result<Vec<Check>> {
     // A run of its own: what the step's run made may be in use.
     let run = RunId::new(&[run_id(config).as_str(), "dry run"]);
-    let Limits { orphan_grace, max_runtime, .. } = limits;
+    let DryRunLimits { orphan_grace, max_runtime, .. } = limits;
     let order = LaunchRequest { run, orphan_grace, max_runtime, avoid: Vec::new(), spot_now: false };
     match unless_stopped(shutdown, "trying what a run needs", ec2.rehearse(&order)).await {
         Ok(checks) => Ok(checks),

@@ -1,7 +1,7 @@
 //! `ACTION: publish`: commits outputs that an earlier step left in the clone.
 
 use crate::config::Config;
-use crate::publication::{self, Made, add, check_access, checkout, dvc_pointers, precheck, tell_ignored};
+use crate::publication::{OutputLocation, Publisher, RunOutcome, add_outputs};
 use std::time::Instant;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::log::progress::while_waiting;
@@ -12,10 +12,10 @@ use trainspot_transfer::find;
 /// `ACTION: publish`: the outputs are in the clone already.
 pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
-    let clone = checkout(config)?;
-    let keeper = dvc_pointers::keeper(config, &clone, dvc_pointers::Where::Clone)?;
-    precheck::outputs(config, &clone, None)?;
-    let seen = check_access(config, &clone).await?;
+    let publisher = Publisher::open(config)?;
+    let keeper = publisher.dvc_keeper(OutputLocation::Clone)?;
+    publisher.check_outputs(None)?;
+    let seen = publisher.check_access().await?;
     let mut matches = find(&config.clone_dir, &config.outputs)?;
     if !matches.unmatched.is_empty() {
         return Err(Error::new(format!(
@@ -25,7 +25,7 @@ pub(super) async fn run(config: &Config) -> Result<String> {
         .kind(Kind::Publication)
         .hint("pass the files on from the step that makes them, with its artifacts"));
     }
-    tell_ignored(config, &clone, &matches.files);
+    publisher.report_ignored(&matches.files);
     if let Some(keeper) = keeper {
         let without = FileSelection { without: config.dvc.outputs.clone(), ..FileSelection::default() };
         matches.files.retain(|entry| !without.excludes(&entry.path.to_path()));
@@ -36,8 +36,9 @@ pub(super) async fn run(config: &Config) -> Result<String> {
                 Kind::Unexpected => error.kind(Kind::Publication),
                 _ => error,
             })?;
-        add(&mut matches.files, dvc_pointers::take(config, &kept)?);
+        add_outputs(&mut matches.files, publisher.write_pointers(&kept)?);
     }
-    let made = Made { outputs: matches.files, training: None, total: start.elapsed(), deadline: None };
-    publication::publish(config, &clone, seen, made).await
+    let outcome =
+        RunOutcome { outputs: matches.files, training: None, total: start.elapsed(), deadline: None };
+    publisher.publish(seen, outcome).await
 }

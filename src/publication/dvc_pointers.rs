@@ -1,6 +1,6 @@
 //! The outputs that DVC keeps: ordered before anything is rented, and their pointers taken into the clone.
 
-use crate::config::Config;
+use super::publisher::Publisher;
 use indicatif::HumanBytes;
 use std::path::Path;
 use tracing::{info, warn};
@@ -9,12 +9,11 @@ use trainspot_base::log::Secret;
 use trainspot_base::log::count;
 use trainspot_compute::link::{Agent, Link};
 use trainspot_dvc::{DvcSettings, PathBase, Site, StorePlan, StoredOutputs, TargetBranch, write};
-use trainspot_git::Checkout;
 use trainspot_transfer::BundleEntry;
 
 /// Where outputs are when DVC is to keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Where {
+pub(crate) enum OutputLocation {
     /// In the clone.
     Clone,
     /// On this machine, in a copy of the clone.
@@ -23,89 +22,96 @@ pub(crate) enum Where {
     Rented,
 }
 
-/// What DVC is to keep, settled as far as that can be done before there are outputs; none if it keeps
-/// nothing. The credentials of DVC's remotes are hidden in the log from now on.
-pub(crate) fn keeper(config: &Config, clone: &Checkout, place: Where) -> Result<Option<StorePlan>> {
-    if config.dvc.is_empty() {
-        return Ok(None);
-    }
-    let mut keeping = config.dvc.clone();
-    if place == Where::Rented {
-        // They are this machine's, where credentials may lie.
-        keeping.environment.retain(|name, _| !["HOME", "USER"].contains(&name.as_str()));
-    }
-    settled(config, clone, &keeping, place).map(Some).map_err(|error| match error.exit_kind() {
-        Kind::Unexpected => error.kind(Kind::Configuration),
-        _ => error,
-    })
-}
-
-fn settled(config: &Config, clone: &Checkout, keeping: &DvcSettings, place: Where) -> Result<StorePlan> {
-    let root = config.clone_dir.canonicalize().context("cannot look at the clone")?;
-    let folders = match place {
-        Where::Clone => PathBase::Own,
-        Where::Beside => PathBase::OfClone(root.clone()),
-        Where::Rented => PathBase::Rented,
-    };
-    let tracked = clone.tracked(&keeping.outputs)?;
-    let in_git = tracked.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    let keeper = with_target(config, clone, |target| {
-        StorePlan::read(keeping, &Site { root: &root, folders, in_git, target })
-    })?;
-    trainspot_base::log::hide(keeper.secrets().iter().cloned().map(|(name, value)| Secret { name, value }));
-    let include = config.train.as_ref().map_or(&[][..], |train| &train.include);
-    keeper.settle(&|path| Ok(clone.workspace(include)?.iter().any(|sent| sent.path.to_path() == path)))
-}
-
-/// Does work with what the branch says that a pull request would go to; with none in any other pipeline.
-fn with_target<T>(
-    config: &Config,
-    clone: &Checkout,
-    work: impl FnOnce(Option<TargetBranch<'_>>) -> Result<T>,
-) -> Result<T> {
-    let pipeline = &config.pipeline;
-    if pipeline.pr_id.is_none() {
-        return work(None);
-    }
-    let branch = pipeline.pr_destination_branch.clone();
-    let commit = clone.target_of_pull_request(
-        branch.as_deref().unwrap_or_default(),
-        pipeline.pr_destination_commit.as_deref(),
-    );
-    let commit = commit.as_deref();
-    let read = |path: &Path| {
-        let Some(commit) = commit else { return Ok(None) };
-        let text = clone.read_at(commit, path)?;
-        Ok(text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-    };
-    let is_tracked = |path: &Path| Ok(!clone.tracked(&[path.to_string_lossy().into_owned()])?.is_empty());
-    let name = branch.unwrap_or_else(|| "the target branch".to_owned());
-    work(Some(TargetBranch { name, read: commit.is_some().then_some(&read), is_tracked: &is_tracked }))
-}
-
-/// Brings home what DVC was to keep of a machine that is about to end, and says so in the error that ends it.
-pub(crate) async fn rescued<L: Link>(
-    agent: &Agent<L>,
-    config: &Config,
-    keeper: Option<&StorePlan>,
-    error: Error,
-) -> Error {
-    let Some(keeper) = keeper else { return error };
-    match agent.rescue(keeper.request(), &config.clone_dir).await {
-        Ok(saved) => {
-            let files = count(saved.entries.len(), "file");
-            error.leaves(format!("{files} that DVC was to keep, in the clone; nothing was committed"))
+impl Publisher<'_> {
+    /// What DVC is to keep, settled as far as that can be done before there are outputs; none if it keeps
+    /// nothing. The credentials of DVC's remotes are hidden in the log from now on.
+    pub(crate) fn dvc_keeper(&self, location: OutputLocation) -> Result<Option<StorePlan>> {
+        if self.config.dvc.is_empty() {
+            return Ok(None);
         }
-        Err(failed) => error.leaves(format!("nothing of what DVC was to keep: {}", chain(&failed))),
+        let mut keeping = self.config.dvc.clone();
+        if location == OutputLocation::Rented {
+            // They are this machine's, where credentials may lie.
+            keeping.environment.retain(|name, _| !["HOME", "USER"].contains(&name.as_str()));
+        }
+        self.settled_keeper(&keeping, location).map(Some).map_err(|error| match error.exit_kind() {
+            Kind::Unexpected => error.kind(Kind::Configuration),
+            _ => error,
+        })
     }
-}
 
-/// Takes the pointers of what is safe in its remote into the clone, and returns them as files to commit.
-pub(crate) fn take(config: &Config, kept: &StoredOutputs) -> Result<Vec<BundleEntry>> {
-    tell(kept);
-    write(&config.clone_dir, &kept.changes).map_err(unpublished)?;
-    let paths = kept.changes.iter().map(|change| change.path.as_ref());
-    paths.map(|path| BundleEntry::look(&config.clone_dir, path)).collect::<Result<_>>().map_err(unpublished)
+    fn settled_keeper(&self, keeping: &DvcSettings, location: OutputLocation) -> Result<StorePlan> {
+        let root = self.config.clone_dir.canonicalize().context("cannot look at the clone")?;
+        let folders = match location {
+            OutputLocation::Clone => PathBase::Own,
+            OutputLocation::Beside => PathBase::OfClone(root.clone()),
+            OutputLocation::Rented => PathBase::Rented,
+        };
+        let tracked = self.checkout.tracked(&keeping.outputs)?;
+        let in_git = tracked.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        let keeper = self.with_target_branch(|target| {
+            StorePlan::read(keeping, &Site { root: &root, folders, in_git, target })
+        })?;
+        trainspot_base::log::hide(
+            keeper.secrets().iter().cloned().map(|(name, value)| Secret { name, value }),
+        );
+        let include = self.config.train.as_ref().map_or(&[][..], |train| &train.include);
+        keeper.settle(&|path| {
+            Ok(self.checkout.workspace(include)?.iter().any(|sent| sent.path.to_path() == path))
+        })
+    }
+
+    /// Does work with what the branch says that a pull request would go to; with none in any other pipeline.
+    fn with_target_branch<T>(&self, work: impl FnOnce(Option<TargetBranch<'_>>) -> Result<T>) -> Result<T> {
+        let pipeline = &self.config.pipeline;
+        if pipeline.pr_id.is_none() {
+            return work(None);
+        }
+        let branch = pipeline.pr_destination_branch.clone();
+        let commit = self.checkout.target_of_pull_request(
+            branch.as_deref().unwrap_or_default(),
+            pipeline.pr_destination_commit.as_deref(),
+        );
+        let commit = commit.as_deref();
+        let read = |path: &Path| {
+            let Some(commit) = commit else { return Ok(None) };
+            let text = self.checkout.read_at(commit, path)?;
+            Ok(text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        let is_tracked =
+            |path: &Path| Ok(!self.checkout.tracked(&[path.to_string_lossy().into_owned()])?.is_empty());
+        let name = branch.unwrap_or_else(|| "the target branch".to_owned());
+        work(Some(TargetBranch { name, read: commit.is_some().then_some(&read), is_tracked: &is_tracked }))
+    }
+
+    /// Brings home what DVC was to keep of a machine that is about to end, and says so in the error that ends
+    /// it.
+    pub(crate) async fn salvage_dvc_outputs<L: Link>(
+        &self,
+        agent: &Agent<L>,
+        keeper: Option<&StorePlan>,
+        error: Error,
+    ) -> Error {
+        let Some(keeper) = keeper else { return error };
+        match agent.rescue(keeper.request(), &self.config.clone_dir).await {
+            Ok(saved) => {
+                let files = count(saved.entries.len(), "file");
+                error.leaves(format!("{files} that DVC was to keep, in the clone; nothing was committed"))
+            }
+            Err(failed) => error.leaves(format!("nothing of what DVC was to keep: {}", chain(&failed))),
+        }
+    }
+
+    /// Takes the pointers of what is safe in its remote into the clone, and returns them as files to commit.
+    pub(crate) fn write_pointers(&self, kept: &StoredOutputs) -> Result<Vec<BundleEntry>> {
+        log_kept(kept);
+        write(&self.config.clone_dir, &kept.changes).map_err(unpublished)?;
+        let paths = kept.changes.iter().map(|change| change.path.as_ref());
+        paths
+            .map(|path| BundleEntry::look(&self.config.clone_dir, path))
+            .collect::<Result<_>>()
+            .map_err(unpublished)
+    }
 }
 
 /// Makes an error one of publishing.
@@ -113,7 +119,7 @@ pub(crate) fn unpublished(error: Error) -> Error {
     error.kind(Kind::Publication)
 }
 
-fn tell(kept: &StoredOutputs) {
+fn log_kept(kept: &StoredOutputs) {
     for (path, pointer) in &kept.pointers {
         let files = pointer.files.map_or_else(String::new, |files| format!("{}, ", count(files, "file")));
         info!("DVC keeps {path} ({files}{}) as {}", HumanBytes(pointer.size), pointer.oid);

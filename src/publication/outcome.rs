@@ -6,11 +6,11 @@ use std::time::Duration;
 use trainspot_transfer::BundleEntry;
 
 /// What there is to publish.
-pub(crate) struct Made {
+pub(crate) struct RunOutcome {
     /// The files, in the clone.
     pub(crate) outputs: Vec<BundleEntry>,
     /// What they were made on; none for `ACTION: publish`.
-    pub(crate) training: Option<Training>,
+    pub(crate) training: Option<TrainingSummary>,
     /// How long the pipe has run.
     pub(crate) total: Duration,
     /// When Pipelines kills the step, if that is known.
@@ -18,7 +18,7 @@ pub(crate) struct Made {
 }
 
 /// How the outputs were made.
-pub(crate) struct Training {
+pub(crate) struct TrainingSummary {
     pub(crate) machine: String,
     pub(crate) took: Duration,
     pub(crate) restarts: u32,

@@ -1,26 +1,32 @@
 //! Where the commit is pushed to, and with which credential: Bitbucket's token is for Bitbucket alone.
 
-use crate::config::Config;
+use super::publisher::Publisher;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_bitbucket::{Credential, StepVariables};
-use trainspot_git::{Access, Checkout, GitRemote};
+use trainspot_git::{Access, GitRemote};
 use url::{Origin, Url};
 
 /// Where Bitbucket Cloud's repositories are.
-const BITBUCKET: &str = "https://bitbucket.org";
+const BITBUCKET_URL: &str = "https://bitbucket.org";
 
-/// The remote that the clone calls `origin`.
-///
-/// # Errors
-/// There is none, or it is at an address that must not see the token.
-pub(super) fn remote(config: &Config, clone: &Checkout) -> Result<GitRemote> {
-    let origin = clone.origin().map(str::to_owned).or_else(|| config.pipeline.git_http_origin.clone());
-    let origin = origin.ok_or_else(|| {
-        Error::new("the clone has no remote 'origin' to push to")
-            .kind(Kind::Configuration)
-            .hint("clone the repository from Bitbucket, or set PUBLISH to 'none'")
-    })?;
-    remote_at(origin, &config.pipeline, config.bitbucket.credential.as_ref())
+impl Publisher<'_> {
+    /// The remote that the clone calls `origin`.
+    ///
+    /// # Errors
+    /// There is none, or it is at an address that must not see the token.
+    pub(super) fn push_remote(&self) -> Result<GitRemote> {
+        let origin = self
+            .checkout
+            .origin()
+            .map(str::to_owned)
+            .or_else(|| self.config.pipeline.git_http_origin.clone());
+        let origin = origin.ok_or_else(|| {
+            Error::new("the clone has no remote 'origin' to push to")
+                .kind(Kind::Configuration)
+                .hint("clone the repository from Bitbucket, or set PUBLISH to 'none'")
+        })?;
+        remote_at(origin, &self.config.pipeline, self.config.bitbucket.credential.as_ref())
+    }
 }
 
 fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Credential>) -> Result<GitRemote> {
@@ -43,7 +49,7 @@ fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Crede
     let remote = GitRemote { url, access };
     match (variable, remote.address()) {
         (Some(variable), Some(address)) if !may_see_the_token(&address, &remote.access, pipeline) => {
-            Err(elsewhere(variable, &address, pipeline))
+            Err(token_refused(variable, &address, pipeline))
         }
         _ => Ok(remote),
     }
@@ -54,18 +60,18 @@ fn remote_at(origin: String, pipeline: &StepVariables, credential: Option<&Crede
 fn may_see_the_token(address: &Origin, access: &Access, pipeline: &StepVariables) -> bool {
     let named = pipeline.git_http_origin.clone().map(|url| GitRemote { url, access: access.clone() });
     let named = named.and_then(|remote| remote.address());
-    let bitbucket = Url::parse(BITBUCKET).map(|url| url.origin()).ok();
+    let bitbucket = Url::parse(BITBUCKET_URL).map(|url| url.origin()).ok();
     [bitbucket, named].into_iter().flatten().any(|known| known == *address)
 }
 
-fn elsewhere(variable: &str, address: &Origin, pipeline: &StepVariables) -> Error {
+fn token_refused(variable: &str, address: &Origin, pipeline: &StepVariables) -> Error {
     let place = address.ascii_serialization();
     let part = |name: &Option<String>, otherwise: &str| name.clone().unwrap_or_else(|| otherwise.to_owned());
     let (workspace, slug) = (part(&pipeline.workspace, "WORKSPACE"), part(&pipeline.repo_slug, "REPOSITORY"));
     Error::new(format!("the clone's remote 'origin' is at {place}, to which {variable} must not go"))
         .kind(Kind::Configuration)
         .hint(format!(
-            "git remote set-url origin {BITBUCKET}/{workspace}/{slug}.git, and look for url.*.insteadOf in git's \
+            "git remote set-url origin {BITBUCKET_URL}/{workspace}/{slug}.git, and look for url.*.insteadOf in git's \
              configuration; a Bitbucket at another address is named in BITBUCKET_GIT_HTTP_ORIGIN"
         ))
 }

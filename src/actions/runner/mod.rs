@@ -14,7 +14,7 @@ use crate::bitbucket_access::full_client;
 use crate::config::Config;
 use crate::config::runner::RunnerSettings;
 use crate::job::{self, FinishedJob, Job};
-use crate::publication;
+use crate::publication::Publisher;
 use crate::step::{self, run_id};
 use child::Child;
 use serving::{Served, Serving, spec};
@@ -45,7 +45,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
             Check::from_result("the pipeline to run", check_pipeline(config, runner)),
             Check::from_result("list the runners at Bitbucket", seen.await?),
         ];
-        let limits = dry_run::Limits {
+        let limits = dry_run::DryRunLimits {
             orphan_grace: runner.orphan_grace,
             max_runtime: runner.max_runtime,
             // A pipe that leaves its machine to later steps does not wait.
@@ -63,7 +63,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         unless_stopped(shutdown, "looking at the step", told).await?;
     }
     let bitbucket = reachable(config)?;
-    let commit = publication::checkout(config).ok().map(|clone| clone.commit().to_owned());
+    let commit = Publisher::open(config).ok().map(|publisher| publisher.checkout.commit().to_owned());
     let commit = commit.or_else(|| config.pipeline.commit.clone());
     let child = runner.run.as_ref().map(|pipeline| Child::new(&bitbucket, pipeline, commit, &run));
     let before = async {

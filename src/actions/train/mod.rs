@@ -12,7 +12,7 @@ pub(crate) use training::{Trained, TrainingWorkload};
 use super::{charges, unless_stopped};
 use crate::config::{Cloud, Config, Train};
 use crate::job::{self, FinishedJob, Job, Workload};
-use crate::publication::{self, Made, dvc_pointers, precheck};
+use crate::publication::{OutputLocation, Publisher, RunOutcome, TrainingSummary, add_outputs, unpublished};
 use crate::step::{self, Deadline, run_id};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -30,9 +30,8 @@ use trainspot_compute::{Compute, LaunchRequest};
 use trainspot_dvc::{StorePlan, StoredOutputs};
 #[cfg(feature = "aws")]
 use trainspot_ec2::{Ec2, Owner};
-use trainspot_git::{Branches, Checkout};
-use trainspot_protocol::FileSelection;
-use trainspot_protocol::{CommandExit, CommandSpec, ExitReason};
+use trainspot_git::Branches;
+use trainspot_protocol::{CommandExit, CommandSpec, ExitReason, FileSelection};
 use trainspot_transfer::{BundleEntry, BundleHeader};
 
 /// Signals by the names that people know; the others are shown by number.
@@ -56,21 +55,20 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         return super::dry_run::train(config, train, aws, shutdown).await;
     }
     // What the clone alone can tell comes before all that needs a network or a credential.
-    let clone = publication::checkout(config)?;
-    let place = if matches!(train.cloud, Cloud::Local) {
-        dvc_pointers::Where::Beside
-    } else {
-        dvc_pointers::Where::Rented
-    };
-    let keeper = dvc_pointers::keeper(config, &clone, place)?;
-    let mut files = TrainingFiles { workspace: clone.workspace(&train.include)?, resumed: Vec::new() };
-    precheck::outputs(config, &clone, Some(&files.workspace))?;
+    let publisher = Publisher::open(config)?;
+    let location =
+        if matches!(train.cloud, Cloud::Local) { OutputLocation::Beside } else { OutputLocation::Rented };
+    let keeper = publisher.dvc_keeper(location)?;
+    let mut files =
+        TrainingFiles { workspace: publisher.checkout.workspace(&train.include)?, resumed: Vec::new() };
+    publisher.check_outputs(Some(&files.workspace))?;
     files.resumed = resume::left_behind(&config.clone_dir, train)?;
     // A checkpoint goes by itself: a newer one may take its place.
     files.workspace.retain(|entry| files.resumed.iter().all(|resumed| resumed.path != entry.path));
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", deadline).await?;
-    let run = TrainingRun { config, train, clone: &clone, keeper: keeper.as_ref(), deadline, shutdown };
+    let run =
+        TrainingRun { config, train, publisher: &publisher, keeper: keeper.as_ref(), deadline, shutdown };
     match &train.cloud {
         Cloud::Local => {
             let local = LocalCompute {
@@ -102,7 +100,7 @@ struct TrainingFiles {
 struct TrainingRun<'a> {
     config: &'a Config,
     train: &'a Train,
-    clone: &'a Checkout,
+    publisher: &'a Publisher<'a>,
     keeper: Option<&'a StorePlan>,
     deadline: Option<Deadline>,
     shutdown: &'a CancellationToken,
@@ -115,24 +113,24 @@ impl TrainingRun<'_> {
         max_cost: Option<f64>,
         files: TrainingFiles,
     ) -> Result<String> {
-        let Self { config, train, clone, keeper, deadline, shutdown } = *self;
+        let Self { config, train, publisher, keeper, deadline, shutdown } = *self;
         let start = Instant::now();
         let run = run_id(config);
         let checked = async {
-            let checks = (publication::check_access(config, clone), compute.prepare(), compute.find(&run));
+            let checks = (publisher.check_access(), compute.prepare(), compute.find(&run));
             tokio::try_join!(checks.0, checks.1, checks.2).map(|(seen, (), found)| (seen, found))
         };
         let (seen, found) = unless_stopped(shutdown, "looking at the remote", checked).await?;
         let training = TrainingWorkload {
-            spec: spec(config, train, clone.commit()),
+            spec: spec(config, train, publisher.checkout.commit()),
             clone_dir: &config.clone_dir,
             workspace: files.workspace,
             resumed: files.resumed,
             slowest_transfer: Cell::default(),
-            commit: clone.snapshot(&config.publish.user_name, &config.publish.user_email)?,
+            commit: publisher.checkout.snapshot(&config.publish.user_name, &config.publish.user_email)?,
             checkpoints: Checkpoints::new(&train.scratch, &run, &train.checkpoints)?,
             fetch_outputs: async |agent: &Agent<C::Link>, exit: &CommandExit, took: Duration| {
-                collect(agent, (exit, took), config, keeper).await
+                collect(agent, (exit, took), publisher, keeper).await
             },
             clock: RefCell::default(),
         };
@@ -157,21 +155,21 @@ impl TrainingRun<'_> {
         let finished = match job.run(&training).await {
             Ok(finished) => finished,
             Err(error) => {
-                publication::report_failure(config, clone, &error, &[], start.elapsed(), deadline).await;
+                publisher.report_failure(&error, &[], start.elapsed(), deadline).await;
                 return Err(error);
             }
         };
         let published = if let Err(error) = verdict(&finished.done, train.max_runtime) {
             let error = Workload::<C>::salvage(&training, error);
             let tail = &finished.done.tail;
-            publication::report_failure(config, clone, &error, tail, start.elapsed(), deadline).await;
+            publisher.report_failure(&error, tail, start.elapsed(), deadline).await;
             repeat_last_lines(tail);
             Err(error)
         } else {
             let bytes = training.checkpoints.received_bytes() + finished.done.outputs.header.bytes();
             let is_rented = matches!(train.cloud, Cloud::Aws(_));
             let charges = is_rented.then(|| charges::in_words(config, start.elapsed(), bytes)).flatten();
-            let published = published(config, clone, seen, &finished, (start, deadline, charges));
+            let published = published(config, publisher, seen, &finished, (start, deadline, charges));
             let published = before_the_step_ends(deadline, Box::pin(published));
             unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
         };
@@ -208,18 +206,18 @@ fn returns_to_spot(train: &Train) -> bool {
 
 async fn published(
     config: &Config,
-    clone: &Checkout,
+    publisher: &Publisher<'_>,
     seen: Branches,
     finished: &FinishedJob<Trained<CollectedOutputs>>,
     (start, deadline, charges): (Instant, Option<Deadline>, Option<String>),
 ) -> Result<String> {
     let collected = &finished.done.outputs;
     let mut outputs = outputs(&collected.header, config)?;
-    publication::tell_ignored(config, clone, &outputs);
-    publication::add(&mut outputs, dvc_pointers::take(config, &collected.kept)?);
-    let made = Made {
+    publisher.report_ignored(&outputs);
+    add_outputs(&mut outputs, publisher.write_pointers(&collected.kept)?);
+    let outcome = RunOutcome {
         outputs,
-        training: Some(publication::Training {
+        training: Some(TrainingSummary {
             machine: finished.machine.description.clone(),
             took: finished.done.took,
             restarts: finished.restarts,
@@ -230,7 +228,7 @@ async fn published(
         total: start.elapsed(),
         deadline,
     };
-    publication::publish(config, clone, seen, made).await
+    publisher.publish(seen, outcome).await
 }
 
 /// The outputs of a training that are safe on this side or in a DVC remote; nothing of a training that
@@ -247,7 +245,7 @@ struct CollectedOutputs {
 async fn collect<L: Link>(
     agent: &Agent<L>,
     (exit, took): (&CommandExit, Duration),
-    config: &Config,
+    publisher: &Publisher<'_>,
     keeper: Option<&StorePlan>,
 ) -> Result<CollectedOutputs> {
     if exit.reason != ExitReason::Exited(0) {
@@ -255,19 +253,19 @@ async fn collect<L: Link>(
     }
     info!("training done ({})", in_words(took));
     // First what is small, and surely comes.
-    let header = match fetch_outputs(agent, config).await {
+    let header = match fetch_outputs(agent, publisher.config).await {
         // The machine is about to end.
         Err(error) if error.exit_kind() == Kind::Training => {
-            return Err(dvc_pointers::rescued(agent, config, keeper, error).await);
+            return Err(publisher.salvage_dvc_outputs(agent, keeper, error).await);
         }
         fetched => fetched?,
     };
     let Some(keeper) = keeper else { return Ok(CollectedOutputs { header, kept: StoredOutputs::default() }) };
     let stored = while_waiting("sending to DVC's remote", agent.store(keeper.request())).await;
     // The pointers are made while the machine is there: what came from it may have DVC refuse them.
-    match stored.and_then(|outcome| keeper.accept(&outcome).map_err(dvc_pointers::unpublished)) {
+    match stored.and_then(|outcome| keeper.accept(&outcome).map_err(unpublished)) {
         Err(error) if error.exit_kind() == Kind::Publication => {
-            Err(dvc_pointers::rescued(agent, config, Some(keeper), error).await)
+            Err(publisher.salvage_dvc_outputs(agent, Some(keeper), error).await)
         }
         kept => Ok(CollectedOutputs { header, kept: kept? }),
     }
