@@ -166,7 +166,7 @@ fn pipe_yml_is_complete() {
     assert!(pipe["tags"].as_array().is_some_and(|tags| tags.iter().all(Value::is_string)));
     let names =
         pipe["variables"].as_array().unwrap().iter().map(|variable| variable["name"].as_str().unwrap());
-    assert!(names.eq(VARIABLES.iter().map(|variable| variable.name)));
+    assert!(names.eq(VARIABLE_TABLE.iter().map(|variable| variable.name)));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn names_of_variables_exist() {
             {
                 continue;
             }
-            let ours = VARIABLES.iter().any(|variable| variable.name == name);
+            let ours = VARIABLE_TABLE.iter().any(|variable| variable.name == name);
             let set_by_us = name.starts_with("TRAINSPOT_") && sources.contains(&format!("\"{name}\""));
             assert!(ours || set_by_us || FOREIGN.contains(&name), "{file}: `{code}` is no variable");
         }
