@@ -11,8 +11,11 @@ use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
 use trainspot_base::log::progress::in_words;
 use trainspot_bitbucket::StepVariables;
-use trainspot_report::metrics::{self, Metrics, MetricValue};
-use trainspot_report::{RunSuccess, RunFailure, ReportLink, MachineSummary, MetricsFile, ReportedOutcome, OutputFile, Plot, Report};
+use trainspot_report::metrics::{self, MetricValue, Metrics};
+use trainspot_report::{
+    MachineSummary, MetricsFile, OutputFile, Plot, Report, ReportLink, ReportedOutcome, RunFailure,
+    RunSuccess,
+};
 use trainspot_transfer::{BundleEntry, EntryKind, find, open_beneath, read_beneath};
 
 /// What is read of a metrics file or of the user's own report.

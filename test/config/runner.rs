@@ -4,7 +4,7 @@ use super::{Case, GOOD, all_told};
 use std::time::Duration;
 use trainspot::config::Config;
 use trainspot::config::runner::{Program, Reuse, RunnerSettings};
-use trainspot_bitbucket::{Scope, Platform};
+use trainspot_bitbucket::{Platform, Scope};
 
 /// The least that a runner needs.
 const LEAST: &[(&str, &str)] = &[
