@@ -189,7 +189,12 @@ impl ConfigReader {
     }
 
     /// The values to hide: our own secrets, and those of the training whose names say that they are secret.
-    fn secrets(&self, train: Option<&Train>, runner: Option<&RunnerSettings>, dvc: &DvcSettings) -> Vec<Secret> {
+    fn secrets(
+        &self,
+        train: Option<&Train>,
+        runner: Option<&RunnerSettings>,
+        dvc: &DvcSettings,
+    ) -> Vec<Secret> {
         let own = VARIABLE_TABLE.iter().filter(|variable| variable.secret);
         let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());
