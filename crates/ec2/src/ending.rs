@@ -231,7 +231,7 @@ async fn remove_group(clients: &AwsClients, region: &str, id: &str, patience: Du
         match removed.await {
             Err(failure) if failure.class() == ErrorClass::NotFound => return Ok(()),
             Err(failure) if failure.is(IN_USE_CODES) && start.elapsed() < patience => {
-                sleep(LONGEST_POLL_WAIT / 2).await
+                sleep(LONGEST_POLL_WAIT / 2).await;
             }
             Err(failure) => {
                 return Err(Error::from(failure).leaves(format!(
