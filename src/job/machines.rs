@@ -111,7 +111,7 @@ impl<C: Compute> Job<'_, C> {
                         .hint("wait for the other run to end, or stop it"));
                 }
                 Err(AskError::NoAnswer(_)) if Instant::now() < give_up => {
-                    tokio::time::sleep(CONNECT_RETRY_WAIT).await
+                    tokio::time::sleep(CONNECT_RETRY_WAIT).await;
                 }
                 // What another pipe holds is not ours to end because it does not answer.
                 Err(AskError::NoAnswer(error)) if self.state.taken_over.get() => {

@@ -72,11 +72,11 @@ fn serve(
     let head = head(&mut from)?;
     let first = head.lines().next().unwrap_or_default().to_owned();
     let question = first.trim_end_matches(" HTTP/1.1").to_owned();
-    let spoil = lock(&plan).next(&question);
+    let spoil = lock(plan).next(&question);
     let is_push = question.starts_with("POST ") && question.ends_with("git-receive-pack");
     let mut to_client = client.try_clone()?;
     let note = |said: &str| {
-        lock(&plan).done.push(format!("{question}: {said}"));
+        lock(plan).done.push(format!("{question}: {said}"));
     };
     if is_push && matches!(spoil, Some(Spoil::Forged)) {
         // The server claims to have taken what it has thrown away.

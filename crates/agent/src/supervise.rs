@@ -160,11 +160,11 @@ impl Supervisor {
             AgentCommand::Release => self.runner.iter_mut().for_each(SupervisedRunner::release),
             AgentCommand::Drain => self.runner.iter_mut().for_each(SupervisedRunner::drain),
             AgentCommand::ResetIdleTimer => {
-                self.runner.iter_mut().for_each(SupervisedRunner::reset_idle_timer)
+                self.runner.iter_mut().for_each(SupervisedRunner::reset_idle_timer);
             }
             AgentCommand::RunnerOnline => self.runner.iter_mut().for_each(SupervisedRunner::mark_online),
             AgentCommand::StepFinished(step) => {
-                self.runner.iter_mut().for_each(|runner| runner.finish_step(&step))
+                self.runner.iter_mut().for_each(|runner| runner.finish_step(&step));
             }
             AgentCommand::EndMachine => {
                 self.stop(ExitReason::Stopped);

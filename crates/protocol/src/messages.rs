@@ -1,7 +1,7 @@
 //! The messages between pipe and supervisor: one line of JSON each way, over a socket in the machine's home.
 //!
-//! An agent of one version may be asked by a pipe of another: the words on the wire, which are the names given
-//! to serde, never change. A Rust name may.
+//! An agent of one version may be asked by a pipe of another: the words on the wire, which are the names
+//! given to serde, never change. A Rust name may.
 
 use super::runner_log::Phase;
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,8 @@ use std::fmt;
 use std::time::Duration;
 use trainspot_base::clock::stated_fraction;
 
-/// A pipe's request to the supervisor. Each request is also a sign of life, and renews the pipe's claim to the
-/// machine.
+/// A pipe's request to the supervisor. Each request is also a sign of life, and renews the pipe's claim to
+/// the machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AgentRequest {
     /// A name that this pipe's process made up for itself. Two pipes never share a machine.
@@ -35,7 +35,8 @@ pub enum AgentCommand {
     Start(Box<CommandSpec>),
     /// End the training.
     Stop,
-    /// End the training, with a last checkpoint, before the machine is taken away. The earliest notice counts.
+    /// End the training, with a last checkpoint, before the machine is taken away. The earliest notice
+    /// counts.
     #[serde(rename = "leave")]
     PrepareToEnd(Notice),
     /// End the machine.
@@ -49,7 +50,8 @@ pub enum AgentCommand {
     /// End the machine once its runner has no step. Refused to others while a pipe has the machine.
     #[serde(rename = "retire")]
     Drain,
-    /// Let the runner's idle time begin anew: a step is coming. Refused to others while a pipe has the machine.
+    /// Let the runner's idle time begin anew: a step is coming. Refused to others while a pipe has the
+    /// machine.
     #[serde(rename = "expect")]
     ResetIdleTimer,
     /// Learn that Bitbucket sees the runner online.
@@ -60,8 +62,8 @@ pub enum AgentCommand {
     StepFinished(String),
 }
 
-/// The command that a machine runs: a training, or a runner of Bitbucket's. The values of `environment` may be
-/// secret: they live in memory, and in the command's environment.
+/// The command that a machine runs: a training, or a runner of Bitbucket's. The values of `environment` may
+/// be secret: they live in memory, and in the command's environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandSpec {
     /// Tells whether the training that a pipe finds on a machine is the one that the pipe was about to start.
@@ -185,8 +187,8 @@ pub struct RunnerActivity {
 pub struct Notice {
     /// Why the machine is taken away, in words for people.
     pub why: String,
-    /// When the machine is taken away, in seconds since 1970; none for at once: the training then gets no more
-    /// time than to end.
+    /// When the machine is taken away, in seconds since 1970; none for at once: the training then gets no
+    /// more time than to end.
     pub at: Option<u64>,
 }
 

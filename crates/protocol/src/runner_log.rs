@@ -19,8 +19,8 @@ use std::time::Duration;
 /// A runner that is not online after this much time will not be. The time includes a download of its image or
 /// archive.
 pub const STARTUP_TIMEOUT: Duration = Duration::from_mins(15);
-/// Bitbucket ends every step after at most twelve hours; the rest is for what the runner does around the step.
-/// A step that seems to run for longer is one whose end was not logged.
+/// Bitbucket ends every step after at most twelve hours; the rest is for what the runner does around the
+/// step. A step that seems to run for longer is one whose end was not logged.
 pub const STEP_RUN_LIMIT: Duration = Duration::from_hours(13);
 
 #[cfg(test)]

@@ -61,8 +61,8 @@ impl EntryPath {
     }
 }
 
-/// Written by hand: what serde derives for an untagged form keeps each byte of a list as a value of 32 bytes first,
-/// so that a short list of paths could take all memory.
+/// Written by hand: what serde derives for an untagged form keeps each byte of a list as a value of 32 bytes
+/// first, so that a short list of paths could take all memory.
 impl<'de> Deserialize<'de> for EntryPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NameVisitor)

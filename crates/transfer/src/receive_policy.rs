@@ -102,12 +102,12 @@ impl ReceivePolicy {
         if self.is_trusting() { OWN_LIST_LIMIT_BYTES } else { FOREIGN_LIST_LIMIT_BYTES }
     }
 
-    /// Which entries of a list are taken, one answer for each entry. `is_free` tells whether there is nothing yet
-    /// at a path.
+    /// Which entries of a list are taken, one answer for each entry. `is_free` tells whether there is nothing
+    /// yet at a path.
     ///
     /// # Errors
-    /// An entry was not asked for, unless such entries are left out; a pattern that was not asked for is said to
-    /// match nothing; or patterns are said to match nothing beside files.
+    /// An entry was not asked for, unless such entries are left out; a pattern that was not asked for is said
+    /// to match nothing; or patterns are said to match nothing beside files.
     pub(super) fn choose(
         &self,
         header: &BundleHeader,

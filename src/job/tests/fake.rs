@@ -112,7 +112,7 @@ impl Fake {
         let server = &mut world.servers[self.number];
         match &request.command {
             AgentCommand::Start(spec) => {
-                (server.started, server.resumed) = (Some(Instant::now()), spec.resume)
+                (server.started, server.resumed) = (Some(Instant::now()), spec.resume);
             }
             AgentCommand::PrepareToEnd(notice) => server.leaving = Some((Instant::now(), notice.at)),
             AgentCommand::EndMachine => {
