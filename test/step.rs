@@ -162,14 +162,23 @@ fn a_silent_bitbucket_keeps_no_run_until_its_step_is_killed() {
         step.bitbucket.next(Fault::on("POST", request).delay(Duration::from_hours(1)).times(99));
         step.run().expect(code)
     };
-    let (failed, trained) = std::thread::scope(|scope| {
+    let publish = || {
+        let mut step = scene(Access::Token, Some(1));
+        began(&step, Duration::ZERO);
+        std::fs::write(step.clone().join("m.bin"), "weights").unwrap();
+        step.bitbucket.next(Fault::on("POST", "/pullrequests").delay(Duration::from_hours(1)).times(99));
+        step.set("ACTION", "publish").set("TRAIN_COMMAND", "").run().expect(5)
+    };
+    let (failed, trained, published) = std::thread::scope(|scope| {
         let failed = scope.spawn(|| run("exit 3", "/statuses", 4));
         let trained = scope.spawn(|| run(TRAIN, "/pullrequests", 5));
-        (failed.join().unwrap(), trained.join().unwrap())
+        let published = scope.spawn(publish);
+        (failed.join().unwrap(), trained.join().unwrap(), published.join().unwrap())
     });
     assert!(failed.log.contains("Bitbucket is not told all of the failure"), "{}", failed.log);
     assert!(failed.out.contains("the training failed with exit code 3"), "{}", failed.out);
     let words = "the outputs were not published in time, and Pipelines is about to kill the step";
     assert!(trained.out.contains(words), "{}", trained.out);
     assert!(trained.out.contains("ACTION: publish"), "{}", trained.out);
+    assert!(published.out.contains(words), "{}", published.out);
 }

@@ -1,7 +1,8 @@
 //! `ACTION: publish`: commits outputs that an earlier step left in the clone.
 
 use crate::config::Config;
-use crate::publication::{OutputLocation, Publisher, RunOutcome, add_outputs};
+use crate::publication::{OutputLocation, Publisher, RunOutcome, add_outputs, before_the_step_ends};
+use crate::step::{self, Deadline};
 use std::time::Instant;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::log::progress::while_waiting;
@@ -12,6 +13,11 @@ use trainspot_transfer::find;
 /// `ACTION: publish`: the outputs are in the clone already.
 pub(super) async fn run(config: &Config) -> Result<String> {
     let start = Instant::now();
+    let deadline = step::end(config).await;
+    before_the_step_ends(deadline, Box::pin(publish(config, start, deadline))).await
+}
+
+async fn publish(config: &Config, start: Instant, deadline: Option<Deadline>) -> Result<String> {
     let publisher = Publisher::open(config)?;
     let keeper = publisher.dvc_keeper(OutputLocation::Clone)?;
     publisher.check_outputs(None)?;
@@ -38,7 +44,6 @@ pub(super) async fn run(config: &Config) -> Result<String> {
             })?;
         add_outputs(&mut matches.files, publisher.write_pointers(&kept)?);
     }
-    let outcome =
-        RunOutcome { outputs: matches.files, training: None, total: start.elapsed(), deadline: None };
+    let outcome = RunOutcome { outputs: matches.files, training: None, total: start.elapsed(), deadline };
     publisher.publish(seen, outcome).await
 }

@@ -22,11 +22,25 @@ use reporting::ReportInput;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tracing::{debug, info, warn};
-use trainspot_base::error::{Error, Result, chain};
+use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::count;
 use trainspot_base::log::progress::while_waiting;
 use trainspot_git::{Branches, Destination, Published};
 use trainspot_transfer::{BundleEntry, Pattern};
+
+/// Publishes, if the step lives long enough: the outputs are in the clone, which its artifacts can keep.
+pub(crate) async fn before_the_step_ends(
+    deadline: Option<Deadline>,
+    published: impl Future<Output = Result<String>>,
+) -> Result<String> {
+    let Some(deadline) = deadline else { return published.await };
+    deadline.before_exit(published).await.unwrap_or_else(|| {
+        Err(Error::new("the outputs were not published in time, and Pipelines is about to kill the step")
+            .kind(Kind::Publication)
+            .leaves("the outputs, in the clone; perhaps their commit is at Bitbucket as well")
+            .hint("keep the outputs with the step's artifacts, and publish them in the next step (ACTION: publish); or raise max-time"))
+    })
+}
 
 impl Publisher<'_> {
     /// Tells how many files a glob of `OUTPUTS` takes although git ignores them: it may take more than was

@@ -6,16 +6,17 @@ use tokio::time::Instant;
 use trainspot_base::error::{Error, Kind};
 use trainspot_base::log::progress::in_words;
 
-/// Kept back for the training's end, the machine's end, and the report; a quarter of a short step.
-const RESERVE: Duration = Duration::from_mins(4);
+/// The time that is kept back for the training's end, the machine's end, and the report; a quarter of a short
+/// step.
+const END_RESERVE: Duration = Duration::from_mins(4);
 /// A checkpoint is made, brought here, and put into the clone: each takes about as long as it takes to be
 /// brought.
-const COPIES: u32 = 3;
-/// Kept back for what cannot wait: the newest checkpoint into the clone, the machine's end, and the report; a
-/// tenth of a short step.
-const LAST: Duration = Duration::from_secs(90);
+const CHECKPOINT_COPIES: u32 = 3;
+/// The time that is kept back for what cannot wait: the newest checkpoint into the clone, the machine's end,
+/// and the report; a tenth of a short step.
+const LAST_RESERVE: Duration = Duration::from_secs(90);
 /// The part of the last moments in which nothing is awaited any more, so that the process itself can end.
-const EXIT_PART: u32 = 9;
+const EXIT_DIVISOR: u32 = 9;
 
 /// When the step is killed.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +52,7 @@ impl Deadline {
 
     /// The time until nothing may be awaited any more.
     pub(crate) fn until_exit(&self) -> Duration {
-        self.left().saturating_sub(self.last() / EXIT_PART)
+        self.left().saturating_sub(self.last() / EXIT_DIVISOR)
     }
 
     /// Waits for the last part of the run, such as its report, until the process must end. None if it took
@@ -77,7 +78,7 @@ impl Deadline {
     }
 
     fn last(&self) -> Duration {
-        LAST.min(self.max_time / 10)
+        LAST_RESERVE.min(self.max_time / 10)
     }
 
     fn left(&self) -> Duration {
@@ -85,8 +86,8 @@ impl Deadline {
     }
 
     fn reserve(&self, transfer: Duration) -> Duration {
-        let usual = RESERVE.min(self.max_time / 4);
-        usual.saturating_add(transfer.saturating_mul(COPIES)).min(self.max_time / 2)
+        let usual = END_RESERVE.min(self.max_time / 4);
+        usual.saturating_add(transfer.saturating_mul(CHECKPOINT_COPIES)).min(self.max_time / 2)
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 use trainspot_transfer::read_beneath;
 
-const FILE: &str = "bitbucket-pipelines.yml";
+const PIPELINES_FILE: &str = "bitbucket-pipelines.yml";
 /// A longer file is none that a person writes.
 const FILE_LIMIT_BYTES: u64 = 1 << 20;
 /// What Pipelines gives a step for which nothing is set.
@@ -46,7 +46,7 @@ pub(crate) fn declared(
 }
 
 fn text(clone: &Path) -> Option<String> {
-    String::from_utf8(read_beneath(clone, Path::new(FILE), FILE_LIMIT_BYTES).ok()?).ok()
+    String::from_utf8(read_beneath(clone, Path::new(PIPELINES_FILE), FILE_LIMIT_BYTES).ok()?).ok()
 }
 
 fn in_text(text: &str, given: &BTreeMap<String, String>, name: Option<&str>) -> Option<Declared> {
@@ -259,13 +259,14 @@ pipelines:
     fn the_file_is_read_in_the_clone_alone() {
         let (clone, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let file = "pipelines: {default: [{step: {script: [./trainspot]}}]}";
-        std::fs::write(elsewhere.path().join(FILE), file).unwrap();
+        std::fs::write(elsewhere.path().join(PIPELINES_FILE), file).unwrap();
         let read = || declared(clone.path(), &given(&[]), None);
         assert_eq!(read(), None);
-        std::os::unix::fs::symlink(elsewhere.path().join(FILE), clone.path().join(FILE)).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join(PIPELINES_FILE), clone.path().join(PIPELINES_FILE))
+            .unwrap();
         assert_eq!(read(), None);
-        std::fs::remove_file(clone.path().join(FILE)).unwrap();
-        std::fs::write(clone.path().join(FILE), file).unwrap();
+        std::fs::remove_file(clone.path().join(PIPELINES_FILE)).unwrap();
+        std::fs::write(clone.path().join(PIPELINES_FILE), file).unwrap();
         assert!(read().is_some());
     }
 }

@@ -20,18 +20,26 @@ use trainspot_bitbucket::Patience;
 
 /// The step's image and container come before its clone; a tenth of a short step. Bitbucket's own word for
 /// the start, where the token may ask for it, needs no such guess.
-const BEFORE_THE_CLONE: Duration = Duration::from_mins(1);
-/// A machine is not there at once.
-const BOOT: Duration = Duration::from_mins(5);
-const LONGEST: Duration = Duration::from_mins(LONGEST_MAX_TIME_MINUTES);
+const TIME_BEFORE_CLONE: Duration = Duration::from_mins(1);
+/// How long a machine takes to boot, for the max-time that would do.
+const BOOT_ESTIMATE: Duration = Duration::from_mins(5);
+const MAX_TIME_LIMIT: Duration = Duration::from_mins(LONGEST_MAX_TIME_MINUTES);
 /// Files that git writes when it clones, and seldom after that.
-const OF_THE_CLONE: [&str; 4] = ["description", "info/exclude", "config", "HEAD"];
+const CLONE_FILES: [&str; 4] = ["description", "info/exclude", "config", "HEAD"];
 
 /// What Bitbucket itself says of the step.
 #[derive(Default)]
 struct Known {
     name: Option<String>,
     started: Option<SystemTime>,
+}
+
+/// How long a step may take, and how much of that it has taken.
+struct StepTime {
+    max_time: Duration,
+    elapsed: Duration,
+    /// Whether nobody set the max-time, so that the one of Pipelines holds.
+    is_default: bool,
 }
 
 /// When Pipelines kills this step, if that is known. Says where work of `max_runtime` cannot come to its end
@@ -48,17 +56,12 @@ pub(crate) async fn deadline(
     if !in_pipelines && set.is_none() {
         return Ok(None);
     }
-    let known = if in_pipelines { known(config).await } else { Known::default() };
-    let declared = declared(&config.clone_dir, &config.given, known.name.as_deref());
-    let is_default = set.is_none() && declared.is_some_and(|declared| !declared.is_set);
-    let Some(max_time) = set.or(declared.map(|declared| declared.max_time)) else {
+    let Some(StepTime { max_time, elapsed, is_default }) = step_time(config, set).await else {
         warn!(
             "the clone's bitbucket-pipelines.yml does not tell the max-time of this step, after which Pipelines kills it: 2 hours unless it is set; name it in STEP_MAX_TIME, and the run ends itself in good order before that"
         );
         return Ok(None);
     };
-    // Elsewhere a clone is older than what is done in it.
-    let elapsed = if in_pipelines { elapsed(config, &known, max_time) } else { Duration::ZERO };
     let deadline = Deadline::new(max_time, elapsed);
     debug!("the step has taken {} of its max-time of {}", in_words(elapsed), in_words(max_time));
     if deadline.room().is_zero() {
@@ -73,9 +76,29 @@ pub(crate) async fn deadline(
     if max_runtime > deadline.room() {
         let said = too_long(deadline, max_time, is_default, max_runtime, elapsed);
         // Nothing can be done about the longest that there is.
-        if max_time < LONGEST { warn!("{said}") } else { info!("{said}") }
+        if max_time < MAX_TIME_LIMIT { warn!("{said}") } else { info!("{said}") }
     }
     Ok(Some(deadline))
+}
+
+/// When Pipelines kills this step, if that is known: for work that is begun however little time is left.
+pub(crate) async fn end(config: &Config) -> Option<Deadline> {
+    config.pipeline.step_uuid.as_ref()?;
+    let StepTime { max_time, elapsed, .. } = step_time(config, None).await?;
+    Some(Deadline::new(max_time, elapsed))
+}
+
+/// The time of this step: its max-time as the user `set` it, else as the clone's file has it. None if neither
+/// tells.
+async fn step_time(config: &Config, set: Option<Duration>) -> Option<StepTime> {
+    let in_pipelines = config.pipeline.step_uuid.is_some();
+    let known = if in_pipelines { known(config).await } else { Known::default() };
+    let declared = declared(&config.clone_dir, &config.given, known.name.as_deref());
+    let is_default = set.is_none() && declared.is_some_and(|declared| !declared.is_set);
+    let max_time = set.or(declared.map(|declared| declared.max_time))?;
+    // Elsewhere a clone is older than what is done in it.
+    let elapsed = if in_pipelines { elapsed(config, &known, max_time) } else { Duration::ZERO };
+    Some(StepTime { max_time, elapsed, is_default })
 }
 
 /// In words, what comes of a `max_runtime` that the step does not have.
@@ -93,11 +116,11 @@ fn too_long(
         in_words(deadline.room()),
         in_words(max_runtime)
     );
-    if max_time >= LONGEST {
+    if max_time >= MAX_TIME_LIMIT {
         return format!("{said}; Pipelines gives no step more");
     }
     let reserve = max_time.saturating_sub(elapsed).saturating_sub(deadline.room());
-    let needed = (max_runtime + elapsed + BOOT + reserve).min(LONGEST).as_secs().div_ceil(60);
+    let needed = (max_runtime + elapsed + BOOT_ESTIMATE + reserve).min(MAX_TIME_LIMIT).as_secs().div_ceil(60);
     format!("{said}; set 'max-time: {needed}' in bitbucket-pipelines.yml, or a shorter MAX_RUNTIME")
 }
 
@@ -127,12 +150,12 @@ fn elapsed(config: &Config, known: &Known, max_time: Duration) -> Duration {
         return age;
     }
     let clone = written(&config.clone_dir.join(".git")).filter_map(since).max().unwrap_or_default();
-    clone + BEFORE_THE_CLONE.min(max_time / 10)
+    clone + TIME_BEFORE_CLONE.min(max_time / 10)
 }
 
 /// When git wrote what it writes once.
 fn written(git: &Path) -> impl Iterator<Item = SystemTime> {
-    let files = OF_THE_CLONE.iter().map(|name| git.join(name)).chain([git.to_owned()]);
+    let files = CLONE_FILES.iter().map(|name| git.join(name)).chain([git.to_owned()]);
     files.filter_map(|file| file.symlink_metadata().ok()?.modified().ok())
 }
 

@@ -12,7 +12,9 @@ pub(crate) use training::{Trained, TrainingWorkload};
 use super::{charges, unless_stopped};
 use crate::config::{Cloud, Config, Train};
 use crate::job::{self, FinishedJob, Job, Workload};
-use crate::publication::{OutputLocation, Publisher, RunOutcome, TrainingSummary, add_outputs, unpublished};
+use crate::publication::{
+    OutputLocation, Publisher, RunOutcome, TrainingSummary, add_outputs, before_the_step_ends, unpublished,
+};
 use crate::step::{self, Deadline, run_id};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -181,20 +183,6 @@ impl TrainingRun<'_> {
         // The outputs are safe; that a machine may still cost money is then the more important news.
         finished.leftover.map_or(Ok(done), |leftover| Err(leftover.kind(Kind::Machine)))
     }
-}
-
-/// Publishes, if the step lives long enough: the outputs are in the clone, which its artifacts can keep.
-async fn before_the_step_ends(
-    deadline: Option<Deadline>,
-    published: impl Future<Output = Result<String>>,
-) -> Result<String> {
-    let Some(deadline) = deadline else { return published.await };
-    deadline.before_exit(published).await.unwrap_or_else(|| {
-        Err(Error::new("the outputs were not published in time, and Pipelines is about to kill the step")
-            .kind(Kind::Publication)
-            .leaves("the outputs, in the clone; perhaps their commit is at Bitbucket as well")
-            .hint("keep the outputs with the step's artifacts, and publish them in the next step (ACTION: publish); or raise max-time"))
-    })
 }
 
 /// Whether a machine on demand is only a stopgap: without checkpoints, leaving it would cost more than it
