@@ -1,7 +1,7 @@
 //! Whole runs of the pipe on the rig, from the plan to the pull request.
 
 use super::lab::{Lab, SHOWN, in_lab};
-use super::step::{PIPELINE, Step, short_run};
+use super::step::{Gate, PIPELINE, Step, short_run};
 use crate::forms::{assert_without, forms};
 use crate::support::say;
 use rustix::process::Signal;
@@ -187,8 +187,8 @@ fn at_most_six_calls_are_waited_for_before_the_fleet() {
 #[test]
 fn no_secret_is_on_the_machine_or_at_aws() {
     in_lab(async |lab: &Lab| {
-        // It must still train when the machine is searched.
-        let steps = u32::try_from(lab.patience(Duration::from_secs(6)).await.as_secs() * 10).unwrap();
+        // The training must still run when the machine is searched.
+        let (steps, gate) = (10, Gate::new(lab).await);
         let mut step = Step::new(lab, steps, 0.1);
         let secrets = ["s3cret-of-the-training-8c1f", "s3cret-file-of-the-training-77a2"];
         step.scene
@@ -198,7 +198,8 @@ fn no_secret_is_on_the_machine_or_at_aws() {
         step.scene.set("DVC_PASSWORD", secrets[1]);
         let (first, second) = ON_TWO_LINES.split_at(9);
         let command = format!(
-            "printf '{first}\\n{second}\\n' > two-lines; test -n \"$WANDB_API_KEY\" && python3 steps.py {steps} 0.1; echo \"$WANDB_API_KEY\" | md5sum"
+            "printf '{first}\\n{second}\\n' > two-lines; test -n \"$WANDB_API_KEY\" && python3 steps.py {steps} 0.1 && {}; echo \"$WANDB_API_KEY\" | md5sum",
+            gate.command()
         );
         step.scene.set("TRAIN_COMMAND", &command);
         let mut pipe = step.start();
@@ -222,6 +223,7 @@ fn no_secret_is_on_the_machine_or_at_aws() {
         for known in ["TRAINSPOT_RESUME", ON_TWO_LINES] {
             assert_ne!(lab.post("grep", json!({"needles": [known]})).await, json!([]), "{known}");
         }
+        gate.open().await;
         pipe.expect(0, "secrets").await;
         let named = all.iter().map(|secret| ((*secret).to_owned(), (*secret).to_owned())).collect();
         assert_without(&pipe.text(), &named, "the log");

@@ -14,13 +14,17 @@ const ANOTHER: &str = "{44444444-4444-4444-4444-444444444444}";
 #[test]
 fn a_runner_serves_its_steps_and_goes_when_it_is_idle() {
     each_at_once(["shell", "docker"], &async |lab: &Lab, kind| {
+        // On a busy host the first step comes late as well.
+        let idle = lab.patience(Duration::from_secs(3)).await.as_secs();
         let mut step = rental(lab, kind, &json!({}));
+        step.scene.set("RUNNER_IDLE_TIMEOUT", &format!("{idle}s"));
         let mut pipe = step.run().await;
         pipe.expect(0, "a runner").await;
         assert!(pipe.text().contains("the runner trainspot-forest-"), "{}", pipe.text());
         assert_eq!(step.scene.bitbucket.runners()[0].labels, labels(kind));
         // Longer than the idle timeout, and twice.
-        step.define(kind, &["echo begun; sleep 5; echo done", "sleep 1"]);
+        let longer = format!("echo begun; sleep {}; echo done", idle + 2);
+        step.define(kind, &[&longer, "sleep 1"]);
         let pipeline = step.trigger("one").await;
         step.comes(&pipeline, &["SUCCESSFUL", "SUCCESSFUL"]).await;
         let secret = step.scene.bitbucket.runners()[0].oauth_secret.clone();

@@ -9,6 +9,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// See there.
@@ -26,6 +27,29 @@ pub(crate) async fn short_run(lab: &Lab) -> Duration {
     let start = Instant::now();
     step.run().await.expect(0, "a short run").await;
     start.elapsed()
+}
+
+/// What a training waits at until the test is done with its machine, however long a busy host takes for that.
+pub(crate) struct Gate(TcpListener);
+
+impl Gate {
+    /// A gate at the pipe's own address, which machines reach.
+    pub(crate) async fn new(lab: &Lab) -> Self {
+        Self(TcpListener::bind((lab.address(), 0)).await.unwrap())
+    }
+
+    /// The shell command that waits at the gate.
+    pub(crate) fn command(&self) -> String {
+        let address = self.0.local_addr().unwrap();
+        let (ip, port) = (address.ip(), address.port());
+        format!("python3 -c \"import socket; socket.create_connection(('{ip}', {port})).recv(1)\"")
+    }
+
+    /// Lets the training that waits there go on. Fails if none does.
+    pub(crate) async fn open(self) {
+        let waiting = tokio::time::timeout(LONGEST_LINE_WAIT, self.0.accept()).await;
+        drop(waiting.expect("no training waits").unwrap());
+    }
 }
 
 /// A step that trains on the lab's machines.

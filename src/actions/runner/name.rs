@@ -4,8 +4,8 @@ use trainspot_compute::RunId;
 
 /// Bitbucket takes 50 characters in all. Of a longer name of a repository, the end becomes a hash: two that
 /// begin alike stay apart.
-const LONGEST_SLUG: usize = 22;
-const HASH: usize = 8;
+const SLUG_LIMIT_CHARS: usize = 22;
+const HASH_CHARS: usize = 8;
 
 /// The name of a run's runner: `trainspot-forest-0123456789abcdef`.
 pub(crate) fn name(slug: &str, run: &RunId) -> String {
@@ -20,11 +20,11 @@ pub(crate) fn run_of(slug: &str, name: &str) -> Option<RunId> {
 }
 
 fn prefix(slug: &str) -> String {
-    if slug.len() <= LONGEST_SLUG {
+    if slug.len() <= SLUG_LIMIT_CHARS {
         return format!("trainspot-{slug}-");
     }
-    let start: String = slug.chars().take(LONGEST_SLUG - HASH - 1).collect();
-    format!("trainspot-{start}-{}-", &blake3::hash(slug.as_bytes()).to_hex()[..HASH])
+    let start: String = slug.chars().take(SLUG_LIMIT_CHARS - HASH_CHARS - 1).collect();
+    format!("trainspot-{start}-{}-", &blake3::hash(slug.as_bytes()).to_hex()[..HASH_CHARS])
 }
 
 #[cfg(test)]

@@ -23,14 +23,15 @@ use trainspot_compute::{Compute, Machine};
 use trainspot_protocol::runner_log::Phase;
 use trainspot_protocol::{AgentCommand, AgentStatus, CommandSpec, CommandState, Registry, RunnerActivity};
 
-const DOCKER: &str = concat!(include_str!("machine.sh"), include_str!("docker.sh"));
-const SHELL: &str = concat!(include_str!("machine.sh"), include_str!("shell.sh"));
+const DOCKER_SCRIPT: &str = concat!(include_str!("machine.sh"), include_str!("docker.sh"));
+const SHELL_SCRIPT: &str = concat!(include_str!("machine.sh"), include_str!("shell.sh"));
 
-/// Between two questions to the machine, which is near and costs nothing to ask.
-const LOOK: Duration = Duration::from_secs(1);
-/// Between two questions to Bitbucket, once the runner's log says that it is online, and before that.
-const SOON: Duration = Duration::from_secs(2);
-const LATER: Duration = Duration::from_secs(15);
+/// The wait between two questions to the machine. They cost nothing.
+const AGENT_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The wait between two questions to Bitbucket once the runner's log says that the runner is online.
+const ONLINE_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// The wait between two questions to Bitbucket before that.
+const BITBUCKET_POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// Of the runner's own log, in an error.
 const LAST_LINES: usize = 10;
 
@@ -258,7 +259,7 @@ impl Serving<'_> {
                 if let Err(error) = agent.follow(&mut offset, take).await {
                     debug!("following the runner's log again: {}", chain(&error));
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(AGENT_POLL_INTERVAL).await;
             }
         };
         let waited = tokio::select! {
@@ -287,10 +288,14 @@ impl Serving<'_> {
             let runner = status.runner.ok_or_else(|| Error::new("the machine has no runner"))?;
             if ended || matches!(runner.phase, Phase::Gone(_) | Phase::Unhealthy) {
                 // Its last words may be on their way.
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(AGENT_POLL_INTERVAL).await;
                 return Err(never_online("its program ended", &runner));
             }
-            let wait = if matches!(runner.phase, Phase::Starting) { LATER } else { SOON };
+            let wait = if matches!(runner.phase, Phase::Starting) {
+                BITBUCKET_POLL_INTERVAL
+            } else {
+                ONLINE_POLL_INTERVAL
+            };
             if asked.is_none_or(|asked| asked.elapsed() >= wait) {
                 asked = Some(Instant::now());
                 match self.bitbucket.runner(self.runner.level, &runner.uuid).await? {
@@ -309,7 +314,7 @@ impl Serving<'_> {
                 let why = format!("Bitbucket did not see it within BOOT_TIMEOUT ({})", in_words(patience));
                 return Err(never_online(&why, &runner));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(AGENT_POLL_INTERVAL).await;
         }
     }
 
@@ -348,10 +353,10 @@ fn never_online(why: &str, runner: &RunnerActivity) -> Error {
 /// wanted.
 pub(super) fn spec(config: &Config, runner: &RunnerSettings, labels: &[String]) -> CommandSpec {
     let (command, variables) = match &runner.program {
-        Program::Docker { image } => (DOCKER, vec![("RUNNER_IMAGE", image.clone())]),
+        Program::Docker { image } => (DOCKER_SCRIPT, vec![("RUNNER_IMAGE", image.clone())]),
         Program::Shell { archive, sha256 } => {
             let sha256 = sha256.iter().map(|sha256| ("RUNNER_ARCHIVE_SHA256", sha256.clone()));
-            (SHELL, [("RUNNER_ARCHIVE", archive.clone())].into_iter().chain(sha256).collect())
+            (SHELL_SCRIPT, [("RUNNER_ARCHIVE", archive.clone())].into_iter().chain(sha256).collect())
         }
     };
     let environment: BTreeMap<_, _> =

@@ -11,7 +11,7 @@ use trainspot_protocol::AgentCommand;
 use trainspot_protocol::runner_log::Phase;
 
 /// A step may be on its way to a runner that was just told to take none.
-const SETTLING: Duration = Duration::from_secs(10);
+const LAST_STEP_GRACE: Duration = Duration::from_secs(10);
 
 /// Whether a run may still need what it made.
 pub(super) enum Life {
@@ -131,7 +131,7 @@ impl Sweep<'_> {
         let Some(bitbucket) = self.bitbucket else { return Ok(()) };
         let is_online = own.runner.status == RegistrationStatus::Online;
         if bitbucket.disable_runner(own.level, &own.runner).await? && is_online {
-            tokio::time::sleep(SETTLING).await;
+            tokio::time::sleep(LAST_STEP_GRACE).await;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use trainspot_bitbucket::{Client, RegistrationStatus, RunnerRegistration, Scope}
 const NEVER_SEEN: Duration = Duration::from_hours(1);
 
 /// A runner that takes no steps any more has not run its last one for so long.
-const OUTLIVED: Duration = Duration::from_hours(48);
+const UNUSED_RUNNER_AGE: Duration = Duration::from_hours(48);
 
 /// A runner of ours, and where it is listed.
 pub(super) struct Registered {
@@ -98,7 +98,7 @@ fn is_gone(runner: &RunnerRegistration) -> bool {
         RegistrationStatus::Offline => true,
         RegistrationStatus::Online => false,
         RegistrationStatus::Unregistered => is_older_than(NEVER_SEEN),
-        _ => is_older_than(OUTLIVED),
+        _ => is_older_than(UNUSED_RUNNER_AGE),
     }
 }
 

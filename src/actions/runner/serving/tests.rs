@@ -1,6 +1,6 @@
 //! What a machine runs of an archive, by the shell's own words.
 
-use super::SHELL;
+use super::SHELL_SCRIPT;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -29,7 +29,7 @@ fn started(sha256: Option<&str>) -> Output {
     let own = String::from_utf8(own.stdout).unwrap()[..64].to_owned();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", SHELL]).env("PATH", path).env("HOME", folder.path());
+    shell.args(["-euo", "pipefail", "-c", SHELL_SCRIPT]).env("PATH", path).env("HOME", folder.path());
     shell.env("RUNNER_ARCHIVE", "https://example.com/runner.tar.gz");
     for name in ["ACCOUNT_UUID", "RUNNER_UUID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"] {
         shell.env(name, "x");
