@@ -12,6 +12,7 @@ from pathlib import Path
 from network import METADATA, Wire, in_namespace, run
 
 HERE = Path(__file__).parent
+ABANDONED_SECONDS = 600.0  # the age of a cgroup whose rig has surely ended, or runs something in it
 
 CLOUD_CONFIG = """\
 datasource_list: [Ec2]
@@ -45,7 +46,7 @@ class Site:
         self.cgroup = cgroups / "trainspot-rig"
         self.cgroup.mkdir(exist_ok=True)
         for left in self.cgroup.iterdir():
-            if left.is_dir():
+            if is_abandoned(left):
                 remove_cgroup(left)
 
 
@@ -55,6 +56,15 @@ class Site:
             return []
         clocks = {"boottime": time.CLOCK_BOOTTIME, "monotonic": time.CLOCK_MONOTONIC}
         return ["--time", *(word for name, clock in clocks.items() for word in (f"--{name}", f"-{int(time.clock_gettime(clock))}"))]
+
+
+def is_abandoned(cgroup: Path):
+    """Whether this is the cgroup of a rig that was killed. A younger one may be that of a guest which another rig is just
+    about to start, and is empty until then."""
+    try:
+        return cgroup.is_dir() and time.time() - cgroup.stat().st_mtime > ABANDONED_SECONDS
+    except OSError:
+        return False  # another rig has removed it meanwhile
 
 
 def remove_cgroup(folder: Path):

@@ -116,7 +116,11 @@ class Machine:
             self.guest = guest
             if self.reason:  # ended while pending
                 return self._finish()
-            guest.start()
+            try:
+                guest.start()
+            except Exception as error:
+                print(f"{self.instance.id} cannot start: {error}", flush=True)
+                return self.end("Server.InternalError", f"the rig could not start it: {error}")
             self._set_state("running")
             self.running_since = time.time()
 
