@@ -35,6 +35,7 @@ fn a_runner_serves_its_steps_and_goes_when_it_is_idle() {
         assert!(elsewhere.is_none(), "{found:#}");
         step.assert_alone_within(lab, LONG, "an idle runner").await;
         until("OFFLINE", async || step.scene.bitbucket.runners()[0].status == "OFFLINE").await;
+        until("the machine's end", async || step.all_terminated(lab).await).await;
         let pipe = step.sweep(ANOTHER).await;
         assert!(pipe.text().contains("2 removed"), "{}", pipe.text());
         assert_eq!(step.left(lab).await, (0, 0));

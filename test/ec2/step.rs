@@ -99,6 +99,13 @@ impl Step {
         alive.map(|machine| machine["id"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// Whether EC2 says of each machine of this step that it has ended: somewhat after nothing runs there.
+    pub(crate) async fn all_terminated(&self, lab: &Lab) -> bool {
+        let all = lab.get("instances").await;
+        let mut ours = all.as_array().unwrap().iter().filter(|it| it["tags"]["trainspot:step"] == self.id);
+        ours.all(|machine| machine["state"] == "terminated")
+    }
+
     /// What is there of this step, of any type.
     pub(crate) async fn leftovers(&self, lab: &Lab) -> Vec<Value> {
         let mut left = lab.get("leftovers").await.as_array().unwrap().clone();
