@@ -17,9 +17,9 @@ FILE_LIMIT_LINES = 400
 COMMENT_LIMIT_COLUMNS = 110
 
 ROOT = Path(__file__).resolve().parent.parent
-VISIBILITY = r"^\s*(?:pub(?:\([^)]*\))? )?"
-TYPE = re.compile(r"^(?:pub(?:\([^)]*\))? )?(?:struct|enum|trait|type|union) (\w+)", re.MULTILINE)
-CONSTANT = re.compile(VISIBILITY + r"(?:const|static) ([A-Z]\w*):", re.MULTILINE)
+VISIBILITY = r"(?:pub(?:\([^)]*\))? )?"
+TYPE = re.compile(rf"^{VISIBILITY}(?:struct|enum|trait|type|union) (\w+)", re.MULTILINE)
+CONSTANT = re.compile(rf"^\s*{VISIBILITY}(?:const|static) ([A-Z]\w*):", re.MULTILINE)
 COMMENT = re.compile(r"\s*//[/!]?(.*)")
 USE = re.compile(r"^\s*(pub(?:\([^)]*\))?\s+)?use\s+((?:crate|super|self|\w+)[^;\"]*);", re.MULTILINE)
 PATH = re.compile(r"\b((?:crate|super|self)(?:::\w+)+)")

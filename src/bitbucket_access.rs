@@ -13,18 +13,12 @@ pub(crate) struct BitbucketAccess {
 }
 
 impl BitbucketAccess {
-    /// The access of a run; none outside Pipelines without a credential.
+    /// The access of a run; none outside Pipelines without a credential, nor where the client cannot be made.
     pub(crate) fn of(config: &Config) -> Option<Self> {
-        let (workspace, slug) = (config.pipeline.workspace.as_ref()?, config.pipeline.repo_slug.as_ref()?);
-        let credential = config.bitbucket.credential.clone()?;
-        let is_full = !matches!(credential, Credential::PipelinesProxy { .. });
-        match Client::new(&config.bitbucket.api_url, workspace, slug, credential) {
-            Ok(client) => Some(Self { client, is_full }),
-            Err(error) => {
-                warn!("Bitbucket's API cannot be used: {}", chain(&error));
-                None
-            }
-        }
+        open(config).unwrap_or_else(|error| {
+            warn!("Bitbucket's API cannot be used: {}", chain(&error));
+            None
+        })
     }
 
     /// Warns of what the run cannot do without a credential.
@@ -40,11 +34,18 @@ impl BitbucketAccess {
 /// A client for all of Bitbucket's API; none without a credential, as the proxy of Pipelines opens a part
 /// only.
 pub(crate) fn full_client(config: &Config) -> Result<Option<Client>> {
+    if let None | Some(Credential::PipelinesProxy { .. }) = config.bitbucket.credential {
+        return Ok(None);
+    }
+    Ok(open(config)?.map(|access| access.client))
+}
+
+fn open(config: &Config) -> Result<Option<BitbucketAccess>> {
     let StepVariables { workspace: Some(workspace), repo_slug: Some(slug), .. } = &config.pipeline else {
         return Ok(None);
     };
-    match config.bitbucket.credential.clone() {
-        None | Some(Credential::PipelinesProxy { .. }) => Ok(None),
-        Some(credential) => Client::new(&config.bitbucket.api_url, workspace, slug, credential).map(Some),
-    }
+    let Some(credential) = config.bitbucket.credential.clone() else { return Ok(None) };
+    let is_full = !matches!(credential, Credential::PipelinesProxy { .. });
+    let client = Client::new(&config.bitbucket.api_url, workspace, slug, credential)?;
+    Ok(Some(BitbucketAccess { client, is_full }))
 }

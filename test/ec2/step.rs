@@ -93,24 +93,26 @@ impl Step {
 
     /// The machines of this step that run.
     pub(crate) async fn machines(&self, lab: &Lab) -> Vec<String> {
-        let all = lab.get("instances").await;
-        let ours = |machine: &&Value| machine["tags"]["trainspot:step"] == self.id;
-        let alive = all.as_array().unwrap().iter().filter(ours).filter(|machine| machine["alive"] == true);
-        alive.map(|machine| machine["id"].as_str().unwrap().to_owned()).collect()
+        let mut alive = self.own(lab, "instances").await;
+        alive.retain(|machine| machine["alive"] == true);
+        alive.iter().map(|machine| machine["id"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Whether EC2 says of each machine of this step that it has ended: somewhat after nothing runs there.
     pub(crate) async fn all_terminated(&self, lab: &Lab) -> bool {
-        let all = lab.get("instances").await;
-        let mut ours = all.as_array().unwrap().iter().filter(|it| it["tags"]["trainspot:step"] == self.id);
-        ours.all(|machine| machine["state"] == "terminated")
+        self.own(lab, "instances").await.iter().all(|machine| machine["state"] == "terminated")
     }
 
     /// What is there of this step, of any type.
     pub(crate) async fn leftovers(&self, lab: &Lab) -> Vec<Value> {
-        let mut left = lab.get("leftovers").await.as_array().unwrap().clone();
-        left.retain(|thing| thing["tags"]["trainspot:step"] == self.id);
-        left
+        self.own(lab, "leftovers").await
+    }
+
+    /// What the lab lists at `path` of this step.
+    async fn own(&self, lab: &Lab, path: &str) -> Vec<Value> {
+        let mut listed = lab.get(path).await.as_array().unwrap().clone();
+        listed.retain(|thing| thing["tags"]["trainspot:step"] == self.id);
+        listed
     }
 
     /// Waits until no machine of this step runs. Fails if one does after this time.

@@ -226,17 +226,18 @@ impl ConfigReader {
         !self.values.contains_key(name) && !self.problems.0.iter().any(|problem| problem.variable == name)
     }
 
-    /// The value of a variable of the table; none where it has none, or one that is wrong.
-    fn value(&self, name: &str) -> Option<&ParsedValue> {
+    /// What `pick` takes out of the value of a variable of the table. None where the variable has no value,
+    /// or one that is wrong.
+    fn typed<T>(&self, name: &str, pick: impl Fn(&ParsedValue) -> Option<T>) -> Option<T> {
         debug_assert!(find(name).is_some(), "{name} is not in the table");
-        self.values.get(name)
+        let value = self.values.get(name)?;
+        let typed = pick(value);
+        debug_assert!(typed.is_some(), "{name} is read as another kind than it has: {value:?}");
+        typed
     }
 
     fn some(&self, name: &str) -> Option<String> {
-        match self.value(name)? {
-            ParsedValue::Text(text) => Some(text.clone()),
-            other => mismatch(name, other),
-        }
+        self.typed(name, |value| if let ParsedValue::Text(text) = value { Some(text.clone()) } else { None })
     }
 
     fn text(&self, name: &str) -> String {
@@ -244,26 +245,20 @@ impl ConfigReader {
     }
 
     fn list(&self, name: &str) -> Vec<String> {
-        match self.value(name) {
-            Some(ParsedValue::List(items)) => items.clone(),
-            Some(other) => mismatch(name, other).unwrap_or_default(),
-            None => Vec::new(),
-        }
+        let list = |value: &ParsedValue| {
+            if let ParsedValue::List(items) = value { Some(items.clone()) } else { None }
+        };
+        self.typed(name, list).unwrap_or_default()
     }
 
     fn switch(&self, name: &str) -> bool {
-        match self.value(name) {
-            Some(ParsedValue::Switch(is_on)) => *is_on,
-            Some(other) => mismatch(name, other).unwrap_or_default(),
-            None => false,
-        }
+        let switch =
+            |value: &ParsedValue| if let ParsedValue::Switch(is_on) = value { Some(*is_on) } else { None };
+        self.typed(name, switch).unwrap_or_default()
     }
 
     fn some_count(&self, name: &str) -> Option<u32> {
-        match self.value(name)? {
-            ParsedValue::Count(count) => Some(*count),
-            other => mismatch(name, other),
-        }
+        self.typed(name, |value| if let ParsedValue::Count(count) = value { Some(*count) } else { None })
     }
 
     fn count(&self, name: &str) -> u32 {
@@ -271,18 +266,13 @@ impl ConfigReader {
     }
 
     fn money(&self, name: &str) -> Option<f64> {
-        match self.value(name)? {
-            ParsedValue::Money(amount) => Some(*amount),
-            other => mismatch(name, other),
-        }
+        self.typed(name, |value| if let ParsedValue::Money(amount) = value { Some(*amount) } else { None })
     }
 
     fn duration(&self, name: &str) -> Duration {
-        match self.value(name) {
-            Some(ParsedValue::Duration(duration)) => *duration,
-            Some(other) => mismatch(name, other).unwrap_or_default(),
-            None => Duration::ZERO,
-        }
+        let duration =
+            |value: &ParsedValue| if let ParsedValue::Duration(time) = value { Some(*time) } else { None };
+        self.typed(name, duration).unwrap_or_default()
     }
 
     /// The choice that a variable names among `all`, each with its name in the table. `fallback` where the
@@ -296,12 +286,6 @@ impl ConfigReader {
         let text = self.text(name);
         all.iter().find(|(known, _)| *known == text).map_or(fallback, |(_, choice)| *choice)
     }
-}
-
-/// No value, where an accessor is for another kind than the table's: a slip of ours, which tests find.
-fn mismatch<T>(name: &str, value: &ParsedValue) -> Option<T> {
-    debug_assert!(false, "{name} is read as another kind than it has: {value:?}");
-    None
 }
 
 /// What may be secret in an environment, whether or not anybody reads it: for a configuration that is wrong.
