@@ -15,7 +15,7 @@ use trainspot_bitbucket::{
 use trainspot_protocol::runner_log::{Event, LeaveReason, Phase, RunnerLimits, RunnerState, StepId, Verdict};
 
 const LABELS: [&str; 3] = ["self.hosted", "linux.shell", "gpu.train"];
-const LIMITS: RunnerLimits = RunnerLimits {
+const RUNNER_LIMITS: RunnerLimits = RunnerLimits {
     idle_timeout: Duration::from_mins(5),
     single_step: true,
     max_runtime: Duration::from_hours(1),
@@ -113,7 +113,7 @@ impl Scene {
 
     /// What the agent's watch makes of the log so far.
     fn state(&self) -> RunnerState {
-        let mut state = RunnerState::new(LIMITS, Instant::now());
+        let mut state = RunnerState::new(RUNNER_LIMITS, Instant::now());
         self.log().lines().for_each(|line| state.read_line(line, Instant::now()));
         state
     }

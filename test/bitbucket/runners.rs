@@ -7,7 +7,7 @@ use trainspot_bitbucket::{
 };
 
 const RUNNERS: &str = "/pipelines-config/runners";
-const LEVELS: [Scope; 2] = [Scope::Repository, Scope::Workspace];
+const RUNNER_SCOPES: [Scope; 2] = [Scope::Repository, Scope::Workspace];
 
 fn new(name: &str) -> NewRunner {
     NewRunner::new(name, Platform::LinuxShell, &["gpu.train".to_owned()]).unwrap()
@@ -23,7 +23,7 @@ fn assert_only(fake: &FakeBitbucket, registered: &NewRegistration) {
 
 #[tokio::test]
 async fn a_runner_is_registered_seen_disabled_and_deleted() {
-    for level in LEVELS {
+    for level in RUNNER_SCOPES {
         let fake = FakeBitbucket::start();
         let client = client(&fake);
         let registered = client.register_runner(level, &new("t-1")).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_repositorys_runners_are_not_its_workspaces() {
         fake.add_runner(&format!("r-{number}"), &["self.hosted", "linux"], false);
         fake.add_runner(&format!("w-{number}"), &["self.hosted", "linux"], true);
     }
-    for (level, letter) in LEVELS.into_iter().zip(["r", "w"]) {
+    for (level, letter) in RUNNER_SCOPES.into_iter().zip(["r", "w"]) {
         let listed = client(&fake).runners_of(level).await.unwrap();
         let names: Vec<_> = listed.into_iter().map(|runner| runner.name).collect();
         assert_eq!(names, (0..5).map(|number| format!("{letter}-{number}")).collect::<Vec<_>>());
@@ -62,7 +62,7 @@ async fn a_repositorys_runners_are_not_its_workspaces() {
 
 #[tokio::test]
 async fn a_lost_answer_leaves_one_runner_whose_secret_is_known() {
-    for level in LEVELS {
+    for level in RUNNER_SCOPES {
         let fake = FakeBitbucket::start();
         fake.add_runner("t-2", &["self.hosted", "linux"], level == Scope::Repository);
         let other = fake.runners()[0].uuid.clone();

@@ -87,7 +87,7 @@ fn backoff(policy: RetryPolicy, attempt: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const POLICY: RetryPolicy = RetryPolicy {
+    const TEST_POLICY: RetryPolicy = RetryPolicy {
         attempts: 4,
         first_wait: Duration::from_secs(1),
         longest_wait: Duration::from_secs(3),
@@ -107,7 +107,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stops_after_its_attempts_with_growing_waits() {
-        let (tries, took) = failing(POLICY, None).await;
+        let (tries, took) = failing(TEST_POLICY, None).await;
         assert_eq!(tries, 4);
         // Waits of 1, 2 and 3 s, each between half and one and a half times as long.
         assert!((3.0..=9.0).contains(&took.as_secs_f64()), "{took:?}");
@@ -115,19 +115,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_as_long_as_the_service_asks_but_not_past_the_total() {
-        assert_eq!(failing(POLICY, Some(Duration::from_secs(10))).await, (4, Duration::from_secs(30)));
-        assert_eq!(failing(POLICY, Some(Duration::from_secs(25))).await, (3, Duration::from_secs(50)));
+        assert_eq!(failing(TEST_POLICY, Some(Duration::from_secs(10))).await, (4, Duration::from_secs(30)));
+        assert_eq!(failing(TEST_POLICY, Some(Duration::from_secs(25))).await, (3, Duration::from_secs(50)));
         for too_long in
             [Duration::from_secs(61), Duration::from_secs(i64::MAX.cast_unsigned()), Duration::MAX]
         {
-            assert_eq!(failing(POLICY, Some(too_long)).await.0, 1);
+            assert_eq!(failing(TEST_POLICY, Some(too_long)).await.0, 1);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_final_error_is_not_tried_again() {
         let mut tries = 0;
-        let result: Result<(), &str> = retry(POLICY, async |_| {
+        let result: Result<(), &str> = retry(TEST_POLICY, async |_| {
             tries += 1;
             Attempted::Final(Err("no"))
         })

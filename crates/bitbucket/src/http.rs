@@ -293,7 +293,7 @@ mod tests {
     use reqwest::StatusCode;
     use tokio::time::Instant;
 
-    const SCOPE: Permission =
+    const TEST_PERMISSION: Permission =
         Permission { access: "a", api: "b", scope: Scope::Repository, kind: Kind::Publication };
 
     fn limited(headers: &[(&'static str, &str)]) -> CallFailure {
@@ -313,7 +313,7 @@ mod tests {
         let client = client.with_patience(patience);
         let (start, mut tries) = (Instant::now(), 0);
         let done = client
-            .call("tell", SCOPE, async || {
+            .call("tell", TEST_PERMISSION, async || {
                 tries += 1;
                 if start.elapsed() < limit { Err(limited(headers)) } else { Ok(()) }
             })

@@ -88,21 +88,21 @@ impl<'de> Visitor<'de> for NameVisitor {
     }
 }
 
-/// Reads a list of at most `LIMIT` items: one more is refused before it is in memory.
-struct LimitedList<T, const LIMIT: usize>(PhantomData<T>);
+/// Reads a list of at most `ITEMS_LIMIT` items: one more is refused before it is in memory.
+struct LimitedList<T, const ITEMS_LIMIT: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for LimitedList<T, LIMIT> {
+impl<'de, T: Deserialize<'de>, const ITEMS_LIMIT: usize> Visitor<'de> for LimitedList<T, ITEMS_LIMIT> {
     type Value = Vec<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "a list of at most {LIMIT}")
+        write!(formatter, "a list of at most {ITEMS_LIMIT}")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = list.next_element()? {
-            if items.len() == LIMIT {
-                return Err(serde::de::Error::invalid_length(LIMIT + 1, &self));
+            if items.len() == ITEMS_LIMIT {
+                return Err(serde::de::Error::invalid_length(ITEMS_LIMIT + 1, &self));
             }
             items.push(item);
         }
@@ -110,10 +110,10 @@ impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for LimitedList<
     }
 }
 
-fn limited<'de, T: Deserialize<'de>, D: Deserializer<'de>, const LIMIT: usize>(
+fn limited<'de, T: Deserialize<'de>, D: Deserializer<'de>, const ITEMS_LIMIT: usize>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
-    deserializer.deserialize_seq(LimitedList::<T, LIMIT>(PhantomData))
+    deserializer.deserialize_seq(LimitedList::<T, ITEMS_LIMIT>(PhantomData))
 }
 
 impl fmt::Display for EntryPath {

@@ -224,8 +224,8 @@ const VARIABLE_COUNT: usize = {
     count
 };
 
-const fn joined<const LENGTH: usize>() -> [VariableSpec; LENGTH] {
-    let mut all = [VARIABLE_GROUPS[0].1[0]; LENGTH];
+const fn joined<const VARIABLE_COUNT: usize>() -> [VariableSpec; VARIABLE_COUNT] {
+    let mut all = [VARIABLE_GROUPS[0].1[0]; VARIABLE_COUNT];
     let (mut group, mut filled) = (0, 0);
     while group < VARIABLE_GROUPS.len() {
         let mut row = 0;

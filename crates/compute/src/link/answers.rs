@@ -207,12 +207,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_read_to_its_limit_whatever_the_verb_does_then() {
-        const LIMIT: usize = 1 << 20;
-        let limit = LIMIT as u64;
+        const REPLY_LIMIT_BYTES: usize = 1 << 20;
+        let limit = REPLY_LIMIT_BYTES as u64;
         let ask = async |count| answer(flood(count), b"", limit, &Meter::default()).await;
-        let (whole, exit) = ask(LIMIT).await.unwrap();
-        assert!(whole.unwrap().len() == LIMIT && exit.success);
-        for count in [LIMIT + 1, 600 << 20] {
+        let (whole, exit) = ask(REPLY_LIMIT_BYTES).await.unwrap();
+        assert!(whole.unwrap().len() == REPLY_LIMIT_BYTES && exit.success);
+        for count in [REPLY_LIMIT_BYTES + 1, 600 << 20] {
             let error = ask(count).await.unwrap_err().render();
             assert_eq!(error, "the machine's answer is longer than 1.00 MiB, and was not read on");
         }

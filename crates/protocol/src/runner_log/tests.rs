@@ -6,7 +6,7 @@ use std::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
-const LIMITS: RunnerLimits = RunnerLimits {
+const TEST_LIMITS: RunnerLimits = RunnerLimits {
     idle_timeout: Duration::from_mins(5),
     single_step: false,
     max_runtime: Duration::from_hours(24),
@@ -76,7 +76,7 @@ fn lines_of_versions_1_to_5_are_understood() {
 
 #[test]
 fn a_complaint_is_kept_but_changes_nothing() {
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     let conflict = "com.atlassian.pipelines.stargate.client.core.exceptions.StargateConflictException: \
                     Simultaneous state updates were attempted";
     scene.reads(&[ONLINE_1, STEP, conflict]);
@@ -90,7 +90,7 @@ fn a_complaint_is_kept_but_changes_nothing() {
 
 #[test]
 fn idle_time_counts_from_the_first_online_and_from_each_step() {
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     scene.reads(&[ONLINE_1]);
     assert_eq!(scene.after(4 * MINUTE), Verdict::Stay);
     // Saying so again is no sign of a step.
@@ -106,7 +106,7 @@ fn idle_time_counts_from_the_first_online_and_from_each_step() {
 
 #[test]
 fn a_single_runner_goes_after_its_step_once_that_is_cleaned_up() {
-    let mut scene = Scene::new(RunnerLimits { single_step: true, ..LIMITS });
+    let mut scene = Scene::new(RunnerLimits { single_step: true, ..TEST_LIMITS });
     assert_eq!(scene.reads(&[ONLINE_5]).after(MINUTE), Verdict::Stay);
     assert_eq!(scene.reads(&[STEP]).after(HOUR), Verdict::LastStep);
     assert_eq!(scene.reads(&[PASSED]).after(9 * SECOND), Verdict::Stay);
@@ -119,25 +119,25 @@ fn a_single_runner_goes_after_its_step_once_that_is_cleaned_up() {
 
 #[test]
 fn a_step_whose_begin_was_missed_counts() {
-    let mut scene = Scene::new(RunnerLimits { single_step: true, ..LIMITS });
+    let mut scene = Scene::new(RunnerLimits { single_step: true, ..TEST_LIMITS });
     assert_eq!(scene.reads(&[ONLINE_5, PASSED]).after(10 * SECOND), Verdict::Leave(LeaveReason::SingleStep));
 }
 
 #[test]
 fn the_longest_run_time_waits_for_the_step() {
-    let mut scene = Scene::new(RunnerLimits { max_runtime: HOUR, ..LIMITS });
+    let mut scene = Scene::new(RunnerLimits { max_runtime: HOUR, ..TEST_LIMITS });
     scene.reads(&[ONLINE_1, STEP]);
     assert_eq!(scene.after(HOUR - 3 * SECOND), Verdict::Stay);
     assert_eq!(scene.after(SECOND), Verdict::LastStep);
     assert_eq!(scene.after(10 * HOUR), Verdict::LastStep);
     assert_eq!(scene.reads(&[PASSED]).after(10 * SECOND), Verdict::Leave(LeaveReason::MaxRuntime));
-    let mut idle = Scene::new(RunnerLimits { max_runtime: MINUTE, ..LIMITS });
+    let mut idle = Scene::new(RunnerLimits { max_runtime: MINUTE, ..TEST_LIMITS });
     assert_eq!(idle.reads(&[ONLINE_1]).after(59 * SECOND), Verdict::Leave(LeaveReason::MaxRuntime));
 }
 
 #[test]
 fn a_runner_that_does_not_come_online_is_given_up() {
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     assert_eq!(scene.after(STARTUP_TIMEOUT - SECOND), Verdict::Stay);
     assert_eq!(scene.after(SECOND), Verdict::Leave(LeaveReason::NeverOnline));
     // An update begins anew, and is over when it is online again.
@@ -151,19 +151,19 @@ fn a_runner_that_does_not_come_online_is_given_up() {
 
 #[test]
 fn what_is_no_use_any_more_goes_at_once() {
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     scene.reads(&[ONLINE_1, STEP]);
     scene.state.apply(Event::Exited(Some(137)), scene.now);
     assert_eq!(scene.state.phase(), &Phase::Gone(Some(137)));
     assert_eq!(scene.after(Duration::ZERO), Verdict::Leave(LeaveReason::Exited));
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     scene.reads(&[ONLINE_1, STEP, PASSED, "Updating runner state to \"UNHEALTHY\"."]);
     assert_eq!(scene.after(Duration::ZERO), Verdict::Leave(LeaveReason::Unhealthy));
 }
 
 #[test]
 fn bitbuckets_word_ends_the_step_that_it_is_about() {
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     scene.reads(&[ONLINE_1, STEP]);
     scene.state.finish_step("{another}", scene.now);
     assert_eq!(scene.state.phase(), &Phase::Busy(step()));
@@ -174,7 +174,7 @@ fn bitbuckets_word_ends_the_step_that_it_is_about() {
 
 #[test]
 fn a_step_that_never_ends_does_not_keep_the_machine_for_ever() {
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     scene.reads(&[ONLINE_1, STEP]);
     assert_eq!(scene.after(STEP_RUN_LIMIT - SECOND), Verdict::Stay);
     assert_eq!(scene.after(SECOND), Verdict::Leave(LeaveReason::StepTooLong));
@@ -182,14 +182,14 @@ fn a_step_that_never_ends_does_not_keep_the_machine_for_ever() {
 
 #[test]
 fn a_runner_that_is_retired_goes_after_its_step() {
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     scene.reads(&[ONLINE_1, STEP]);
     scene.state.set_draining(true);
     assert_eq!(scene.after(HOUR), Verdict::LastStep);
     scene.reads(&[PASSED]);
     assert_eq!(scene.after(SECOND), Verdict::Stay);
     assert_eq!(scene.after(10 * SECOND), Verdict::Leave(LeaveReason::Drained));
-    let mut scene = Scene::new(LIMITS);
+    let mut scene = Scene::new(TEST_LIMITS);
     scene.state.set_draining(true);
     assert_eq!(scene.after(SECOND), Verdict::Leave(LeaveReason::Drained), "it has not begun");
 }
