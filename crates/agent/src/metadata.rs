@@ -1,11 +1,12 @@
 //! The machine's metadata (EC2's IMDSv2): whether the machine is about to be taken away.
 
-use reqwest::{Client, RequestBuilder, StatusCode, redirect};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use trainspot_base::error::{Context as _, Error, Result, chain};
+use trainspot_http::{Answer, Redirects};
 use trainspot_protocol::Notice;
 
 /// EC2 recommends to look every 5 s; what is wanted is a notice that is seen within these.
@@ -39,7 +40,7 @@ struct InstanceAction {
 pub(super) fn watch(url: &str) -> Result<Receiver<MetadataEvent>> {
     let what = "cannot watch the machine's metadata";
     // Nothing here is TLS, and a machine without certificates is no reason to fail.
-    let client = Client::builder().no_proxy().tls_certs_only([]).redirect(redirect::Policy::none());
+    let client = trainspot_http::client(Redirects::Refused).no_proxy().tls_certs_only([]);
     let client = client.timeout(REQUEST_TIMEOUT).build().context(what)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(what)?;
     let (sender, news) = channel();
@@ -120,11 +121,8 @@ impl Service {
 }
 
 async fn send(request: RequestBuilder) -> Result<(StatusCode, String)> {
-    let what = "no answer";
-    let answer = request.send().await.context(what)?;
-    let status = answer.status();
-    let text = trainspot_http::beginning(answer, ITEM_LIMIT_BYTES).await.context(what)?;
-    Ok((status, String::from_utf8_lossy(&text).into_owned()))
+    let answer = Answer::to(request, ITEM_LIMIT_BYTES).await.context("no answer")?;
+    Ok((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
 }
 
 /// The notice that this item is, at `now`. Whatever the action is called, the training's time on this machine

@@ -27,13 +27,6 @@ pub fn stated_instant(seconds_since_epoch: u64) -> SystemTime {
     UNIX_EPOCH + stated_seconds(seconds_since_epoch)
 }
 
-/// The wait that the header `Retry-After`, or another header with whole seconds, asks for. A header with a
-/// date counts as no header: the usual backoff applies.
-#[must_use]
-pub fn retry_after(headers: &http::HeaderMap, name: &str) -> Option<Duration> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok().map(stated_seconds)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,18 +44,5 @@ mod tests {
             assert!(now + stated_fraction(seconds) >= now, "{seconds}");
         }
         assert_eq!(stated_fraction(1.5), Duration::from_millis(1500));
-    }
-
-    #[test]
-    fn a_header_may_say_anything() {
-        let wait = |value: &str| {
-            let headers = [("retry-after".parse().unwrap(), value.parse().unwrap())].into_iter().collect();
-            retry_after(&headers, "retry-after")
-        };
-        assert_eq!(wait(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(wait("9223372036854775807"), Some(LONGEST_STATED));
-        for odd in ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "1.5", "99999999999999999999", ""] {
-            assert_eq!(wait(odd), None, "{odd}");
-        }
     }
 }

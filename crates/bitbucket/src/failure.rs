@@ -1,15 +1,12 @@
 //! Why Bitbucket did not do what it was asked, in one sentence, from whatever it answered.
 
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
-use trainspot_base::clock::retry_after;
-use trainspot_base::error::{Error, chain};
-
-/// The longest part of an unstructured answer that is worth quoting, in characters.
-const QUOTE_LIMIT_CHARS: usize = 300;
+use trainspot_base::error::Error;
+use trainspot_http::{Answer, NoAnswer, quote, retry_after};
 
 /// One failed exchange with Bitbucket.
 #[derive(Debug)]
@@ -39,31 +36,36 @@ impl CallFailure {
         Self { status: None, message: message.into(), is_transient: false, wait: None }
     }
 
-    /// No answer, or not the whole of one.
-    pub(super) fn of_transport(error: reqwest::Error) -> Self {
-        let is_transient = !(error.is_builder() || error.is_redirect());
-        // Without its URL: the caller names what was asked, in fewer words.
-        let why = chain(&error.without_url());
-        Self { status: None, message: format!("no answer from Bitbucket: {why}"), is_transient, wait: None }
-    }
-
-    /// An answer other than success.
-    pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
-        let mut message = format!("Bitbucket answered {status}");
-        let said = match headers.get(LOCATION) {
-            Some(place) if status.is_redirection() => format!("it moved to {}", quote(place.as_bytes())),
-            _ => said(body),
+    /// A refusal.
+    pub(super) fn of_answer(answer: &Answer) -> Self {
+        let mut message = format!("Bitbucket answered {}", answer.status);
+        let said = match answer.location() {
+            Some(place) if answer.status.is_redirection() => format!("it moved to {place}"),
+            _ => said(&answer.body),
         };
         if !said.is_empty() {
             message.push_str(": ");
             message.push_str(&said);
         }
-        let is_transient = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-        let wait = wait(headers).filter(|_| is_transient);
+        let is_transient = answer.is_transient();
+        let wait = wait(&answer.headers).filter(|_| is_transient);
         if let Some(wait) = wait {
             message = format!("{message}; it asks to wait for {} s", wait.as_secs());
         }
-        Self { status: Some(status.as_u16()), message, is_transient, wait }
+        Self { status: Some(answer.status.as_u16()), message, is_transient, wait }
+    }
+}
+
+impl From<NoAnswer> for CallFailure {
+    fn from(error: NoAnswer) -> Self {
+        let message = format!("no answer from Bitbucket: {error}");
+        Self { status: None, message, is_transient: error.is_transient, wait: None }
+    }
+}
+
+impl From<reqwest::Error> for CallFailure {
+    fn from(error: reqwest::Error) -> Self {
+        NoAnswer::from(error).into()
     }
 }
 
@@ -87,7 +89,7 @@ pub fn status_of(error: &Error) -> Option<u16> {
 /// How long Bitbucket asks to stay away. Both headers hold seconds.
 fn wait(headers: &HeaderMap) -> Option<Duration> {
     let stated = |name| retry_after(headers, name);
-    stated(RETRY_AFTER.as_str()).or_else(|| stated("x-ratelimit-reset"))
+    stated("retry-after").or_else(|| stated("x-ratelimit-reset"))
 }
 
 /// The words of an error's body, which is JSON of one of three shapes, HTML, or plain text.
@@ -123,30 +125,6 @@ fn texts(complaints: &Value) -> String {
     }
 }
 
-/// Text on one line, without markup, and not too long.
-fn quote(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let plain = if text.trim_start().starts_with('<') { without_tags(&text) } else { text.into_owned() };
-    let mut line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((end, _)) = line.char_indices().nth(QUOTE_LIMIT_CHARS) {
-        line.truncate(end);
-        line.push('…');
-    }
-    line
-}
-
-/// The words between the tags. The page's head is left out with its styles and scripts: the body says it
-/// again.
-fn without_tags(page: &str) -> String {
-    let body = page.find("<body").map_or(page, |start| &page[start..]);
-    let mut text = String::new();
-    for piece in body.split('<') {
-        text.push_str(piece.split_once('>').map_or(piece, |(_, after)| after));
-        text.push(' ');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,11 +154,6 @@ mod tests {
         for (body, expected) in cases {
             assert_eq!(said(body.as_bytes()), expected);
         }
-    }
-
-    #[test]
-    fn a_long_answer_is_cut_at_a_character() {
-        assert_eq!(quote("é".repeat(1000).as_bytes()).chars().count(), QUOTE_LIMIT_CHARS + 1);
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use super::failure::CallFailure;
 use super::{Client, Credential, Scope};
-use reqwest::header::HeaderMap;
-use reqwest::{Method, Proxy, RequestBuilder, Response, redirect};
+use reqwest::{Method, Proxy, RequestBuilder};
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::log::progress::in_words;
 use trainspot_base::retry::{Attempted, retry};
-use trainspot_http::BodyError;
+use trainspot_http::{Answer, Redirects};
 use url::Url;
 
 /// The most pages of one list. None that is read here comes near; a `next` that leads in circles must end.
@@ -24,12 +23,6 @@ const PAGE_LIMIT_VALUES: usize = 1000;
 const ANSWER_LIMIT_BYTES: usize = 8 << 20;
 /// The bytes of all pages of one list together.
 const LIST_LIMIT_BYTES: usize = 16 << 20;
-/// The most that is read of a refusal, which is quoted in one line.
-const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
-/// A host that does not take connections within this time is down; waiting longer only delays the next
-/// attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The wait for the rate limit where Bitbucket does not say how long.
 const RATE_LIMIT_USUAL_WAIT: Duration = Duration::from_mins(1);
 /// The shortest wait for the rate limit, whatever Bitbucket says.
@@ -81,22 +74,11 @@ fn values<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Re
     deserializer.deserialize_seq(ListVisitor(PhantomData))
 }
 
-fn unread(error: BodyError) -> CallFailure {
-    match error {
-        BodyError::Broken(error) => CallFailure::of_transport(error),
-        BodyError::TooLong(_) => CallFailure::last(format!("from Bitbucket: {error}")),
-    }
-}
-
 /// The HTTP client for a credential.
 ///
-/// It follows no redirects: none is documented for the calls made here, a followed POST would become a GET,
-/// and the authorisation is for Bitbucket alone.
+/// The client follows no redirects: none is documented for the calls made here.
 pub(super) fn connector(credential: &Credential) -> reqwest::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder()
-        .user_agent(concat!("trainspot/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT);
+    let builder = trainspot_http::client(Redirects::Refused);
     match credential {
         Credential::PipelinesProxy { proxy_url } => builder.no_proxy().proxy(Proxy::all(proxy_url)?).build(),
         Credential::AccessToken(_) | Credential::ApiToken { .. } => builder.build(),
@@ -153,7 +135,7 @@ impl Client {
         tokio::time::timeout(policy.total, attempts).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// One request, and the JSON that it is answered with.
+    /// Sends one request, and returns the JSON that Bitbucket answers.
     pub(super) async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -163,35 +145,20 @@ impl Client {
         understood(&self.exchange(method, url, json).await?)
     }
 
-    /// One request, and the body of its answer, which may be empty.
+    /// Sends one request, and returns Bitbucket's answer, whose body may be empty.
     pub(super) async fn exchange(
         &self,
         method: Method,
         url: Url,
         json: Option<&Value>,
-    ) -> Result<Vec<u8>, CallFailure> {
-        self.answer(method, url, json).await.map(|(_, body)| body)
-    }
-
-    /// One request, and the headers and the body of its answer.
-    pub(super) async fn answer(
-        &self,
-        method: Method,
-        url: Url,
-        json: Option<&Value>,
-    ) -> Result<(HeaderMap, Vec<u8>), CallFailure> {
+    ) -> Result<Answer, CallFailure> {
         let request = self.authorised(self.request(method, url));
         let request = match json {
             Some(json) => request.json(json),
             None => request,
         };
-        let response = request.send().await.map_err(CallFailure::of_transport)?;
-        if !response.status().is_success() {
-            return Err(refusal(response).await?);
-        }
-        let headers = response.headers().clone();
-        let body = trainspot_http::whole(response, ANSWER_LIMIT_BYTES).await.map_err(unread)?;
-        Ok((headers, body))
+        let answer = Answer::to(request, ANSWER_LIMIT_BYTES).await?;
+        if answer.is_success() { Ok(answer) } else { Err(CallFailure::of_answer(&answer)) }
     }
 
     /// A request to anywhere, with its deadline and without authorisation.
@@ -211,14 +178,14 @@ impl Client {
     pub(super) async fn list<T: DeserializeOwned>(&self, mut url: Url) -> Result<Vec<T>, CallFailure> {
         let (mut values, mut bytes) = (Vec::new(), 0);
         for _ in 0..LIST_LIMIT_PAGES {
-            let body = self.exchange(Method::GET, url, None).await?;
-            bytes += body.len();
+            let answer = self.exchange(Method::GET, url, None).await?;
+            bytes += answer.body.len();
             if bytes > LIST_LIMIT_BYTES {
                 return Err(CallFailure::last(format!(
                     "Bitbucket's list is longer than {LIST_LIMIT_BYTES} bytes"
                 )));
             }
-            let page: ListPage<T> = understood(&body)?;
+            let page: ListPage<T> = understood(&answer)?;
             values.extend(page.values);
             let Some(next) = page.next else { return Ok(values) };
             // The token goes wherever the request goes.
@@ -273,17 +240,9 @@ impl Client {
 }
 
 /// The JSON of an answer.
-pub(super) fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallFailure> {
+pub(super) fn understood<T: DeserializeOwned>(answer: &Answer) -> Result<T, CallFailure> {
     let unreadable = |error| CallFailure::last(format!("Bitbucket's answer cannot be understood: {error}"));
-    serde_json::from_slice(body).map_err(unreadable)
-}
-
-/// Why an answer is not one of success.
-pub(super) async fn refusal(response: Response) -> Result<CallFailure, CallFailure> {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body =
-        trainspot_http::beginning(response, REFUSAL_LIMIT_BYTES).await.map_err(CallFailure::of_transport)?;
-    Ok(CallFailure::of_answer(status, &headers, &body))
+    answer.json().map_err(unreadable)
 }
 
 #[cfg(test)]
@@ -299,7 +258,8 @@ mod tests {
     fn limited(headers: &[(&'static str, &str)]) -> CallFailure {
         let headers =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        CallFailure::of_answer(StatusCode::TOO_MANY_REQUESTS, &headers, b"")
+        let answer = Answer { status: StatusCode::TOO_MANY_REQUESTS, headers, body: Vec::new() };
+        CallFailure::of_answer(&answer)
     }
 
     /// How often a call is tried that meets the rate limit for so long, how long that takes, and its end.

@@ -60,10 +60,10 @@ impl Client {
     /// The credential is none that Bitbucket knows, or may not read the repository.
     pub async fn look_up(&self) -> Result<Repository> {
         self.call("look up the repository", REPOSITORY_PERMISSION, async || {
-            let (headers, body) = self.answer(Method::GET, self.url(&[]), None).await?;
-            let sent: SentRepository = understood(&body)?;
+            let answer = self.exchange(Method::GET, self.url(&[]), None).await?;
+            let sent: SentRepository = understood(&answer)?;
             let main_branch = sent.mainbranch.and_then(|branch| branch.name);
-            Ok(Repository { size: sent.size, main_branch, scopes: scopes(&headers) })
+            Ok(Repository { size: sent.size, main_branch, scopes: scopes(&answer.headers) })
         })
         .await
     }

@@ -1,13 +1,13 @@
 //! A step's log, followed while it grows.
 
 use super::READ_PERMISSION;
-use crate::http::refusal;
 use crate::{CallFailure, Client};
 use futures_util::StreamExt as _;
 use reqwest::header::{ACCEPT, LOCATION, RANGE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use std::ops::ControlFlow;
 use trainspot_base::error::Result;
+use trainspot_http::Answer;
 use url::Url;
 
 /// The most bytes of a log that one call brings: some thousand lines.
@@ -41,7 +41,7 @@ impl Client {
             // Ranges were not understood: all of it, from the start.
             StatusCode::OK => cut(response, offset).await,
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_FOUND => Ok(LogChunk::default()),
-            _ => Err(refusal(response).await?),
+            _ => Err(CallFailure::of_answer(&Answer::read(response, CHUNK_LIMIT_BYTES).await?)),
         }
     }
 
@@ -61,7 +61,7 @@ async fn ask(request: RequestBuilder, offset: u64) -> Result<Response, CallFailu
     let end = offset.saturating_add(CHUNK_LIMIT_BYTES as u64 - 1);
     // JSON, reqwest's usual wish, is refused (406).
     let request = request.header(ACCEPT, "application/octet-stream, */*");
-    request.header(RANGE, format!("bytes={offset}-{end}")).send().await.map_err(CallFailure::of_transport)
+    Ok(request.header(RANGE, format!("bytes={offset}-{end}")).send().await?)
 }
 
 /// As much of a body as is wanted, after its first `skip` bytes.
@@ -69,8 +69,7 @@ async fn cut(response: Response, skip: u64) -> Result<LogChunk, CallFailure> {
     let mut tail = LogChunk::default();
     let (mut skip, mut chunks) = (skip, response.bytes_stream());
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(CallFailure::of_transport)?;
-        if let ControlFlow::Break(()) = tail.take(&chunk, &mut skip) {
+        if let ControlFlow::Break(()) = tail.take(&chunk?, &mut skip) {
             break;
         }
     }

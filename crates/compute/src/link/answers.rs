@@ -1,12 +1,13 @@
 //! Answers of an agent: read to a limit, and checked, as an agent is no more trustworthy than the training
 //! beside it.
 
-use super::stall::Meter;
+use super::stall::Metered;
 use super::{RunningVerb, VerbExit};
 use indicatif::HumanBytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use trainspot_base::clock::LONGEST_STATED;
 use trainspot_base::error::{Error, Result};
+use trainspot_base::meter::Meter;
 use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
 use trainspot_protocol::{AgentStatus, CommandExit, CommandState, ExitReason, Notice, Reply};
 
@@ -45,7 +46,7 @@ pub(super) async fn answer(
         let mut answer = Vec::new();
         let read = async {
             match output {
-                Some(output) => read_limited(meter.count(output), limit_bytes, &mut answer).await,
+                Some(output) => read_limited(Metered::new(output, meter), limit_bytes, &mut answer).await,
                 None => Ok(Ok(())),
             }
         };

@@ -1,7 +1,7 @@
 //! The agent as the pipe sees it: its verbs as calls, over any link.
 
 use super::answers::{self, STATUS_LIMIT_BYTES, STORED_LIMIT_BYTES};
-use super::stall::Meter;
+use super::stall::{Metered, within_limits};
 use super::{Link, RunningVerb, VerbExit};
 
 use std::path::Path;
@@ -13,6 +13,7 @@ use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_base::log::count;
 use trainspot_base::log::progress::Progress;
+use trainspot_base::meter::Meter;
 use trainspot_dvc::{StoreRequest, StoreResult, salvage};
 use trainspot_git::Snapshot;
 use trainspot_protocol::FileSelection;
@@ -114,7 +115,7 @@ impl<L: Link> Agent<L> {
         let (root, header) = (root.to_owned(), BundleHeader { entries, unmatched: Vec::new() });
         let mut progress = Progress::bytes(what, Some(header.bytes()));
         let meter = Meter::default();
-        let input = input.map(|input| meter.count(input));
+        let input = input.map(|input| Metered::new(input, &meter));
         let pumped = tokio::task::spawn_blocking(move || {
             let Some(input) = input else { return Ok(Vec::new()) };
             let mut bridge = SyncIoBridge::new(input);
@@ -123,7 +124,7 @@ impl<L: Link> Agent<L> {
             bridge.shutdown().context("cannot send files")?;
             Ok(changes)
         });
-        let ended = meter.watch(async { Ok(tokio::join!(pumped, exit)) }).await;
+        let ended = within_limits(&meter, async { Ok(tokio::join!(pumped, exit)) }).await;
         let (sent, exit) = ended.context("cannot send files")?;
         merge_results(sent.context("cannot send files")?, exit?.check("the machine cannot take the files"))
     }
@@ -141,7 +142,7 @@ impl<L: Link> Agent<L> {
             input.shutdown().await
         };
         // The machine says nothing while it works.
-        let (sent, exit) = Meter::default().watch(async { Ok(tokio::join!(sent, exit)) }).await?;
+        let (sent, exit) = within_limits(&Meter::default(), async { Ok(tokio::join!(sent, exit)) }).await?;
         merge_results(sent.context(FAILURE_TEXT), exit?.check(FAILURE_TEXT))
     }
 
@@ -192,7 +193,8 @@ impl<L: Link> Agent<L> {
         let question = serde_json::to_vec(order).context(FAILURE_TEXT)?;
         let running = self.link.agent("dvc", &[]).await?;
         let meter = Meter::default();
-        let answered = meter.watch(answers::answer(running, &question, STORED_LIMIT_BYTES, &meter)).await;
+        let answered =
+            within_limits(&meter, answers::answer(running, &question, STORED_LIMIT_BYTES, &meter)).await;
         let (answer, exit) = answered.context(FAILURE_TEXT)?;
         // The verb's own failure is final, as the verb has retried already. A broken link is not.
         exit.check(FAILURE_TEXT).map_err(|error| error.kind(Kind::Publication))?;
@@ -229,7 +231,7 @@ impl<L: Link> Agent<L> {
             }
             std::future::pending().await
         };
-        let output = output.map(|output| meter.count(output));
+        let output = output.map(|output| Metered::new(output, &meter));
         let pumped = tokio::task::spawn_blocking(move || {
             let output = output.ok_or_else(|| Error::new("the agent has no output"))?;
             let mut progress = None;
@@ -252,7 +254,7 @@ impl<L: Link> Agent<L> {
         let ended = async {
             tokio::select! { ended = await_both_ends(pumped, exit) => Ok(ended), never = asking => never }
         };
-        let ended = meter.watch(ended).await;
+        let ended = within_limits(&meter, ended).await;
         let (received, exit) = ended.context("cannot receive files")?;
         let Some(exit) = exit else { return received };
         merge_results(received, exit?.check("the machine cannot send the files"))

@@ -1,14 +1,13 @@
 //! A transfer's deadlines. Its whole may take as long as its bytes do; each pause in it is limited.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::log::progress::in_words;
+use trainspot_base::meter::Meter;
 
 /// A transfer in which nothing moves for this long is broken, whatever the link reports.
 const PAUSE_LIMIT: Duration = Duration::from_mins(1);
@@ -17,12 +16,6 @@ const PAUSE_LIMIT: Duration = Duration::from_mins(1);
 const FIRST_BYTE_LIMIT: Duration = Duration::from_mins(10);
 /// The longest transfer: a machine that sends a byte now and then would keep the pipe for ever.
 const TRANSFER_LIMIT: Duration = Duration::from_hours(24);
-/// How often the counted bytes are compared.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Counts the bytes of a transfer.
-#[derive(Clone, Default)]
-pub(super) struct Meter(Arc<AtomicU64>);
 
 /// A stream whose bytes are counted.
 pub(super) struct Metered<S> {
@@ -30,37 +23,20 @@ pub(super) struct Metered<S> {
     meter: Meter,
 }
 
-impl Meter {
-    pub(super) fn count<S>(&self, stream: S) -> Metered<S> {
-        Metered { stream, meter: self.clone() }
+impl<S> Metered<S> {
+    pub(super) fn new(stream: S, meter: &Meter) -> Self {
+        Self { stream, meter: meter.clone() }
     }
+}
 
-    /// Awaits `work`, unless the transfer pauses for too long or lasts for more than [`TRANSFER_LIMIT`].
-    pub(super) async fn watch<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        tokio::select! {
-            done = work => done,
-            stalled = self.stall() => Err(Error::new(format!("nothing moved for {}", in_words(stalled)))),
-            () = sleep(TRANSFER_LIMIT) => Err(Error::new(format!("not done after {}", in_words(TRANSFER_LIMIT)))),
-        }
-    }
-
-    async fn stall(&self) -> Duration {
-        let (mut seen, mut since) = (0, Instant::now());
-        loop {
-            sleep(CHECK_INTERVAL).await;
-            let moved = self.0.load(Ordering::Relaxed);
-            if moved != seen {
-                (seen, since) = (moved, Instant::now());
-            }
-            let most = if moved == 0 { FIRST_BYTE_LIMIT } else { PAUSE_LIMIT };
-            if since.elapsed() >= most {
-                return most;
-            }
-        }
-    }
-
-    fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+/// Awaits the `work` whose bytes `meter` counts, unless the transfer pauses for too long or lasts for more
+/// than [`TRANSFER_LIMIT`].
+pub(super) async fn within_limits<T>(meter: &Meter, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = |moved| if moved == 0 { FIRST_BYTE_LIMIT } else { PAUSE_LIMIT };
+    tokio::select! {
+        done = work => done,
+        stalled = meter.stalled(limit) => Err(Error::new(format!("nothing moved for {}", in_words(stalled)))),
+        () = sleep(TRANSFER_LIMIT) => Err(Error::new(format!("not done after {}", in_words(TRANSFER_LIMIT)))),
     }
 }
 
@@ -72,7 +48,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.meter.add(buffer.filled().len() - before);
+        self.meter.add((buffer.filled().len() - before) as u64);
         Poll::Ready(Ok(()))
     }
 }
@@ -84,7 +60,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.meter.add(count);
+        self.meter.add(count as u64);
         Poll::Ready(Ok(count))
     }
 
@@ -105,17 +81,21 @@ mod tests {
     use std::future::pending;
     use std::path::Path;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::Instant;
     use trainspot_git::Snapshot;
     use trainspot_protocol::AgentCommand;
     use trainspot_protocol::FileSelection;
     use trainspot_transfer::{BundleEntry, HeldFiles};
+
+    /// More than the time between two looks at a meter.
+    const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_transfer_goes_on_and_one_that_pauses_ends() {
         let (meter, start) = (Meter::default(), Instant::now());
         let slow = PAUSE_LIMIT.saturating_sub(2 * CHECK_INTERVAL);
         let (mut from, to) = duplex(1);
-        let mut to = meter.count(to);
+        let mut to = Metered::new(to, &meter);
         let sending = async {
             for _ in 0..10 {
                 sleep(slow).await;
@@ -128,7 +108,7 @@ mod tests {
             tokio::join!(sending, to.read_to_end(&mut read)).1.unwrap();
             Ok(())
         };
-        let error = meter.watch(reading).await.unwrap_err();
+        let error = within_limits(&meter, reading).await.unwrap_err();
         assert_eq!(error.render(), "nothing moved for 1m");
         let took = start.elapsed();
         let least = 10 * slow + PAUSE_LIMIT;
@@ -144,7 +124,7 @@ mod tests {
                 meter.add(1);
             }
         };
-        let error = meter.watch::<()>(dripping).await.unwrap_err();
+        let error = within_limits::<()>(&meter, dripping).await.unwrap_err();
         assert_eq!(error.render(), "not done after 1day");
         assert!(start.elapsed() < TRANSFER_LIMIT + PAUSE_LIMIT);
     }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 use trainspot_base::error::{Context, Error, Result};
+use trainspot_http::{Answer, Redirects};
 
 /// How long the service may take to tell the address.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,17 +18,16 @@ const UNSENT_DESTINATION: &str = "192.0.2.1:9";
 /// Asked over IPv4, as the machine is reached over IPv4.
 pub(crate) async fn public(url: &str) -> Result<IpAddr> {
     let what = || format!("cannot learn the pipe's own public address from {url} (PUBLIC_IP_URL)");
-    let client = reqwest::Client::builder()
+    let client = trainspot_http::client(Redirects::Anywhere)
         .local_address(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
         .timeout(ANSWER_TIMEOUT)
         .build()
         .with_context(what)?;
-    let answer = async {
-        trainspot_http::beginning(client.get(url).send().await?.error_for_status()?, ADDRESS_LIMIT_BYTES)
-            .await
-    };
-    let text = answer.await.map_err(reqwest::Error::without_url).with_context(what)?;
-    parse(&String::from_utf8_lossy(&text))
+    let answer = Answer::to(client.get(url), ADDRESS_LIMIT_BYTES).await.with_context(what)?;
+    if !answer.is_success() {
+        return Err(Error::new(what()).source(format!("HTTP {}", answer.status)));
+    }
+    parse(&String::from_utf8_lossy(&answer.body))
         .ok_or_else(|| Error::new(what()).source(Error::new("the answer is no IPv4 address")))
 }
 

@@ -5,22 +5,20 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Buf as _, Bytes};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Body, Client, Proxy, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Body, Client, Proxy, RequestBuilder, Response, StatusCode};
 use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::pending;
 use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use trainspot_base::error::{Context as _, Error, Result};
-use trainspot_http::is_loopback;
+use trainspot_base::meter::Meter;
+use trainspot_http::{Answer, NoAnswer, Redirects, USER_AGENT, is_loopback};
 use url::Url;
-
-/// The longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest time without a byte either way. A server checks a large pack for a while before it answers.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
@@ -37,11 +35,6 @@ const ADVERTISEMENT_LIMIT_BYTES: u64 = 32 << 20;
 const FETCH_LIMIT_BYTES: u64 = 4 << 30;
 /// The longest report on a push, the messages of the server's hooks included.
 const REPORT_LIMIT_BYTES: u64 = 1 << 20;
-/// The most that is read of a refusal, of which one line is quoted.
-const REFUSAL_LIMIT_BYTES: usize = 64 << 10;
-
-/// The most redirects that one request follows.
-const REDIRECT_LIMIT: usize = 5;
 
 /// A client for one remote, used from a thread that may block; the requests run on the runtime that it was
 /// made on.
@@ -68,9 +61,9 @@ impl GitHttp {
             }
             Access::Proxy { .. } | Access::Anonymous => None,
         };
+        // Some servers and proxies of git speak the smart protocol with whoever says to be git alone.
         let mut client =
-            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::custom(follow));
-        client = client.user_agent(concat!("git/2 trainspot/", env!("CARGO_PKG_VERSION")));
+            trainspot_http::client(Redirects::WithinOrigin).user_agent(format!("git/2 {USER_AGENT}"));
         if let Access::Proxy { url } = access {
             let proxy = Proxy::http(url).with_context(|| format!("{url} is not a proxy's URL"))?;
             client = client.no_proxy().proxy(proxy);
@@ -87,7 +80,7 @@ impl GitHttp {
         let mut url = self.url("info/refs");
         url.set_query(Some(&format!("service={service}")));
         let request = self.client.get(url);
-        let reader = self.send(request, Arc::default(), None, ADVERTISEMENT_LIMIT_BYTES)?;
+        let reader = self.send(request, Meter::default(), None, ADVERTISEMENT_LIMIT_BYTES)?;
         // The requests that follow carry a body, which a redirect would lose: they go where this one ended.
         let mut reached = reader.response.url().clone();
         if let Some(path) = reached.path().strip_suffix("/info/refs").map(str::to_owned) {
@@ -105,7 +98,7 @@ impl GitHttp {
         service: &str,
         body: Body,
         length: u64,
-        sent: Arc<AtomicU64>,
+        sent: Meter,
     ) -> Result<BodyReader<'_>, Fault> {
         let request = self.client.post(self.url(service)).body(body);
         let request = request
@@ -127,14 +120,15 @@ impl GitHttp {
     fn send(
         &self,
         mut request: RequestBuilder,
-        moved: Arc<AtomicU64>,
+        moved: Meter,
         total: Option<u64>,
         limit_bytes: u64,
     ) -> Result<BodyReader<'_>, Fault> {
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value.clone());
         }
-        let response = self.wait(request.send(), &moved, total)?;
+        let sent = async { Ok(request.send().await?) };
+        let response = self.wait(sent, &moved, total)?;
         if response.status().is_success() {
             let since = Instant::now();
             return Ok(BodyReader {
@@ -152,17 +146,15 @@ impl GitHttp {
     /// Runs one step of an exchange until it ends, nothing moves any more, or the run is stopped.
     fn wait<T>(
         &self,
-        step: impl Future<Output = reqwest::Result<T>>,
-        moved: &AtomicU64,
+        step: impl Future<Output = Result<T, NoAnswer>>,
+        moved: &Meter,
         total: Option<u64>,
     ) -> Result<T, Fault> {
         self.runtime.block_on(async {
             tokio::select! {
                 result = step => result.map_err(|error| self.unreachable(error)),
-                () = stalled(moved, total) => {
-                    let error = Error::new(format!("{}: nothing moved for {} s", self.host(), IDLE_TIMEOUT.as_secs()));
-                    Err(Fault::Transient(error))
-                }
+                limit = moved.stalled(|_| IDLE_TIMEOUT) => Err(self.unreachable(NoAnswer::silent(limit))),
+                never = report_progress(moved, total) => match never {},
                 () = self.stop.cancelled() => Err(Fault::Final(Error::new("stopped while talking to the remote"))),
             }
         })
@@ -173,35 +165,33 @@ impl GitHttp {
         format!("{}{}", base.host_str().unwrap_or_default(), base.path())
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> Fault {
-        let what = if error.is_connect() { "cannot connect" } else { "the exchange broke off" };
-        let error = Error::new(format!("{}: {what}", self.host())).source(error.without_url());
-        Fault::Transient(
-            error.hint("look whether the network lets this step reach the remote, and run it again"),
-        )
+    fn unreachable(&self, error: NoAnswer) -> Fault {
+        let is_transient = error.is_transient;
+        let error = Error::new(format!("{}: no answer", self.host())).source(error);
+        let error = error.hint("look whether the network lets this step reach the remote, and run it again");
+        if is_transient { Fault::Transient(error) } else { Fault::Final(error) }
     }
 
     fn refused(&self, response: Response) -> Fault {
-        let status = response.status();
-        let location = response.headers().get("location").and_then(|to| to.to_str().ok()).map(str::to_owned);
-        let read = trainspot_http::beginning(response, REFUSAL_LIMIT_BYTES);
-        let text = self.wait(read, &AtomicU64::new(0), None).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let text = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('<'));
-        let text = text.map(|text| format!(": {}", text.chars().take(300).collect::<String>()));
-        let error = Error::new(format!("{} answers {status}{}", self.host(), text.unwrap_or_default()));
-        match status {
+        let answer = self.wait(Answer::read(response, 0), &Meter::default(), None);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(fault) => return fault,
+        };
+        let said = Some(answer.quote()).filter(|said| !said.is_empty());
+        let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+        let error = Error::new(format!("{} answers {}{said}", self.host(), answer.status));
+        match answer.status {
+            _ if answer.is_transient() => Fault::Transient(error),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => {
                 Fault::Final(error.hint(&self.hint))
             }
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Fault::Final(error.hint("the push is too large: keep large files in DVC or Git LFS"))
             }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Fault::Transient(error),
-            _ if status.is_server_error() => Fault::Transient(error),
-            _ if status.is_redirection() => Fault::Final(error.hint(format!(
+            status if status.is_redirection() => Fault::Final(error.hint(format!(
                 "it wants to send us to {}, to which a credential for it must not go: set the remote to the new URL",
-                location.as_deref().unwrap_or("another place")
+                answer.location().as_deref().unwrap_or("another place")
             ))),
             _ => Fault::Final(error),
         }
@@ -213,7 +203,7 @@ pub(super) struct BodyReader<'a> {
     http: &'a GitHttp,
     response: Response,
     chunk: Bytes,
-    moved: Arc<AtomicU64>,
+    moved: Meter,
     since: Instant,
     /// How many bytes may still come.
     left: u64,
@@ -222,7 +212,8 @@ pub(super) struct BodyReader<'a> {
 impl Read for BodyReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.chunk.is_empty() {
-            let next = self.http.wait(self.response.chunk(), &self.moved, None);
+            let next = async { Ok(self.response.chunk().await?) };
+            let next = self.http.wait(next, &self.moved, None);
             match next {
                 Ok(chunk) => self.chunk = self.within_limits(chunk.unwrap_or_default())?,
                 Err(Fault::Transient(error) | Fault::Final(error)) => return Err(io::Error::other(error)),
@@ -265,13 +256,6 @@ pub(super) fn base(mut url: Url, access: &Access) -> Url {
     url
 }
 
-/// Only within the same origin: the credential is for that one. Others end up as the answer, see
-/// `GitHttp::refused`.
-fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let same = attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
-    if same && attempt.previous().len() <= REDIRECT_LIMIT { attempt.follow() } else { attempt.stop() }
-}
-
 fn hint(access: &Access) -> &'static str {
     match access {
         Access::Token { username: "x-bitbucket-api-token-auth", .. } => {
@@ -290,20 +274,12 @@ fn hint(access: &Access) -> &'static str {
     }
 }
 
-/// Ends when nothing has moved for [`IDLE_TIMEOUT`]; says now and then how far a long upload is.
-async fn stalled(moved: &AtomicU64, total: Option<u64>) {
-    let start = Instant::now();
-    let (mut before, mut since, mut said) = (moved.load(Ordering::Relaxed), start, start);
-    while since.elapsed() < IDLE_TIMEOUT {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = moved.load(Ordering::Relaxed);
-        if now != before {
-            (before, since) = (now, Instant::now());
-        }
-        if let Some(total) = total.filter(|_| said.elapsed() >= PROGRESS_INTERVAL) {
-            said = Instant::now();
-            info!("{}", progress(now, total));
-        }
+/// Says now and then how much of a long upload has been sent.
+async fn report_progress(sent: &Meter, total: Option<u64>) -> Infallible {
+    let Some(total) = total else { return pending().await };
+    loop {
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
+        info!("{}", progress(sent.total(), total));
     }
 }
 
@@ -354,16 +330,5 @@ mod tests {
     fn progress_tells_sending_from_waiting() {
         assert_eq!(progress(34_900_000, 94_500_000), "pushing: 34 of 95 MB");
         assert_eq!(progress(94_500_000, 94_500_000), "pushed 95 MB; the remote is looking at it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_ends_and_movement_prolongs() {
-        let (start, moved) = (Instant::now(), AtomicU64::new(0));
-        tokio::join!(stalled(&moved, Some(1)), async {
-            tokio::time::sleep(Duration::from_secs(100)).await;
-            moved.store(1, Ordering::Relaxed);
-        });
-        let took = start.elapsed().as_secs();
-        assert!((220..=222).contains(&took), "{took}");
     }
 }

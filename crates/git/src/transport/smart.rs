@@ -11,11 +11,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use git2::Oid;
 use reqwest::Body;
 use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::io::ReaderStream;
 use tracing::info;
 use trainspot_base::error::{Context as _, Error, Result};
+use trainspot_base::meter::Meter;
 
 /// The service that answers fetches.
 const UPLOAD_SERVICE: &str = "git-upload-pack";
@@ -66,7 +65,7 @@ impl SmartProtocol {
         let tip = what.tip;
         let request = fetch_request(refs, what, &scratch.shallow()?, &scratch.haves(head)?);
         let length = request.len() as u64;
-        let mut reader = self.http.post(UPLOAD_SERVICE, request.into(), length, Arc::default())?;
+        let mut reader = self.http.post(UPLOAD_SERVICE, request.into(), length, Meter::default())?;
         let failed = |error| transient(&format!("cannot fetch {tip}"), error);
         // The commits at which the history is cut: a section of its own, which we asked for with `deepen`.
         while packet::read(&mut reader).map_err(failed)?.is_some() {}
@@ -88,8 +87,8 @@ impl SmartProtocol {
         }
         let command = push_command(&refs, update);
         let length = command.len() as u64 + pack.len();
-        let sent = Arc::<AtomicU64>::default();
-        let body = body(command, pack, Arc::clone(&sent))?;
+        let sent = Meter::default();
+        let body = body(command, pack, sent.clone())?;
         let reader = self.http.post(RECEIVE_SERVICE, body, length, sent)?;
         let report = read_report(reader, refs.can("side-band-64k"), &update.reference)
             .map_err(|error| transient("the push broke off", error))?;
@@ -186,7 +185,7 @@ fn push_command(refs: &Refs, update: &RefUpdate) -> Vec<u8> {
 }
 
 /// The command, then the pack: from memory, from the file of blobs, from memory.
-fn body(command: Vec<u8>, pack: &Pack, sent: Arc<AtomicU64>) -> Result<Body> {
+fn body(command: Vec<u8>, pack: &Pack, sent: Meter) -> Result<Body> {
     let (file, length) = pack.parts()?;
     let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), length);
     let part = |bytes: &[u8]| stream::iter([Ok(Bytes::copy_from_slice(bytes))]);
@@ -194,7 +193,7 @@ fn body(command: Vec<u8>, pack: &Pack, sent: Arc<AtomicU64>) -> Result<Body> {
         .chain(part(pack.head()))
         .chain(ReaderStream::with_capacity(file, CHUNK_BYTES))
         .chain(part(pack.tail()))
-        .inspect_ok(move |chunk| _ = sent.fetch_add(chunk.len() as u64, Ordering::Relaxed));
+        .inspect_ok(move |chunk| sent.add(chunk.len() as u64));
     Ok(Body::wrap_stream(parts))
 }
 

@@ -82,7 +82,7 @@ async fn pump(
 }
 
 fn broken_connection(connection: &Connection) -> String {
-    format!("the connection to {} broke", connection.address)
+    format!("the connection to {} broke", connection.address())
 }
 
 async fn send_input(writer: &ChannelWriteHalf<Msg>, mut from: DuplexStream) -> Result<(), russh::Error> {

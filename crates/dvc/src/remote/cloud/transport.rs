@@ -25,8 +25,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{SemaphorePermit, watch};
 use tokio::time::timeout;
-use trainspot_base::error::{Error, Result, chain};
+use trainspot_base::error::{Error, Result};
 use trainspot_base::retry::Tries;
+use trainspot_http::{Answer, NoAnswer, retry_after};
 
 /// A link slower than this runs into the timeout of a request.
 const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
@@ -145,7 +146,7 @@ impl StoreTransport {
         }
         let sent = parts.headers.get(CONTENT_MD5).cloned();
         let answer = match send(&self.client, parts, body.clone().sent(going)).await {
-            Err(error) if body.holds() => return Err(unanswered(&error)),
+            Err(error) if body.holds() => return Err(unanswered(&error.to_string())),
             Err(error) => return Err(unread(error)),
             Ok(answer) => answer,
         };
@@ -170,7 +171,10 @@ impl HttpTransport for StoreTransport {
         let answer = loop {
             let answer = self.once(parts.clone(), body.clone()).await;
             let (is_transient, wait) = match &answer {
-                Ok(answer) => (is_transient(&parts.method, answer), client::asked_wait(answer.headers())),
+                Ok(answer) => (
+                    is_transient(&parts.method, answer),
+                    retry_after(answer.headers(), header::RETRY_AFTER.as_str()),
+                ),
                 Err(error) => (error.is_temporary(), None),
             };
             if !(is_transient && tries.wait_for_next(wait).await) {
@@ -218,21 +222,16 @@ fn is_transient(method: &Method, answer: &Response<Bytes>) -> bool {
     if status.is_success() && !body.contains("<Error>") {
         return false;
     }
-    let passes = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504);
-    passes || TRANSIENT_CODES.iter().any(|code| body.contains(code))
+    trainspot_http::is_transient(status) || TRANSIENT_CODES.iter().any(|code| body.contains(code))
 }
 
 async fn send(
     client: &Client,
     parts: Parts,
     body: impl Into<reqwest::Body>,
-) -> Result<Response<Bytes>, String> {
-    let told = |error: reqwest::Error| chain(&error.without_url());
-    let lists = parts.method == Method::GET;
+) -> Result<Response<Bytes>, NoAnswer> {
     let request = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
-    let answer = request.send().await.map_err(told)?;
-    let (status, headers) = (answer.status(), answer.headers().clone());
-    let body = client::body(answer, lists).await.map_err(told)?;
+    let Answer { status, headers, body } = Answer::to(request, client::ANSWER_LIMIT_BYTES).await?;
     let mut answer = Response::new(Bytes::from(body));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
@@ -273,8 +272,8 @@ impl HttpSend for CredentialClient {
         let (parts, body) = request.into_parts();
         let sent = timeout(METADATA_TIMEOUT, send(&self.0, parts, body))
             .await
-            .unwrap_or_else(|_| Err("no answer".to_owned()));
-        sent.map_err(reqsign_core::Error::unexpected)
+            .unwrap_or_else(|_| Err(NoAnswer::silent(METADATA_TIMEOUT)));
+        sent.map_err(|error| reqsign_core::Error::unexpected(error.to_string()))
     }
 }
 

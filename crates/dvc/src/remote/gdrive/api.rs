@@ -2,13 +2,11 @@
 
 use super::super::REQUEST_RETRY;
 use super::account::DriveAccount;
-use super::exchange::exchange;
+use super::exchange::{self, exchange};
 use super::failure::DriveFailure;
 use super::file::{DriveFile, FILE_FIELDS, FOLDER_MIME_TYPE, FilePage, RootFolder};
-use super::response::DriveResponse;
 use super::token::TokenCache;
 use crate::remote::web::client::STALL_TIMEOUT;
-use futures_util::TryFutureExt as _;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -16,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::retry::{RetryPolicy, Tries};
+use trainspot_http::Answer;
 
 /// How requests that came too fast are tried again, much as DVC does it: Drive counts them by the minute.
 const RATE_LIMIT_RETRY: RetryPolicy = RetryPolicy {
@@ -86,7 +85,7 @@ impl DriveApi {
         &self,
         answer_timeout: Duration,
         request: &(impl Fn() -> RequestBuilder + Sync),
-    ) -> Result<DriveResponse, DriveFailure> {
+    ) -> Result<Answer, DriveFailure> {
         let mut renewed = false;
         loop {
             let token = self.tokens.token(&self.client).await?;
@@ -110,7 +109,7 @@ impl DriveApi {
     ) -> Result<T> {
         let mut retry = DriveRetry::new();
         loop {
-            let answer = self.once(STALL_TIMEOUT, &request).and_then(async |answer| answer.json()).await;
+            let answer = self.once(STALL_TIMEOUT, &request).await.and_then(|answer| exchange::json(&answer));
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if retry.wait_after(&failure).await => {}

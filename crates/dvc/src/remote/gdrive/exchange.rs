@@ -1,33 +1,23 @@
 //! One request to Google, and its answer.
 
 use super::failure::DriveFailure;
-use super::response::DriveResponse;
-use crate::remote::web::client;
+use crate::remote::web::client::ANSWER_LIMIT_BYTES;
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::timeout;
-
-impl DriveResponse {
-    /// The body as JSON.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, DriveFailure> {
-        serde_json::from_slice(&self.body).map_err(|_| DriveFailure::unclear("Drive"))
-    }
-}
+use trainspot_http::{Answer, NoAnswer};
 
 /// Sends a request, and reads the answer.
 pub(super) async fn exchange(
     request: RequestBuilder,
     answer_timeout: Duration,
-) -> Result<DriveResponse, DriveFailure> {
-    let read = async {
-        let response = request.send().await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = client::body(response, true).await?;
-        Ok(DriveResponse { status, headers, body })
-    };
-    match timeout(answer_timeout, read).await {
-        Ok(answer) => answer.map_err(DriveFailure::broken),
-        Err(_) => Err(DriveFailure::silent(answer_timeout)),
-    }
+) -> Result<Answer, DriveFailure> {
+    let read = timeout(answer_timeout, Answer::to(request, ANSWER_LIMIT_BYTES)).await;
+    Ok(read.unwrap_or_else(|_| Err(NoAnswer::silent(answer_timeout)))?)
+}
+
+/// The JSON of Drive's answer.
+pub(super) fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, DriveFailure> {
+    answer.json().map_err(|_| DriveFailure::unclear("Drive"))
 }

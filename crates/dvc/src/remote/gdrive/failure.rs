@@ -1,16 +1,11 @@
 //! Why a request to Drive failed, in Drive's own code, and what the user can do.
 
 use super::account::DriveAccount;
-use super::response::DriveResponse;
 use reqwest::StatusCode;
-use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;
 use std::time::Duration;
-use trainspot_base::clock::retry_after;
 use trainspot_base::error::{Error, chain};
-
-/// The longest part of an answer that is worth quoting, in characters.
-const QUOTE_LIMIT_CHARS: usize = 300;
+use trainspot_http::{Answer, NoAnswer, quote};
 
 /// Why a request failed.
 pub(super) struct DriveFailure {
@@ -59,6 +54,12 @@ struct TokenError {
     error_description: String,
 }
 
+impl From<NoAnswer> for DriveFailure {
+    fn from(error: NoAnswer) -> Self {
+        Self::no_answer(format!("no answer: {error}"), error.is_transient)
+    }
+}
+
 impl DriveFailure {
     fn new(why: String) -> Self {
         Self {
@@ -78,16 +79,6 @@ impl DriveFailure {
         Self { hint: Some(hint), is_transient, uncertain: true, ..Self::new(why) }
     }
 
-    /// The connection failed. Its address is not told: that of an upload is a secret.
-    pub(super) fn broken(error: reqwest::Error) -> Self {
-        let is_transient = !(error.is_builder() || error.is_redirect());
-        Self::no_answer(format!("no answer: {}", chain(&error.without_url())), is_transient)
-    }
-
-    pub(super) fn silent(answer_timeout: Duration) -> Self {
-        Self::no_answer(format!("no answer within {} s", answer_timeout.as_secs()), true)
-    }
-
     /// An answer without what has to be in it: a proxy's, or one that was cut.
     pub(super) fn unclear(whose: &str) -> Self {
         Self::no_answer(format!("the answer of {whose} cannot be understood"), true)
@@ -99,18 +90,18 @@ impl DriveFailure {
     }
 
     /// Drive refused.
-    pub(super) fn refused(answer: &DriveResponse) -> Self {
+    pub(super) fn refused(answer: &Answer) -> Self {
         let told = serde_json::from_slice::<ErrorAnswer>(&answer.body).ok().map(|told| told.error);
         let reason = told.as_ref().and_then(|error| error.errors.first()).map(|item| item.reason.clone());
         let reason = reason.unwrap_or_default();
-        let message = told.map_or_else(|| quote(&answer.body), |error| shortened(&error.message));
+        let message = told.map_or_else(|| answer.quote(), |error| quote(error.message.as_bytes()));
         let limited = answer.status == StatusCode::TOO_MANY_REQUESTS
             || matches!(reason.as_str(), "rateLimitExceeded" | "userRateLimitExceeded");
         Self {
-            is_transient: limited || is_transient(answer.status),
+            is_transient: limited || answer.is_transient(),
             limited,
-            uncertain: is_transient(answer.status),
-            wait: wait(answer),
+            uncertain: !limited && answer.is_transient(),
+            wait: answer.wait(),
             status: Some(answer.status),
             why: sentence(answer.status, &reason, &message),
             reason,
@@ -119,9 +110,9 @@ impl DriveFailure {
     }
 
     /// The credential is not accepted.
-    pub(super) fn no_token(answer: &DriveResponse, account: &DriveAccount) -> Self {
+    pub(super) fn no_token(answer: &Answer, account: &DriveAccount) -> Self {
         let told: TokenError = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let said = sentence(answer.status, &told.error, &shortened(&told.error_description));
+        let said = sentence(answer.status, &told.error, &quote(told.error_description.as_bytes()));
         let refused = Self::refused(answer);
         let limited = refused.limited || told.error == "rate_limit_exceeded";
         Self {
@@ -174,29 +165,9 @@ impl DriveFailure {
     }
 }
 
-/// Whether a status is a failure that may pass.
-fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT
-}
-
-/// How long Drive asks to wait before the next request.
-fn wait(answer: &DriveResponse) -> Option<Duration> {
-    retry_after(&answer.headers, RETRY_AFTER.as_str())
-}
-
 fn sentence(status: StatusCode, reason: &str, message: &str) -> String {
     let parts = [format!("HTTP {}", status.as_u16()), reason.to_owned(), message.to_owned()];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
-}
-
-fn quote(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('<'));
-    line.map(shortened).unwrap_or_default()
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(QUOTE_LIMIT_CHARS).collect()
 }
 
 /// The account, as a folder is shared with it.

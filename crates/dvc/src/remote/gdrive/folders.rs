@@ -4,6 +4,7 @@
 //! written to, as DVC does it. Two runs that make the same folder at the same time thus do no harm.
 
 use super::api::{DriveApi, DriveRetry};
+use super::exchange::json;
 use super::file::{DriveFile, FILE_FIELDS, FOLDER_MIME_TYPE, either, quoted};
 use super::lock;
 use crate::remote::web::client::STALL_TIMEOUT;
@@ -124,7 +125,7 @@ async fn create(api: &DriveApi, what: &str, parents: &[String], name: &str) -> R
     let mut retry = DriveRetry::new();
     loop {
         let failure = match api.once(STALL_TIMEOUT, &request).await {
-            Ok(answer) => match answer.json::<DriveFile>() {
+            Ok(answer) => match json::<DriveFile>(&answer) {
                 Ok(file) => return Ok(file.id),
                 Err(failure) => failure,
             },

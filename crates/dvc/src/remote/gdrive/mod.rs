@@ -17,7 +17,6 @@ mod exchange;
 mod failure;
 mod file;
 mod folders;
-mod response;
 mod token;
 mod upload;
 

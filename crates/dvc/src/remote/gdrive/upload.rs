@@ -7,9 +7,9 @@
 
 use super::super::source::{Parts, whole};
 use super::api::DriveRetry;
+use super::exchange::json;
 use super::failure::DriveFailure;
 use super::file::{DriveFile, FILE_FIELDS};
-use super::response::DriveResponse;
 use super::{DriveRemote, Object};
 use crate::remote::web::client::STALL_TIMEOUT;
 use bytes::{Buf as _, Bytes};
@@ -21,6 +21,7 @@ use std::convert::Infallible;
 use std::iter;
 use std::time::Duration;
 use trainspot_base::error::{Error, Result};
+use trainspot_http::Answer;
 
 /// The largest object that goes in one request. Google asks for no more than 5 MB, and several at a time have
 /// to fit into the memory.
@@ -78,7 +79,7 @@ impl DriveRemote {
         let mut retry = DriveRetry::new();
         loop {
             let sent = self.api.once(transfer_timeout(object.size), &request).await;
-            let failure = match sent.and_then(|answer| answer.json()) {
+            let failure = match sent.and_then(|answer| json(&answer)) {
                 Ok(file) => return Ok(file),
                 Err(failure) => failure,
             };
@@ -203,10 +204,10 @@ impl DriveRemote {
 }
 
 /// What an answer of a session means.
-fn step(answer: Result<DriveResponse, DriveFailure>) -> Result<UploadState, DriveFailure> {
+fn step(answer: Result<Answer, DriveFailure>) -> Result<UploadState, DriveFailure> {
     match answer {
         Ok(answer) if answer.status == StatusCode::PERMANENT_REDIRECT => Ok(UploadState::Has(has(&answer)?)),
-        Ok(answer) => answer.json().map(UploadState::Done),
+        Ok(answer) => json(&answer).map(UploadState::Done),
         Err(failure) if matches!(failure.status, Some(StatusCode::NOT_FOUND | StatusCode::GONE)) => {
             Ok(UploadState::Lost)
         }
@@ -215,7 +216,7 @@ fn step(answer: Result<DriveResponse, DriveFailure>) -> Result<UploadState, Driv
 }
 
 /// The count of bytes that Drive has: 43 for `bytes=0-42`, and 0 without the header.
-fn has(answer: &DriveResponse) -> Result<u64, DriveFailure> {
+fn has(answer: &Answer) -> Result<u64, DriveFailure> {
     let Some(range) = answer.headers.get(RANGE) else { return Ok(0) };
     let last = range.to_str().ok().and_then(|range| range.strip_prefix("bytes=0-")?.parse::<u64>().ok());
     last.map(|last| last + 1).ok_or_else(|| DriveFailure::unclear("Drive"))

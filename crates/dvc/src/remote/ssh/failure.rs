@@ -1,9 +1,9 @@
 //! Why work over SSH failed, and whether trying again may help.
 
-use russh::AlgorithmKind;
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::StatusCode;
 use trainspot_base::error::Error;
+use trainspot_ssh::ConnectError;
 
 /// Why work on a connection failed.
 pub(super) enum SftpFailure {
@@ -45,16 +45,14 @@ impl From<SftpError> for SftpFailure {
     }
 }
 
-impl From<russh::Error> for SftpFailure {
-    fn from(error: russh::Error) -> Self {
+impl From<ConnectError> for SftpFailure {
+    fn from(error: ConnectError) -> Self {
         match error {
-            russh::Error::UnknownKey | russh::Error::NoCommonAlgo { kind: AlgorithmKind::Key, .. } => {
-                Self::refused(
-                    "its host key is not the one in known_hosts",
-                    "somebody else may answer there; if the server's key was changed, put the new one into known_hosts",
-                )
-            }
-            error => Self::Broken(error.to_string()),
+            ConnectError::Unreachable(why) => Self::Broken(why),
+            ConnectError::WrongHostKey => Self::refused(
+                "its host key is not the one in known_hosts",
+                "somebody else may answer there; if the server's key was changed, put the new one into known_hosts",
+            ),
         }
     }
 }

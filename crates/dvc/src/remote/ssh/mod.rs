@@ -45,7 +45,7 @@ pub(super) fn address(settings: &Settings, options: &Options<'_>) -> String {
 
 /// A folder behind an SSH server.
 pub(super) struct SftpRemote {
-    door: SftpTarget,
+    target: SftpTarget,
     root: String,
     place: RemoteName,
     budget: Budget,
@@ -56,8 +56,8 @@ pub(super) struct SftpRemote {
 impl SftpRemote {
     pub(super) fn open(settings: &Settings, place: RemoteName) -> Result<Self> {
         let options = Options::check(settings, &place, &SSH_KEYS)?;
-        let (door, root) = SftpTarget::of(settings, &options)?;
-        Ok(Self { door, root, place, budget: Budget::new(), session: Mutex::new(None) })
+        let (target, root) = SftpTarget::of(settings, &options)?;
+        Ok(Self { target, root, place, budget: Budget::new(), session: Mutex::new(None) })
     }
 
     fn path(&self, key: &str) -> String {
@@ -66,11 +66,11 @@ impl SftpRemote {
 
     async fn session(&self) -> Result<Arc<SftpSession>, SftpFailure> {
         let mut place = self.session.lock().await;
-        if let Some(session) = place.as_ref().filter(|session| session.alive()) {
+        if let Some(session) = place.as_ref().filter(|session| session.is_open()) {
             return Ok(Arc::clone(session));
         }
         *place = None;
-        Ok(Arc::clone(place.insert(Arc::new(SftpSession::open(&self.door).await?))))
+        Ok(Arc::clone(place.insert(Arc::new(SftpSession::open(&self.target).await?))))
     }
 
     /// Forgets a connection on which something went wrong, unless another one is there already.
@@ -87,20 +87,20 @@ impl SftpRemote {
     ) -> Result<T> {
         let mut tries = Tries::new(REQUEST_RETRY);
         loop {
-            let trouble = match self.session().await {
-                Ok(session) => match session.during(work(Arc::clone(&session))).await {
+            let failure = match self.session().await {
+                Ok(session) => match session.while_open(work(Arc::clone(&session))).await {
                     Ok(done) => return Ok(done),
-                    Err(trouble) => {
-                        if trouble.is_transient() {
+                    Err(failure) => {
+                        if failure.is_transient() {
                             self.forget(&session).await;
                         }
-                        trouble
+                        failure
                     }
                 },
-                Err(trouble) => trouble,
+                Err(failure) => failure,
             };
-            if !(trouble.is_transient() && tries.wait_for_next(None).await) {
-                return Err(trouble.explain(what));
+            if !(failure.is_transient() && tries.wait_for_next(None).await) {
+                return Err(failure.explain(what));
             }
         }
     }
@@ -111,7 +111,7 @@ impl SftpRemote {
         object: &Object,
         temporary: &str,
     ) -> Result<(), SftpFailure> {
-        let target = self.path(&object.oid.key());
+        let path = self.path(&object.oid.key());
         let (folder, _) = temporary.rsplit_once('/').unwrap_or_default();
         let placed = async {
             let file = session.create(folder, temporary).await?;
@@ -131,11 +131,11 @@ impl SftpRemote {
                     let why = format!("{length} bytes arrived, not {}", object.size);
                     Err(SftpFailure::Final(Error::new(why).hint("look whether the server's disk is full")))
                 }
-                _ => session.rename(temporary, &target).await,
+                _ => session.rename(temporary, &path).await,
             }
         };
         let placed = placed.await;
-        if placed.is_err() && session.alive() {
+        if placed.is_err() && session.is_open() {
             session.remove(temporary).await;
         }
         placed

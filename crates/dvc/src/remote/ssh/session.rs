@@ -1,10 +1,9 @@
 //! A connection with its SFTP session.
 
 use super::failure::SftpFailure;
-use super::login::{self, ServerKeyCheck};
+use super::login;
 use super::target::SftpTarget;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use russh::client::Handle;
 use russh_sftp::client::RawSftpSession;
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
@@ -12,9 +11,9 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Mutex;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use trainspot_base::error::Result;
 use trainspot_base::mutex::lock;
+use trainspot_ssh::{ConnectError, SshConnection};
 
 /// How long the server may take to answer, in seconds. The sync of a large file takes longest.
 const ANSWER_TIMEOUT_SECONDS: u64 = 120;
@@ -28,9 +27,7 @@ const UNANSWERED_LIMIT_BYTES: usize = 4 << 20;
 /// A login with an SFTP session.
 pub(super) struct SftpSession {
     sftp: RawSftpSession,
-    /// The connection ends with it.
-    _handle: Handle<ServerKeyCheck>,
-    ended: CancellationToken,
+    connection: SshConnection,
     /// Whether the server renames over a file that is there, at once.
     renames_over: bool,
     can_sync: bool,
@@ -42,22 +39,22 @@ pub(super) struct SftpSession {
 
 impl SftpSession {
     /// Connects and logs in.
-    pub(super) async fn open(door: &SftpTarget) -> Result<Self, SftpFailure> {
+    pub(super) async fn open(target: &SftpTarget) -> Result<Self, SftpFailure> {
         let late = |_| {
             SftpFailure::Broken(format!(
                 "no login at {}:{} within {} s",
-                door.host,
-                door.port,
-                door.login_timeout.as_secs()
+                target.host,
+                target.port,
+                target.login_timeout.as_secs()
             ))
         };
-        timeout(door.login_timeout, Self::connect(door)).await.map_err(late)?
+        timeout(target.login_timeout, Self::connect(target)).await.map_err(late)?
     }
 
-    async fn connect(door: &SftpTarget) -> Result<Self, SftpFailure> {
-        let (handle, ended) = login::connect(door).await?;
-        let channel = handle.channel_open_session().await?;
-        channel.request_subsystem(true, "sftp").await?;
+    async fn connect(target: &SftpTarget) -> Result<Self, SftpFailure> {
+        let connection = login::log_in(target).await?;
+        let channel = connection.channel().await?;
+        channel.request_subsystem(true, "sftp").await.map_err(ConnectError::from)?;
         let mut sftp = RawSftpSession::new(channel.into_stream());
         sftp.set_timeout(ANSWER_TIMEOUT_SECONDS);
         let extensions = sftp.init().await?.extensions;
@@ -77,23 +74,20 @@ impl SftpSession {
             write_bytes: usize::try_from(write_bytes).unwrap_or(UNANSWERED_LIMIT_BYTES),
             made: Mutex::default(),
             sftp,
-            _handle: handle,
-            ended,
+            connection,
         })
     }
 
-    pub(super) fn alive(&self) -> bool {
-        !self.ended.is_cancelled()
+    pub(super) fn is_open(&self) -> bool {
+        !self.connection.has_ended()
     }
 
-    /// Does work until the connection ends: russh does not tell work that waits for an answer that the
-    /// connection has ended.
-    pub(super) async fn during<T>(
+    /// Does work, which ends with the connection.
+    pub(super) async fn while_open<T>(
         &self,
         work: impl Future<Output = Result<T, SftpFailure>>,
     ) -> Result<T, SftpFailure> {
-        let broken = || SftpFailure::Broken("the connection broke".to_owned());
-        self.ended.run_until_cancelled(work).await.unwrap_or_else(|| Err(broken()))
+        self.connection.while_open(work).await?
     }
 
     /// The length of a file; none if it is not there.

@@ -6,13 +6,14 @@
 use super::super::options::{KnownKeys, Options};
 use super::super::source::cannot_send;
 use super::super::{Object, Oid, RemoteName, RemoteStore, Settings, each};
-use super::answer::{WebFailure, WebResponse};
+use super::failure::WebFailure;
 use super::{CONCURRENT_QUESTIONS, WebServer, client};
 use crate::remote::budget::Budget;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use trainspot_base::error::{Error, Kind, Result};
+use trainspot_http::{Answer, NoAnswer};
 
 const HTTP_KEYS: KnownKeys = KnownKeys {
     honoured: &[
@@ -59,14 +60,14 @@ impl HttpRemote {
         let url = self.server.url(&object.oid.key());
         let mut answer = self.server.ask(what, || self.server.client.head(url.clone())).await?;
         if matches!(answer.status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
-            let asked = WebResponse::head_of(self.server.client.get(url));
+            let asked = Answer::head_of(self.server.client.get(url));
             let asked = tokio::time::timeout(self.server.stall_timeout, asked).await;
-            let asked = asked.unwrap_or_else(|_| Err(WebFailure::silent(self.server.stall_timeout)));
-            answer = asked.map_err(|failure| failure.explain(what))?;
+            let asked = asked.unwrap_or_else(|_| Err(NoAnswer::silent(self.server.stall_timeout)));
+            answer = asked.map_err(|failure| WebFailure::from(failure).explain(what))?;
         }
         match answer.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
-            _ if answer.success() => Ok(Some(answer.length())),
+            _ if answer.is_success() => Ok(Some(answer.length())),
             _ => Err(WebFailure::refused(&answer, self.server.advice).explain(what)),
         }
     }

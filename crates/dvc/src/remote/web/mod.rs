@@ -3,8 +3,8 @@
 //! A body is streamed with its length, and its last piece is sent only when all of it has been proven: a
 //! server that goes by the length never has a whole object that is a wrong one.
 
-mod answer;
 pub(super) mod client;
+mod failure;
 mod http;
 mod listing;
 mod webdav;
@@ -16,19 +16,20 @@ use super::budget::Budget;
 use super::options::Options;
 use super::source::Parts;
 use super::{NamedBy, Object, REQUEST_RETRY, RemoteName, Settings};
-use answer::{WebFailure, WebResponse};
 use bytes::Bytes;
-use client::Client;
+use client::{ANSWER_LIMIT_BYTES, Client};
+use failure::WebFailure;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use reqwest::{Body, Method, RequestBuilder, Url};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use trainspot_base::error::{Error, Result};
+use trainspot_base::meter::Meter;
 use trainspot_base::mutex::lock;
 use trainspot_base::retry::Tries;
+use trainspot_http::{Answer, NoAnswer};
 
 /// The bytes of one piece of a streamed body.
 const READ_PIECE_BYTES: usize = 1 << 20;
@@ -71,14 +72,14 @@ impl WebServer {
     }
 
     /// Asks until there is an answer that trying again would not change.
-    async fn ask(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Result<WebResponse> {
+    async fn ask(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Result<Answer> {
         let mut tries = Tries::new(REQUEST_RETRY);
         loop {
-            let failure = match timeout(self.stall_timeout, WebResponse::to(request())).await {
+            let failure = match timeout(self.stall_timeout, Answer::to(request(), ANSWER_LIMIT_BYTES)).await {
                 Ok(Ok(answer)) if !answer.is_transient() => return Ok(answer),
                 Ok(Ok(answer)) => WebFailure::refused(&answer, self.advice),
-                Ok(Err(failure)) => failure,
-                Err(_) => WebFailure::silent(self.stall_timeout),
+                Ok(Err(failure)) => failure.into(),
+                Err(_) => NoAnswer::silent(self.stall_timeout).into(),
             };
             if !(failure.is_transient && tries.wait_for_next(failure.wait).await) {
                 return Err(failure.explain(what));
@@ -92,7 +93,7 @@ impl WebServer {
         let mut tries = Tries::new(REQUEST_RETRY);
         loop {
             let failure = match self.stream(method, url, object).await? {
-                Ok(answer) if answer.success() => return Ok(()),
+                Ok(answer) if answer.is_success() => return Ok(()),
                 Ok(answer) => WebFailure::refused(&answer, self.advice),
                 Err(failure) => failure,
             };
@@ -108,22 +109,22 @@ impl WebServer {
         method: &Method,
         url: &Url,
         object: &Object,
-    ) -> Result<Result<WebResponse, WebFailure>> {
-        let (moved, broken) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
+    ) -> Result<Result<Answer, WebFailure>> {
+        let (moved, broken) = (Meter::default(), Arc::new(Mutex::new(None)));
         let mut parts = Parts::of(object, READ_PIECE_BYTES);
         // Before the request, so that the server hears nothing of a small object that is not what it was.
         let first = parts.next().await?;
-        let rest = rest(parts, Arc::clone(&moved), Arc::clone(&broken));
+        let rest = rest(parts, moved.clone(), Arc::clone(&broken));
         let body = Body::wrap_stream(stream::iter(first.map(Ok)).chain(rest));
         let request = self.client.request(method.clone(), url.clone()).body(body);
         let request =
             request.header("content-length", object.size).header("content-type", "application/octet-stream");
         let sent = tokio::select! {
-            sent = WebResponse::to(request) => sent,
-            () = stalled(&moved, self.stall_timeout) => Err(WebFailure::silent(self.stall_timeout)),
+            sent = Answer::to(request, ANSWER_LIMIT_BYTES) => sent,
+            limit = moved.stalled(|_| self.stall_timeout) => Err(NoAnswer::silent(limit)),
         };
         let broken = lock(&broken).take();
-        broken.map_or(Ok(sent), Err)
+        broken.map_or(Ok(sent.map_err(WebFailure::from)), Err)
     }
 }
 
@@ -131,7 +132,7 @@ type ReadFailure = Arc<Mutex<Option<Error>>>;
 
 /// The other parts, counted when they leave. What is wrong with them goes into `broken`, and breaks the
 /// request off.
-fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: ReadFailure) -> impl Stream<Item = io::Result<Bytes>> {
+fn rest(parts: Parts, moved: Meter, broken: ReadFailure) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold((parts, moved, broken), async |(mut parts, moved, broken)| {
         let part = match parts.next().await {
             Ok(part) => Ok(part?),
@@ -140,19 +141,7 @@ fn rest(parts: Parts, moved: Arc<AtomicU64>, broken: ReadFailure) -> impl Stream
                 Err(io::Error::other("the content cannot be sent"))
             }
         };
-        moved.fetch_add(1, Ordering::Relaxed);
+        moved.add(1);
         Some((part, (parts, moved, broken)))
     })
-}
-
-/// Ends when nothing has moved for `stall_timeout`.
-async fn stalled(moved: &AtomicU64, stall_timeout: Duration) {
-    let (mut before, mut since) = (moved.load(Ordering::Relaxed), Instant::now());
-    while since.elapsed() < stall_timeout {
-        sleep(Duration::from_millis(500)).await;
-        let now = moved.load(Ordering::Relaxed);
-        if now != before {
-            (before, since) = (now, Instant::now());
-        }
-    }
 }

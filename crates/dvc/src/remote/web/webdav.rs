@@ -3,7 +3,7 @@
 use super::super::options::{KnownKeys, Options};
 use super::super::source::cannot_send;
 use super::super::{Object, Oid, RemoteName, RemoteStore, Settings, each, temporary};
-use super::answer::{WebFailure, WebResponse};
+use super::failure::WebFailure;
 use super::http::{basic, custom, root, secret};
 use super::{CONCURRENT_QUESTIONS, WebServer, client, listing};
 use crate::remote::budget::Budget;
@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::mutex::lock;
+use trainspot_http::Answer;
 
 const WEBDAV_KEYS: KnownKeys = KnownKeys {
     honoured: &[
@@ -73,12 +74,12 @@ impl WebDavRemote {
         let answer = self.server.ask(what, || self.server.client.head(url.clone())).await?;
         match answer.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),
-            _ if answer.success() => Ok(answer.length()),
+            _ if answer.is_success() => Ok(answer.length()),
             _ => Err(self.refused(what, &answer)),
         }
     }
 
-    fn refused(&self, what: &str, answer: &WebResponse) -> Error {
+    fn refused(&self, what: &str, answer: &Answer) -> Error {
         WebFailure::refused(answer, self.server.advice).explain(what)
     }
 
@@ -135,7 +136,7 @@ impl WebDavRemote {
             request.header("destination", target.as_str()).header("overwrite", "T")
         };
         let answer = self.server.ask(what, request).await?;
-        if answer.success() {
+        if answer.is_success() {
             return Ok(());
         }
         // It was moved, and the answer to that was lost: nobody else knows the name.
@@ -158,7 +159,7 @@ impl WebDavRemote {
         let answer = self.server.ask(what, request).await?;
         match answer.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(HashMap::new()),
-            _ if answer.success() => listing::lengths(&answer.body),
+            _ if answer.is_success() => listing::lengths(&answer.body),
             _ => Err(self.refused(what, &answer)),
         }
     }
