@@ -11,7 +11,6 @@ mod actions;
 mod bitbucket_access;
 pub mod config;
 mod job;
-mod memory;
 mod publication;
 mod step;
 
@@ -19,26 +18,24 @@ use config::Config;
 use std::ffi::OsString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use trainspot_base::error::{self, Context as _, Error, Kind, Result};
-use trainspot_base::log;
+use trainspot_base::error::{Context as _, Error, Kind, Result};
+use trainspot_base::{log, memory};
 
 /// Runs the program, and returns its exit code: 0, or that of the error's [`Kind`].
 ///
 /// `arguments` are those after the program's name; the pipe itself takes none.
 pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, OsString)>) -> u8 {
-    let is_agent = arguments.first().is_some_and(|first| first == "agent");
-    let closed = if is_agent { memory::close_agent() } else { memory::close() };
-    log::start();
-    if let Err(error) = closed {
-        tracing::warn!("{}", error::chain(&error));
+    if arguments.first().is_some_and(|first| first == "agent") {
+        return trainspot_agent::program(&arguments[1..]);
     }
+    log::start();
+    memory::close();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         [] => pipe(
             environment
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         ),
-        ["agent", ..] => return agent_code(trainspot_agent::run(&arguments[1..])),
         ["--help" | "-h" | "help"] => return told(&config::help::usage()),
         ["--version" | "-V"] => return told(env!("CARGO_PKG_VERSION")),
         [other, ..] => Err(unknown(other)),
@@ -58,17 +55,6 @@ pub fn run(arguments: &[String], environment: impl Iterator<Item = (OsString, Os
 fn told(text: &str) -> u8 {
     log::text(text);
     0
-}
-
-/// An agent's words travel on standard error; its standard output is data.
-fn agent_code(done: Result<()>) -> u8 {
-    done.map_or_else(
-        |error| {
-            tracing::error!("{}", error.render());
-            error.exit_kind().exit_code()
-        },
-        |()| 0,
-    )
 }
 
 fn unknown(argument: &str) -> Error {

@@ -1,4 +1,5 @@
-//! What runs on the machine: the same binary, started as `trainspot agent VERB --home DIR`.
+//! What runs on the machine: `trainspot agent VERB --home DIR`, the pipe's own binary, or `trainspot-agent agent
+//! VERB --home DIR`, a smaller one without what only the pipe needs, for a machine that cannot run the pipe's.
 //!
 //! `supervise` supervises the machine: it runs the training, takes checkpoints, and ends the machine when the
 //! pipe falls silent, or when a runner of Bitbucket's that it runs is not needed any more. The other verbs
@@ -29,11 +30,28 @@ pub use home::{Home, own_folder};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Error, Result};
+use trainspot_base::{log, memory};
 use trainspot_git::Snapshot;
 use trainspot_protocol::{AGENT_VERBS, EndMode};
 
-/// Runs one verb: `arguments` are what follows `trainspot agent`.
-pub fn run(arguments: &[String]) -> Result<()> {
+/// Runs the agent as a process: `arguments` are what follows `agent`. Returns the process's exit code.
+///
+/// An agent's words travel on standard error; its standard output is data.
+#[must_use]
+pub fn program(arguments: &[String]) -> u8 {
+    log::start();
+    memory::close_agent();
+    run(arguments).map_or_else(
+        |error| {
+            tracing::error!("{}", error.render());
+            error.exit_kind().exit_code()
+        },
+        |()| 0,
+    )
+}
+
+/// Runs one verb.
+fn run(arguments: &[String]) -> Result<()> {
     let (verb, flags) = arguments.split_first().ok_or_else(|| Error::new("agent: no verb"))?;
     let unknown = || Error::new(format!("agent: no verb '{verb}'"));
     if !AGENT_VERBS.contains(&verb.as_str()) {

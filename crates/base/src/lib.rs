@@ -1,8 +1,9 @@
-//! Errors, the log and its secrets, retries, clocks, meters, locks: what every crate of trainspot stands on.
+//! Errors, the log and its secrets, retries, clocks, meters, locks, the process's memory: what every crate of trainspot stands on.
 
 pub mod clock;
 pub mod error;
 pub mod log;
+pub mod memory;
 pub mod meter;
 pub mod mutex;
 pub mod retry;

@@ -7,16 +7,17 @@
 //! nothing changes.
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use trainspot_base::error::{Context as _, Result};
 
-/// Closes that of an agent, if the pipe finds the agent nevertheless.
+/// Closes the memory of an agent, if the pipe finds the agent nevertheless.
 ///
 /// Where `/proc` shows a user no processes but those that he may trace (`hidepid`), it hides a closed agent
 /// from the pipe, which could neither watch nor end it. An agent's environment has no secrets there either;
 /// what it is told in confidence has.
-pub(crate) fn close_agent() -> Result<()> {
+pub fn close_agent() {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    if hides_processes(&mounts) { Ok(()) } else { close() }
+    if !hides_processes(&mounts) {
+        close();
+    }
 }
 
 fn hides_processes(mounts: &str) -> bool {
@@ -28,13 +29,14 @@ fn hides_processes(mounts: &str) -> bool {
     hidden.is_some_and(|how| !["0", "off"].contains(&how))
 }
 
-/// Closes it. The files below `/proc/self` stay open to the process itself.
-///
-/// # Errors
-/// The kernel refuses, as a sandbox may have it do.
-pub(crate) fn close() -> Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .context("the memory of this process, where secrets are, is open to other processes of its user")
+/// Closes the memory of this process, and warns where the kernel refuses, as a sandbox may have it do. The
+/// files below `/proc/self` stay open to the process itself.
+pub fn close() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(
+            "the memory of this process, where secrets are, is open to other processes of its user: {error}"
+        );
+    }
 }
 
 #[cfg(test)]
