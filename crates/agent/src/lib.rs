@@ -1,5 +1,5 @@
-//! What runs on the machine: `trainspot agent VERB --home DIR`, the pipe's own binary, or `trainspot-agent agent
-//! VERB --home DIR`, a smaller one without what only the pipe needs, for a machine that cannot run the pipe's.
+//! What runs on the machine: the pipe's own binary as `trainspot agent VERB --home DIR`; or, for a machine
+//! that cannot run that one, `trainspot-agent agent VERB --home DIR`, without what only the pipe needs.
 //!
 //! `supervise` supervises the machine: it runs the training, takes checkpoints, and ends the machine when the
 //! pipe falls silent, or when a runner of Bitbucket's that it runs is not needed any more. The other verbs

@@ -1,5 +1,7 @@
 //! The agent's own program takes what `trainspot agent` takes.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 use std::process::{Command, Output};
 
 fn agent(arguments: &[&str]) -> Output {

@@ -1,4 +1,5 @@
-//! Errors, the log and its secrets, retries, clocks, meters, locks, the process's memory: what every crate of trainspot stands on.
+//! Errors, the log and its secrets, retries, clocks, meters, locks, the process's memory: what every crate of
+//! trainspot stands on.
 
 pub mod clock;
 pub mod error;

@@ -61,25 +61,22 @@ pub(super) struct Connection(SshConnection);
 /// Why a login at one address failed.
 #[derive(Clone, Debug, thiserror::Error)]
 enum LoginError {
-    #[error(transparent)]
-    NoConnection(#[from] ConnectError),
+    /// Nothing answers there, or nothing that speaks SSH to the end.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Another server answers there: it will not become the machine.
+    #[error("its host key is not the one that was made for this machine")]
+    WrongHostKey,
     /// The machine answers, but refuses the login.
     #[error("it does not let '{user}' in with the run's key")]
     Refused { user: String },
 }
 
-impl LoginError {
-    fn unreachable(why: impl Into<String>) -> Self {
-        Self::NoConnection(ConnectError::Unreachable(why.into()))
-    }
-
-    /// The wait before the address is tried again. None when another server answers there: it will not
-    /// become the machine.
-    fn retry_wait(&self) -> Option<Duration> {
-        match self {
-            Self::NoConnection(ConnectError::Unreachable(_)) => Some(RETRY_WAIT),
-            Self::NoConnection(ConnectError::WrongHostKey) => None,
-            Self::Refused { .. } => Some(LOGIN_RETRY_WAIT),
+impl From<ConnectError> for LoginError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Unreachable(why) => Self::Unreachable(why),
+            ConnectError::WrongHostKey => Self::WrongHostKey,
         }
     }
 }
@@ -116,7 +113,9 @@ impl Connection {
     async fn to(target: &SshTarget, address: IpAddr, host_key: &PublicKey) -> Result<Self, LoginError> {
         let address = SocketAddr::new(address, target.port);
         let stream = timeout(TCP_CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-        let stream = stream.map_err(|_| LoginError::unreachable("no answer"))?.map_err(ConnectError::from)?;
+        let stream = stream
+            .map_err(|_| LoginError::Unreachable("no answer".to_owned()))?
+            .map_err(ConnectError::from)?;
         let login = async {
             let mut connection = SshConnection::over(stream, vec![host_key.clone()]).await?;
             if connection.log_in_with_key(&target.user, target.client.private()).await? {
@@ -126,7 +125,7 @@ impl Connection {
         };
         let silent = || {
             let why = format!("it takes connections, but did not let us in within {LOGIN_TIMEOUT:?}");
-            LoginError::unreachable(why)
+            LoginError::Unreachable(why)
         };
         let connection = timeout(LOGIN_TIMEOUT, login).await.map_err(|_| silent())??;
         tracing::debug!("logged in at {address}");
@@ -157,23 +156,28 @@ async fn keep_trying(
             Ok(connection) => return Some(connection),
             Err(error) => error,
         };
-        let wait = error.retry_wait();
+        let wait = match error {
+            LoginError::Unreachable(_) => Some(RETRY_WAIT),
+            LoginError::WrongHostKey => None,
+            LoginError::Refused { .. } => Some(LOGIN_RETRY_WAIT),
+        };
         lock(last_errors).insert(address, error);
         sleep(wait?).await;
     }
 }
 
 fn login_error(target: &SshTarget, last_errors: &BTreeMap<IpAddr, LoginError>, within: &str) -> Error {
-    let silent = LoginError::unreachable("no answer");
+    let silent = LoginError::Unreachable("no answer".to_owned());
     let why = target.addresses.iter().map(|address| {
         let error = last_errors.get(address).unwrap_or(&silent);
         format!("{}: {error}", SocketAddr::new(*address, target.port))
     });
     let why = why.collect::<Vec<_>>().join("; ");
-    let is_refused = |error: &LoginError| matches!(error, LoginError::Refused { .. });
-    let hint = if last_errors.values().any(is_refused) {
+    let hint = if last_errors.values().any(|error| matches!(error, LoginError::Refused { .. })) {
         "check that this is the image's login user, and that cloud-init works in the image: it brings the key"
-    } else if !last_errors.is_empty() && last_errors.values().all(|error| error.retry_wait().is_none()) {
+    } else if !last_errors.is_empty()
+        && last_errors.values().all(|error| matches!(error, LoginError::WrongHostKey))
+    {
         "somebody else answers at that address, and was told nothing; a private address leads to the machine only from inside its VPC"
     } else {
         "check that the security group lets this pipe's address in (SSH_CIDR names others, for a pipe behind several), that the \
