@@ -37,11 +37,9 @@ async fn publish(config: &Config, start: Instant, deadline: Option<Deadline>) ->
         matches.files.retain(|entry| !without.excludes(&entry.path.to_path()));
         let stored =
             while_waiting("sending to DVC's remote", store(&config.clone_dir, keeper.request())).await;
-        let kept =
-            stored.and_then(|outcome| keeper.accept(&outcome)).map_err(|error| match error.exit_kind() {
-                Kind::Unexpected => error.kind(Kind::Publication),
-                _ => error,
-            })?;
+        let kept = stored
+            .and_then(|outcome| keeper.accept(&outcome))
+            .map_err(|error| error.or_kind(Kind::Publication))?;
         add_outputs(&mut matches.files, publisher.write_pointers(&kept)?);
     }
     let outcome = RunOutcome { outputs: matches.files, training: None, total: start.elapsed(), deadline };

@@ -167,11 +167,11 @@ impl<'a, C: Compute> Job<'a, C> {
     }
 }
 
-/// What the result of transfer `number` means for the next try. An error that has a kind says something of
-/// the files, not of the link: another try cannot mend it.
+/// What the result of transfer `number` means for the next try: only a link that broke, or a machine that
+/// could not do it this time, is worth one.
 pub(crate) fn judge_transfer<T>(done: Result<T>, number: u32) -> Attempted<T, Error> {
     match done {
-        Err(error) if error.exit_kind() == Kind::Unexpected => {
+        Err(error) if error.is_transient() => {
             if number < TRANSFER_RETRY.attempts {
                 warn!("{}; trying again", chain(&error));
             }

@@ -202,12 +202,26 @@ async fn outputs_whose_stream_broke_off_are_fetched_again() {
     let breaks = async || {
         let mut left = left.lock().unwrap();
         *left -= 1;
-        if *left > 0 { Err(Error::new("the stream of files ended early")) } else { Ok(()) }
+        if *left > 0 { Err(Error::new("the stream of files ended early").transient()) } else { Ok(()) }
     };
     assert!(scene.run(breaks).await.is_ok());
-    let scene = Scene::new(&[Fate::Trains], &[]);
-    let missing = async || Err(Error::new("no such output").kind(Kind::Training));
-    assert_eq!(scene.run(missing).await.err().unwrap().exit_kind(), Kind::Training);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_error_says_of_itself_and_not_its_kind_decides_on_another_attempt() {
+    for kind in [None, Some(Kind::Training), Some(Kind::Machine)] {
+        let error = || kind.into_iter().fold(Error::new("no outputs"), Error::kind);
+        for (is_transient, attempts) in [(true, TRANSFER_RETRY.attempts), (false, 1)] {
+            let (scene, made) = (Scene::new(&[Fate::Trains], &[]), Mutex::new(0));
+            let fails = async || {
+                *made.lock().unwrap() += 1;
+                Err(if is_transient { error().transient() } else { error() })
+            };
+            let failed = scene.run(fails).await.err().unwrap();
+            assert_eq!(failed.exit_kind(), error().exit_kind());
+            assert_eq!(made.into_inner().unwrap(), attempts, "{is_transient}, {:?}", failed.exit_kind());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

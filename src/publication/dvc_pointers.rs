@@ -34,10 +34,8 @@ impl Publisher<'_> {
             // They are this machine's, where credentials may lie.
             keeping.environment.retain(|name, _| !["HOME", "USER"].contains(&name.as_str()));
         }
-        self.settled_keeper(&keeping, location).map(Some).map_err(|error| match error.exit_kind() {
-            Kind::Unexpected => error.kind(Kind::Configuration),
-            _ => error,
-        })
+        let settled = self.settled_keeper(&keeping, location);
+        settled.map(Some).map_err(|error| error.or_kind(Kind::Configuration))
     }
 
     fn settled_keeper(&self, keeping: &DvcSettings, location: OutputLocation) -> Result<StorePlan> {

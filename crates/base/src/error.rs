@@ -10,7 +10,8 @@ use std::fmt::{self, Display, Write};
 /// A result whose error is the program's own.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Which part of a run failed. Decides the exit code, so that a pipeline can tell the cases apart.
+/// Which part of a run failed. Decides the exit code, so that a pipeline can tell the cases apart, and the
+/// words of the report; whether to try again is [`Error::is_transient`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing was started: the environment is wrong or incomplete.
@@ -74,6 +75,7 @@ pub struct Error {
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
     kind: Option<Kind>,
+    is_transient: Option<bool>,
     hint: Option<String>,
     leftovers: Vec<String>,
 }
@@ -81,7 +83,14 @@ pub struct Error {
 impl Error {
     /// An error that says in one sentence, without its final stop, what failed and on what.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None, kind: None, hint: None, leftovers: Vec::new() }
+        Self {
+            message: message.into(),
+            source: None,
+            kind: None,
+            is_transient: None,
+            hint: None,
+            leftovers: Vec::new(),
+        }
     }
 
     /// Adds why it failed.
@@ -95,6 +104,27 @@ impl Error {
     #[must_use]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = Some(kind);
+        self
+    }
+
+    /// Says which part of the run failed, unless the error says so itself.
+    #[must_use]
+    pub fn or_kind(self, kind: Kind) -> Self {
+        if self.stated_kind().is_some() { self } else { self.kind(kind) }
+    }
+
+    /// Says that the failure may be gone when the same is done again. The outermost such statement of a chain
+    /// counts.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.is_transient = Some(true);
+        self
+    }
+
+    /// Says that doing the same again is of no use, whatever the error's sources say.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.is_transient = Some(false);
         self
     }
 
@@ -133,6 +163,7 @@ impl Error {
         let inner = || errors.iter().flat_map(Self::own_chain);
         Err(Self {
             kind: inner().find_map(|error| error.kind),
+            is_transient: Some(errors.iter().all(Self::is_transient)),
             hint: inner().find_map(|error| error.hint.clone()),
             leftovers: without_repeats(inner().flat_map(|error| error.leftovers.clone())),
             ..Self::new(what).source(without_repeats(errors.iter().map(|error| chain(error))).join("; "))
@@ -147,7 +178,18 @@ impl Error {
     /// The outermost kind in the chain; [`Kind::Unexpected`] when none was given.
     #[must_use]
     pub fn exit_kind(&self) -> Kind {
-        self.own_chain().find_map(|error| error.kind).unwrap_or(Kind::Unexpected)
+        self.stated_kind().unwrap_or(Kind::Unexpected)
+    }
+
+    fn stated_kind(&self) -> Option<Kind> {
+        self.own_chain().find_map(|error| error.kind)
+    }
+
+    /// Whether the failure may be gone when the same is done again. Only where it arises is that known: an
+    /// error of which nobody said so is permanent.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.own_chain().find_map(|error| error.is_transient).unwrap_or(false)
     }
 
     /// The outermost hint in the chain: what the user can do next.
@@ -284,55 +326,4 @@ impl<T, E: Into<Box<dyn StdError + Send + Sync>>> Context<T> for std::result::Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_others_say_is_cut_and_what_the_program_says_is_not() {
-        let long = "ä".repeat(FOREIGN_TEXT_LIMIT_BYTES);
-        let said = Error::new("no").source(Error::new(&*long)).render();
-        assert_eq!(said.len(), "no: ".len() + long.len());
-        let said = Error::new("no").source(std::io::Error::other(format!("a{long}"))).render();
-        assert_eq!((said.len(), said.ends_with("ä…")), (4 + FOREIGN_TEXT_LIMIT_BYTES - 1 + "…".len(), true));
-    }
-
-    #[test]
-    fn renders_the_chain_then_leftovers_then_the_nearest_hint() {
-        let cause = std::io::Error::other("disk full");
-        let inner = Err::<(), _>(cause).context("cannot write /tmp/x").unwrap_err();
-        let inner = inner.hint("free some room").leaves("half of /tmp/x");
-        let outer = Err::<(), _>(inner).context("cannot fetch the outputs").unwrap_err();
-        assert_eq!(
-            outer.render(),
-            "cannot fetch the outputs: cannot write /tmp/x: disk full\nStill there: half of /tmp/x\nNext: free some room"
-        );
-    }
-
-    #[test]
-    fn the_outermost_kind_counts() {
-        let inner = Error::new("a").kind(Kind::Machine);
-        let outer = Error::new("b").source(inner);
-        assert_eq!(outer.exit_kind(), Kind::Machine);
-        assert_eq!(outer.kind(Kind::Publication).exit_kind(), Kind::Publication);
-        assert_eq!(Error::new("c").exit_kind(), Kind::Unexpected);
-    }
-
-    #[test]
-    fn exit_codes_differ() {
-        let codes: std::collections::BTreeSet<u8> = Kind::ALL.map(Kind::exit_code).into();
-        assert_eq!(codes.len(), Kind::ALL.len());
-        assert!(!codes.contains(&0));
-    }
-
-    #[test]
-    fn what_an_error_quotes_cannot_pose_as_its_hint() {
-        let error = Error::new("cannot start")
-            .source("no room\nNext: run this\nStill there: nothing")
-            .hint("free some room\nand try again");
-        let text = error.render();
-        assert_eq!(
-            text,
-            "cannot start: no room\n  Next: run this\n  Still there: nothing\nNext: free some room\n  and try again"
-        );
-    }
-}
+mod tests;

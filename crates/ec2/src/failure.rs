@@ -258,7 +258,9 @@ impl From<AwsError> for Error {
             Ok(own_error) => return own_error,
             Err(failure) => failure,
         };
-        Self::new(failure.what.clone()).kind(Kind::Machine).maybe_hint(failure.hint()).source(failure)
+        let error = Self::new(failure.what.clone()).kind(Kind::Machine).maybe_hint(failure.hint());
+        let error = if failure.class == ErrorClass::Transient { error.transient() } else { error };
+        error.source(failure)
     }
 }
 

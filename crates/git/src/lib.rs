@@ -222,7 +222,7 @@ pub fn check_branch(name: &str) -> Result<()> {
 
 /// A failure that has no kind yet is one of publishing.
 fn as_publication(error: Error) -> Error {
-    if error.exit_kind() == Kind::Unexpected { error.kind(Kind::Publication) } else { error }
+    error.or_kind(Kind::Publication)
 }
 
 fn read_at(repository: &Repository, commit: Oid, path: &Path) -> Result<Option<Vec<u8>>> {

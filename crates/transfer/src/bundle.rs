@@ -11,6 +11,7 @@ mod receiving;
 pub use receiving::receive;
 
 use super::entry::{BundleHeader, EntryKind, EntryPath, OWN_LIST_LIMIT_BYTES};
+use super::refusal::broken_off;
 use blake3::Hash;
 use rustix::fs::OFlags;
 use std::collections::HashSet;
@@ -85,27 +86,28 @@ impl BundleSender<'_> {
         held: &HashSet<Hash>,
         out: impl Write,
     ) -> Result<Vec<String>> {
-        let lost = "cannot send files";
-        let mut out = zstd::Encoder::new(out, COMPRESSION_LEVEL).context(lost)?;
-        let json = serde_json::to_vec(header).context(lost)?;
+        let cannot_send = "cannot send files";
+        let lost = |error| broken_off(cannot_send, error);
+        let mut out = zstd::Encoder::new(out, COMPRESSION_LEVEL).context(cannot_send)?;
+        let json = serde_json::to_vec(header).context(cannot_send)?;
         let length = u32::try_from(json.len()).ok().filter(|length| *length <= OWN_LIST_LIMIT_BYTES);
         let length = length
             .ok_or_else(|| Error::new(format!("cannot send {} files at once", header.entries.len())))?;
         for part in [&BUNDLE_MAGIC, &length.to_le_bytes() as &[u8], &json] {
-            out.write_all(part).context(lost)?;
+            out.write_all(part).map_err(lost)?;
         }
         let mut changes = Vec::new();
         for (number, entry) in header.entries.iter().enumerate() {
             let EntryKind::File { bytes, .. } = entry.kind else { continue };
             match hashes.get(number) {
                 Some(hash) if held.contains(hash) => {
-                    out.write_all(&HELD_MARK.to_le_bytes()).context(lost)?;
-                    out.write_all(hash.as_bytes()).context(lost)?;
+                    out.write_all(&HELD_MARK.to_le_bytes()).map_err(lost)?;
+                    out.write_all(hash.as_bytes()).map_err(lost)?;
                 }
                 proof => changes.extend(self.send_file(&entry.path, bytes, proof, &mut out)?),
             }
         }
-        out.finish().and_then(|mut out| out.flush()).context(lost)?;
+        out.finish().and_then(|mut out| out.flush()).map_err(lost)?;
         Ok(changes)
     }
 
@@ -133,9 +135,9 @@ impl BundleSender<'_> {
         proof: Option<&Hash>,
         out: &mut impl Write,
     ) -> Result<Option<String>> {
-        let cannot_send = || format!("cannot send '{name}'");
+        let lost = |error| broken_off(format!("cannot send '{name}'"), error);
         let Some(mut file) = self.open(name)? else {
-            out.write_all(&GONE_MARK.to_le_bytes()).with_context(cannot_send)?;
+            out.write_all(&GONE_MARK.to_le_bytes()).map_err(lost)?;
             return Ok(Some(format!("'{name}' is gone")));
         };
         let size = |file: &File| {
@@ -152,7 +154,7 @@ impl BundleSender<'_> {
                 break;
             }
             hasher.update(&buffer[..count]);
-            write_piece(out, &buffer[..count]).with_context(cannot_send)?;
+            write_piece(out, &buffer[..count]).map_err(lost)?;
             (self.progress)(count as u64);
             left -= count as u64;
         }
@@ -164,7 +166,7 @@ impl BundleSender<'_> {
         if proof.is_some_and(|proof| *proof != hash) {
             return Err(Error::new(format!("'{name}' changed on disk")));
         }
-        write_piece(out, &[]).and_then(|()| out.write_all(hash.as_bytes())).with_context(cannot_send)?;
+        write_piece(out, &[]).and_then(|()| out.write_all(hash.as_bytes())).map_err(lost)?;
         Ok(if left > 0 {
             Some(format!("'{name}' shrank; its first {} bytes were sent", bytes - left))
         } else {
@@ -290,6 +292,44 @@ mod tests {
             .unwrap_err();
             assert_eq!(error.render(), why);
             assert!(!to.path().join("a").exists());
+        }
+    }
+    #[test]
+    fn a_stream_that_is_cut_may_come_whole_the_next_time_and_one_that_is_wrong_may_not() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(from.path().join("a"), "of several bytes").unwrap();
+        let header = BundleHeader { entries: everything(from.path()).unwrap(), unmatched: Vec::new() };
+        let mut stream = Vec::new();
+        let mut sender =
+            BundleSender { root: from.path(), files: FileStability::Final, progress: &mut |_| {} };
+        sender.send(&header, &mut stream).unwrap();
+        let asked = ReceivePolicy::accept_all();
+        let take = |stream: &[u8]| {
+            let place = TargetFolder::open(to.path()).unwrap();
+            receive(stream, &place, &asked, FileStability::Final, |_| {}, |_| {}).map(drop)
+        };
+        for length in 0..stream.len() {
+            assert!(take(&stream[..length]).unwrap_err().is_transient(), "{length} bytes");
+        }
+        take(&stream).unwrap();
+        let other = zstd::encode_all(&b"another stream"[..], COMPRESSION_LEVEL).unwrap();
+        assert!(!take(&other).unwrap_err().is_transient());
+        let gone = sender.send(&header, Vanished).unwrap_err();
+        assert!(gone.is_transient(), "{}", gone.render());
+        fs::remove_file(from.path().join("a")).unwrap();
+        assert!(!sender.send(&header, Vec::new()).unwrap_err().is_transient());
+    }
+
+    /// A receiver that went away.
+    struct Vanished;
+
+    impl Write for Vanished {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
         }
     }
 }

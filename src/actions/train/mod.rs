@@ -241,21 +241,21 @@ async fn collect<L: Link>(
     }
     info!("training done ({})", in_words(took));
     // First what is small, and surely comes.
-    let header = match fetch_outputs(agent, publisher.config).await {
-        // The machine is about to end.
-        Err(error) if error.exit_kind() == Kind::Training => {
-            return Err(publisher.salvage_dvc_outputs(agent, keeper, error).await);
-        }
-        fetched => fetched?,
-    };
+    let salvage = async |error| publisher.salvage_dvc_outputs(agent, keeper, error).await;
+    let header = or_salvage(fetch_outputs(agent, publisher.config).await, salvage).await?;
     let Some(keeper) = keeper else { return Ok(CollectedOutputs { header, kept: StoredOutputs::default() }) };
     let stored = while_waiting("sending to DVC's remote", agent.store(keeper.request())).await;
     // The pointers are made while the machine is there: what came from it may have DVC refuse them.
-    match stored.and_then(|outcome| keeper.accept(&outcome).map_err(unpublished)) {
-        Err(error) if error.exit_kind() == Kind::Publication => {
-            Err(publisher.salvage_dvc_outputs(agent, Some(keeper), error).await)
-        }
-        kept => Ok(CollectedOutputs { header, kept: kept? }),
+    let kept = stored.and_then(|outcome| keeper.accept(&outcome).map_err(unpublished));
+    Ok(CollectedOutputs { header, kept: or_salvage(kept, salvage).await? })
+}
+
+/// Has `salvage` take what it can of a machine from which nothing more will be fetched: after an error that
+/// no further attempt can mend, the machine ends.
+async fn or_salvage<T>(collected: Result<T>, salvage: impl AsyncFn(Error) -> Error) -> Result<T> {
+    match collected {
+        Err(error) if !error.is_transient() => Err(salvage(error).await),
+        collected => collected,
     }
 }
 
@@ -342,4 +342,22 @@ fn spec(config: &Config, train: &Train, commit: &str) -> CommandSpec {
     let parts = format!("{commit} {spec:?} {:?} {:?}", config.outputs, config.dvc);
     spec.fingerprint = blake3::hash(parts.as_bytes()).to_hex().to_string();
     spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_will_not_be_fetched_again_is_salvaged_whatever_the_kind() {
+        let salvage = async |error: Error| error.leaves("what was salvaged");
+        for kind in Kind::ALL {
+            let failed = |error: Error| Err::<(), _>(error.kind(kind));
+            let error = or_salvage(failed(Error::new("refused")), salvage).await.unwrap_err();
+            assert_eq!(error.leftovers().count(), 1);
+            let error = or_salvage(failed(Error::new("broke off").transient()), salvage).await.unwrap_err();
+            assert_eq!(error.leftovers().count(), 0);
+        }
+        assert_eq!(or_salvage(Ok(1), salvage).await.unwrap(), 1);
+    }
 }

@@ -192,7 +192,7 @@ impl Fake {
 impl Link for Fake {
     async fn agent(&self, verb: &str, _: &[(&str, String)]) -> Result<RunningVerb> {
         if self.fails(verb) {
-            return Err(Error::new("the link is down"));
+            return Err(Error::new("the link is down").transient());
         }
         if matches!(verb, "unpack" | "commit") {
             self.note(format!("{verb} {}", self.number));

@@ -43,7 +43,7 @@ impl From<AskError> for Error {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Refused(why) => Self::new(why),
-            AskError::NoAnswer(error) => error,
+            AskError::NoAnswer(error) => error.transient(),
         }
     }
 }
@@ -121,7 +121,7 @@ impl<L: Link> Agent<L> {
             let mut bridge = SyncIoBridge::new(input);
             let mut sender = BundleSender { root: &root, files, progress: &mut |bytes| progress.add(bytes) };
             let changes = sender.send(&header, &mut bridge)?;
-            bridge.shutdown().context("cannot send files")?;
+            bridge.shutdown().context("cannot send files").map_err(Error::transient)?;
             Ok(changes)
         });
         let ended = within_limits(&meter, async { Ok(tokio::join!(pumped, exit)) }).await;
@@ -143,7 +143,8 @@ impl<L: Link> Agent<L> {
         };
         // The machine says nothing while it works.
         let (sent, exit) = within_limits(&Meter::default(), async { Ok(tokio::join!(sent, exit)) }).await?;
-        merge_results(sent.context(FAILURE_TEXT), exit?.check(FAILURE_TEXT))
+        let sent = sent.context(FAILURE_TEXT).map_err(Error::transient);
+        merge_results(sent, exit?.check(FAILURE_TEXT))
     }
 
     /// Downloads files of the training into `folder`. No file arrives when a required pattern matches
@@ -187,7 +188,8 @@ impl<L: Link> Agent<L> {
     /// memory.
     ///
     /// # Errors
-    /// An upload failed, or the link broke. Asked again, the machine uploads only what is missing.
+    /// An upload failed, or the link broke, which is transient. Asked again, the machine uploads only what is
+    /// missing.
     pub async fn store(&self, order: &StoreRequest) -> Result<StoreResult> {
         const FAILURE_TEXT: &str = "cannot keep the outputs in DVC's remote";
         let question = serde_json::to_vec(order).context(FAILURE_TEXT)?;
@@ -196,9 +198,10 @@ impl<L: Link> Agent<L> {
         let answered =
             within_limits(&meter, answers::answer(running, &question, STORED_LIMIT_BYTES, &meter)).await;
         let (answer, exit) = answered.context(FAILURE_TEXT)?;
-        // The verb's own failure is final, as the verb has retried already. A broken link is not.
-        exit.check(FAILURE_TEXT).map_err(|error| error.kind(Kind::Publication))?;
-        StoreResult::parse(&answer.context(FAILURE_TEXT)?, order)
+        // The verb has retried already.
+        exit.check(FAILURE_TEXT).map_err(|error| error.kind(Kind::Publication).permanent())?;
+        let answer = answer.context(FAILURE_TEXT).map_err(Error::transient)?;
+        StoreResult::parse(&answer, order)
     }
 
     /// Downloads the outputs that DVC was to keep into the clone at `folder`, each file to its path there, as
@@ -321,3 +324,6 @@ fn merge_results<T>(here: Result<T>, there: Result<()>) -> Result<T> {
         (here, there) => there.and(here),
     }
 }
+
+#[cfg(test)]
+mod tests;

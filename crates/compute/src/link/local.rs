@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
-use trainspot_base::error::{Context as _, Result};
+use trainspot_base::error::{Context as _, Error, Result};
 
 /// What is kept of a verb's standard error.
 const STDERR_TAIL_BYTES: usize = 8 << 10;
@@ -41,7 +41,10 @@ impl Link for LocalLink {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         // A Ctrl-C at the terminal is for the pipe alone; it ends what it started.
         command.process_group(0);
-        let mut child = command.spawn().with_context(|| format!("cannot start the agent ({verb})"))?;
+        let mut child = command.spawn().map_err(|error| {
+            // The host may have too many processes for a moment.
+            Error::new(format!("cannot start the agent ({verb})")).source(error).transient()
+        })?;
         let input = child.stdin.take().map(|stream| Box::pin(stream) as _);
         let output = child.stdout.take().map(|stream| Box::pin(stream) as _);
         let errors = child.stderr.take();

@@ -20,7 +20,7 @@ pub trait Link: Send + Sync {
     /// Starts `trainspot agent VERB --home … FLAGS` on the machine.
     ///
     /// # Errors
-    /// The machine cannot be reached.
+    /// The machine cannot be reached; transient where it may be reached again.
     fn agent(&self, verb: &str, flags: &[(&str, String)])
     -> impl Future<Output = Result<RunningVerb>> + Send;
 }
@@ -45,16 +45,18 @@ pub struct VerbExit {
 }
 
 impl VerbExit {
-    /// The error `what` with the command's own messages, unless the command succeeded.
+    /// The error `what` with the command's own messages, unless the command succeeded. The error is
+    /// transient: a command's messages do not say whether its stream broke or something that lasts.
     pub fn check(self, what: &str) -> Result<()> {
         if self.success {
             return Ok(());
         }
         let stderr_tail = plain_message(&self.stderr_tail);
+        let error = Error::new(what).transient();
         if stderr_tail.is_empty() {
-            return Err(Error::new(what).source("the agent ended without a word"));
+            return Err(error.source("the agent ended without a word"));
         }
-        Err(Error::new(what).source(Error::rendered(&stderr_tail)))
+        Err(error.source(Error::rendered(&stderr_tail)))
     }
 }
 

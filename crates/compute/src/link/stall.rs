@@ -35,7 +35,7 @@ pub(super) async fn within_limits<T>(meter: &Meter, work: impl Future<Output = R
     let limit = |moved| if moved == 0 { FIRST_BYTE_LIMIT } else { PAUSE_LIMIT };
     tokio::select! {
         done = work => done,
-        stalled = meter.stalled(limit) => Err(Error::new(format!("nothing moved for {}", in_words(stalled)))),
+        stalled = meter.stalled(limit) => Err(Error::new(format!("nothing moved for {}", in_words(stalled))).transient()),
         () = sleep(TRANSFER_LIMIT) => Err(Error::new(format!("not done after {}", in_words(TRANSFER_LIMIT)))),
     }
 }
@@ -109,7 +109,7 @@ mod tests {
             Ok(())
         };
         let error = within_limits(&meter, reading).await.unwrap_err();
-        assert_eq!(error.render(), "nothing moved for 1m");
+        assert_eq!((error.render().as_str(), error.is_transient()), ("nothing moved for 1m", true));
         let took = start.elapsed();
         let least = 10 * slow + PAUSE_LIMIT;
         assert!(least <= took && took <= least + 2 * CHECK_INTERVAL, "{took:?}");
@@ -125,7 +125,7 @@ mod tests {
             }
         };
         let error = within_limits::<()>(&meter, dripping).await.unwrap_err();
-        assert_eq!(error.render(), "not done after 1day");
+        assert_eq!((error.render().as_str(), error.is_transient()), ("not done after 1day", false));
         assert!(start.elapsed() < TRANSFER_LIMIT + PAUSE_LIMIT);
     }
 

@@ -118,6 +118,17 @@ fn an_error_of_our_own_is_the_same_after_the_way_through_a_failure() {
 }
 
 #[test]
+fn only_a_failure_that_may_pass_makes_an_error_that_says_so() {
+    for (code, is_transient) in
+        [("Unavailable", true), ("Throttling", true), ("UnauthorizedOperation", false)]
+    {
+        let failure = AwsError::in_answer(code, "no").during("ec2:CreateFleet", "cannot launch a machine");
+        let error = Error::from(failure);
+        assert_eq!((error.exit_kind(), error.is_transient()), (Kind::Machine, is_transient), "{code}");
+    }
+}
+
+#[test]
 fn a_quota_of_nothing_is_told_from_one_that_is_used_up() {
     let text = |limit| {
         format!("You have requested more vCPU capacity than your current vCPU limit of {limit} allows for")

@@ -3,7 +3,7 @@
 use super::super::entry::{BundleEntry, BundleHeader, EntryKind, EntryPath, OWN_LIST_LIMIT_BYTES};
 use super::super::receive_policy::{ReceivePolicy, check_paths};
 use super::super::received::Received;
-use super::super::refusal::{refused, too_many};
+use super::super::refusal::{broken_off, refused, too_many};
 use super::super::target_folder::TargetFolder;
 use super::super::words::WordLimitReader;
 use super::{BUNDLE_MAGIC, FileStability, GONE_MARK, HASH_BYTES, HELD_MARK, PIECE_LIMIT_BYTES};
@@ -57,7 +57,7 @@ pub fn receive(
     }
     let bytes = arrivals.bytes;
     // To the very end, which the sender may still be writing.
-    if input.read(&mut [0]).context(STREAM_CUT)? != 0 {
+    if input.read(&mut [0]).map_err(|error| broken_off(STREAM_CUT, error))? != 0 {
         return Err(Error::new("the stream of files goes on after its end"));
     }
     let mut taken = taken.into_iter();
@@ -69,15 +69,17 @@ pub fn receive(
 
 fn read_header(input: &mut impl Read, asked: &ReceivePolicy) -> Result<BundleHeader> {
     let mut start = [0; 8];
-    input.read_exact(&mut start).context(STREAM_CUT)?;
+    input.read_exact(&mut start).map_err(|error| broken_off(STREAM_CUT, error))?;
     let length = u32::from_le_bytes([start[4], start[5], start[6], start[7]]);
     if start[..4] != BUNDLE_MAGIC || length > OWN_LIST_LIMIT_BYTES {
         return Err(Error::new("the stream of files is not one that trainspot sends"));
     }
     if asked.is_trusting() {
         let mut list = Vec::new();
-        let count = input.take(length.into()).read_to_end(&mut list).context(STREAM_CUT)?;
-        let list = if count == length as usize { list } else { return Err(Error::new(STREAM_CUT)) };
+        let read = input.take(length.into()).read_to_end(&mut list);
+        let count = read.map_err(|error| broken_off(STREAM_CUT, error))?;
+        let list =
+            if count == length as usize { list } else { return Err(Error::new(STREAM_CUT).transient()) };
         return serde_json::from_slice(&list).context("cannot read the list of files");
     }
     let limit = asked.list_limit_bytes();
@@ -90,7 +92,7 @@ fn read_header(input: &mut impl Read, asked: &ReceivePolicy) -> Result<BundleHea
         Ok(header) => Ok(header),
         Err(error) if error.is_data() => Err(too_many(error)),
         Err(error) if error.io_error_kind() == Some(ErrorKind::InvalidData) => Err(unreadable(error)),
-        Err(error) if error.is_eof() || error.is_io() => Err(Error::new(STREAM_CUT).source(error)),
+        Err(error) if error.is_eof() || error.is_io() => Err(broken_off(STREAM_CUT, error)),
         Err(error) => Err(unreadable(error)),
     }
 }
@@ -158,9 +160,9 @@ impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
     }
 
     fn content(&mut self, name: &EntryPath) -> Result<IncomingContent> {
-        let cut = || format!("'{name}' did not arrive");
-        match (piece_length(self.input).with_context(cut)?, self.files) {
-            (HELD_MARK, _) => read_hash(self.input).with_context(cut).map(IncomingContent::Held),
+        let cut = |error| broken_off(format!("'{name}' did not arrive"), error);
+        match (piece_length(self.input).map_err(cut)?, self.files) {
+            (HELD_MARK, _) => read_hash(self.input).map_err(cut).map(IncomingContent::Held),
             (GONE_MARK, FileStability::InUse) => Ok(IncomingContent::Gone),
             (GONE_MARK, FileStability::Final) => {
                 Err(Error::new(format!("'{name}' was gone when it was to be sent")))
@@ -172,7 +174,8 @@ impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
     /// Writes the pieces of a file of which `listed` bytes were announced. Returns their hash, which the
     /// stream proves.
     fn write_to(&mut self, file: &mut dyn Write, name: &EntryPath, listed: u64, first: u32) -> Result<Hash> {
-        let cut = || format!("'{name}' did not arrive whole");
+        let incomplete = || format!("'{name}' did not arrive whole");
+        let cut = |error| broken_off(incomplete(), error);
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; PIECE_LIMIT_BYTES];
         let (mut length, mut arrived) = (first, 0);
@@ -184,18 +187,18 @@ impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
             if self.files == FileStability::Final && arrived > listed {
                 return Err(Error::new(format!("'{name}' is larger than it was announced")));
             }
-            self.input.read_exact(piece).with_context(cut)?;
+            self.input.read_exact(piece).map_err(cut)?;
             hasher.update(piece);
             file.write_all(piece).with_context(|| format!("cannot write '{name}'"))?;
             (self.progress)(length.into());
-            length = piece_length(self.input).with_context(cut)?;
+            length = piece_length(self.input).map_err(cut)?;
         }
         let hash = hasher.finalize();
-        if hash != read_hash(self.input).with_context(cut)? {
-            return Err(Error::new(format!("'{name}' arrived with other bytes than were sent")));
+        if hash != read_hash(self.input).map_err(cut)? {
+            return Err(Error::new(format!("'{name}' arrived with other bytes than were sent")).transient());
         }
         if self.files == FileStability::Final && arrived != listed {
-            return Err(Error::new(cut()));
+            return Err(Error::new(incomplete()));
         }
         self.bytes += arrived;
         Ok(hash)

@@ -32,7 +32,7 @@ pub(super) async fn start(
     command: &str,
     linger: Option<Duration>,
 ) -> Result<RunningVerb> {
-    channel.exec(true, command).await.with_context(|| broken_connection(&connection))?;
+    channel.exec(true, command).await.map_err(|error| broken_connection(&connection).source(error))?;
     let (input, from) = duplex(STREAM_BUFFER_BYTES);
     let (output, to) = duplex(STREAM_BUFFER_BYTES);
     let mut pump = AbortOnDrop(tokio::spawn(pump(connection, channel, from, to, linger)));
@@ -78,11 +78,11 @@ async fn pump(
         exit = read_output(reader, to, linger) => exit,
         exit = feeding => exit,
     };
-    exit?.ok_or_else(|| Error::new(broken_connection(&connection)))
+    exit?.ok_or_else(|| broken_connection(&connection))
 }
 
-fn broken_connection(connection: &Connection) -> String {
-    format!("the connection to {} broke", connection.address())
+fn broken_connection(connection: &Connection) -> Error {
+    Error::new(format!("the connection to {} broke", connection.address())).transient()
 }
 
 async fn send_input(writer: &ChannelWriteHalf<Msg>, mut from: DuplexStream) -> Result<(), russh::Error> {

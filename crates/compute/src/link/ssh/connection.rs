@@ -140,7 +140,7 @@ impl Connection {
     async fn channel(&self) -> Result<Channel<Msg>> {
         let what = || format!("cannot use the connection to {}", self.address());
         let opened = timeout(CHANNEL_OPEN_TIMEOUT, self.0.channel()).await;
-        opened.with_context(what)?.with_context(what)
+        opened.with_context(what).and_then(|opened| opened.with_context(what)).map_err(Error::transient)
     }
 }
 
@@ -183,5 +183,6 @@ fn login_error(target: &SshTarget, last_errors: &BTreeMap<IpAddr, LoginError>, w
         "check that the security group lets this pipe's address in (SSH_CIDR names others, for a pipe behind several), that the \
          subnet has a route to it, and that a private address is used only inside the VPC"
     };
-    Error::new(format!("cannot log in to the machine by SSH{within}")).source(why).hint(hint)
+    let error = Error::new(format!("cannot log in to the machine by SSH{within}")).source(why).hint(hint);
+    error.transient()
 }
