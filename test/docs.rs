@@ -4,6 +4,7 @@ mod examples;
 mod links;
 mod messages;
 
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -275,7 +276,7 @@ fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
             let config = Config::load(defaults.iter().cloned().chain(own.clone())).unwrap();
             assert_eq!(config.warnings, Vec::<String>::new());
             assert!(
-                config.secrets.iter().all(|secret| !secret.value.starts_with('$')),
+                config.secrets.iter().all(|secret| !secret.value.expose_secret().starts_with('$')),
                 "{:?}",
                 config.secrets
             );

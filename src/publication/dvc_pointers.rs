@@ -50,9 +50,8 @@ impl Publisher<'_> {
         let keeper = self.with_target_branch(|target| {
             StorePlan::read(keeping, &Site { root: &root, folders, in_git, target })
         })?;
-        trainspot_base::log::hide(
-            keeper.secrets().iter().cloned().map(|(name, value)| Secret { name, value }),
-        );
+        let secrets = keeper.secrets().iter().cloned();
+        trainspot_base::log::hide(secrets.map(|(name, value)| Secret::new(name, value)));
         let include = self.config.train.as_ref().map_or(&[][..], |train| &train.include);
         keeper.settle(&|path| {
             Ok(self.checkout.workspace(include)?.iter().any(|sent| sent.path.to_path() == path))

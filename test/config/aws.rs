@@ -1,6 +1,7 @@
 //! What can be wrong with a rented machine, and what is only odd.
 
 use super::{Case, GOOD, all_told};
+use secrecy::ExposeSecret as _;
 use std::time::Duration;
 use trainspot::config::{Cloud, Config};
 use trainspot_compute::aws::{AccessKey, AwsSettings, MachineNeeds, Purchase, SshAddress};
@@ -80,7 +81,7 @@ fn all_that_can_be_wished_arrives() {
         ("BOOT_TIMEOUT", "5m"),
         ("DRY_RUN", "yes"),
     ]);
-    assert_eq!(aws.account.oidc.unwrap().token.value, TOKEN.1);
+    assert_eq!(aws.account.oidc.unwrap().token.value.expose_secret(), TOKEN.1);
     assert_eq!(aws.account.regions, ["eu-west-1", "eu-central-1", "us-gov-west-1"]);
     assert_eq!(aws.machine, MachineNeeds::Types(vec!["m5.2xlarge".into(), "m7i-flex.2xlarge".into()]));
     assert_eq!(
@@ -181,7 +182,7 @@ fn secrets_of_aws_are_hidden() {
 #[test]
 fn secrets_of_aws_are_hidden_in_local_runs() {
     let config = load(&[("CLOUD", "local"), ("INSTANCE_TYPE", ""), ("AWS_SECRET_ACCESS_KEY", "s3cr3tvalue")]);
-    assert!(config.secrets.iter().any(|secret| secret.value == "s3cr3tvalue"));
+    assert!(config.secrets.iter().any(|secret| secret.value.expose_secret() == "s3cr3tvalue"));
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 

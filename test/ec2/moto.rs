@@ -156,7 +156,7 @@ impl Account {
 
     /// What a small training asks for, by OIDC. The pipe's address is known, so no service is asked for it.
     pub(crate) fn aws(&self, regions: &[&str], types: &[&str]) -> AwsSettings {
-        let token = Secret { name: "BITBUCKET_STEP_OIDC_TOKEN".to_owned(), value: "e30.e30.sig".to_owned() };
+        let token = Secret::new("BITBUCKET_STEP_OIDC_TOKEN", "e30.e30.sig");
         let mut aws = plain(regions, types);
         aws.account.oidc = Some(OidcRole { role_arn: self.role(), token });
         aws

@@ -48,7 +48,7 @@ pub(super) fn rescue(home: &Home) -> Result<()> {
 fn order() -> Result<StoreRequest> {
     let order: StoreRequest =
         serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
-    trainspot_base::log::hide(order.secrets().map(|(name, value)| Secret { name, value }));
+    trainspot_base::log::hide(order.secrets().map(|(name, value)| Secret::new(name, value)));
     Ok(order)
 }
 

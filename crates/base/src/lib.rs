@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod exposed;
 pub mod log;
 pub mod memory;
 pub mod meter;

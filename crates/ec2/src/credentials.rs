@@ -16,6 +16,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
@@ -180,9 +181,7 @@ fn hide_secrets(credentials: Credentials) -> Credentials {
     let key = ("AWS_SECRET_ACCESS_KEY", Some(credentials.secret_access_key()));
     let parts = [key, ("AWS_SESSION_TOKEN", credentials.session_token())];
     let given = parts.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    trainspot_base::log::hide(
-        given.map(|(name, value)| Secret { name: name.to_owned(), value: value.to_owned() }),
-    );
+    trainspot_base::log::hide(given.map(|(name, value)| Secret::new(name, value)));
     credentials
 }
 
@@ -224,7 +223,7 @@ async fn load_from_chain(chain: &CredentialsProviderChain) -> Result<Credentials
 
 impl Role {
     fn new(oidc: OidcRole, config: &SdkConfig) -> Self {
-        Self { claims: claims(&oidc.token.value), sts: aws_sdk_sts::Client::new(config), oidc }
+        Self { claims: claims(oidc.token.value.expose_secret()), sts: aws_sdk_sts::Client::new(config), oidc }
     }
 
     /// A session as long as the role allows.
@@ -244,7 +243,9 @@ impl Role {
         let what = format!("cannot take the role {}", self.oidc.role_arn);
         call(action, &what, || async {
             let request = self.sts.assume_role_with_web_identity().role_arn(&self.oidc.role_arn);
-            let request = request.role_session_name(self.name()).web_identity_token(&self.oidc.token.value);
+            let request = request
+                .role_session_name(self.name())
+                .web_identity_token(self.oidc.token.value.expose_secret());
             let answer = request.duration_seconds(seconds).send().await?;
             let given = answer.credentials.ok_or_else(|| AwsError::incomplete("credentials"))?;
             Ok(credentials(&given))

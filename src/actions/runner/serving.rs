@@ -202,9 +202,7 @@ impl Serving<'_> {
         }
         let registered = self.registered.take().ok_or_else(|| Error::new("no runner was registered"))?;
         let (runner, oauth) = (registered.runner, registered.oauth);
-        let secret =
-            Secret { name: "OAUTH_CLIENT_SECRET".to_owned(), value: oauth.secret.reveal().to_owned() };
-        trainspot_base::log::hide([secret]);
+        trainspot_base::log::hide([Secret::new("OAUTH_CLIENT_SECRET", oauth.secret.reveal())]);
         info!("registered the runner {} with the labels {}", runner.name, self.new.labels().join(", "));
         let mut spec = self.spec.clone();
         let pipeline = &self.config.pipeline;

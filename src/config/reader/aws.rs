@@ -64,7 +64,7 @@ impl ConfigReader {
     fn oidc(&mut self) -> Option<OidcRole> {
         let role_arn = self.some("AWS_OIDC_ROLE_ARN")?;
         if let Some(token) = self.environment.get(OIDC_TOKEN) {
-            let token = Secret { name: OIDC_TOKEN.to_owned(), value: token.to_owned() };
+            let token = Secret::new(OIDC_TOKEN, token);
             return Some(OidcRole { role_arn, token });
         }
         let why = format!("needs 'oidc: true' in the step, which gives the pipe {OIDC_TOKEN}");

@@ -63,5 +63,5 @@ pub(super) fn secrets(keeping: &DvcSettings) -> impl Iterator<Item = Secret> {
         ["REGION", "ENDPOINT", "PROFILE", "_FILE", "HOME", "USER", "SSH_KNOWN_HOSTS"];
     let secret = |name: &str| !NO_SECRETS.iter().any(|word| name.contains(word)) && is_secret_name(name);
     let found = keeping.environment.iter().filter(move |(name, _)| secret(name));
-    found.map(|(name, value)| Secret { name: name.clone(), value: value.clone() })
+    found.map(|(name, value)| Secret::new(name, value.clone()))
 }

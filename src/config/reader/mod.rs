@@ -13,6 +13,7 @@ use super::spelling;
 use super::values::{self, ParsedValue};
 use super::variables::{Action, Provider, Requirement, VARIABLE_TABLE, ValueKind, VariableSpec, find};
 use super::{Config, Train};
+use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -204,10 +205,10 @@ impl ConfigReader {
             .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.to_owned())));
         own.chain(training)
             .chain(of_the_step)
-            .map(|(name, value)| Secret { name, value })
+            .map(|(name, value)| Secret::new(name, value))
             .chain(dvc::secrets(dvc))
             .chain(runner.into_iter().flat_map(runner::secrets))
-            .filter(|secret| secret.value.len() >= SHORTEST_SECRET_BYTES)
+            .filter(|secret| secret.value.expose_secret().len() >= SHORTEST_SECRET_BYTES)
             .collect()
     }
 
@@ -296,12 +297,10 @@ pub(super) fn suspects(environment: impl IntoIterator<Item = (String, String)>) 
             find(spelling::list_base(&name)).is_some_and(|known| known.kind == ValueKind::Environment);
         let assigned = value.lines().filter(|_| passed_on).filter_map(|line| line.split_once('='));
         let assigned = assigned.filter(|(name, _)| is_secret_name(name));
-        found.extend(
-            assigned.map(|(name, value)| Secret { name: name.trim().to_owned(), value: value.to_owned() }),
-        );
+        found.extend(assigned.map(|(name, value)| Secret::new(name.trim(), value)));
         if !is_unexpanded(&value) && (is_secret_name(&name) || find(&name).is_some_and(|known| known.secret))
         {
-            found.push(Secret { name, value });
+            found.push(Secret::new(name, value));
         }
     }
     found

@@ -123,5 +123,5 @@ impl ConfigReader {
 pub(super) fn secrets(runner: &RunnerSettings) -> impl Iterator<Item = Secret> {
     let variables = runner.run.iter().flat_map(|run| &run.variables);
     let secret = variables.filter(|(name, _)| is_secret_name(name));
-    secret.map(|(name, value)| Secret { name: name.clone(), value: value.clone() })
+    secret.map(|(name, value)| Secret::new(name, value.clone()))
 }

@@ -24,6 +24,7 @@ pub use secret::{Secret, is_secret_name};
 use crate::error::Error;
 use crate::mutex::lock;
 use redact::Redactor;
+use secrecy::ExposeSecret as _;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +57,10 @@ pub fn hide(secrets: impl IntoIterator<Item = Secret>) {
     let mut hidden = lock(&HIDDEN_SECRETS);
     let known = hidden.len();
     for secret in secrets {
-        if secret.value.len() >= parts::SHORTEST_PART_BYTES && !hidden.contains(&secret) {
+        let value = secret.value.expose_secret();
+        let is_known =
+            || hidden.iter().any(|known| known.name == secret.name && known.value.expose_secret() == value);
+        if value.len() >= parts::SHORTEST_PART_BYTES && !is_known() {
             hidden.push(secret);
         }
     }

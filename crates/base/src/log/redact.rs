@@ -6,6 +6,7 @@ use super::windows::Windows;
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::ExposeSecret as _;
 
 /// The longest part whose pieces are looked for, some 200,000 for 16 KiB. Of a longer one only whole forms
 /// are.
@@ -25,7 +26,7 @@ impl Redactor {
         let names: Vec<String> = secrets.iter().map(|secret| format!("${}", secret.name)).collect();
         let (mut forms, mut windows) = (Vec::new(), Windows::default());
         for ((secret, name), number) in secrets.iter().zip(&names).zip(0..) {
-            for part in parts(&secret.value) {
+            for part in parts(secret.value.expose_secret()) {
                 forms.extend(encoded(&part).into_iter().map(|form| (form, name.clone())));
                 for form in pieced(&part) {
                     windows.add(&form, number);
@@ -122,9 +123,8 @@ mod tests {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
     fn redactor() -> Redactor {
-        let secret = |name: &str, value: &str| Secret { name: name.into(), value: value.into() };
-        Redactor::new(&[secret("TOKEN", "s3cr3t+/=value"), secret("PEM", "first-line-abc\nsecond-line-xyz")])
-            .unwrap()
+        let (token, pem) = ("s3cr3t+/=value", "first-line-abc\nsecond-line-xyz");
+        Redactor::new(&[Secret::new("TOKEN", token), Secret::new("PEM", pem)]).unwrap()
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn wrapped_base64_and_hex_are_hidden_wherever_the_secret_stands_in_them() {
         let secret = "correct-horse-battery-staple-".repeat(5);
-        let redactor = Redactor::new(&[Secret { name: "KEY".into(), value: secret.clone() }]).unwrap();
+        let redactor = Redactor::new(&[Secret::new("KEY", secret.clone())]).unwrap();
         for around in 0..80 {
             let bytes = format!("{}{secret}{}", "x".repeat(around), "y".repeat(around));
             let hex = hex(&bytes);
@@ -197,9 +197,7 @@ mod tests {
 
     #[test]
     fn a_token_is_hidden_although_its_line_was_broken() {
-        let redactor =
-            Redactor::new(&[Secret { name: "T".into(), value: "ATCTT3xFfGN0Zq7pLk29mWcXy4vB".into() }])
-                .unwrap();
+        let redactor = Redactor::new(&[Secret::new("T", "ATCTT3xFfGN0Zq7pLk29mWcXy4vB")]).unwrap();
         assert_eq!(redactor.apply("", "ATCTT3xFfGN0Zq7p\nLk29mWcXy4vB."), "$T\n$T.");
     }
 }

@@ -1,23 +1,24 @@
 //! Values that the log must not show, and the names that tell of such values.
 
-use std::fmt;
+use secrecy::SecretString;
 
 /// Words of which a secret's name has one.
 const SECRET_NAME_WORDS: [&str; 10] =
     ["TOKEN", "SECRET", "PASS", "PWD", "KEY", "CREDENTIAL", "AUTH", "JWT", "DSN", "CONNECTION_STRING"];
 
 /// A value that the log hides, under the name by which the log tells that it hid one.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Secret {
     /// The name of the secret's variable.
     pub name: String,
     /// The secret's value.
-    pub value: String,
+    pub value: SecretString,
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Secret({})", self.name)
+impl Secret {
+    /// The value of the variable `name`.
+    pub fn new(name: impl Into<String>, value: impl Into<SecretString>) -> Self {
+        Self { name: name.into(), value: value.into() }
     }
 }
 
@@ -26,4 +27,15 @@ impl fmt::Debug for Secret {
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     SECRET_NAME_WORDS.iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_not_shown() {
+        let shown = format!("{:?}", Secret::new("TOKEN", "s3cret"));
+        assert!(shown.contains("TOKEN") && !shown.contains("s3cret"), "{shown}");
+    }
 }

@@ -54,10 +54,7 @@ impl TokenCache {
         }
         let asked = Instant::now();
         let granted = self.ask(client).await?;
-        trainspot_base::log::hide([Secret {
-            name: "ACCESS_TOKEN".to_owned(),
-            value: granted.access_token.clone(),
-        }]);
+        trainspot_base::log::hide([Secret::new("ACCESS_TOKEN", granted.access_token.clone())]);
         let life = stated_seconds(granted.expires_in).saturating_sub(EXPIRY_MARGIN);
         *current = Some(AccessToken { text: granted.access_token.clone(), until: asked + life });
         Ok(granted.access_token)
