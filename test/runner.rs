@@ -3,6 +3,7 @@
 
 use crate::bitbucket::client;
 use fake_bitbucket::{ACCOUNT_UUID, FakeBitbucket, Options, REPOSITORY_UUID, StepDefinition};
+use secrecy::ExposeSecret as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -58,7 +59,7 @@ impl Scene {
 
     /// Starts it as on a machine without Docker.
     fn start_in_shell(&mut self) {
-        let secret = self.registered.oauth.secret.reveal().to_owned();
+        let secret = self.registered.oauth.secret.expose_secret().to_owned();
         self.start_in_shell_as(&secret);
     }
 
@@ -98,7 +99,7 @@ impl Scene {
         for (name, value) in variables {
             command.arg("-e").arg(format!("{name}={value}"));
         }
-        command.args(["-e", "OAUTH_CLIENT_SECRET"]).env("OAUTH_CLIENT_SECRET", oauth.secret.reveal());
+        command.args(["-e", "OAUTH_CLIENT_SECRET"]).env("OAUTH_CLIENT_SECRET", oauth.secret.expose_secret());
         command.arg("docker-public.packages.atlassian.com/sox/atlassian/bitbucket-pipelines-runner:5.6.0");
         assert!(command.stdout(Stdio::null()).status().unwrap().success());
     }
@@ -228,7 +229,7 @@ async fn a_step_runs_on_a_runner_in_the_shell_and_its_log_is_followed() {
         assert_eq!(scene.state().verdict(later), Verdict::Leave(LeaveReason::SingleStep));
         assert_eq!(scene.terminate(), Some(143));
         scene.comes(RegistrationStatus::Offline).await;
-        assert!(!scene.log().contains(scene.registered.oauth.secret.reveal()));
+        assert!(!scene.log().contains(scene.registered.oauth.secret.expose_secret()));
     }
 }
 

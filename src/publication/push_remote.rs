@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn token() -> Credential {
-        Credential::AccessToken("a-token".to_owned())
+        Credential::AccessToken("a-token".into())
     }
 
     fn goes(origin: &str, named: Option<&str>) -> bool {
@@ -189,7 +189,7 @@ mod tests {
         ] {
             assert!(shown.contains(word), "{word} in {shown}");
         }
-        let other = Credential::ApiToken { email: "a@b.c".to_owned(), token: "t".to_owned() };
+        let other = Credential::ApiToken { email: "a@b.c".to_owned(), token: "t".into() };
         let shown = remote_at(format!("{EVIL}/x"), &pipeline(), Some(&other)).unwrap_err().render();
         assert!(shown.contains("ATLASSIAN_API_TOKEN"), "{shown}");
     }

@@ -2,6 +2,7 @@
 
 use super::{client, client_with, proxied};
 use fake_bitbucket::{API_EMAIL, API_TOKEN, FakeBitbucket, Fault, Options};
+use secrecy::ExposeSecret as _;
 use trainspot_bitbucket::{
     Credential, NewRegistration, NewRunner, Platform, RegistrationStatus, Scope, status_of,
 };
@@ -18,7 +19,7 @@ fn assert_only(fake: &FakeBitbucket, registered: &NewRegistration) {
     let [runner] = &*fake.runners() else { panic!("one runner: {:?}", fake.runners()) };
     assert_eq!((&runner.uuid, &runner.name), (&registered.runner.uuid, &registered.runner.name));
     assert_eq!(runner.oauth_id, registered.oauth.id);
-    assert_eq!(runner.oauth_secret, registered.oauth.secret.reveal());
+    assert_eq!(runner.oauth_secret, registered.oauth.secret.expose_secret());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::failure::CallFailure;
 use super::{Client, Credential, Scope};
 use reqwest::{Method, Proxy, RequestBuilder};
+use secrecy::ExposeSecret as _;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -168,8 +169,8 @@ impl Client {
 
     pub(super) fn authorised(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.credential {
-            Credential::AccessToken(token) => request.bearer_auth(token),
-            Credential::ApiToken { email, token } => request.basic_auth(email, Some(token)),
+            Credential::AccessToken(token) => request.bearer_auth(token.expose_secret()),
+            Credential::ApiToken { email, token } => request.basic_auth(email, Some(token.expose_secret())),
             Credential::PipelinesProxy { .. } => request,
         }
     }

@@ -14,6 +14,7 @@ mod repository;
 mod runners;
 mod step_variables;
 
+use secrecy::SecretString;
 use std::fmt;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Error, Result};
@@ -28,38 +29,27 @@ pub use pipelines::{
 pub use pull_requests::{NewPullRequest, PullRequest};
 pub use repository::Repository;
 pub use runners::{
-    NewRegistration, NewRunner, OauthClient, OauthSecret, Platform, RegistrationStatus, RunnerRegistration,
-    label_fault,
+    NewRegistration, NewRunner, OauthClient, Platform, RegistrationStatus, RunnerRegistration, label_fault,
 };
 pub use step_variables::StepVariables;
 
 /// Who calls. App passwords are not among them: Bitbucket removed them in July 2026.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Credential {
     /// A repository, project or workspace access token, or an OAuth consumer's token.
-    AccessToken(String),
+    AccessToken(SecretString),
     /// An Atlassian API token and the e-mail address of the account that it belongs to.
     ApiToken {
         /// The account's e-mail address.
         email: String,
         /// The token.
-        token: String,
+        token: SecretString,
     },
     /// None: the step's auth proxy adds its own, for Code Insights reports only.
     PipelinesProxy {
         /// The proxy's address.
         proxy_url: String,
     },
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::AccessToken(_) => "AccessToken(…)",
-            Self::ApiToken { .. } => "ApiToken(…)",
-            Self::PipelinesProxy { .. } => "PipelinesProxy",
-        })
-    }
 }
 
 /// The owner of a runner or of a permission, as the variable `RUNNER_SCOPE` names it.

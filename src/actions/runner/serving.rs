@@ -6,6 +6,7 @@ use crate::config::runner::{Program, RunnerSettings};
 use crate::job::{
     AttemptEnd, ConnectedMachine, Cost, Job, TRANSFER_RETRY, Workload, ask_until_answered, judge_transfer,
 };
+use secrecy::ExposeSecret as _;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -202,7 +203,7 @@ impl Serving<'_> {
         }
         let registered = self.registered.take().ok_or_else(|| Error::new("no runner was registered"))?;
         let (runner, oauth) = (registered.runner, registered.oauth);
-        trainspot_base::log::hide([Secret::new("OAUTH_CLIENT_SECRET", oauth.secret.reveal())]);
+        trainspot_base::log::hide([Secret::new("OAUTH_CLIENT_SECRET", oauth.secret.clone())]);
         info!("registered the runner {} with the labels {}", runner.name, self.new.labels().join(", "));
         let mut spec = self.spec.clone();
         let pipeline = &self.config.pipeline;
@@ -213,7 +214,7 @@ impl Serving<'_> {
             ("REPOSITORY_UUID", repository),
             ("RUNNER_UUID", Some(runner.uuid.clone())),
             ("OAUTH_CLIENT_ID", Some(oauth.id)),
-            ("OAUTH_CLIENT_SECRET", Some(oauth.secret.reveal().to_owned())),
+            ("OAUTH_CLIENT_SECRET", Some(oauth.secret.expose_secret().to_owned())),
         ];
         let given = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         spec.environment.extend(given);

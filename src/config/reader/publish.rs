@@ -58,8 +58,8 @@ impl ConfigReader {
             _ => {}
         }
         let credential = match (token, email.zip(api_token)) {
-            (Some(token), _) => Some(Credential::AccessToken(token)),
-            (None, Some((email, token))) => Some(Credential::ApiToken { email, token }),
+            (Some(token), _) => Some(Credential::AccessToken(token.into())),
+            (None, Some((email, token))) => Some(Credential::ApiToken { email, token: token.into() }),
             (None, None) => None,
         };
         if credential.is_none() && self.environment.get("BITBUCKET_APP_PASSWORD").is_some() {

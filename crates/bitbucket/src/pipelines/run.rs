@@ -3,8 +3,8 @@
 use super::{PipelineRun, READ_PERMISSION, SentPipeline, WRITE_PERMISSION};
 use crate::{CallFailure, Client};
 use reqwest::Method;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
-use std::fmt;
 use tracing::info;
 use trainspot_base::error::Result;
 use url::Url;
@@ -29,20 +29,14 @@ pub struct NewPipelineRun {
 }
 
 /// A variable of a pipeline's steps.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PipelineVariable {
     /// The variable's name.
     pub key: String,
     /// The variable's value.
-    pub value: String,
+    pub value: SecretString,
     /// Whether Bitbucket hides the value from logs and answers.
     pub secured: bool,
-}
-
-impl fmt::Debug for PipelineVariable {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "PipelineVariable({})", self.key)
-    }
 }
 
 impl Client {
@@ -123,7 +117,8 @@ impl NewPipelineRun {
         if let Some(hash) = &self.commit {
             target["commit"] = json!({ "type": "commit", "hash": hash });
         }
-        let id = PipelineVariable { key: RUN_ID_VARIABLE.to_owned(), value: self.id.clone(), secured: false };
+        let id = self.id.as_str().into();
+        let id = PipelineVariable { key: RUN_ID_VARIABLE.to_owned(), value: id, secured: false };
         let variables: Vec<Value> = self.variables.iter().chain([&id]).map(PipelineVariable::body).collect();
         json!({ "target": target, "variables": variables })
     }
@@ -131,7 +126,7 @@ impl NewPipelineRun {
 
 impl PipelineVariable {
     fn body(&self) -> Value {
-        json!({ "key": self.key, "value": self.value, "secured": self.secured })
+        json!({ "key": self.key, "value": self.value.expose_secret(), "secured": self.secured })
     }
 }
 
@@ -157,6 +152,14 @@ mod tests {
     #[test]
     fn no_debug_output_shows_a_value() {
         let variable = PipelineVariable { key: "TOKEN".into(), value: "s3cret".into(), secured: true };
-        assert_eq!(format!("{variable:?}"), "PipelineVariable(TOKEN)");
+        let run = NewPipelineRun {
+            pipeline: "p".into(),
+            branch: "b".into(),
+            commit: None,
+            variables: vec![variable],
+            id: "i".into(),
+        };
+        let shown = format!("{run:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("s3cret"), "{shown}");
     }
 }

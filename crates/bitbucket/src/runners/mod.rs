@@ -9,9 +9,9 @@ use super::failure::CallFailure;
 use super::http::Permission;
 use super::{Client, Scope, status_of};
 use reqwest::Method;
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use std::fmt;
 use std::time::SystemTime;
 use trainspot_base::error::{Kind, Result};
 
@@ -86,7 +86,7 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>
 }
 
 /// A runner that was just registered, and what its program needs to act as it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct NewRegistration {
     /// The runner.
     pub runner: RunnerRegistration,
@@ -95,31 +95,12 @@ pub struct NewRegistration {
 }
 
 /// A runner's own credentials. They allow no more than to be this runner.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct OauthClient {
     /// The client's id.
     pub id: String,
     /// The client's secret, which Bitbucket tells once.
-    pub secret: OauthSecret,
-}
-
-/// A secret that no output shows.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct OauthSecret(String);
-
-impl OauthSecret {
-    /// The secret itself.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for OauthSecret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("OauthSecret(…)")
-    }
+    pub secret: SecretString,
 }
 
 #[derive(Deserialize)]
@@ -262,6 +243,7 @@ fn or_none<T>(answer: Result<T>) -> Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret as _;
 
     #[test]
     fn states_that_are_not_known_do_no_harm() {
@@ -280,7 +262,7 @@ mod tests {
         let sent = r#"{"uuid":"{a}","name":"n","oauth_client":{"id":"i","secret":"s3cret","audience":"a"}}"#;
         let SentRunner { runner, oauth_client } = serde_json::from_str(sent).unwrap();
         let registered = NewRegistration { runner, oauth: oauth_client };
-        assert_eq!(registered.oauth.secret.reveal(), "s3cret");
+        assert_eq!(registered.oauth.secret.expose_secret(), "s3cret");
         assert!(!format!("{registered:?} {registered:#?}").contains("s3cret"));
     }
 }

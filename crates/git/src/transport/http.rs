@@ -6,6 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::{Buf as _, Bytes};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Body, Client, Proxy, RequestBuilder, Response, StatusCode};
+use secrecy::ExposeSecret as _;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::pending;
@@ -54,7 +55,7 @@ impl GitHttp {
         let base = base(url, access);
         let authorization = match access {
             Access::Token { username, secret } => {
-                let basic = BASE64_STANDARD.encode(format!("{username}:{secret}"));
+                let basic = BASE64_STANDARD.encode(format!("{username}:{}", secret.expose_secret()));
                 let mut value = HeaderValue::from_str(&format!("Basic {basic}")).context("odd token")?;
                 value.set_sensitive(true);
                 Some(value)

@@ -34,8 +34,8 @@ use super::Branches;
 use super::pack::Pack;
 use super::scratch::Scratch;
 use git2::Oid;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Error, Kind, Result};
@@ -60,14 +60,14 @@ impl GitRemote {
 }
 
 /// How the remote knows us.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Access {
     /// An access token or API token, sent over TLS only, except to this machine.
     Token {
         /// `x-token-auth` for an access token, `x-bitbucket-api-token-auth` for an Atlassian API token.
         username: &'static str,
         /// The token.
-        secret: String,
+        secret: SecretString,
     },
     /// None of our own: the proxy of Pipelines at this URL adds the step's.
     Proxy {
@@ -76,16 +76,6 @@ pub enum Access {
     },
     /// None: for a repository on this machine's disk.
     Anonymous,
-}
-
-impl fmt::Debug for Access {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Token { username, .. } => write!(formatter, "Token({username}, <secret>)"),
-            Self::Proxy { url } => write!(formatter, "Proxy({url})"),
-            Self::Anonymous => formatter.write_str("Anonymous"),
-        }
-    }
 }
 
 /// Why an exchange failed, by what to do about it.
@@ -228,7 +218,8 @@ mod tests {
     fn a_token_is_not_shown() {
         let access = Access::Token { username: "x-token-auth", secret: "ATCTT3x".into() };
         let remote = GitRemote { url: "https://bitbucket.org/a/b".into(), access };
-        assert!(!format!("{remote:?}").contains("ATCTT3x"));
+        let shown = format!("{remote:?}");
+        assert!(shown.contains("x-token-auth") && !shown.contains("ATCTT3x"), "{shown}");
     }
 
     #[test]
