@@ -2,6 +2,7 @@
 
 use crate::support::{agents, is_late, memory_kib, patience, processes_with};
 use rustix::process::Pid;
+use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,7 +35,7 @@ impl Rig {
         let compute = LocalCompute {
             program: PathBuf::from(env!("CARGO_BIN_EXE_trainspot")),
             root: folder.path().join("machines"),
-            environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
+            environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap().into())]),
         };
         let order = order(grace);
         let machine = compute.launch(&order).await.unwrap();
@@ -59,7 +60,7 @@ impl Rig {
         let compute = LocalCompute {
             program: PathBuf::from(env!("CARGO_BIN_EXE_trainspot")),
             root: folder.path().join("machines"),
-            environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            environment: environment.map(|(name, value)| (name.to_owned(), value.into())).into(),
         };
         let machine = Machine {
             id: "rented".to_owned(),
@@ -82,7 +83,9 @@ impl Rig {
         command.args(["agent", "supervise", "--home"]).arg(self.home().path());
         command.args(["--grace", &grace.to_string(), "--ending", EndMode::PowerOff.as_str()]);
         command.args(flags.iter().flat_map(|(name, value)| [name, value]));
-        command.env_clear().envs(&self.compute.environment).stdin(Stdio::null()).stdout(Stdio::null());
+        let environment = &self.compute.environment;
+        command.env_clear().envs(environment.iter().map(|(name, value)| (name, value.expose_secret())));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
@@ -184,7 +187,7 @@ pub(crate) fn spec(command: &str) -> CommandSpec {
     CommandSpec {
         fingerprint: "f".to_owned(),
         command: command.to_owned(),
-        environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]),
+        environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap().into())]),
         max_runtime: Duration::from_hours(1),
         checkpoints: Vec::new(),
         checkpoint_interval: Duration::from_hours(1),

@@ -1,6 +1,7 @@
 //! A real OpenSSH server on the loopback, whose commands see a home of their own.
 
 use rustix::process::{Pid, Signal, getuid, kill_process};
+use secrecy::ExposeSecret as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
@@ -59,7 +60,7 @@ impl Server {
     pub(crate) fn start(&mut self) {
         let place = self.folder.path();
         let host = place.join("host_key");
-        fs::write(&host, self.host.private_openssh().unwrap()).unwrap();
+        fs::write(&host, self.host.private_openssh().unwrap().expose_secret()).unwrap();
         fs::set_permissions(&host, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(place.join("authorized"), self.client.public_openssh().unwrap()).unwrap();
         let configuration = format!(

@@ -16,6 +16,7 @@ pub mod variables;
 pub use problems::Problems;
 
 use reader::ConfigReader;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -76,7 +77,7 @@ pub struct Train {
     /// Shell commands, one or more lines.
     pub command: String,
     /// The variables that the training gets, values included.
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, SecretString>,
     /// Patterns of files to send although git ignores them.
     pub include: Vec<String>,
     /// Patterns of the files from which the training can go on.
@@ -94,7 +95,7 @@ pub struct Train {
     /// A machine ends itself after this long without a word from the pipe.
     pub orphan_grace: Duration,
     /// What of the environment describes this machine: paths, locale, proxies, Python's and CUDA's settings.
-    pub machine_environment: BTreeMap<String, String>,
+    pub machine_environment: BTreeMap<String, SecretString>,
     /// Where short-lived files may go.
     pub scratch: PathBuf,
 }
@@ -167,6 +168,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret as _;
 
     #[test]
     fn a_variable_reaches_the_training_as_it_is() {
@@ -179,6 +181,70 @@ mod tests {
         ];
         let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let train = Config::load(given).unwrap().train.unwrap();
-        assert_eq!(train.environment["KEY"], "-----\nabc\n-----\n");
+        assert_eq!(train.environment["KEY"].expose_secret(), "-----\nabc\n-----\n");
+    }
+
+    /// What is secret in an environment: in each of these variables, and in what they pass on.
+    const SECRETS: [&str; 9] = [
+        "s3cret-access",
+        "s3cret-train",
+        "s3cret-proxy",
+        "s3cret-key",
+        "s3cret-session",
+        "s3cret-oidc",
+        "s3cret-gdrive",
+        "s3cret-runner",
+        "s3cret-variable",
+    ];
+
+    fn shown(given: &[(&str, &str)]) -> String {
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        format!("{:?}", Config::load(given).unwrap())
+    }
+
+    #[test]
+    fn no_configuration_shows_a_secret() {
+        let common = [
+            ("BITBUCKET_ACCESS_TOKEN", "s3cret-access"),
+            ("BITBUCKET_STEP_OIDC_TOKEN", "s3cret-oidc"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("INSTANCE_TYPE", "m5.large"),
+        ];
+        let train = [
+            ("CLOUD", "aws"),
+            ("TRAIN_COMMAND", "x"),
+            ("TRAIN_ENV", "HF_TOKEN=s3cret-train"),
+            ("HTTPS_PROXY", "http://me:s3cret-proxy@proxy"),
+            ("DVC_OUTPUTS", "y"),
+            ("GDRIVE_CREDENTIALS_DATA", "s3cret-gdrive"),
+        ];
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", "ASIAEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "s3cret-key"),
+            ("AWS_SESSION_TOKEN", "s3cret-session"),
+        ];
+        let runner = [
+            ("ACTION", "runner"),
+            ("AWS_OIDC_ROLE_ARN", "arn:aws:iam::123456789012:role/r"),
+            ("RUNNER_ACCESS_TOKEN", "s3cret-runner"),
+            ("RUN_PIPELINE", "train"),
+            ("RUN_BRANCH", "main"),
+            ("RUN_VARIABLES", "API_KEY=s3cret-variable"),
+            ("BITBUCKET_WORKSPACE", "w"),
+            ("BITBUCKET_REPO_SLUG", "r"),
+            ("BITBUCKET_REPO_OWNER_UUID", "{o}"),
+            ("BITBUCKET_REPO_UUID", "{u}"),
+        ];
+        let trains = shown(&[&common[..], &train, &keys].concat());
+        let runs = shown(&[&common[..], &runner].concat());
+        for name in ["HF_TOKEN", "HTTPS_PROXY", "ASIAEXAMPLE", "GDRIVE_CREDENTIALS_DATA"] {
+            assert!(trains.contains(name), "{name}: {trains}");
+        }
+        for name in ["role/r", "API_KEY"] {
+            assert!(runs.contains(name), "{name}: {runs}");
+        }
+        for secret in SECRETS {
+            assert!(!trains.contains(secret) && !runs.contains(secret), "{secret}: {trains}\n{runs}");
+        }
     }
 }

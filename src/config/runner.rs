@@ -1,12 +1,13 @@
 //! A machine as a runner of Bitbucket's.
 
+use secrecy::SecretString;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 use trainspot_bitbucket::{Platform, Scope};
 use trainspot_compute::aws::AwsSettings;
 
 /// What machine to rent as which runner.
+#[derive(Debug)]
 pub struct RunnerSettings {
     /// The machine.
     pub aws: AwsSettings,
@@ -23,7 +24,7 @@ pub struct RunnerSettings {
     /// When a runner that is there will do.
     pub reuse: Reuse,
     /// The machine's own token.
-    pub token: Option<String>,
+    pub token: Option<SecretString>,
     /// It gets no step after this time.
     pub max_runtime: Duration,
     /// How often a lost machine is replaced, where a pipeline is run.
@@ -32,12 +33,6 @@ pub struct RunnerSettings {
     pub orphan_grace: Duration,
     /// What to run on it.
     pub run: Option<RunPipeline>,
-}
-
-impl fmt::Debug for RunnerSettings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Runner({:?}, {:?})", self.program, self.labels)
-    }
 }
 
 /// Which of Atlassian's programs the runner is.
@@ -81,6 +76,7 @@ pub enum Reuse {
 }
 
 /// A custom pipeline to run.
+#[derive(Debug)]
 pub struct RunPipeline {
     /// Its name below `custom:`.
     pub name: String,
@@ -89,5 +85,5 @@ pub struct RunPipeline {
     /// Whether at the pipeline's own commit; else at the branch's newest.
     pub own_commit: bool,
     /// Its variables, values included.
-    pub variables: BTreeMap<String, String>,
+    pub variables: BTreeMap<String, SecretString>,
 }

@@ -59,8 +59,8 @@ async fn clients_that_stay_silent_or_talk_nonsense_delay_nothing() {
 async fn secrets_are_in_the_trainings_environment_and_nowhere_else() {
     const SECRET: &str = "s3cr3t-9f2c41d0";
     let mut spec = spec("echo ${#TOKEN} ${TRAINSPOT_HOME##*/} > length; sleep 300");
-    spec.environment.insert("TOKEN".to_owned(), SECRET.to_owned());
-    spec.environment.insert("TRAINSPOT_HOME".to_owned(), "/elsewhere".to_owned());
+    spec.environment.insert("TOKEN".to_owned(), SECRET.into());
+    spec.environment.insert("TRAINSPOT_HOME".to_owned(), "/elsewhere".into());
     let (rig, _agent) = Rig::training(20, spec).await;
     exists(rig.home().work().join("length")).await;
     let mut request = connect(&rig);

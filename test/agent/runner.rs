@@ -33,7 +33,7 @@ fn registry(fake: &FakeBitbucket, token: &str) -> Registry {
         workspace: fake.workspace().to_owned(),
         repo_slug: fake.slug().to_owned(),
         of_workspace: false,
-        token: token.to_owned(),
+        token: token.into(),
     }
 }
 

@@ -152,10 +152,13 @@ fn the_text_of_a_default_is_no_part_of_an_access_key() {
         .account
         .key
     };
+    let key = |id: &str, secret: &str, session: &str| {
+        let AccessKey { id, secret, session_token } = key(id, secret, session)?;
+        Some((id, secret.expose_secret().to_owned(), session_token.is_some()))
+    };
     assert_eq!(key("$AWS_ACCESS_KEY_ID", "$AWS_SECRET_ACCESS_KEY", "$AWS_SESSION_TOKEN"), None);
     assert_eq!(key("${AWS_ACCESS_KEY_ID}", "", ""), None);
-    let (id, secret) = ("AKIAEXAMPLE".to_owned(), "s3cr3tvalue".to_owned());
-    let expected = Some(AccessKey { id, secret, session_token: None });
+    let expected = Some(("AKIAEXAMPLE".to_owned(), "s3cr3tvalue".to_owned(), false));
     assert_eq!(key("AKIAEXAMPLE", "s3cr3tvalue", "$AWS_SESSION_TOKEN"), expected);
     // Nor is the white space that was pasted along.
     assert_eq!(key(" AKIAEXAMPLE", "s3cr3tvalue\n", "\n"), expected);

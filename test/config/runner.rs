@@ -1,6 +1,7 @@
 //! What can be wrong with a runner, and what is only odd.
 
 use super::{Case, GOOD, all_told};
+use secrecy::ExposeSecret as _;
 use std::time::Duration;
 use trainspot::config::Config;
 use trainspot::config::runner::{Program, Reuse, RunnerSettings};
@@ -68,11 +69,11 @@ fn all_that_can_be_wished_arrives() {
     );
     assert_eq!((runner.level, runner.reuse), (Scope::Workspace, Reuse::Idle));
     assert_eq!(runner.labels, ["gpu.train", "self.hosted"]);
-    assert_eq!(runner.token.as_deref(), Some("its-own-token"));
+    assert_eq!(runner.token.as_ref().unwrap().expose_secret(), "its-own-token");
     let run = runner.run.unwrap();
     assert_eq!((run.name.as_str(), run.branch.as_str(), run.own_commit), ("train", "main", true));
-    assert_eq!(run.variables["EPOCHS"], "10");
-    assert_eq!(run.variables["WANDB_API_KEY"], "a-secret");
+    assert_eq!(run.variables["EPOCHS"].expose_secret(), "10");
+    assert_eq!(run.variables["WANDB_API_KEY"].expose_secret(), "a-secret");
     let run = load(&[("RUN_PIPELINE", "train"), ("RUN_BRANCH", "other")]).0.run.unwrap();
     assert_eq!((run.branch.as_str(), run.own_commit), ("other", false));
 }

@@ -202,8 +202,8 @@ pub(crate) fn key_of_the_environment() -> Option<AccessKey> {
     let get = |name: &str| std::env::var(name).ok();
     Some(AccessKey {
         id: get("AWS_ACCESS_KEY_ID")?,
-        secret: get("AWS_SECRET_ACCESS_KEY")?,
-        session_token: get("AWS_SESSION_TOKEN"),
+        secret: get("AWS_SECRET_ACCESS_KEY")?.into(),
+        session_token: get("AWS_SESSION_TOKEN").map(Into::into),
     })
 }
 

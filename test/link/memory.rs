@@ -33,7 +33,7 @@ async fn alone() {
     let server = Server::new();
     let command = "mkdir model; head -c 220000000 /dev/urandom > model/large; echo $SECRET | wc -c; touch ready; sleep 1";
     let mut spec = spec(command);
-    spec.environment.insert("SECRET".to_owned(), SECRET.to_owned());
+    spec.environment.insert("SECRET".to_owned(), SECRET.into());
     let agent = training(server.machine().await, spec).await;
     exists(server.home().work().join("ready")).await;
     assert_eq!(naming(SECRET), Vec::<String>::new());

@@ -89,7 +89,7 @@ fn liar(folder: &Path, header: &BundleHeader) -> Agent<LocalLink> {
     let program = folder.join("program");
     fs::write(&program, format!("#!/bin/sh\ncat > /dev/null\ncat '{}/bundle'\n", folder.display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let environment = BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]);
+    let environment = BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap().into())]);
     Agent::new(LocalLink { program, home: folder.join("home"), environment }, "test")
 }
 

@@ -5,6 +5,7 @@ use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, test_kill_process,
     test_kill_process_group, wait,
 };
+use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -48,7 +49,7 @@ impl TrainingProcess {
             .args(["-e", "-c", &spec.command])
             .current_dir(home.work())
             .envs(defaults(home, spec))
-            .envs(&spec.environment)
+            .envs(spec.environment.iter().map(|(name, value)| (name, value.expose_secret())))
             .env(HOME_VARIABLE, home.path())
             .process_group(0)
             .stdin(Stdio::null())

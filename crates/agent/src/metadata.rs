@@ -1,6 +1,7 @@
 //! The machine's metadata (EC2's IMDSv2): whether the machine is about to be taken away.
 
 use reqwest::{Client, RequestBuilder, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -52,7 +53,7 @@ pub(super) fn watch(url: &str) -> Result<Receiver<MetadataEvent>> {
 struct Service {
     client: Client,
     url: String,
-    token: Option<String>,
+    token: Option<SecretString>,
 }
 
 impl Service {
@@ -95,7 +96,7 @@ impl Service {
         let url = format!("{}/latest/meta-data/{item}", self.url);
         for _ in 0..2 {
             let token = self.token().await?;
-            let request = self.client.get(&url).header("X-aws-ec2-metadata-token", token);
+            let request = self.client.get(&url).header("X-aws-ec2-metadata-token", token.expose_secret());
             match send(request).await? {
                 (StatusCode::OK, body) => return Ok(Some(body)),
                 (StatusCode::NOT_FOUND, _) => return Ok(None),
@@ -107,14 +108,14 @@ impl Service {
         Err(Error::new(format!("{item}: a new token was refused")))
     }
 
-    async fn token(&mut self) -> Result<String> {
+    async fn token(&mut self) -> Result<SecretString> {
         if let Some(token) = &self.token {
             return Ok(token.clone());
         }
         let request = self.client.put(format!("{}/latest/api/token", self.url));
         let request = request.header("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_TTL);
         match send(request).await? {
-            (StatusCode::OK, token) => Ok(self.token.insert(token).clone()),
+            (StatusCode::OK, token) => Ok(self.token.insert(token.into()).clone()),
             (status, _) => Err(Error::new(format!("no token: HTTP {status}"))),
         }
     }

@@ -99,7 +99,7 @@ impl Registrar {
 
 fn connect(registry: &Registry) -> Result<(tokio::runtime::Runtime, Client)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let credential = Credential::AccessToken(registry.token.as_str().into());
+    let credential = Credential::AccessToken(registry.token.clone());
     let Registry { api_url, workspace, repo_slug, .. } = registry;
     let client = Client::new(api_url, workspace, repo_slug, credential)?.with_patience(BITBUCKET_PATIENCE);
     Ok((runtime.context("cannot start")?, client))

@@ -1,6 +1,6 @@
 //! What to rent from AWS, and how.
 
-use std::fmt;
+use secrecy::SecretString;
 use std::time::Duration;
 use trainspot_base::log::Secret;
 
@@ -79,7 +79,7 @@ pub struct AwsSettings {
 }
 
 /// An IAM role, and the OIDC token by which the pipe assumes it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct OidcRole {
     /// The role's ARN.
     pub role_arn: String,
@@ -87,27 +87,15 @@ pub struct OidcRole {
     pub token: Secret,
 }
 
-impl fmt::Debug for OidcRole {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Oidc({})", self.role_arn)
-    }
-}
-
 /// An access key of AWS.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct AccessKey {
     /// `AWS_ACCESS_KEY_ID`.
     pub id: String,
     /// `AWS_SECRET_ACCESS_KEY`.
-    pub secret: String,
+    pub secret: SecretString,
     /// `AWS_SESSION_TOKEN`, which a temporary key has.
-    pub session_token: Option<String>,
-}
-
-impl fmt::Debug for AccessKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "AccessKey({})", self.id)
-    }
+    pub session_token: Option<SecretString>,
 }
 
 /// Which types of machines will do.
@@ -156,4 +144,22 @@ pub enum SshAddress {
     Public,
     /// The private one; the machine then gets no public address.
     Private,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_account_shows_its_credentials() {
+        let role_arn = "arn:aws:iam::123456789012:role/r".to_owned();
+        let oidc = OidcRole { role_arn, token: Secret::new("OIDC", "s3cret-token") };
+        let (secret, session_token) = ("s3cret-key".into(), Some("s3cret-session".into()));
+        let key = AccessKey { id: "AKIAEXAMPLE".to_owned(), secret, session_token };
+        let account = AwsAccount { regions: Vec::new(), oidc: Some(oidc), key: Some(key) };
+        let sweep = SweepSettings { account, public_ip_url: String::new(), dry_run: false };
+        let shown = format!("{sweep:?}");
+        assert!(shown.contains("role/r") && shown.contains("AKIAEXAMPLE"), "{shown}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
 }

@@ -3,6 +3,7 @@
 use super::{Compute, LaunchRequest, Machine, MachineStatus, RunId};
 use crate::link::local::LocalLink;
 use rustix::fs::OFlags;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -33,7 +34,7 @@ pub struct LocalCompute {
     /// The folder that holds the machines.
     pub root: PathBuf,
     /// The environment variables that describe this computer, and go to the training.
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, SecretString>,
 }
 
 impl LocalCompute {
@@ -187,6 +188,14 @@ fn log_tail(log: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_value_of_the_environment_is_shown() {
+        let environment = [("HTTPS_PROXY".to_owned(), "http://me:s3cret@proxy".into())].into();
+        let compute = LocalCompute { program: PathBuf::new(), root: PathBuf::new(), environment };
+        let shown = format!("{compute:?} {:?}", compute.link("m"));
+        assert!(shown.matches("HTTPS_PROXY").count() == 2 && !shown.contains("s3cret"), "{shown}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn processes_that_do_not_go_are_told() {

@@ -186,7 +186,8 @@ fn hide_secrets(credentials: Credentials) -> Credentials {
 }
 
 fn from_access_key(key: &AccessKey) -> Credentials {
-    Credentials::new(&key.id, &key.secret, key.session_token.clone(), None, "AccessKey")
+    let session_token = key.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+    Credentials::new(&key.id, key.secret.expose_secret(), session_token, None, "AccessKey")
 }
 
 /// The SDK's default chain without its first provider, that of the environment's access key: the
@@ -326,6 +327,21 @@ mod tests {
         let read = claims(&format!("e30.{payload}.c2ln"));
         assert_eq!((read.exp, read.step.as_deref()), (Some(1_700_000_000), Some("{5b-1}")));
         assert_eq!(claims("no token").exp, None);
+    }
+
+    #[test]
+    fn no_source_of_credentials_shows_them() {
+        let role_arn = "arn:aws:iam::123456789012:role/r".to_owned();
+        let oidc = OidcRole { role_arn, token: Secret::new("OIDC", "s3cret-oidc") };
+        let config = SdkConfig::builder().region(Region::new("eu-west-1")).build();
+        let (secret, session_token) = ("s3cret-key".into(), Some("s3cret-session".into()));
+        let key = from_access_key(&AccessKey { id: "AKIAEXAMPLE".to_owned(), secret, session_token });
+        let cached = CachedCredentials::new(key.clone(), None);
+        let source = CredentialsSource::Role(Box::new(Role::new(oidc, &config)));
+        let role = RenewingCredentials { source, cached: Mutex::new(Some(cached)) };
+        let shown = format!("{role:?} {:?}", CredentialsSource::Key(key));
+        assert!(shown.contains("role/r") && shown.contains("AKIAEXAMPLE"), "{shown}");
+        assert!(!shown.contains("s3cret"), "{shown}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The user data of a machine: its keys, and the guard that ends the machine when nobody connects.
 
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Result};
@@ -45,7 +46,7 @@ pub(super) fn user_data(host: &KeyPair, client: &KeyPair, lease: Lease) -> Resul
     let config = json!({
         "bootcmd": [guard, ["sh", "-c", NO_UPGRADES_SCRIPT]],
         "ssh_keys": {
-            "ed25519_private": host.private_openssh()?,
+            "ed25519_private": host.private_openssh()?.expose_secret(),
             // Without its newline it would be glued to what cloud-init writes next.
             "ed25519_public": host.public_openssh()? + "\n",
         },

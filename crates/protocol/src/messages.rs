@@ -4,11 +4,12 @@
 //! given to serde, never change. A Rust name may.
 
 use super::runner_log::Phase;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 use trainspot_base::clock::stated_fraction;
+use trainspot_base::exposed;
 
 /// A pipe's request to the supervisor. Each request is also a sign of life, and renews the pipe's claim to
 /// the machine.
@@ -64,14 +65,15 @@ pub enum AgentCommand {
 
 /// The command that a machine runs: a training, or a runner of Bitbucket's. The values of `environment` may
 /// be secret: they live in memory, and in the command's environment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CommandSpec {
     /// Tells whether the training that a pipe finds on a machine is the one that the pipe was about to start.
     pub fingerprint: String,
     /// Shell commands.
     pub command: String,
     /// Environment variables of the command.
-    pub environment: BTreeMap<String, String>,
+    #[serde(serialize_with = "exposed::map")]
+    pub environment: BTreeMap<String, SecretString>,
     /// The supervisor ends the command after this time.
     pub max_runtime: Duration,
     /// Patterns of the files to save as checkpoints.
@@ -86,7 +88,7 @@ pub struct CommandSpec {
 
 /// A runner of Bitbucket's, and how long its machine lives: while a pipe has the machine, as that pipe wants;
 /// after that, until these limits or [`CommandSpec::max_runtime`] are reached and no step runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunnerSpec {
     /// The runner's id, in braces.
     pub uuid: String,
@@ -101,7 +103,7 @@ pub struct RunnerSpec {
 }
 
 /// Where a runner is registered, and a token that may change the registration.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Registry {
     /// The base of the API's addresses.
     pub api_url: String,
@@ -112,13 +114,8 @@ pub struct Registry {
     /// Whether the runner is the workspace's.
     pub of_workspace: bool,
     /// The token. The machine keeps it in memory only.
-    pub token: String,
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Registry({}/{})", self.workspace, self.repo_slug)
-    }
+    #[serde(serialize_with = "exposed::text")]
+    pub token: SecretString,
 }
 
 /// The supervisor's answer.
@@ -288,5 +285,22 @@ mod tests {
         };
         let expected = r#"{"uuid":"{r}","idle":{"secs":5,"nanos":0},"single":true,"registry":null}"#;
         assert_eq!(serde_json::to_string(&runner).unwrap(), expected);
+    }
+
+    /// The start of a training or a runner, as a pipe of another version writes it too.
+    const STARTING_REQUEST: &str = concat!(
+        r#"{"owner":"o","wish":{"start":{"fingerprint":"f","command":"c","environment":{"A":"s3cret","B":""},"#,
+        r#""max_runtime":{"secs":1,"nanos":0},"checkpoints":[],"checkpoint_interval":{"secs":2,"nanos":0},"#,
+        r#""resume":false,"runner":{"uuid":"{r}","idle":{"secs":5,"nanos":0},"single":true,"registry":"#,
+        r#"{"api_url":"u","workspace":"w","repo_slug":"r","of_workspace":false,"token":"t0ken"}}}}}"#
+    );
+
+    #[test]
+    fn secrets_travel_as_they_are_and_are_not_shown() {
+        let request: AgentRequest = serde_json::from_str(STARTING_REQUEST).unwrap();
+        assert_eq!(serde_json::to_string(&request).unwrap(), STARTING_REQUEST);
+        let shown = format!("{request:?}");
+        assert!(shown.contains("environment") && shown.contains("api_url"), "{shown}");
+        assert!(!shown.contains("s3cret") && !shown.contains("t0ken"), "{shown}");
     }
 }

@@ -113,7 +113,7 @@ impl<'a> Child<'a> {
             variables: variables
                 .map(|(key, value)| PipelineVariable {
                     key: key.clone(),
-                    value: value.as_str().into(),
+                    value: value.clone(),
                     secured: is_secret_name(key),
                 })
                 .collect(),

@@ -6,7 +6,6 @@ use crate::config::runner::{Program, RunnerSettings};
 use crate::job::{
     AttemptEnd, ConnectedMachine, Cost, Job, TRANSFER_RETRY, Workload, ask_until_answered, judge_transfer,
 };
-use secrecy::ExposeSecret as _;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -214,10 +213,10 @@ impl Serving<'_> {
             ("REPOSITORY_UUID", repository),
             ("RUNNER_UUID", Some(runner.uuid.clone())),
             ("OAUTH_CLIENT_ID", Some(oauth.id)),
-            ("OAUTH_CLIENT_SECRET", Some(oauth.secret.expose_secret().to_owned())),
         ];
-        let given = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let given = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
         spec.environment.extend(given);
+        spec.environment.insert("OAUTH_CLIENT_SECRET".to_owned(), oauth.secret);
         spec.runner = Some(Box::new(trainspot_protocol::RunnerSpec {
             uuid: runner.uuid,
             idle_timeout: self.runner.idle,
@@ -367,7 +366,7 @@ pub(super) fn spec(config: &Config, runner: &RunnerSettings, labels: &[String]) 
     CommandSpec {
         fingerprint: blake3::hash(parts.as_bytes()).to_hex().to_string(),
         command: command.to_owned(),
-        environment,
+        environment: environment.into_iter().map(|(name, value)| (name, value.into())).collect(),
         max_runtime: runner.max_runtime,
         checkpoints: Vec::new(),
         checkpoint_interval: Duration::ZERO,

@@ -16,8 +16,9 @@ use crate::publication::{
     OutputLocation, Publisher, RunOutcome, TrainingSummary, add_outputs, before_the_step_ends, unpublished,
 };
 use crate::step::{self, Deadline, run_id};
+use secrecy::ExposeSecret as _;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ use trainspot_compute::aws::Purchase;
 use trainspot_compute::link::{Agent, Link};
 use trainspot_compute::local::LocalCompute;
 use trainspot_compute::{Compute, LaunchRequest};
-use trainspot_dvc::{StorePlan, StoredOutputs};
+use trainspot_dvc::{DvcSettings, StorePlan, StoredOutputs};
 #[cfg(feature = "aws")]
 use trainspot_ec2::{Ec2, Owner};
 use trainspot_git::Branches;
@@ -339,14 +340,44 @@ fn spec(config: &Config, train: &Train, commit: &str) -> CommandSpec {
         resume: false,
         runner: None,
     };
-    let parts = format!("{commit} {spec:?} {:?} {:?}", config.outputs, config.dvc);
-    spec.fingerprint = blake3::hash(parts.as_bytes()).to_hex().to_string();
+    spec.fingerprint = fingerprint(config, &spec, commit);
     spec
+}
+
+/// Tells this training from another one that the step once wanted, by the secrets in its environment too.
+fn fingerprint(config: &Config, spec: &CommandSpec, commit: &str) -> String {
+    let environment: BTreeMap<_, _> =
+        spec.environment.iter().map(|(name, value)| (name, value.expose_secret())).collect();
+    let DvcSettings { outputs, push, remote, environment: of_remotes, .. } = &config.dvc;
+    let parts = format!(
+        "{commit} {:?} {environment:?} {:?} {:?} {:?} {:?} {outputs:?} {push} {remote:?} {:?}",
+        spec.command,
+        spec.max_runtime,
+        spec.checkpoints,
+        spec.checkpoint_interval,
+        config.outputs,
+        of_remotes.keys()
+    );
+    blake3::hash(parts.as_bytes()).to_hex().to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_training_with_another_secret_is_another_training() {
+        let fingerprint = |variable: &str| {
+            let given =
+                [("CLOUD", "local"), ("TRAIN_COMMAND", "x"), ("OUTPUTS", "y"), ("TRAIN_ENV", variable)];
+            let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let config = Config::load(given).unwrap();
+            spec(&config, config.train.as_ref().unwrap(), "0123").fingerprint
+        };
+        assert_eq!(fingerprint("TOKEN=a"), fingerprint("TOKEN=a"));
+        assert_ne!(fingerprint("TOKEN=a"), fingerprint("TOKEN=b"));
+        assert_ne!(fingerprint("TOKEN=a"), fingerprint("OTHER=a"));
+    }
 
     #[tokio::test]
     async fn only_what_will_not_be_fetched_again_is_salvaged_whatever_the_kind() {

@@ -83,8 +83,8 @@ impl ConfigReader {
         self.check_key();
         Some(AccessKey {
             id: self.some("AWS_ACCESS_KEY_ID")?,
-            secret: self.some("AWS_SECRET_ACCESS_KEY")?,
-            session_token: self.some("AWS_SESSION_TOKEN"),
+            secret: self.secret("AWS_SECRET_ACCESS_KEY")?,
+            session_token: self.secret("AWS_SESSION_TOKEN"),
         })
     }
 

@@ -13,7 +13,7 @@ use super::spelling;
 use super::values::{self, ParsedValue};
 use super::variables::{Action, Provider, Requirement, VARIABLE_TABLE, ValueKind, VariableSpec, find};
 use super::{Config, Train};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -197,12 +197,12 @@ impl ConfigReader {
         dvc: &DvcSettings,
     ) -> Vec<Secret> {
         let own = VARIABLE_TABLE.iter().filter(|variable| variable.secret);
-        let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.some(variable.name)?)));
+        let own = own.filter_map(|variable| Some((variable.name.to_owned(), self.secret(variable.name)?)));
         let training = train.into_iter().flat_map(|train| train.environment.clone());
         let training = training.filter(|(name, _)| is_secret_name(name));
         let of_the_step = STEP_SECRETS
             .iter()
-            .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.to_owned())));
+            .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.into())));
         own.chain(training)
             .chain(of_the_step)
             .map(|(name, value)| Secret::new(name, value))
@@ -233,12 +233,16 @@ impl ConfigReader {
         debug_assert!(find(name).is_some(), "{name} is not in the table");
         let value = self.values.get(name)?;
         let typed = pick(value);
-        debug_assert!(typed.is_some(), "{name} is read as another kind than it has: {value:?}");
+        debug_assert!(typed.is_some(), "{name} is read as another kind than it has");
         typed
     }
 
     fn some(&self, name: &str) -> Option<String> {
         self.typed(name, |value| if let ParsedValue::Text(text) = value { Some(text.clone()) } else { None })
+    }
+
+    fn secret(&self, name: &str) -> Option<SecretString> {
+        self.some(name).map(SecretString::from)
     }
 
     fn text(&self, name: &str) -> String {

@@ -43,9 +43,9 @@ impl ConfigReader {
 
     pub(super) fn bitbucket(&mut self, pipeline: &StepVariables) -> BitbucketSettings {
         let (token, email, api_token) = (
-            self.some("BITBUCKET_ACCESS_TOKEN"),
+            self.secret("BITBUCKET_ACCESS_TOKEN"),
             self.some("ATLASSIAN_ACCOUNT_EMAIL"),
-            self.some("ATLASSIAN_API_TOKEN"),
+            self.secret("ATLASSIAN_API_TOKEN"),
         );
         let given = |name| self.environment.get(name).is_some();
         match (given("ATLASSIAN_ACCOUNT_EMAIL"), given("ATLASSIAN_API_TOKEN")) {
@@ -58,8 +58,8 @@ impl ConfigReader {
             _ => {}
         }
         let credential = match (token, email.zip(api_token)) {
-            (Some(token), _) => Some(Credential::AccessToken(token.into())),
-            (None, Some((email, token))) => Some(Credential::ApiToken { email, token: token.into() }),
+            (Some(token), _) => Some(Credential::AccessToken(token)),
+            (None, Some((email, token))) => Some(Credential::ApiToken { email, token }),
             (None, None) => None,
         };
         if credential.is_none() && self.environment.get("BITBUCKET_APP_PASSWORD").is_some() {

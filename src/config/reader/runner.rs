@@ -27,7 +27,7 @@ impl ConfigReader {
                 let all = [("never", Reuse::Never), ("idle", Reuse::Idle), ("any", Reuse::Any)];
                 self.choice("RUNNER_REUSE", &all, Reuse::Never)
             },
-            token: self.some("RUNNER_ACCESS_TOKEN"),
+            token: self.secret("RUNNER_ACCESS_TOKEN"),
             max_runtime: self.duration("MAX_RUNTIME"),
             max_restarts: self.count("MAX_RESTARTS"),
             orphan_grace: self.orphan_grace(),

@@ -4,6 +4,7 @@ use super::super::values;
 use super::super::variables::Provider;
 use super::super::{Cloud, Train};
 use super::ConfigReader;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,14 +61,14 @@ impl ConfigReader {
     }
 
     /// The variables that a list of `NAME` and `NAME=value` stands for.
-    pub(super) fn passed_on(&mut self, list: &'static str) -> BTreeMap<String, String> {
+    pub(super) fn passed_on(&mut self, list: &'static str) -> BTreeMap<String, SecretString> {
         let mut environment = BTreeMap::new();
         for item in self.list(list) {
             if let Some((name, value)) = item.split_once('=') {
-                environment.insert(name.to_owned(), value.to_owned());
+                environment.insert(name.to_owned(), value.into());
             } else if self.environment.get(&item).is_some() {
                 // As it is: the end of a line that `get` leaves out may be part of a key.
-                environment.insert(item.clone(), self.environment.0[&item].clone());
+                environment.insert(item.clone(), self.environment.0[&item].as_str().into());
             } else if !values::is_no_secret(&item) {
                 self.problems.add(
                     list,
@@ -84,7 +85,7 @@ impl ConfigReader {
     }
 
     /// An allow-list: a variable that is not on it may be a secret, and would be missing on a rented machine.
-    fn machine_environment(&self) -> BTreeMap<String, String> {
+    fn machine_environment(&self) -> BTreeMap<String, SecretString> {
         const MACHINE_VARIABLES: [&str; 20] = [
             "PATH",
             "HOME",
@@ -113,6 +114,6 @@ impl ConfigReader {
                 || MACHINE_PREFIXES.iter().any(|family| name.starts_with(family))
         };
         let all = self.environment.0.iter().filter(|(name, _)| described(name));
-        all.map(|(name, value)| (name.clone(), value.clone())).collect()
+        all.map(|(name, value)| (name.clone(), value.as_str().into())).collect()
     }
 }

@@ -6,6 +6,7 @@
 //! on standard input names a folder to fetch a copy of FILE into; the answer is a line with the seconds, and
 //! this process's peak memory in KiB.
 
+use secrecy::ExposeSecret as _;
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead as _, Write as _};
@@ -29,7 +30,7 @@ fn main() -> Result<()> {
     for (name, key) in [("host", &host), ("client", &client)] {
         let private =
             fs::File::options().write(true).create_new(true).mode(0o600).open(Path::new(keys).join(name));
-        private?.write_all(key.private_openssh()?.as_bytes())?;
+        private?.write_all(key.private_openssh()?.expose_secret().as_bytes())?;
         fs::write(Path::new(keys).join(format!("{name}.pub")), key.public_openssh()?)?;
     }
     let target = SshTarget {

@@ -1,6 +1,7 @@
 //! The way to a machine that is a folder on this one: the verbs are child processes.
 
 use super::{Link, RunningVerb, VerbExit};
+use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -19,7 +20,7 @@ pub struct LocalLink {
     /// The machine's home.
     pub home: PathBuf,
     /// All that agents get as environment. The pipe's own holds secrets, and a training may look at it.
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, SecretString>,
 }
 
 impl LocalLink {
@@ -27,7 +28,9 @@ impl LocalLink {
     #[must_use]
     pub fn command(&self, verb: &str, flags: &[(&str, String)]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("agent").arg(verb).arg("--home").arg(&self.home).env_clear().envs(&self.environment);
+        command.arg("agent").arg(verb).arg("--home").arg(&self.home);
+        let environment = self.environment.iter().map(|(name, value)| (name, value.expose_secret()));
+        command.env_clear().envs(environment);
         for (name, value) in flags {
             command.arg(name).arg(value);
         }
