@@ -5,7 +5,6 @@ use indicatif::HumanBytes;
 use std::path::Path;
 use tracing::{info, warn};
 use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
-use trainspot_base::log::Secret;
 use trainspot_base::log::count;
 use trainspot_compute::link::{Agent, Link};
 use trainspot_dvc::{DvcSettings, PathBase, Site, StorePlan, StoredOutputs, TargetBranch, write};
@@ -50,8 +49,7 @@ impl Publisher<'_> {
         let keeper = self.with_target_branch(|target| {
             StorePlan::read(keeping, &Site { root: &root, folders, in_git, target })
         })?;
-        let secrets = keeper.secrets().iter().cloned();
-        trainspot_base::log::hide(secrets.map(|(name, value)| Secret::new(name, value)));
+        trainspot_base::log::hide(keeper.secrets().iter().cloned());
         let include = self.config.train.as_ref().map_or(&[][..], |train| &train.include);
         keeper.settle(&|path| {
             Ok(self.checkout.workspace(include)?.iter().any(|sent| sent.path.to_path() == path))

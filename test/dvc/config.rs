@@ -2,6 +2,7 @@
 
 use super::oracle::Oracle;
 use crate::support::say;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -100,7 +101,7 @@ fn remotes_are_read_as_dvc_reads_them() {
                 for (key, value) in &mine.options {
                     assert_eq!(
                         theirs[key].as_str().unwrap().to_lowercase(),
-                        value.to_lowercase(),
+                        value.expose_secret().to_lowercase(),
                         "{name}: {key}"
                     );
                     compared += 1;
@@ -262,7 +263,7 @@ fn what_a_rented_machine_does_not_have_is_refused_before() {
     .unwrap();
     let check = |remote: Option<&str>, variables: &[(&str, &str)], folders: PathBase| {
         let environment =
-            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
         let keeping = DvcSettings {
             outputs: vec!["m.bin".to_owned()],
             remote: remote.map(str::to_owned),

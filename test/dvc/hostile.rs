@@ -199,7 +199,7 @@ fn one(kind: usize, seed: u64, trap: &str) -> (u64, bool) {
     std::fs::create_dir_all(clone.join(".dvc")).unwrap();
     let config = format!("[core]\n    remote = st\n['remote \"st\"']\n    {remote}\n");
     std::fs::write(clone.join(".dvc/config"), config).unwrap();
-    let environment = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let environment = variables.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let outputs = vec!["m.bin".to_owned(), "data".to_owned()];
     let keeper = keeper(&clone, &DvcSettings { outputs, environment, ..DvcSettings::default() });
     let mut order = serde_json::to_value(keeper.request()).unwrap();

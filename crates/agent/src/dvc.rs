@@ -5,7 +5,6 @@ use super::home::Home;
 use std::io::Write as _;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Result};
-use trainspot_base::log::Secret;
 use trainspot_dvc::{StoreRequest, lay_out, store};
 use trainspot_transfer::{BundleHeader, BundleSender, FileStability, everything_behind_links};
 
@@ -48,7 +47,7 @@ pub(super) fn rescue(home: &Home) -> Result<()> {
 fn order() -> Result<StoreRequest> {
     let order: StoreRequest =
         serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
-    trainspot_base::log::hide(order.secrets().map(|(name, value)| Secret::new(name, value)));
+    trainspot_base::log::hide(order.secrets());
     Ok(order)
 }
 

@@ -2,6 +2,7 @@
 //! reads them and who gets them. A variable that is not in it reaches no remote.
 
 use super::remote::Settings;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::path::PathBuf;
 
 /// What begins so, or is called so, and the kinds of remotes that take it.
@@ -74,7 +75,8 @@ pub(super) fn files(settings: &Settings) -> Vec<(String, PathBuf, String)> {
         keys.filter(|(.., variable)| variable.is_none_or(|name| !settings.environment.contains_key(name)));
     let mut files: Vec<_> = keys
         .filter_map(|(_, key, variable)| {
-            let path = settings.path(settings.options.get(*key).filter(|value| !value.is_empty())?);
+            let path = settings.options.get(*key)?.expose_secret();
+            let path = Some(path).filter(|path| !path.is_empty()).map(|path| settings.path(path))?;
             let instead = variable.map_or_else(
                 || {
                     "let git track the file or INCLUDE name it, or choose another remote by DVC_REMOTE"
@@ -86,6 +88,7 @@ pub(super) fn files(settings: &Settings) -> Vec<(String, PathBuf, String)> {
         })
         .collect();
     let google = settings.environment.get("GOOGLE_APPLICATION_CREDENTIALS").filter(|_| scheme == "gs");
+    let google = google.map(SecretString::expose_secret);
     if let Some(path) = google.filter(|value| !value.trim_start().starts_with('{')) {
         let instead = "give the file's JSON itself as GOOGLE_APPLICATION_CREDENTIALS".to_owned();
         files.push(("GOOGLE_APPLICATION_CREDENTIALS".to_owned(), settings.path(path), instead));

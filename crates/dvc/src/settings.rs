@@ -1,10 +1,10 @@
 //! The settings of a step for DVC.
 
+use secrecy::SecretString;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// The outputs that a step asks DVC to keep, and the step's settings for DVC's remotes.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct DvcSettings {
     /// Files and directories to track, relative to the clone.
     pub outputs: Vec<String>,
@@ -13,7 +13,7 @@ pub struct DvcSettings {
     /// The name or address of a remote to use instead of the default remote.
     pub remote: Option<String>,
     /// The remotes' credentials, by the names that DVC and its SDKs use.
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, SecretString>,
     /// Hosts, each as `host` or `host:port`, to which credentials may go whatever the clone's configuration
     /// says of them.
     pub trusted_hosts: Vec<String>,
@@ -24,12 +24,5 @@ impl DvcSettings {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.outputs.is_empty() && !self.push
-    }
-}
-
-impl fmt::Debug for DvcSettings {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.environment.keys().collect();
-        write!(out, "{:?} push {} to {:?} with {names:?}", self.outputs, self.push, self.remote)
     }
 }

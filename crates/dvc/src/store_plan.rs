@@ -14,6 +14,7 @@ use super::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Error, Kind, Result};
+use trainspot_base::log::Secret;
 
 /// Which outputs of a run DVC keeps, and where.
 pub struct StorePlan {
@@ -24,7 +25,7 @@ pub struct StorePlan {
     parts: Vec<RepositoryOutputs>,
     /// The remotes for a DVC repository that the clone does not have.
     elsewhere: Settled,
-    secrets: Vec<(String, String)>,
+    secrets: Vec<Secret>,
     has_wanted: bool,
     folders: PathBase,
     order: StoreRequest,
@@ -107,7 +108,7 @@ impl StorePlan {
 
     /// The credentials in the configuration, each with a name to show in its place.
     #[must_use]
-    pub fn secrets(&self) -> &[(String, String)] {
+    pub fn secrets(&self) -> &[Secret] {
         &self.secrets
     }
 

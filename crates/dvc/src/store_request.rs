@@ -6,11 +6,11 @@ use super::remote::Settings;
 use super::track::RequestedOutput;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
+use trainspot_base::log::Secret;
 
 /// The outputs that a machine is to keep in DVC's remotes, as the pipe settled them from the clone's files.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StoreRequest {
     /// One share for each DVC repository of the clone.
     pub(super) shares: Vec<RepositoryShare>,
@@ -19,7 +19,7 @@ pub struct StoreRequest {
 }
 
 /// What a machine is to keep of one DVC repository.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct RepositoryShare {
     /// The repository's folder, relative to the clone.
     pub(super) folder: PathBuf,
@@ -32,7 +32,7 @@ pub(super) struct RepositoryShare {
 }
 
 /// What `DVC_PUSH` needs to know of the clone.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct CachePush {
     /// The objects that `.dvc` files of the clone name: no training of this run made them.
     pub(super) known: BTreeSet<String>,
@@ -55,7 +55,7 @@ impl StoreRequest {
     }
 
     /// The credentials of the request's remotes, each with a name that the log shows in its place.
-    pub fn secrets(&self) -> impl Iterator<Item = (String, String)> {
+    pub fn secrets(&self) -> impl Iterator<Item = Secret> {
         self.remotes().flat_map(Settled::secrets_of)
     }
 
@@ -78,8 +78,26 @@ impl StoreRequest {
     }
 }
 
-impl fmt::Debug for StoreRequest {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Order({:?}, push {})", self.outputs().collect::<Vec<_>>(), self.push.is_some())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DvcSettings;
+
+    /// A request as a pipe of another version writes it too.
+    const STORE_REQUEST: &str = concat!(
+        r#"{"shares":[{"folder":"","outputs":[],"rules":{},"remotes":{"default":{"Ok":{"name":"a","#,
+        r#""url":"ssh://me:s3cret-of-url@host/x","options":{"password":"s3cret-of-config","port":"22"},"#,
+        r#""folder":"/c/.dvc","environment":{"SSH_PRIVATE_KEY":"s3cret-of-step"}}},"named":{}}}],"push":null}"#
+    );
+
+    #[test]
+    fn secrets_travel_as_they_are_and_are_not_shown() {
+        let request: StoreRequest = serde_json::from_str(STORE_REQUEST).unwrap();
+        assert_eq!(serde_json::to_string(&request).unwrap(), STORE_REQUEST);
+        let environment = [("SSH_PRIVATE_KEY".to_owned(), "s3cret-of-step".into())].into();
+        let settings = DvcSettings { environment, ..DvcSettings::default() };
+        for shown in [format!("{request:?}"), format!("{settings:?}")] {
+            assert!(shown.contains("SSH_PRIVATE_KEY") && !shown.contains("s3cret"), "{shown}");
+        }
     }
 }

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn settings(url: &str, options: &[(&str, &str)]) -> Settings {
-        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).into()));
         Settings { url: url.to_owned(), options: options.collect(), ..Settings::default() }
     }
 

@@ -1,6 +1,7 @@
 //! What DVC keeps, and the credentials of its remotes.
 
 use super::ConfigReader;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use trainspot_base::log::{Secret, is_secret_name};
 use trainspot_dvc::{DvcSettings, is_of_remotes};
@@ -42,9 +43,9 @@ impl ConfigReader {
         DvcSettings { outputs, push, remote: self.some("DVC_REMOTE"), environment, trusted_hosts }
     }
 
-    fn of_remotes(&self) -> BTreeMap<String, String> {
+    fn of_remotes(&self) -> BTreeMap<String, SecretString> {
         let all = self.environment.0.iter().filter(|(name, value)| is_of_remotes(name) && !value.is_empty());
-        all.map(|(name, value)| (name.clone(), value.clone())).collect()
+        all.map(|(name, value)| (name.clone(), value.as_str().into())).collect()
     }
 }
 

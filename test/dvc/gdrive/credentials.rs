@@ -4,6 +4,7 @@ use super::auth::{CLIENT, REFRESH, SERVICE, USER, key, service_json};
 use super::sample::{Place, Sample, Scene, credential, remote, set, told, user_json};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::RsaKeyPair;
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use std::time::Duration;
 use trainspot_dvc::remote::{RemoteStore as _, open};
@@ -35,7 +36,7 @@ async fn from_a_file_that_the_configuration_names() {
         let mut scene = Scene::new(place).await;
         let json = scene.settings.environment.remove("GDRIVE_CREDENTIALS_DATA").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("credential.json"), json).unwrap();
+        std::fs::write(folder.path().join("credential.json"), json.expose_secret()).unwrap();
         folder.path().clone_into(&mut scene.settings.folder);
         let why = mistake(&scene).await;
         assert!(why.contains("there is no credential") && why.contains("GDRIVE_CREDENTIALS_DATA"), "{why}");

@@ -187,11 +187,11 @@ pub(crate) fn settings(url: &str, fake: &Fake) -> Settings {
 }
 
 pub(crate) fn set(settings: &mut Settings, key: &str, value: &str) {
-    settings.options.insert(key.to_owned(), value.to_owned());
+    settings.options.insert(key.to_owned(), value.into());
 }
 
 pub(crate) fn credential(settings: &mut Settings, json: &str) {
-    settings.environment.insert("GDRIVE_CREDENTIALS_DATA".to_owned(), json.to_owned());
+    settings.environment.insert("GDRIVE_CREDENTIALS_DATA".to_owned(), json.into());
 }
 
 /// A user's credential as DVC 3 saves it, by way of oauth2client.

@@ -1,6 +1,7 @@
 //! Objects to send, and a look at what arrived.
 
 use md5::{Digest as _, Md5};
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -51,8 +52,8 @@ impl Sample {
 
 /// Settings of a remote.
 pub(crate) fn settings(url: &str, options: &[(&str, &str)], environment: &[(&str, &str)]) -> Settings {
-    let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, SecretString> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect()
     };
     Settings {
         name: "store".to_owned(),

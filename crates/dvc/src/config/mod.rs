@@ -10,12 +10,14 @@ pub use settled::Settled;
 use super::credentials;
 use super::remote::Settings;
 use super::trust::Trust;
+use secrecy::SecretString;
 use sections::{ConfigSections, SectionValues};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
+use trainspot_base::log::Secret;
 
 /// The scheme of an address below another remote.
 const REMOTE_SCHEME: &str = "remote://";
@@ -53,7 +55,7 @@ pub struct Remotes {
     sections: ConfigSections,
     /// What to use instead of the default: a remote's name or an address.
     wanted: Option<String>,
-    environment: BTreeMap<String, String>,
+    environment: BTreeMap<String, SecretString>,
     folders: PathBase,
     trust: Trust,
 }
@@ -101,13 +103,13 @@ impl DvcConfig {
 
     /// The values whose keys say that they are secret, by section and key.
     #[must_use]
-    pub fn secrets(&self) -> Vec<(String, String)> {
+    pub fn secrets(&self) -> Vec<Secret> {
         let all = self.0.iter().flat_map(|(kind, name, values)| {
             let section = [kind.as_str(), name.as_str()].concat().to_uppercase();
             values.iter().map(move |(key, value)| (format!("{section}_{}", key.to_uppercase()), key, value))
         });
         let secret = all.filter(|(_, key, _)| schema::is_secret(key));
-        secret.filter_map(|(name, _, value)| Some((name, schema::text(value)?.to_owned()))).collect()
+        secret.filter_map(|(name, _, value)| Some(Secret::new(name, schema::text(value)?))).collect()
     }
 }
 
@@ -126,7 +128,11 @@ impl Remotes {
     ///
     /// # Errors
     /// A file cannot be read, or a part of it that counts here has a key that DVC does not know.
-    pub fn load(root: &Path, wanted: Option<&str>, environment: BTreeMap<String, String>) -> Result<Self> {
+    pub fn load(
+        root: &Path,
+        wanted: Option<&str>,
+        environment: BTreeMap<String, SecretString>,
+    ) -> Result<Self> {
         Ok(Self::of(root, DvcConfig::read(root)?, wanted, environment))
     }
 
@@ -136,7 +142,7 @@ impl Remotes {
         root: &Path,
         config: DvcConfig,
         wanted: Option<&str>,
-        environment: BTreeMap<String, String>,
+        environment: BTreeMap<String, SecretString>,
     ) -> Self {
         let sections = config.0.into_iter().map(|(kind, name, values)| ((kind, name), values)).collect();
         let wanted = wanted.filter(|wanted| !wanted.is_empty()).map(|wanted| path(wanted).to_owned());
@@ -240,6 +246,8 @@ impl Remotes {
         let kind = url.split_once("://").map(|(scheme, _)| scheme);
         let mut environment = self.environment.clone();
         environment.retain(|name, _| credentials::is_for(name, kind));
+        // Any of them may be a credential.
+        let options = options.into_iter().map(|(key, value)| (key, value.into())).collect();
         Ok(Settings { name, url, options, folder, environment })
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_base::log::{Secret, is_secret_name};
 
 /// The remotes of a DVC repository, each settled by the pipe, credentials included.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -108,13 +109,13 @@ impl Settled {
     }
 
     /// The credentials of one remote, each with a name to show in its place.
-    pub(crate) fn secrets_of(settings: &Settings) -> impl Iterator<Item = (String, String)> {
+    pub(crate) fn secrets_of(settings: &Settings) -> impl Iterator<Item = Secret> {
         let options = settings.options.iter().filter(|(key, _)| super::schema::is_secret(key));
-        let named = options
-            .map(|(key, value)| (format!("REMOTE{}_{key}", settings.name).to_uppercase(), value.clone()));
-        let variables =
-            settings.environment.iter().filter(|(name, _)| trainspot_base::log::is_secret_name(name));
-        named.chain(variables.map(|(name, value)| (name.clone(), value.clone())))
+        let named = options.map(|(key, value)| {
+            Secret::new(format!("REMOTE{}_{key}", settings.name).to_uppercase(), value.clone())
+        });
+        let variables = settings.environment.iter().filter(|(name, _)| is_secret_name(name));
+        named.chain(variables.map(|(name, value)| Secret::new(name, value.clone())))
     }
 
     fn usable(&mut self) -> impl Iterator<Item = &mut Settings> {

@@ -28,12 +28,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 pub(super) use local::Drafts;
 pub(super) use named_by::NamedBy;
 pub(super) use recipient::Recipient;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::time::Duration;
 use trainspot_base::error::{self, Error, Result};
+use trainspot_base::exposed;
 use trainspot_base::retry::RetryPolicy;
 
 /// How often and how long a request is tried again: a service may be down for half a minute, as for SDKs.
@@ -54,20 +56,23 @@ pub struct Settings {
     pub name: String,
     /// Its address, such as `s3://bucket/prefix`. `remote://` is resolved already.
     pub url: String,
-    /// Its other keys in `.dvc/config`, as written there.
-    pub options: BTreeMap<String, String>,
+    /// Its other keys in `.dvc/config`, as written there. Some are credentials.
+    #[serde(serialize_with = "exposed::map")]
+    pub options: BTreeMap<String, SecretString>,
     /// What relative paths in `url` and `options` start from: the folder of the file that says them.
     pub folder: PathBuf,
     /// The credentials and settings that DVC and its SDKs take from the environment, by name. The process's
     /// own environment is never read.
-    pub environment: BTreeMap<String, String>,
+    #[serde(serialize_with = "exposed::map")]
+    pub environment: BTreeMap<String, SecretString>,
 }
 
 impl Settings {
     /// A path of the configuration: `~` is the home, and other relative paths start from the folder of the
     /// file that says them.
     pub(super) fn path(&self, text: &str) -> PathBuf {
-        let home = self.environment.get("HOME").filter(|home| !home.is_empty());
+        let home = self.environment.get("HOME").map(SecretString::expose_secret);
+        let home = home.filter(|home| !home.is_empty());
         match (text.strip_prefix("~/"), home) {
             (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
             _ => self.folder.join(text),
@@ -75,9 +80,16 @@ impl Settings {
     }
 }
 
+/// By hand, because an address may hold a password.
 impl fmt::Debug for Settings {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Settings({})", RemoteName::of(self))
+        let Self { options, folder, environment, .. } = self;
+        out.debug_struct("Settings")
+            .field("place", &RemoteName::of(self))
+            .field("options", options)
+            .field("folder", folder)
+            .field("environment", environment)
+            .finish()
     }
 }
 

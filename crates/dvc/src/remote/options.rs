@@ -5,10 +5,13 @@
 //! way than was asked for.
 
 use super::{RemoteName, Settings};
+use secrecy::{ExposeSecret as _, SecretString};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use trainspot_base::clock::LONGEST_STATED;
 use trainspot_base::error::{Error, Kind, Result};
+use trainspot_base::log::is_secret_name;
 
 /// Keys of every remote that are about DVC's own way of working: its parallelism, and what it checks when it
 /// pulls.
@@ -16,6 +19,22 @@ const IGNORED_KEYS: [&str; 5] = ["url", "checksum_jobs", "jobs", "no_traverse", 
 
 /// Keys of every remote that ask for another layout of its objects.
 const LAYOUT_KEYS: [&str; 2] = ["version_aware", "worktree"];
+
+/// Keys whose values are credentials.
+const CREDENTIAL_KEYS: [&str; 12] = [
+    "account_key",
+    "client_secret",
+    "connection_string",
+    "gdrive_client_secret",
+    "oss_key_secret",
+    "passphrase",
+    "password",
+    "sas_token",
+    "secret_access_key",
+    "session_token",
+    "sse_customer_key",
+    "token",
+];
 
 /// The keys of one remote, checked.
 #[derive(Clone, Copy)]
@@ -42,7 +61,7 @@ impl<'a> Options<'a> {
             let key = key.as_str();
             if let Some((_, instead)) = known.refused.iter().find(|(name, _)| *name == key) {
                 // A flag that is off asks for nothing.
-                if flag(value) != Some(false) {
+                if flag(value.expose_secret()) != Some(false) {
                     return Err(options.wrong(key, "is not supported").hint(*instead));
                 }
             } else if LAYOUT_KEYS.contains(&key) {
@@ -71,14 +90,26 @@ impl<'a> Options<'a> {
         self.place
     }
 
-    /// The text of a key; an empty text counts as none.
+    /// The text of a key that holds no credential; an empty text counts as none.
     pub(super) fn text(&self, key: &str) -> Option<&'a str> {
-        self.settings.options.get(key).map(String::as_str).filter(|text| !text.is_empty())
+        debug_assert!(!CREDENTIAL_KEYS.contains(&key), "'{key}' holds a credential");
+        self.secret(key).map(SecretString::expose_secret)
     }
 
-    /// What the environment says; an empty text counts as none.
+    /// The credential that a key holds; an empty one counts as none.
+    pub(super) fn secret(&self, key: &str) -> Option<&'a SecretString> {
+        given(&self.settings.options, key)
+    }
+
+    /// What a variable says that holds no credential; an empty text counts as none.
     pub(super) fn environment(&self, name: &str) -> Option<&'a str> {
-        self.settings.environment.get(name).map(String::as_str).filter(|text| !text.is_empty())
+        debug_assert!(!is_secret_name(name), "'{name}' holds a credential");
+        self.secret_variable(name).map(SecretString::expose_secret)
+    }
+
+    /// The credential that a variable holds; an empty one counts as none.
+    pub(super) fn secret_variable(&self, name: &str) -> Option<&'a SecretString> {
+        given(&self.settings.environment, name)
     }
 
     /// A switch, as DVC reads it.
@@ -111,6 +142,10 @@ impl<'a> Options<'a> {
     }
 }
 
+fn given<'a>(values: &'a BTreeMap<String, SecretString>, name: &str) -> Option<&'a SecretString> {
+    values.get(name).filter(|value| !value.expose_secret().is_empty())
+}
+
 /// A boolean, in the spellings of DVC's own configuration.
 pub(super) fn flag(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
@@ -131,7 +166,7 @@ mod tests {
     };
 
     fn check(options: &[(&str, &str)]) -> Result<(), String> {
-        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
         let settings =
             Settings { name: "store".into(), url: "s3://b".into(), options, ..Settings::default() };
         let place = RemoteName::of(&settings);

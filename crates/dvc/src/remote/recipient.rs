@@ -124,7 +124,7 @@ mod tests {
     /// The server of a remote with these keys and variables, as words; `-` for none.
     fn to(url: &str, options: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
         let map = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect()
         };
         let (options, environment) = (map(options), map(variables));
         let settings = Settings { url: url.to_owned(), options, environment, ..Settings::default() };

@@ -1,4 +1,5 @@
 use super::*;
+use secrecy::ExposeSecret as _;
 
 const SECRETS: [&str; 5] =
     ["AWS_SECRET_ACCESS_KEY", "GDRIVE_CREDENTIALS_DATA", "SSH_PRIVATE_KEY", "HOME", "HF_TOKEN"];
@@ -9,7 +10,7 @@ fn site(root: &Path) -> Site<'_> {
 
 /// What a machine gets to keep `outputs` with this remote.
 fn order(root: &Path, outputs: &[&str], push: bool, remote: Option<&str>) -> StoreRequest {
-    let environment = SECRETS.map(|name| (name.to_owned(), format!("value-of-{name}")));
+    let environment = SECRETS.map(|name| (name.to_owned(), format!("value-of-{name}").into()));
     let keeping = DvcSettings {
         outputs: outputs.iter().map(|path| (*path).to_owned()).collect(),
         push,
@@ -45,6 +46,7 @@ fn a_remote_gets_its_own_credentials_and_no_others() {
     assert!(text(true).contains("config-b"));
     let shown = format!("{:?}", order(root, &["m.bin"], true, Some("a")));
     assert!(!shown.contains("value-of") && !shown.contains("config-b"), "{shown}");
+    assert!(shown.contains("SSH_PRIVATE_KEY") && shown.contains("secret_access_key"), "{shown}");
 }
 
 #[test]
@@ -55,5 +57,6 @@ fn credentials_of_the_configuration_are_named_to_be_hidden() {
     let local = "['remote \"a\"']\n    password = hunter22\n    keyfile = id\n";
     std::fs::write(root.path().join(".dvc/config.local"), local).unwrap();
     let keeper = StorePlan::read(&DvcSettings::default(), &site(root.path())).unwrap();
-    assert_eq!(keeper.secrets(), [("REMOTEA_PASSWORD".to_owned(), "hunter22".to_owned())]);
+    let [secret] = keeper.secrets() else { panic!("{:?}", keeper.secrets()) };
+    assert_eq!((secret.name.as_str(), secret.value.expose_secret()), ("REMOTEA_PASSWORD", "hunter22"));
 }

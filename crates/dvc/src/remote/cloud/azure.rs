@@ -17,6 +17,7 @@ use reqsign_azure_storage::{
     StaticCredentialProvider,
 };
 use reqsign_core::{Context, ProvideCredential, Signer};
+use secrecy::{ExposeSecret as _, SecretString};
 use trainspot_base::error::{Error, Kind, Result};
 
 const AZURE_KEYS: KnownKeys = KnownKeys {
@@ -55,8 +56,8 @@ const CREDENTIAL_VARIABLES: [&str; 8] = [
 struct AzureAccount {
     endpoint: Option<String>,
     name: Option<String>,
-    key: Option<String>,
-    sas: Option<String>,
+    key: Option<SecretString>,
+    sas: Option<SecretString>,
 }
 
 impl AzureAccount {
@@ -74,7 +75,7 @@ pub(super) fn recipient(options: &Options<'_>) -> Result<Option<(String, NamedBy
     if !credential && options.flag("allow_anonymous_login", false)? {
         return Ok(None);
     }
-    let configured = ["connection_string", "account_name"].iter().any(|key| options.text(key).is_some());
+    let configured = ["connection_string", "account_name"].iter().any(|key| options.secret(key).is_some());
     let named_by = if configured { NamedBy::Configuration } else { NamedBy::Step };
     Ok(account.endpoint().map(|url| (url, named_by)))
 }
@@ -100,18 +101,19 @@ fn account(options: &Options<'_>) -> Result<AzureAccount> {
     let from_environment = !options.flag("exclude_environment_credential", false)?;
     let environment = |names: &[&str]| {
         let mut found =
-            names.iter().filter_map(|name| options.environment(name)).filter(|_| from_environment);
-        found.next().map(str::to_owned)
+            names.iter().filter_map(|name| options.secret_variable(name)).filter(|_| from_environment);
+        found.next().cloned()
     };
-    let said = |key| options.text(key).map(str::to_owned);
+    let said = |key| options.secret(key).cloned();
     let connection = said("connection_string").or_else(|| {
         said("account_name").is_none().then(|| environment(&["AZURE_STORAGE_CONNECTION_STRING"]))?
     });
     if let Some(text) = connection {
-        return Ok(connected(&text));
+        return Ok(connected(text.expose_secret()));
     }
     let name = said("account_name")
         .or_else(|| environment(&["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"]));
+    let name = name.map(|name| name.expose_secret().to_owned());
     let key =
         said("account_key").or_else(|| environment(&["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"]));
     let sas = said("sas_token").or_else(|| environment(&["AZURE_STORAGE_SAS_TOKEN"]));
@@ -122,29 +124,34 @@ fn account(options: &Options<'_>) -> Result<AzureAccount> {
 fn connected(text: &str) -> AzureAccount {
     let pairs: Vec<_> = text.split(';').filter_map(|pair| pair.trim().split_once('=')).collect();
     let get = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let secret = |name: &str| get(name).map(SecretString::from);
     let name = get("AccountName");
     let protocol = get("DefaultEndpointsProtocol").unwrap_or_else(|| "https".to_owned());
     let suffix = get("EndpointSuffix").unwrap_or_else(|| "core.windows.net".to_owned());
     let endpoint = get("BlobEndpoint").map(|endpoint| endpoint.trim_end_matches('/').to_owned());
     let endpoint = endpoint.or_else(|| Some(format!("{protocol}://{}.blob.{suffix}", name.as_ref()?)));
-    AzureAccount { endpoint, name, key: get("AccountKey"), sas: get("SharedAccessSignature") }
+    AzureAccount { endpoint, name, key: secret("AccountKey"), sas: secret("SharedAccessSignature") }
 }
 
 fn signing(options: &Options<'_>, account: &AzureAccount) -> Result<Option<Box<dyn Signing>>> {
     let context = context(options, &[], &CREDENTIAL_VARIABLES)?;
-    if let Some(tenant) = options.text("tenant_id").filter(|_| options.text("connection_string").is_none()) {
-        let need = |key| options.text(key).ok_or_else(|| needs(options, "tenant_id", key));
-        let (client, secret) = (need("client_id")?, need("client_secret")?);
+    if let Some(tenant) = options.text("tenant_id").filter(|_| options.secret("connection_string").is_none())
+    {
+        let need = |key| options.secret(key).ok_or_else(|| needs(options, "tenant_id", key));
+        let (client, secret) = (need("client_id")?.expose_secret(), need("client_secret")?.expose_secret());
         let principal = ClientSecretCredentialProvider::new().with_tenant_id(tenant).with_client_id(client);
         return Ok(Some(signer(context, principal.with_client_secret(secret))));
     }
     if let (Some(name), Some(key)) = (&account.name, &account.key) {
-        return Ok(Some(signer(context, StaticCredentialProvider::new_shared_key(name, key))));
+        return Ok(Some(signer(
+            context,
+            StaticCredentialProvider::new_shared_key(name, key.expose_secret()),
+        )));
     }
     if let Some(sas) = &account.sas {
         return Ok(Some(signer(
             context,
-            StaticCredentialProvider::new_sas_token(sas.trim_start_matches('?')),
+            StaticCredentialProvider::new_sas_token(sas.expose_secret().trim_start_matches('?')),
         )));
     }
     if options.flag("allow_anonymous_login", false)? {
@@ -168,14 +175,18 @@ fn signer(context: Context, credential: impl ProvideCredential<Credential = Cred
 mod tests {
     use super::*;
 
+    fn shown(secret: Option<&SecretString>) -> Option<&str> {
+        secret.map(SecretString::expose_secret)
+    }
+
     #[test]
     fn a_connection_string_says_where_and_who() {
         let account =
             connected("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=aw==;EndpointSuffix=x.net");
         assert_eq!(account.endpoint.as_deref(), Some("https://a.blob.x.net"));
-        assert_eq!((account.name.as_deref(), account.key.as_deref()), (Some("a"), Some("aw==")));
+        assert_eq!((account.name.as_deref(), shown(account.key.as_ref())), (Some("a"), Some("aw==")));
         let account = connected("BlobEndpoint=http://127.0.0.1:1/a/;SharedAccessSignature=sv=1&sig=b=");
         assert_eq!(account.endpoint.as_deref(), Some("http://127.0.0.1:1/a"));
-        assert_eq!(account.sas.as_deref(), Some("sv=1&sig=b="));
+        assert_eq!(shown(account.sas.as_ref()), Some("sv=1&sig=b="));
     }
 }

@@ -14,6 +14,7 @@ use reqsign_core::Signer;
 use reqsign_google::{
     Credential, DefaultCredentialProvider, FileCredentialProvider, RequestSigner, StaticCredentialProvider,
 };
+use secrecy::{ExposeSecret as _, SecretString};
 use trainspot_base::error::Result;
 
 const GS_KEYS: KnownKeys = KnownKeys {
@@ -64,13 +65,13 @@ fn signer(options: &Options<'_>) -> Result<Signer<Credential>> {
         context(options, &[("GOOGLE_SCOPE", STORAGE_SCOPE)], &["GOOGLE_APPLICATION_CREDENTIALS", "HOME"])?;
     let request = RequestSigner::new("storage").with_scope(STORAGE_SCOPE);
     // Another machine's path, where the credential came as a variable.
-    let given = options.environment("GOOGLE_APPLICATION_CREDENTIALS").is_some();
-    if let Some(path) = options.path("credentialpath").filter(|path| !given || path.exists()) {
+    let given = options.secret_variable("GOOGLE_APPLICATION_CREDENTIALS");
+    if let Some(path) = options.path("credentialpath").filter(|path| given.is_none() || path.exists()) {
         let file = FileCredentialProvider::new(path.to_string_lossy()).with_scope(STORAGE_SCOPE);
         return Ok(Signer::new(context, file, request));
     }
-    let said = options.environment("GOOGLE_APPLICATION_CREDENTIALS");
-    if let Some(json) = said.filter(|text| text.trim_start().starts_with('{')) {
+    let given = given.map(SecretString::expose_secret);
+    if let Some(json) = given.filter(|text| text.trim_start().starts_with('{')) {
         return Ok(Signer::new(
             context,
             StaticCredentialProvider::new(json).with_scope(STORAGE_SCOPE),

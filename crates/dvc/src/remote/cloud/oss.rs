@@ -10,6 +10,7 @@ use super::{Opened, bucket, needs, operator};
 use opendal::services::Oss;
 use reqsign_aliyun_oss::{EnvCredentialProvider, RequestSigner, StaticCredentialProvider};
 use reqsign_core::Signer;
+use secrecy::ExposeSecret as _;
 use trainspot_base::error::{Error, Kind, Result};
 
 const OSS_KEYS: KnownKeys =
@@ -28,9 +29,9 @@ pub(super) fn open(settings: &Settings, place: &RemoteName) -> Result<Opened> {
     let request = RequestSigner::new(bucket);
     let signer = match options.text("oss_key_id") {
         Some(id) => {
-            let secret = options.text("oss_key_secret");
+            let secret = options.secret("oss_key_secret");
             let secret = secret.ok_or_else(|| needs(&options, "oss_key_id", "oss_key_secret"))?;
-            Signer::new(context, StaticCredentialProvider::new(id, secret), request)
+            Signer::new(context, StaticCredentialProvider::new(id, secret.expose_secret()), request)
         }
         None => Signer::new(context, EnvCredentialProvider::new(), request),
     };

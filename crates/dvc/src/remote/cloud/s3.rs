@@ -21,6 +21,7 @@ use reqsign_aws_v4::{
     DefaultCredentialProvider, ProfileCredentialProvider, RequestSigner, StaticCredentialProvider,
 };
 use reqsign_core::Signer;
+use secrecy::ExposeSecret as _;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -124,7 +125,7 @@ fn encrypted(options: &Options<'_>, mut service: Builder) -> Result<(Builder, bo
         tagged = kind == "AES256";
     }
     if let Some(key) = options.text("sse_kms_key_id") {
-        if options.text("sse_customer_key").is_some() {
+        if options.secret("sse_customer_key").is_some() {
             return Err(options.wrong("sse_kms_key_id", "and 'sse_customer_key' exclude each other"));
         }
         if options.text("sse").is_none() {
@@ -132,8 +133,8 @@ fn encrypted(options: &Options<'_>, mut service: Builder) -> Result<(Builder, bo
         }
         service = service.server_side_encryption_aws_kms_key_id(key);
     }
-    if let Some(key) = options.text("sse_customer_key") {
-        let key = BASE64_STANDARD.decode(key).ok().filter(|key| key.len() == 32);
+    if let Some(key) = options.secret("sse_customer_key") {
+        let key = BASE64_STANDARD.decode(key.expose_secret()).ok().filter(|key| key.len() == 32);
         let key = key.ok_or_else(|| options.wrong("sse_customer_key", "is not 32 bytes in base 64"))?;
         let algorithm = options.text("sse_customer_algorithm").unwrap_or("AES256");
         service = service.server_side_encryption_with_customer_key(algorithm, &key);
@@ -177,11 +178,11 @@ fn signer(options: &Options<'_>, region: &str) -> Result<Signer<reqsign_aws_v4::
     let context = context(options, &[], &CREDENTIAL_VARIABLES)?;
     let request = RequestSigner::new("s3", region);
     if let Some(id) = options.text("access_key_id") {
-        let secret = options.text("secret_access_key");
+        let secret = options.secret("secret_access_key");
         let secret = secret.ok_or_else(|| needs(options, "access_key_id", "secret_access_key"))?;
-        let mut keys = StaticCredentialProvider::new(id, secret);
-        if let Some(token) = options.text("session_token") {
-            keys = keys.with_session_token(token);
+        let mut keys = StaticCredentialProvider::new(id, secret.expose_secret());
+        if let Some(token) = options.secret("session_token") {
+            keys = keys.with_session_token(token.expose_secret());
         }
         return Ok(Signer::new(context, keys, request));
     }

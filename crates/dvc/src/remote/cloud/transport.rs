@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header
 use opendal::{Buffer, ErrorKind, HttpBody, HttpTransport};
 use reqsign_core::{BoxedFuture, Context, HttpSend, Signer, SigningCredential, StaticEnv};
 use reqsign_file_read_tokio::TokioFileRead;
+use secrecy::ExposeSecret as _;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io;
@@ -251,8 +252,9 @@ fn unsigned(error: &reqsign_core::Error) -> opendal::Error {
 
 /// What credentials are found with: these variables, the files that they name, and the metadata services.
 pub(super) fn context(options: &Options<'_>, variables: &[(&str, &str)], names: &[&str]) -> Result<Context> {
-    let found =
-        names.iter().filter_map(|name| Some(((*name).to_owned(), options.environment(name)?.to_owned())));
+    let found = names.iter().filter_map(|name| Some(((*name).to_owned(), options.secret_variable(name)?)));
+    // The signers keep them as texts.
+    let found = found.map(|(name, value)| (name, value.expose_secret().to_owned()));
     let given = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let envs: HashMap<_, _> = found.chain(given).collect();
     let home_dir = options.environment("HOME").map(Into::into);

@@ -11,6 +11,7 @@ use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,7 +32,7 @@ pub(super) struct DriveAccount {
 
 enum Identity {
     Service { email: String, key: RsaKeyPair, key_id: Option<String>, user: Option<String> },
-    User { client_id: String, client_secret: String, refresh_token: String },
+    User { client_id: SecretString, client_secret: SecretString, refresh_token: SecretString },
 }
 
 /// All that any of the JSON formats says: a service account's key, and a user's credential as written by
@@ -39,11 +40,11 @@ enum Identity {
 #[derive(Deserialize)]
 struct CredentialJson {
     client_email: Option<String>,
-    private_key: Option<String>,
+    private_key: Option<SecretString>,
     private_key_id: Option<String>,
-    client_id: Option<String>,
-    client_secret: Option<String>,
-    refresh_token: Option<String>,
+    client_id: Option<SecretString>,
+    client_secret: Option<SecretString>,
+    refresh_token: Option<SecretString>,
     token_uri: Option<String>,
 }
 
@@ -52,7 +53,7 @@ impl DriveAccount {
         let (from, text) = text(options)?;
         let wrong = |why: &str| Error::new(format!("{from} {why}")).kind(Kind::Configuration);
         // The parser's own words would quote the secret.
-        let json: CredentialJson = serde_json::from_str(&text).map_err(|error| {
+        let json: CredentialJson = serde_json::from_str(text.expose_secret()).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             wrong(&format!("is not the JSON of a credential: {place}"))
                 .hint("put the whole content of the file there")
@@ -61,7 +62,7 @@ impl DriveAccount {
         let who = match (&json.private_key, &json.client_email, &json.refresh_token) {
             (Some(pem), Some(email), _) => Identity::Service {
                 email: email.clone(),
-                key: key(pem).ok_or_else(|| {
+                key: key(pem.expose_secret()).ok_or_else(|| {
                     wrong("holds no private key that can be read")
                         .hint("make a new JSON key of the service account")
                 })?,
@@ -69,8 +70,9 @@ impl DriveAccount {
                 user: options.text("gdrive_service_account_user_email").map(str::to_owned),
             },
             (_, _, Some(token)) => {
-                let client = |own: Option<String>, key: &str| {
-                    own.filter(|text| !text.is_empty()).or_else(|| options.text(key).map(str::to_owned)).ok_or_else(|| {
+                let client = |own: Option<SecretString>, key: &str| {
+                    let own = own.filter(|text| !text.expose_secret().is_empty());
+                    own.or_else(|| options.secret(key).cloned()).ok_or_else(|| {
                         wrong(&format!("does not say the OAuth client that it is for, nor does '{key}'"))
                             .hint("set 'gdrive_client_id' and 'gdrive_client_secret' to those of your own OAuth client")
                     })
@@ -116,9 +118,9 @@ impl DriveAccount {
             ],
             Identity::User { client_id, client_secret, refresh_token } => vec![
                 ("grant_type", "refresh_token".to_owned()),
-                ("client_id", client_id.clone()),
-                ("client_secret", client_secret.clone()),
-                ("refresh_token", refresh_token.clone()),
+                ("client_id", client_id.expose_secret().to_owned()),
+                ("client_secret", client_secret.expose_secret().to_owned()),
+                ("refresh_token", refresh_token.expose_secret().to_owned()),
             ],
         })
     }
@@ -151,9 +153,9 @@ impl DriveAccount {
 const CREDENTIAL_HINT: &str = "set GDRIVE_CREDENTIALS_DATA to the JSON key of a service account, or to the JSON that DVC or gcloud saved for a user of your own OAuth client";
 
 /// The credential's JSON, and where it is from.
-fn text(options: &Options<'_>) -> Result<(String, String)> {
-    if let Some(text) = options.environment(CREDENTIAL_VARIABLE) {
-        return Ok((CREDENTIAL_VARIABLE.to_owned(), text.to_owned()));
+fn text(options: &Options<'_>) -> Result<(String, SecretString)> {
+    if let Some(text) = options.secret_variable(CREDENTIAL_VARIABLE) {
+        return Ok((CREDENTIAL_VARIABLE.to_owned(), text.clone()));
     }
     let mut keys = ["gdrive_user_credentials_file", "gdrive_service_account_json_file_path"];
     if options.flag("gdrive_use_service_account", false)? {
@@ -164,6 +166,7 @@ fn text(options: &Options<'_>) -> Result<(String, String)> {
         return Err(error.kind(Kind::Configuration).hint(CREDENTIAL_HINT));
     };
     let read = std::fs::read_to_string(&path)
+        .map(SecretString::from)
         .with_context(|| format!("cannot read the credential {}", path.display()));
     Ok((
         path.display().to_string(),

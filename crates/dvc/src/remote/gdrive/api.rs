@@ -8,6 +8,7 @@ use super::file::{DriveFile, FILE_FIELDS, FOLDER_MIME_TYPE, FilePage, RootFolder
 use super::token::TokenCache;
 use crate::remote::web::client::STALL_TIMEOUT;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::time::Duration;
@@ -89,7 +90,7 @@ impl DriveApi {
         let mut renewed = false;
         loop {
             let token = self.tokens.token(&self.client).await?;
-            let answer = exchange(request().bearer_auth(&token), answer_timeout).await?;
+            let answer = exchange(request().bearer_auth(token.expose_secret()), answer_timeout).await?;
             if answer.status.is_success() || answer.status == StatusCode::PERMANENT_REDIRECT {
                 return Ok(answer);
             }

@@ -5,6 +5,7 @@ use super::exchange::exchange;
 use super::failure::DriveFailure;
 use crate::remote::web::client::STALL_TIMEOUT;
 use reqwest::Client;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -28,13 +29,13 @@ pub(super) struct TokenCache {
 }
 
 struct AccessToken {
-    text: String,
+    text: SecretString,
     until: Instant,
 }
 
 #[derive(Deserialize)]
 struct TokenGrant {
-    access_token: String,
+    access_token: SecretString,
     /// Seconds.
     #[serde(default)]
     expires_in: u64,
@@ -47,7 +48,7 @@ impl TokenCache {
     }
 
     /// A token that is valid for a while.
-    pub(super) async fn token(&self, client: &Client) -> Result<String, DriveFailure> {
+    pub(super) async fn token(&self, client: &Client) -> Result<SecretString, DriveFailure> {
         let mut current = self.current.lock().await;
         if let Some(token) = current.as_ref().filter(|token| token.until > Instant::now()) {
             return Ok(token.text.clone());
@@ -61,8 +62,9 @@ impl TokenCache {
     }
 
     /// Drops a token that was refused.
-    pub(super) async fn forget(&self, text: &str) {
-        self.current.lock().await.take_if(|token| token.text == text);
+    pub(super) async fn forget(&self, refused: &SecretString) {
+        let is_refused = |text: &SecretString| text.expose_secret() == refused.expose_secret();
+        self.current.lock().await.take_if(|token| is_refused(&token.text));
     }
 
     async fn ask(&self, client: &Client) -> Result<TokenGrant, DriveFailure> {

@@ -2,6 +2,7 @@
 
 use super::failure::SftpFailure;
 use super::target::SftpTarget;
+use secrecy::ExposeSecret as _;
 use trainspot_base::error::Result;
 use trainspot_ssh::{ConnectError, SshConnection};
 
@@ -20,7 +21,7 @@ pub(super) async fn log_in(target: &SftpTarget) -> Result<SshConnection, SftpFai
         }
     }
     if let Some(password) = &target.password
-        && connection.log_in_with_password(&target.user, password).await?
+        && connection.log_in_with_password(&target.user, password.expose_secret()).await?
     {
         return Ok(connection);
     }

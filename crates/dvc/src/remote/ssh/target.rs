@@ -10,6 +10,7 @@
 use super::super::Settings;
 use super::super::options::Options;
 use russh::keys::{PrivateKey, PublicKey, decode_secret_key, known_hosts::known_host_keys_path};
+use secrecy::{ExposeSecret as _, SecretString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(super) struct SftpTarget {
     pub(super) known: Vec<PublicKey>,
     /// The keys that we may show.
     pub(super) keys: Vec<PrivateKey>,
-    pub(super) password: Option<String>,
+    pub(super) password: Option<SecretString>,
     pub(super) login_timeout: Duration,
 }
 
@@ -49,7 +50,8 @@ impl SftpTarget {
         let user = options.text("user").map(str::to_owned).or(in_url);
         let user = user.or_else(|| options.environment("USER").map(str::to_owned));
         let user = user.ok_or_else(|| wrong("says no user").hint("set 'user' of the remote"))?;
-        let password = options.text("password").map(str::to_owned).or_else(|| url.password().map(decode));
+        let in_url = || url.password().map(|password| decode(password).into());
+        let password = options.secret("password").cloned().or_else(in_url);
         let known = known(options, &host, port)?;
         if known.is_empty() {
             return Err(unknown(&wrong("has a host key that no known_hosts knows").to_string(), &host, port));
@@ -103,22 +105,23 @@ fn known(options: &Options<'_>, host: &str, port: u16) -> Result<Vec<PublicKey>>
 
 /// The keys with which we may log in.
 fn keys(options: &Options<'_>, has_password: bool) -> Result<Vec<PrivateKey>> {
-    let passphrase = options.text("passphrase");
+    let passphrase = options.secret("passphrase").map(SecretString::expose_secret);
     let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read the key {}", path.display()))?;
-        decode_secret_key(&text, passphrase)
+        let text = std::fs::read_to_string(&path).map(SecretString::from);
+        let text = text.with_context(|| format!("cannot read the key {}", path.display()))?;
+        decode_secret_key(text.expose_secret(), passphrase)
             .with_context(|| format!("cannot use the key {}", path.display()))
             .map_err(|error| error.hint("is it a private key, and 'passphrase' right?"))
     };
     // Another machine's path, where the key came as a variable.
-    let given = options.environment("SSH_PRIVATE_KEY").is_some();
-    if let Some(path) = options.path("keyfile").filter(|path| !given || path.exists()) {
+    let given = options.secret_variable("SSH_PRIVATE_KEY");
+    if let Some(path) = options.path("keyfile").filter(|path| given.is_none() || path.exists()) {
         return Ok(vec![read(path)?]);
     }
-    if let Some(text) = options.environment("SSH_PRIVATE_KEY") {
+    if let Some(text) = given {
         // A pipeline's variable loses the last line's end.
-        let key = decode_secret_key(&format!("{}\n", text.trim_end()), passphrase);
+        let text = SecretString::from(format!("{}\n", text.expose_secret().trim_end()));
+        let key = decode_secret_key(text.expose_secret(), passphrase);
         return Ok(vec![key.context("cannot use the key in SSH_PRIVATE_KEY")?]);
     }
     let Some(home) = options.environment("HOME").filter(|_| !has_password) else { return Ok(Vec::new()) };

@@ -12,6 +12,7 @@ use crate::remote::budget::Budget;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
+use secrecy::{ExposeSecret as _, SecretString};
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_http::{Answer, NoAnswer};
 
@@ -106,12 +107,12 @@ impl RemoteStore for HttpRemote {
 fn authorization(options: &Options<'_>) -> Result<HeaderMap> {
     let Some(kind) = options.text("auth") else { return Ok(HeaderMap::new()) };
     match kind.to_ascii_lowercase().as_str() {
-        "basic" => match (options.text("user"), options.text("password")) {
+        "basic" => match (options.text("user"), options.secret("password")) {
             (Some(user), Some(password)) => basic(user, password),
             _ => Err(options.wrong("auth", "is basic, and needs 'user' and 'password' beside it")),
         },
         "custom" => {
-            match (options.text("custom_auth_header"), options.text("password")) {
+            match (options.text("custom_auth_header"), options.secret("password")) {
                 (Some(name), Some(value)) => custom(options, name, value),
                 _ => Err(options
                     .wrong("auth", "is custom, and needs 'custom_auth_header' and 'password' beside it")),
@@ -127,16 +128,17 @@ fn authorization(options: &Options<'_>) -> Result<HeaderMap> {
 }
 
 /// A user and a password, as a header.
-pub(super) fn basic(user: &str, password: &str) -> Result<HeaderMap> {
-    let text = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
+pub(super) fn basic(user: &str, password: &SecretString) -> Result<HeaderMap> {
+    let text = format!("{user}:{}", password.expose_secret());
+    let text = format!("Basic {}", BASE64_STANDARD.encode(text));
     Ok(HeaderMap::from_iter([(AUTHORIZATION, secret(&text)?)]))
 }
 
 /// A header of the user's own.
-pub(super) fn custom(options: &Options<'_>, name: &str, value: &str) -> Result<HeaderMap> {
+pub(super) fn custom(options: &Options<'_>, name: &str, value: &SecretString) -> Result<HeaderMap> {
     let name: HeaderName =
         name.parse().map_err(|_| options.wrong("custom_auth_header", "is no header's name"))?;
-    Ok(HeaderMap::from_iter([(name, secret(value)?)]))
+    Ok(HeaderMap::from_iter([(name, secret(value.expose_secret())?)]))
 }
 
 /// A header's value that is never shown.

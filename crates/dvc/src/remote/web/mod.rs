@@ -47,7 +47,7 @@ pub(super) fn recipient(settings: &Settings, options: &Options<'_>) -> Option<(S
         let (_, rest) = settings.url.split_once("://").unwrap_or_default();
         rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
     };
-    let credential = CREDENTIAL_KEYS.iter().any(|key| options.text(key).is_some()) || in_address();
+    let credential = CREDENTIAL_KEYS.iter().any(|key| options.secret(key).is_some()) || in_address();
     credential.then(|| (settings.url.replacen("webdav", "http", 1), NamedBy::Configuration))
 }
 

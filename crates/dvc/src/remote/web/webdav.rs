@@ -9,6 +9,7 @@ use super::{CONCURRENT_QUESTIONS, WebServer, client, listing};
 use crate::remote::budget::Budget;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode, Url};
+use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use trainspot_base::error::{Error, Result};
@@ -49,12 +50,16 @@ impl WebDavRemote {
         // webdav:// is http://, webdavs:// is https://.
         let mut root = root(&settings.url.replacen("webdav", "http", 1), place)?;
         let user = options.text("user").map_or_else(|| root.username().to_owned(), str::to_owned);
-        let password = options.text("password").or_else(|| root.password()).unwrap_or_default().to_owned();
+        let in_url = || root.password().unwrap_or_default().into();
+        let password: SecretString = options.secret("password").cloned().unwrap_or_else(in_url);
         // These only fail for addresses without a host.
         _ = root.set_username("");
         _ = root.set_password(None);
-        let headers = match (options.text("token"), user.as_str(), options.text("custom_auth_header")) {
-            (Some(token), ..) => HeaderMap::from_iter([(AUTHORIZATION, secret(&format!("Bearer {token}"))?)]),
+        let headers = match (options.secret("token"), user.as_str(), options.text("custom_auth_header")) {
+            (Some(token), ..) => {
+                let token = format!("Bearer {}", token.expose_secret());
+                HeaderMap::from_iter([(AUTHORIZATION, secret(&token)?)])
+            }
             (None, "", Some(name)) => custom(&options, name, &password)?,
             (None, "", None) => HeaderMap::new(),
             (None, user, _) => basic(user, &password)?,
