@@ -284,10 +284,10 @@ fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
     }
 }
 
-/// Paths of the source in the picture and the lists of `ARCHITECTURE.md`.
+/// Paths of the source, as in the picture and the lists of `ARCHITECTURE.md`.
 #[test]
-fn the_architecture_names_files_that_exist() {
-    let text = read("ARCHITECTURE.md");
+fn documents_name_files_that_exist() {
+    let text: String = documents().iter().map(|file| read(file) + "\n").collect();
     let paths = text.split(['`', ' ', '\n', '(', ')', ',', ';']);
     let paths: BTreeSet<PathBuf> = paths
         .filter(|word| ["src/", "crates/", "test/"].iter().any(|folder| word.starts_with(folder)))

@@ -37,9 +37,9 @@ impl Rig {
             root: folder.path().join("machines"),
             environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap().into())]),
         };
-        let order = order(grace);
-        let machine = compute.launch(&order).await.unwrap();
-        compute.connect(&machine, &order).await.unwrap();
+        let request = launch_request(grace);
+        let machine = compute.launch(&request).await.unwrap();
+        compute.connect(&machine, &request).await.unwrap();
         Self { folder, compute, machine }
     }
 
@@ -73,7 +73,7 @@ impl Rig {
         let rig = Self { folder, compute, machine };
         #[allow(clippy::zombie_processes, reason = "it is this machine, which the end of the test kills")]
         let _ = rig.supervise(grace, flags).spawn().unwrap();
-        rig.compute.connect(&rig.machine, &order(grace)).await.unwrap();
+        rig.compute.connect(&rig.machine, &launch_request(grace)).await.unwrap();
         rig
     }
 
@@ -110,7 +110,7 @@ impl Rig {
     }
 
     pub(crate) async fn agent(&self, owner: &str) -> Agent<LocalLink> {
-        Agent::new(self.compute.connect(&self.machine, &order(0)).await.unwrap(), owner)
+        Agent::new(self.compute.connect(&self.machine, &launch_request(0)).await.unwrap(), owner)
     }
 
     pub(crate) fn home(&self) -> Home {
@@ -163,7 +163,7 @@ impl Rig {
     }
 }
 
-fn order(grace: u64) -> LaunchRequest {
+fn launch_request(grace: u64) -> LaunchRequest {
     LaunchRequest {
         run: RunId::new(&["test"]),
         orphan_grace: Duration::from_secs(grace),

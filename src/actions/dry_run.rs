@@ -87,12 +87,12 @@ async fn of_clone(
 /// Checks whether the outputs of `DVC_OUTPUTS` can be kept, and whether each of DVC's remotes takes an
 /// object. No checks where nothing is for DVC.
 async fn of_dvc(publisher: &Publisher<'_>) -> Vec<Check> {
-    let keeper = match publisher.dvc_keeper(OutputLocation::Rented) {
+    let store_plan = match publisher.dvc_store_plan(OutputLocation::Rented) {
         Ok(None) => return Vec::new(),
-        Ok(Some(keeper)) => keeper,
+        Ok(Some(store_plan)) => store_plan,
         Err(error) => return vec![Check::from_result::<()>("DVC can keep its outputs", Err(error))],
     };
-    let tried = probe(keeper.request()).await.into_iter();
+    let tried = probe(store_plan.request()).await.into_iter();
     let remotes = tried.map(|(remote, sent)| Check::from_result(format!("send an object to {remote}"), sent));
     std::iter::once(Check::from_result("DVC can keep its outputs", Ok(()))).chain(remotes).collect()
 }
@@ -137,10 +137,10 @@ async fn try_calls(
     // A run of its own: what the step's run made may be in use.
     let run = RunId::new(&[run_id(config).as_str(), "dry run"]);
     let DryRunLimits { orphan_grace, max_runtime, .. } = limits;
-    let order = LaunchRequest { run, orphan_grace, max_runtime, avoid: Vec::new(), spot_now: false };
-    match unless_stopped(shutdown, "trying what a run needs", ec2.rehearse(&order)).await {
+    let request = LaunchRequest { run, orphan_grace, max_runtime, avoid: Vec::new(), spot_now: false };
+    match unless_stopped(shutdown, "trying what a run needs", ec2.rehearse(&request)).await {
         Ok(checks) => Ok(checks),
-        Err(stopped) => Err(match ec2.forget_rehearsal(&order).await {
+        Err(stopped) => Err(match ec2.forget_rehearsal(&request).await {
             Ok(()) => stopped,
             Err(error) => error.leftovers().fold(stopped, Error::leaves),
         }),

@@ -19,7 +19,7 @@ pub(super) async fn run(config: &Config) -> Result<String> {
 
 async fn publish(config: &Config, start: Instant, deadline: Option<Deadline>) -> Result<String> {
     let publisher = Publisher::open(config)?;
-    let keeper = publisher.dvc_keeper(OutputLocation::Clone)?;
+    let store_plan = publisher.dvc_store_plan(OutputLocation::Clone)?;
     publisher.check_outputs(None)?;
     let seen = publisher.check_access().await?;
     let mut matches = find(&config.clone_dir, &config.outputs)?;
@@ -32,13 +32,13 @@ async fn publish(config: &Config, start: Instant, deadline: Option<Deadline>) ->
         .hint("pass the files on from the step that makes them, with its artifacts"));
     }
     publisher.report_ignored(&matches.files);
-    if let Some(keeper) = keeper {
+    if let Some(store_plan) = store_plan {
         let without = FileSelection { without: config.dvc.outputs.clone(), ..FileSelection::default() };
         matches.files.retain(|entry| !without.excludes(&entry.path.to_path()));
         let stored =
-            while_waiting("sending to DVC's remote", store(&config.clone_dir, keeper.request())).await;
+            while_waiting("sending to DVC's remote", store(&config.clone_dir, store_plan.request())).await;
         let kept = stored
-            .and_then(|outcome| keeper.accept(&outcome))
+            .and_then(|outcome| store_plan.accept(&outcome))
             .map_err(|error| error.or_kind(Kind::Publication))?;
         add_outputs(&mut matches.files, publisher.write_pointers(&kept)?);
     }

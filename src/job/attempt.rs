@@ -77,7 +77,7 @@ impl<'a, C: Compute> Job<'a, C> {
         let ConnectedMachine { machine, agent } = reached;
         let (notice, noticed) = watch::channel(None);
         let (fetched, newly_fetched) = watch::channel(0);
-        let grace = self.order.orphan_grace;
+        let grace = self.launch_request.orphan_grace;
         let heartbeat = Heartbeat { compute: self.compute, machine, agent, grace, work, notice, fetched };
         let ask = |notice: &Notice| {
             warn_of_notice(notice);

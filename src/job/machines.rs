@@ -69,7 +69,7 @@ impl<C: Compute> Job<'_, C> {
         let give_up = Instant::now() + OTHER_PIPES_HOLD;
         // Its checkpoints end with it: an error that may pass is not enough.
         let link = loop {
-            match self.compute.connect(machine, &self.order).await {
+            match self.compute.connect(machine, &self.launch_request).await {
                 Ok(link) => break link,
                 Err(error) if Instant::now() < give_up => {
                     debug!("it is not reached yet: {}", chain(&error));
@@ -141,10 +141,10 @@ impl<C: Compute> Job<'_, C> {
     /// come up is ended and replaced; a machine that is taken away while it boots is replaced as any
     /// interrupted one.
     pub(super) async fn launch_new(&self, avoid: Vec<Pool>) -> Result<ConnectedMachine<C>> {
-        let mut order = LaunchRequest { avoid, ..self.order.clone() };
+        let mut request = LaunchRequest { avoid, ..self.launch_request.clone() };
         let (mut failed, restarts) = (0, &self.state.restarts);
         loop {
-            match self.boot(&order).await? {
+            match self.boot(&request).await? {
                 Boot::Up(reached) => return Ok(reached),
                 Boot::Reclaimed(machine, why) => {
                     let taken = format!("the machine {} was taken away while it booted", machine.id);
@@ -157,7 +157,7 @@ impl<C: Compute> Job<'_, C> {
                     }
                     restarts.count_unused();
                     warn!("{taken}: {why}; trying another one");
-                    order.avoid.extend(machine.pool);
+                    request.avoid.extend(machine.pool);
                 }
                 Boot::Failed(machine, error) => {
                     failed += 1;
@@ -165,7 +165,7 @@ impl<C: Compute> Job<'_, C> {
                         return Err(error);
                     }
                     warn!("{}; trying another one", error.render());
-                    order.avoid.extend(machine.pool);
+                    request.avoid.extend(machine.pool);
                 }
             }
         }
@@ -176,7 +176,7 @@ impl<C: Compute> Job<'_, C> {
         if self.is_over_max_cost() {
             return Err(self.max_cost_error());
         }
-        match self.boot(&LaunchRequest { spot_now: true, ..self.order.clone() }).await? {
+        match self.boot(&LaunchRequest { spot_now: true, ..self.launch_request.clone() }).await? {
             Boot::Up(reached) => Ok(reached),
             Boot::Reclaimed(machine, why) => {
                 Err(Error::new(format!("the machine {} was taken away: {why}", machine.id)))
@@ -186,11 +186,11 @@ impl<C: Compute> Job<'_, C> {
     }
 
     /// Launches a machine, and waits until it is up.
-    async fn boot(&self, order: &LaunchRequest) -> Result<Boot<C>> {
+    async fn boot(&self, request: &LaunchRequest) -> Result<Boot<C>> {
         let start = Instant::now();
-        let machine = self.compute.launch(order).await.map_err(|error| error.kind(Kind::Machine))?;
+        let machine = self.compute.launch(request).await.map_err(|error| error.kind(Kind::Machine))?;
         self.open_account(&machine);
-        let error = match self.compute.connect(&machine, order).await {
+        let error = match self.compute.connect(&machine, request).await {
             Ok(link) => {
                 info!("machine ready: {} ({:.1} s)", machine.description, start.elapsed().as_secs_f64());
                 return Ok(Boot::Up(ConnectedMachine { machine, agent: Agent::new(link, &self.owner) }));
@@ -228,7 +228,7 @@ impl<C: Compute> Job<'_, C> {
             error.leaves(format!(
                 "machine {}; it ends itself within {}",
                 machine.id,
-                in_words(self.order.orphan_grace)
+                in_words(self.launch_request.orphan_grace)
             ))
         })?;
         if self.close_account(machine, reclaimed) {
@@ -244,7 +244,7 @@ impl<C: Compute> Job<'_, C> {
             return Ok(());
         }
         let mut errors = self.end_all(known).await;
-        match self.compute.launched_by_this_process(&self.order.run).await {
+        match self.compute.launched_by_this_process(&self.launch_request.run).await {
             Ok(mut made) => {
                 made.retain(|made| known.iter().all(|known| known.id != made.id));
                 errors.extend(self.end_all(&made).await);
@@ -260,7 +260,7 @@ impl<C: Compute> Job<'_, C> {
         if self.state.taken_over.get() {
             return Ok(());
         }
-        self.in_time(THE_REMOVAL, self.compute.delete_run_resources(&self.order.run)).await
+        self.in_time(THE_REMOVAL, self.compute.delete_run_resources(&self.launch_request.run)).await
     }
 
     /// Waits for `part`, which is called `what`, no longer than the step's deadline allows one part of the
@@ -271,7 +271,7 @@ impl<C: Compute> Job<'_, C> {
     }
 
     fn unconfirmed(&self, what: &str) -> Error {
-        let grace = in_words(self.order.orphan_grace);
+        let grace = in_words(self.launch_request.orphan_grace);
         let error = Error::new(format!("{what} is not confirmed, and Pipelines is about to kill the step"))
             .kind(Kind::Machine)
             .hint("look whether anything is left: ACTION: sweep removes it once the step is over");
@@ -284,7 +284,7 @@ impl<C: Compute> Job<'_, C> {
     /// Leaves `machine` to itself, and ends the `others`.
     pub(super) async fn hand_over(&self, machine: &Machine, others: &[Machine]) -> Result<()> {
         // What it leaves costs nothing, and a later run's sweep finds it.
-        if let Err(error) = self.compute.detach(machine, &self.order.run).await {
+        if let Err(error) = self.compute.detach(machine, &self.launch_request.run).await {
             warn!("{}", error.render());
         }
         self.end_known_and_launched(others).await

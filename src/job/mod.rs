@@ -79,7 +79,7 @@ pub(crate) trait Workload<C: Compute> {
 /// The terms on which machines are had for a run.
 pub(crate) struct Job<'a, C> {
     pub(crate) compute: &'a C,
-    pub(crate) order: LaunchRequest,
+    pub(crate) launch_request: LaunchRequest,
     /// The name by which machines know this process.
     pub(crate) owner: String,
     /// The machines that carry the run's name already.

@@ -41,12 +41,12 @@ impl Scene {
     }
 
     async fn run(&self, fetch_outputs: impl AsyncFn() -> Result<()>) -> Result<FinishedJob<Trained<()>>> {
-        let order = LaunchRequest { max_runtime: self.max_runtime, ..order() };
+        let request = LaunchRequest { max_runtime: self.max_runtime, ..launch_request() };
         let shutdown = CancellationToken::new();
         let clone_dir = self.folder.path().join("clone");
         std::fs::create_dir_all(&clone_dir).unwrap();
         let training = TrainingWorkload {
-            checkpoints: Checkpoints::new(self.folder.path(), &order.run, &["epoch".to_owned()]).unwrap(),
+            checkpoints: Checkpoints::new(self.folder.path(), &request.run, &["epoch".to_owned()]).unwrap(),
             clone_dir: &clone_dir,
             workspace: Vec::new(),
             commit: trainspot_git::Snapshot::default(),
@@ -58,7 +58,7 @@ impl Scene {
                 fingerprint: String::new(),
                 command: String::new(),
                 environment: std::collections::BTreeMap::new(),
-                max_runtime: order.max_runtime,
+                max_runtime: request.max_runtime,
                 checkpoints: Vec::new(),
                 checkpoint_interval: Duration::from_mins(1),
                 resume: false,
@@ -66,12 +66,12 @@ impl Scene {
             },
         };
         let job = Job {
-            found: self.fake.find(&order.run).await.unwrap(),
+            found: self.fake.find(&request.run).await.unwrap(),
             max_restarts: self.max_restarts,
             returns_to_spot: self.returns_to_spot,
             max_cost: self.max_cost,
             deadline: self.max_time.map(|max_time| Deadline::new(max_time, Duration::ZERO)),
-            order,
+            launch_request: request,
             ..job(&self.fake, &shutdown)
         };
         let finished = job.run(&training).await?;
@@ -88,7 +88,7 @@ impl Scene {
     }
 }
 
-fn order() -> LaunchRequest {
+fn launch_request() -> LaunchRequest {
     LaunchRequest {
         run: RunId::new(&["r"]),
         orphan_grace: Duration::from_mins(10),
@@ -102,7 +102,7 @@ fn order() -> LaunchRequest {
 pub(super) fn job<'a, C>(compute: &'a C, shutdown: &'a CancellationToken) -> Job<'a, C> {
     Job {
         compute,
-        order: order(),
+        launch_request: launch_request(),
         owner: owner(),
         found: Vec::new(),
         max_restarts: 0,
@@ -159,7 +159,7 @@ impl Workload<Fake> for Stays {
 
 async fn stays(fake: &Fake, spares: bool) -> Result<FinishedJob<()>> {
     let shutdown = CancellationToken::new();
-    let job = Job { found: fake.find(&order().run).await.unwrap(), ..job(fake, &shutdown) };
+    let job = Job { found: fake.find(&launch_request().run).await.unwrap(), ..job(fake, &shutdown) };
     job.run(&Stays { spares }).await
 }
 
@@ -173,7 +173,7 @@ async fn a_machine_that_is_handed_over_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_must_not_be_ended_is_left_and_no_other_one_is_launched() {
     let fake = Fake::new(&[Fate::GoesOn, Fate::GoesOn], &[]);
-    fake.launch(&order()).await.unwrap();
+    fake.launch(&launch_request()).await.unwrap();
     assert_eq!(stays(&fake, true).await.err().unwrap().render(), "it has a step");
     assert_eq!(fake.done(), ["launch 0 not []"]);
     assert!(stays(&fake, false).await.is_ok());
@@ -238,8 +238,8 @@ async fn what_was_trained_survives_a_machine_that_cannot_be_ended() {
 #[tokio::test(start_paused = true)]
 async fn what_the_next_try_of_the_step_launched_meanwhile_is_not_ended() {
     let scene = Scene::new(&[Fate::Trains, Fate::IsHeld], &[]);
-    let order = order();
-    let next_try = async || scene.fake.launch(&order).await.map(drop);
+    let request = launch_request();
+    let next_try = async || scene.fake.launch(&request).await.map(drop);
     assert!(scene.run(next_try).await.is_ok());
     assert_eq!(scene.fake.done()[3..], ["launch 1 not []", "terminate 0", "clean"]);
 }
@@ -377,7 +377,7 @@ async fn the_run_ends_with_a_checkpoint_when_it_cost_what_it_may() {
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_another_pipe_holds_is_not_ended() {
     let scene = Scene::new(&[Fate::IsHeld], &[]);
-    scene.fake.launch(&order()).await.unwrap();
+    scene.fake.launch(&launch_request()).await.unwrap();
     let error = scene.train().await.err().unwrap();
     assert_eq!(
         error.render(),

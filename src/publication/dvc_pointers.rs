@@ -1,4 +1,4 @@
-//! The outputs that DVC keeps: ordered before anything is rented, and their pointers taken into the clone.
+//! The outputs that DVC keeps: settled before anything is rented, and their pointers taken into the clone.
 
 use super::publisher::Publisher;
 use indicatif::HumanBytes;
@@ -24,34 +24,34 @@ pub(crate) enum OutputLocation {
 impl Publisher<'_> {
     /// What DVC is to keep, settled as far as that can be done before there are outputs; none if it keeps
     /// nothing. The credentials of DVC's remotes are hidden in the log from now on.
-    pub(crate) fn dvc_keeper(&self, location: OutputLocation) -> Result<Option<StorePlan>> {
+    pub(crate) fn dvc_store_plan(&self, location: OutputLocation) -> Result<Option<StorePlan>> {
         if self.config.dvc.is_empty() {
             return Ok(None);
         }
-        let mut keeping = self.config.dvc.clone();
+        let mut settings = self.config.dvc.clone();
         if location == OutputLocation::Rented {
             // They are this machine's, where credentials may lie.
-            keeping.environment.retain(|name, _| !["HOME", "USER"].contains(&name.as_str()));
+            settings.environment.retain(|name, _| !["HOME", "USER"].contains(&name.as_str()));
         }
-        let settled = self.settled_keeper(&keeping, location);
+        let settled = self.settled_store_plan(&settings, location);
         settled.map(Some).map_err(|error| error.or_kind(Kind::Configuration))
     }
 
-    fn settled_keeper(&self, keeping: &DvcSettings, location: OutputLocation) -> Result<StorePlan> {
+    fn settled_store_plan(&self, settings: &DvcSettings, location: OutputLocation) -> Result<StorePlan> {
         let root = self.config.clone_dir.canonicalize().context("cannot look at the clone")?;
         let folders = match location {
             OutputLocation::Clone => PathBase::Own,
             OutputLocation::Beside => PathBase::OfClone(root.clone()),
             OutputLocation::Rented => PathBase::Rented,
         };
-        let tracked = self.checkout.tracked(&keeping.outputs)?;
+        let tracked = self.checkout.tracked(&settings.outputs)?;
         let in_git = tracked.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-        let keeper = self.with_target_branch(|target| {
-            StorePlan::read(keeping, &Site { root: &root, folders, in_git, target })
+        let store_plan = self.with_target_branch(|target| {
+            StorePlan::read(settings, &Site { root: &root, folders, in_git, target })
         })?;
-        trainspot_base::log::hide(keeper.secrets().iter().cloned());
+        trainspot_base::log::hide(store_plan.secrets().iter().cloned());
         let include = self.config.train.as_ref().map_or(&[][..], |train| &train.include);
-        keeper.settle(&|path| {
+        store_plan.settle(&|path| {
             Ok(self.checkout.workspace(include)?.iter().any(|sent| sent.path.to_path() == path))
         })
     }
@@ -84,11 +84,11 @@ impl Publisher<'_> {
     pub(crate) async fn salvage_dvc_outputs<L: Link>(
         &self,
         agent: &Agent<L>,
-        keeper: Option<&StorePlan>,
+        store_plan: Option<&StorePlan>,
         error: Error,
     ) -> Error {
-        let Some(keeper) = keeper else { return error };
-        match agent.rescue(keeper.request(), &self.config.clone_dir).await {
+        let Some(store_plan) = store_plan else { return error };
+        match agent.rescue(store_plan.request(), &self.config.clone_dir).await {
             Ok(saved) => {
                 let files = count(saved.entries.len(), "file");
                 error.leaves(format!("{files} that DVC was to keep, in the clone; nothing was committed"))

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use trainspot_agent::leaving::Interruption;
+use trainspot_agent::interruption::Interruption;
 use trainspot_base::clock::stated_fraction;
 use trainspot_base::error::{Error, Result};
 use trainspot_compute::aws::Purchase;
@@ -62,9 +62,10 @@ fn last_moment(gone: f64) -> f64 {
     let (now, noticed) = (std::time::Instant::now(), (gone - NOTICE).max(0.0));
     let at = UNIX_EPOCH + stated_fraction(noticed);
     let notice = Notice { why: String::new(), at: Some(gone as u64) };
-    let leaving = Interruption::new(notice, now, at);
-    let last =
-        |second: &u64| leaving.is_last_moment(now + Duration::from_secs(*second), stated_fraction(SAVING));
+    let interruption = Interruption::new(notice, now, at);
+    let last = |second: &u64| {
+        interruption.is_last_moment(now + Duration::from_secs(*second), stated_fraction(SAVING))
+    };
     noticed + (0..=NOTICE as u64).find(last).unwrap() as f64
 }
 
@@ -245,13 +246,13 @@ impl Compute for Provider {
         Ok(())
     }
 
-    async fn launch(&self, order: &LaunchRequest) -> Result<Machine> {
-        let rounds = if order.spot_now {
+    async fn launch(&self, launch_request: &LaunchRequest) -> Result<Machine> {
+        let rounds = if launch_request.spot_now {
             Rounds { purchase: Purchase::Spot, capacity_wait: Duration::ZERO, ..self.rounds }
         } else {
             self.rounds
         };
-        let mut search = Search { provider: self, avoid: &order.avoid };
+        let mut search = Search { provider: self, avoid: &launch_request.avoid };
         rounds.run(&mut search).await.map_err(|why| Error::new(format!("no machine: {why:?}")))
     }
 

@@ -248,9 +248,9 @@ fn rules_take_what_they_take_for_dvc() {
 #[test]
 fn what_a_rented_machine_does_not_have_is_refused_before() {
     use trainspot_dvc::{DvcSettings, PathBase, Site, StorePlan};
-    let settle = |keeping: &DvcSettings, root: &Path, folders: PathBase, is_sent: fn(&Path) -> bool| {
+    let settle = |settings: &DvcSettings, root: &Path, folders: PathBase, is_sent: fn(&Path) -> bool| {
         let site = Site { root, folders, in_git: Vec::new(), target: None };
-        StorePlan::read(keeping, &site).unwrap().settle(&|path| Ok(is_sent(path))).map(drop)
+        StorePlan::read(settings, &site).unwrap().settle(&|path| Ok(is_sent(path))).map(drop)
     };
     let config = "[core]\nremote = rel\n['remote \"rel\"']\nurl = ../../store\n['remote \"base\"']\nurl = /srv/x\n['remote \"sub\"']\nurl = remote://base/y\n['remote \"s\"']\nurl = s3://b\ncredentialpath = ../keys\n['remote \"h\"']\nurl = ssh://u@h/x\nkeyfile = ../id\n['remote \"g\"']\nurl = gs://b\n['remote \"w\"']\nurl = webdavs://h/x\ncert_path = /etc/c\n";
     let folder = tempfile::tempdir().unwrap();
@@ -264,13 +264,13 @@ fn what_a_rented_machine_does_not_have_is_refused_before() {
     let check = |remote: Option<&str>, variables: &[(&str, &str)], folders: PathBase| {
         let environment =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
-        let keeping = DvcSettings {
+        let settings = DvcSettings {
             outputs: vec!["m.bin".to_owned()],
             remote: remote.map(str::to_owned),
             environment,
             ..DvcSettings::default()
         };
-        settle(&keeping, root, folders, |path| path == Path::new("id")).map_err(|error| {
+        settle(&settings, root, folders, |path| path == Path::new("id")).map_err(|error| {
             assert_eq!(error.exit_kind().exit_code(), 2);
             error.render()
         })
@@ -309,12 +309,12 @@ fn what_a_rented_machine_does_not_have_is_refused_before() {
     check(Some("g"), &[("GOOGLE_APPLICATION_CREDENTIALS", "{}")], PathBase::Rented).unwrap();
     check(Some("s"), &[("AWS_ACCESS_KEY_ID", "x")], PathBase::Rented).unwrap();
     // An output's own remote counts more than DVC_REMOTE.
-    let keeping = DvcSettings {
+    let settings = DvcSettings {
         outputs: vec!["own".to_owned()],
         remote: Some("s3://b".to_owned()),
         ..DvcSettings::default()
     };
-    let error = settle(&keeping, root, PathBase::Rented, |_| false).unwrap_err().render();
+    let error = settle(&settings, root, PathBase::Rented, |_| false).unwrap_err().render();
     assert!(
         error.contains("the DVC remote 'base' is the folder '/srv/x'")
             && error.contains("the output's own remote"),

@@ -312,17 +312,17 @@ impl Grown {
             .arg(self.folder.join("ours"))
             .status();
         assert!(copied.unwrap().success());
-        let keeping = DvcSettings { outputs: ordered, push: true, ..DvcSettings::default() };
+        let settings = DvcSettings { outputs: ordered, push: true, ..DvcSettings::default() };
         let site = Site { root: &ours, folders: PathBase::Own, in_git: Vec::new(), target: None };
-        let settled = StorePlan::read(&keeping, &site).and_then(|keeper| keeper.settle(&|_| Ok(true)));
+        let settled = StorePlan::read(&settings, &site).and_then(|plan| plan.settle(&|_| Ok(true)));
         let added = if outputs.is_empty() {
             Ok(json!(null))
         } else {
             oracle.ask("add", json!({"root": theirs, "targets": outputs}))
         };
         let pushed = added.and_then(|_| oracle.ask("push", json!({"root": theirs})));
-        let keeper = match (settled, pushed) {
-            (Ok(keeper), Ok(_)) => keeper,
+        let plan = match (settled, pushed) {
+            (Ok(plan), Ok(_)) => plan,
             (Err(_), Err(_)) => {
                 assert!(self.broken, "seed {seed}");
                 counts.refused += 1;
@@ -332,7 +332,7 @@ impl Grown {
             (Err(error), Ok(_)) => panic!("seed {seed}: we refuse: {}", error.render()),
         };
         assert!(!self.broken, "seed {seed}: nobody saw what is wrong");
-        match (run(&ours, &keeper), self.lost) {
+        match (run(&ours, &plan), self.lost) {
             (Ok(kept), false) => self.same(&ours, &kept, counts),
             // The one thing that DVC passes over in silence.
             (Err(error), true) => {
@@ -374,10 +374,10 @@ impl Grown {
     }
 }
 
-fn run(root: &Path, keeper: &StorePlan) -> Result<StoredOutputs, String> {
+fn run(root: &Path, plan: &StorePlan) -> Result<StoredOutputs, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let outcome = runtime.block_on(store(root, keeper.request()));
-    outcome.and_then(|outcome| keeper.accept(&outcome)).map_err(|error| error.render())
+    let outcome = runtime.block_on(store(root, plan.request()));
+    outcome.and_then(|outcome| plan.accept(&outcome)).map_err(|error| error.render())
 }
 
 /// The files below a folder, by relative path.

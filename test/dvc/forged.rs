@@ -19,9 +19,9 @@ pub(super) fn length() -> usize {
     if std::env::var_os("DVC_TREES").is_some() { 20 } else { 1 }
 }
 
-pub(super) fn keeper(root: &Path, keeping: &DvcSettings) -> StorePlan {
+pub(super) fn store_plan(root: &Path, settings: &DvcSettings) -> StorePlan {
     let site = Site { root, folders: PathBase::Own, in_git: Vec::new(), target: None };
-    let settled = StorePlan::read(keeping, &site).and_then(|keeper| keeper.settle(&|_| Ok(true)));
+    let settled = StorePlan::read(settings, &site).and_then(|plan| plan.settle(&|_| Ok(true)));
     settled.unwrap_or_else(|error| panic!("{}", error.render()))
 }
 
@@ -130,30 +130,30 @@ fn no_answer_of_a_machine_names_a_file_or_its_content() {
         std::fs::write(root.join(path), path).unwrap();
     }
     std::os::unix::fs::symlink("deep", root.join("data/link")).unwrap();
-    let keeping = DvcSettings {
+    let settings = DvcSettings {
         outputs: vec!["m.bin".to_owned(), "data".to_owned()],
         remote: Some(remote.to_str().unwrap().to_owned()),
         push: true,
         ..DvcSettings::default()
     };
-    let keeper = keeper(&root, &keeping);
+    let plan = store_plan(&root, &settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let honest = runtime.block_on(store(&root, keeper.request())).unwrap();
+    let honest = runtime.block_on(store(&root, plan.request())).unwrap();
     let answer = serde_json::to_value(&honest).unwrap();
     let wanted: BTreeSet<_> =
-        keeper.accept(&honest).unwrap().changes.into_iter().map(|change| change.path).collect();
+        plan.accept(&honest).unwrap().changes.into_iter().map(|change| change.path).collect();
     assert!(wanted.contains("m.bin.dvc") && wanted.contains("data.dvc"), "{wanted:?}");
 
     let answers = forgeries(&answer, &mut random);
     let (mut refused, mut taken) = (0, 0);
     for answer in &answers {
         let told = String::from_utf8_lossy(answer);
-        let Ok(outcome) = StoreResult::parse(answer, keeper.request()) else {
+        let Ok(outcome) = StoreResult::parse(answer, plan.request()) else {
             refused += 1;
             continue;
         };
         taken += 1;
-        let kept = keeper.accept(&outcome).unwrap();
+        let kept = plan.accept(&outcome).unwrap();
         for change in &kept.changes {
             assert!(wanted.contains(&change.path), "seed {seed}: {}: {told}", change.path);
             let of_pointer = |line: &str| {

@@ -1,7 +1,7 @@
 //! Servers of DVC's remotes that answer as no honest server does.
 
 use super::attacks::Trap;
-use super::forged::{keeper, length, seed};
+use super::forged::{length, seed, store_plan};
 use crate::support::{memory_kib, say};
 use serde_json::json;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -201,11 +201,11 @@ fn one(kind: usize, seed: u64, trap: &str) -> (u64, bool) {
     std::fs::write(clone.join(".dvc/config"), config).unwrap();
     let environment = variables.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     let outputs = vec!["m.bin".to_owned(), "data".to_owned()];
-    let keeper = keeper(&clone, &DvcSettings { outputs, environment, ..DvcSettings::default() });
-    let mut order = serde_json::to_value(keeper.request()).unwrap();
+    let plan = store_plan(&clone, &DvcSettings { outputs, environment, ..DvcSettings::default() });
+    let mut request = serde_json::to_value(plan.request()).unwrap();
     if name == "gdrive" {
         // Only programs can say where an emulator of Drive is.
-        let settings = order.pointer_mut("/shares/0/remotes/default/Ok/options").unwrap();
+        let settings = request.pointer_mut("/shares/0/remotes/default/Ok/options").unwrap();
         settings["endpointurl"] = json!(format!("http://{address}"));
     }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home.join("work/data")).unwrap();
@@ -217,7 +217,7 @@ fn one(kind: usize, seed: u64, trap: &str) -> (u64, bool) {
     command.args(["agent", "dvc", "--home", home.to_str().unwrap()]).env_clear();
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(order.to_string().as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
     let (out, err) = (all_of(child.stdout.take().unwrap()), all_of(child.stderr.take().unwrap()));
     let (start, mut peak) = (Instant::now(), 0);
     let status = loop {
@@ -235,7 +235,7 @@ fn one(kind: usize, seed: u64, trap: &str) -> (u64, bool) {
     assert!(!err.contains("panicked") && status.code().is_some(), "{name}, seed {seed}: {status} {err}");
     assert!(peak < MEMORY_LIMIT_KIB, "{name}, seed {seed}: {peak} KiB");
     if status.success() {
-        StoreResult::parse(&out, keeper.request()).unwrap();
+        StoreResult::parse(&out, plan.request()).unwrap();
     } else {
         assert!(err.contains("remote") && err.len() < 10_000, "{name}, seed {seed}: {err}");
     }

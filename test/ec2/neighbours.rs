@@ -1,7 +1,7 @@
 //! Another repository's things in the same account, even under the name of the same run: they are left alone.
 
 use super::moto::{Account, with_account};
-use super::rent::{ec2, order, told};
+use super::rent::{ec2, launch_request, told};
 use aws_sdk_ec2::types::{
     InstanceType, RequestLaunchTemplateData, Reservation, ResourceType, Tag, TagSpecification,
 };
@@ -68,23 +68,23 @@ fn settings(account: &Account) -> AwsSettings {
 #[test]
 fn neither_a_run_nor_a_sweep_touches_another_repositorys_things() {
     with_account("100000000051", async |account: Account| {
-        let order = order("neighbours");
-        let machine = neighbours(&account, &order.run, ("theirs", "theirs")).await;
+        let request = launch_request("neighbours");
+        let machine = neighbours(&account, &request.run, ("theirs", "theirs")).await;
         let aws = settings(&account);
         let ours = ec2(aws.clone()).await;
         // It is not taken over, though its tags name the run.
-        assert_eq!(told(ours.find(&order.run).await), []);
+        assert_eq!(told(ours.find(&request.run).await), []);
         let cloud = AwsClients::new(&aws.account, "acme/forest").await.unwrap();
         assert_eq!(told(cloud.leftovers().await), []);
-        told(cloud.delete_run_resources(&order.run).await);
-        told(ours.delete_run_resources(&order.run).await);
+        told(cloud.delete_run_resources(&request.run).await);
+        told(ours.delete_run_resources(&request.run).await);
         assert_eq!(left(&account).await, [1, 1, 1]);
         let refused = cloud.query(REGION, &machine, "http://127.0.0.1:9").await.err().unwrap().render();
         assert!(refused.contains("is not this repository's, but that of acme/meadow"), "{refused}");
         // Its own repository does find it, and removes it.
         let theirs = AwsClients::new(&aws.account, "acme/meadow").await.unwrap();
         assert_eq!(told(theirs.leftovers().await).len(), 3);
-        told(theirs.delete_run_resources(&order.run).await);
+        told(theirs.delete_run_resources(&request.run).await);
         assert_eq!(left(&account).await, [0, 0, 0]);
     });
 }
@@ -92,10 +92,10 @@ fn neither_a_run_nor_a_sweep_touches_another_repositorys_things() {
 #[test]
 fn a_template_of_another_repository_under_the_runs_name_is_left_there() {
     with_account("100000000052", async |account: Account| {
-        let order = order("squatted");
-        let group = format!("trainspot-{}", order.run);
-        neighbours(&account, &order.run, (&format!("{group}-spot"), "theirs")).await;
-        let refused = ec2(settings(&account)).await.launch(&order).await.err().unwrap().render();
+        let request = launch_request("squatted");
+        let group = format!("trainspot-{}", request.run);
+        neighbours(&account, &request.run, (&format!("{group}-spot"), "theirs")).await;
+        let refused = ec2(settings(&account)).await.launch(&request).await.err().unwrap().render();
         assert!(
             refused.contains("a launch template in eu-west-1 has the name of this run's, but not its tags"),
             "{refused}"
@@ -107,9 +107,9 @@ fn a_template_of_another_repository_under_the_runs_name_is_left_there() {
 #[test]
 fn a_group_of_another_repository_under_the_runs_name_is_left_there() {
     with_account("100000000053", async |account: Account| {
-        let order = order("squatted");
-        neighbours(&account, &order.run, ("theirs", &format!("trainspot-{}", order.run))).await;
-        let refused = ec2(settings(&account)).await.launch(&order).await.err().unwrap().render();
+        let request = launch_request("squatted");
+        neighbours(&account, &request.run, ("theirs", &format!("trainspot-{}", request.run))).await;
+        let refused = ec2(settings(&account)).await.launch(&request).await.err().unwrap().render();
         assert!(refused.contains("has the name of this run's, but not its tags"), "{refused}");
         assert_eq!(left(&account).await, [1, 1, 1]);
     });

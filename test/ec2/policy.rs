@@ -3,7 +3,7 @@
 
 use super::evaluator::{Question, Tags, policy, questions};
 use super::lab::{Lab, SHOWN, in_lab};
-use super::rent::{aws, ec2, end, order, told};
+use super::rent::{aws, ec2, end, launch_request, told};
 use crate::local_machine::spec;
 use iam_rs::{
     Arn, Context, Decision, EvaluationOptions, IAMPolicy, IAMRequest, PolicyEvaluator, Principal, PrincipalId,
@@ -20,19 +20,19 @@ const THEIRS: &str = "acme/meadow";
 /// What AWS asks during a whole run with a takeover, and for what a run may ask that this one does not need.
 async fn of_a_run(lab: &Lab) -> BTreeSet<Question> {
     let aws = AwsSettings { image: Some("ubuntu-24.04".to_owned()), ..aws(lab) };
-    let (first, order) = (ec2(aws.clone()).await, order("policy"));
-    let machine = told(first.launch(&order).await);
-    let agent = Agent::new(told(first.connect(&machine, &order).await), "first");
+    let (first, request) = (ec2(aws.clone()).await, launch_request("policy"));
+    let machine = told(first.launch(&request).await);
+    let agent = Agent::new(told(first.connect(&machine, &request).await), "first");
     agent.ask(AgentCommand::Start(Box::new(spec("true")))).await.unwrap();
     drop((first, agent));
     let second = ec2(aws).await;
-    let found = told(second.find(&order.run).await);
-    drop(Agent::new(told(second.connect(&found[0], &order).await), "first"));
+    let found = told(second.find(&request.run).await);
+    drop(Agent::new(told(second.connect(&found[0], &request).await), "first"));
     told(second.status(&found[0]).await);
     // All that there is was made by this run, with the same tags.
     let left = lab.get("leftovers").await;
     let there: Tags = serde_json::from_value(left[0]["tags"].clone()).unwrap();
-    end(&second, &order).await;
+    end(&second, &request).await;
     let calls = lab.get("calls").await;
     let calls = calls.as_array().unwrap();
     let template = calls.iter().find(|call| call["action"] == "CreateLaunchTemplate").unwrap();

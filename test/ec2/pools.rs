@@ -2,7 +2,7 @@
 
 use super::lab::{Lab, in_lab};
 use super::moto::key_of_the_environment;
-use super::rent::{aws, ec2, end, order, told, zone};
+use super::rent::{aws, ec2, end, launch_request, told, zone};
 use crate::support::is_late;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -14,22 +14,22 @@ use trainspot_ec2::AwsClients;
 #[test]
 fn pools_that_were_lost_come_last_and_refusals_are_all_told() {
     in_lab(async |lab: &Lab| {
-        let (ec2, mut order) = (ec2(aws(lab)).await, order("pools"));
+        let (ec2, mut request) = (ec2(aws(lab)).await, launch_request("pools"));
         lab.post("capacity", json!([{"score": 0}, {"type": "m5.large", "zone": "us-east-1b", "score": 5}]))
             .await;
-        let first = told(ec2.launch(&order).await);
+        let first = told(ec2.launch(&request).await);
         assert_eq!((zone(&first), first.spot), ("us-east-1b", true));
         // Its zone alone has any: it is asked for again only after the whole world.
-        order.avoid = vec![Pool { zone: "us-east-1b".to_owned(), instance_type: "m5.large".to_owned() }];
-        let again = told(ec2.launch(&order).await);
+        request.avoid = vec![Pool { zone: "us-east-1b".to_owned(), instance_type: "m5.large".to_owned() }];
+        let again = told(ec2.launch(&request).await);
         assert_eq!(zone(&again), "us-east-1b");
         lab.post("capacity", json!([{"type": "c5.large", "zone": "eu-west-1a", "score": 5}])).await;
-        let elsewhere = told(ec2.launch(&order).await);
+        let elsewhere = told(ec2.launch(&request).await);
         assert_eq!(zone(&elsewhere), "eu-west-1a");
         lab.post("capacity", json!([{"type": "c5.large", "zone": "eu-west-1a", "score": 0}])).await;
-        order.avoid.clear();
+        request.avoid.clear();
         lab.post("capacity", json!([{"type": "m5.large", "zone": "us-east-1b", "score": 0}])).await;
-        let error = ec2.launch(&order).await.unwrap_err();
+        let error = ec2.launch(&request).await.unwrap_err();
         let shown = error.render();
         assert!(
             shown.contains("InsufficientInstanceCapacity") && shown.contains("m5.large in us-east-1"),
@@ -37,7 +37,7 @@ fn pools_that_were_lost_come_last_and_refusals_are_all_told() {
         );
         assert!(shown.contains("PURCHASE") && shown.contains("FALLBACK_REGIONS"), "{shown}");
         assert_eq!(error.exit_kind(), Kind::Machine);
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -55,7 +55,7 @@ fn a_pool_with_room_is_preferred_to_a_cheaper_one_that_is_nearly_used_up() {
             },
             ..aws(lab)
         };
-        let (ec2, order) = (ec2(one_region).await, order("strategy"));
+        let (ec2, request) = (ec2(one_region).await, launch_request("strategy"));
         let zones = ["us-east-1a", "us-east-1b"];
         let spot = spot_prices(lab, zones).await;
         let (cheap, dear) = if spot[0] < spot[1] { (zones[0], zones[1]) } else { (zones[1], zones[0]) };
@@ -68,7 +68,7 @@ fn a_pool_with_room_is_preferred_to_a_cheaper_one_that_is_nearly_used_up() {
             ]),
         )
         .await;
-        let machine = told(ec2.launch(&order).await);
+        let machine = told(ec2.launch(&request).await);
         assert_eq!(zone(&machine), dear);
         let calls = lab.get("calls").await;
         let fleets = calls.as_array().unwrap().iter().filter(|call| call["action"] == "CreateFleet");
@@ -80,7 +80,7 @@ fn a_pool_with_room_is_preferred_to_a_cheaper_one_that_is_nearly_used_up() {
             let ending = "InstanceInterruptionBehavior\":\"terminate";
             assert!(parameters.replace(' ', "").contains(ending), "{parameters}");
         }
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -101,12 +101,12 @@ async fn spot_prices(lab: &Lab, zones: [&str; 2]) -> [f64; 2] {
 fn on_demand_is_what_is_left_when_the_spot_quota_is_used_up() {
     in_lab(async |lab: &Lab| {
         let aws = AwsSettings { purchase: Purchase::SpotThenOnDemand, ..aws(lab) };
-        let (ec2, order) = (ec2(aws).await, order("quota"));
+        let (ec2, request) = (ec2(aws).await, launch_request("quota"));
         lab.faults(json!([{"kind": "capacity", "purchase": "spot", "code": "MaxSpotInstanceCountExceeded"}]))
             .await;
-        let machine = told(ec2.launch(&order).await);
+        let machine = told(ec2.launch(&request).await);
         assert!(!machine.spot, "{machine:?}");
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -116,36 +116,36 @@ fn on_demand_is_what_is_left_when_the_spot_quota_is_used_up() {
 fn a_region_that_is_closed_leaves_the_others_open() {
     in_lab(async |lab: &Lab| {
         let patient = AwsSettings { capacity_wait: Duration::from_secs(30), ..aws(lab) };
-        let (first, order) = (ec2(patient).await, order("closed"));
+        let (first, request) = (ec2(patient).await, launch_request("closed"));
         told(first.prepare().await);
         lab.faults(json!([
             {"kind": "error", "action": "CreateFleet", "region": "us-east-1", "status": 400, "code": "InvalidParameterValue"},
             {"kind": "error", "action": "CreateSecurityGroup", "region": "eu-west-1", "status": 503, "code": "Unavailable", "count": 5},
         ]))
         .await;
-        let machine = told(first.launch(&order).await);
+        let machine = told(first.launch(&request).await);
         assert!(zone(&machine).starts_with("eu-west-1"), "{machine:?}");
         // The next try of the step has launched, too: its machine is not ours, nor is what both use.
         lab.faults(json!([])).await;
         let second = ec2(aws(lab)).await;
-        let other = told(second.launch(&order).await);
-        assert_eq!(told(first.launched_by_this_process(&order.run).await).len(), 1);
+        let other = told(second.launch(&request).await);
+        assert_eq!(told(first.launched_by_this_process(&request.run).await).len(), 1);
         told(first.terminate(&machine).await);
-        told(first.delete_run_resources(&order.run).await);
+        told(first.delete_run_resources(&request.run).await);
         assert_eq!(told(second.status(&other).await), MachineStatus::Running);
 
         lab.faults(json!([{"kind": "error", "region": "eu-west-1", "status": 401, "code": "AuthFailure"}]))
             .await;
-        assert_eq!(told(second.find(&order.run).await).len(), 1);
+        assert_eq!(told(second.find(&request.run).await).len(), 1);
         told(second.terminate(&other).await);
-        told(second.delete_run_resources(&order.run).await);
+        told(second.delete_run_resources(&request.run).await);
         lab.faults(json!([])).await;
-        end(&second, &order).await;
+        end(&second, &request).await;
         told(
             AwsClients::new(&aws(lab).account, "acme/forest")
                 .await
                 .unwrap()
-                .delete_run_resources(&order.run)
+                .delete_run_resources(&request.run)
                 .await,
         );
         lab.assert_nothing_left().await;
@@ -157,7 +157,7 @@ fn a_region_that_is_closed_leaves_the_others_open() {
 #[test]
 fn a_spot_quota_is_waited_for_only_while_somebody_uses_it_up() {
     in_lab(async |lab: &Lab| {
-        let (other, others) = (ec2(aws(lab)).await, order("other"));
+        let (other, others) = (ec2(aws(lab)).await, launch_request("other"));
         let quota = json!([{
             "kind": "capacity",
             "code": "MaxSpotInstanceCountExceeded",
@@ -165,12 +165,12 @@ fn a_spot_quota_is_waited_for_only_while_somebody_uses_it_up() {
         }]);
         let rounds = async |run: &str| {
             let patient = AwsSettings { capacity_wait: Duration::from_secs(20), ..aws(lab) };
-            let (ec2, order) = (ec2(patient).await, order(run));
+            let (ec2, request) = (ec2(patient).await, launch_request(run));
             let before = lab.get("calls").await.as_array().unwrap().len();
             lab.faults(quota.clone()).await;
-            let shown = ec2.launch(&order).await.unwrap_err().render();
+            let shown = ec2.launch(&request).await.unwrap_err().render();
             lab.faults(json!([])).await;
-            end(&ec2, &order).await;
+            end(&ec2, &request).await;
             let calls = lab.get(&format!("calls?since={before}")).await;
             let in_first =
                 |call: &&serde_json::Value| call["action"] == "CreateFleet" && call["region"] == "us-east-1";
@@ -201,11 +201,12 @@ fn a_choice_by_attributes_asks_in_every_zone() {
         let machine = MachineNeeds::AtLeast { cpus: 2, memory: 4, gpus: 0, gpu_memory: 0 };
         let account =
             AwsAccount { regions: vec!["us-east-1".to_owned()], oidc: None, key: key_of_the_environment() };
-        let (ec2, order) = (ec2(AwsSettings { machine, account, ..aws(lab) }).await, order("attributes"));
+        let (ec2, request) =
+            (ec2(AwsSettings { machine, account, ..aws(lab) }).await, launch_request("attributes"));
         lab.post("capacity", json!([{"score": 0}, {"zone": "us-east-1f", "score": 5}])).await;
-        let machine = told(ec2.launch(&order).await);
+        let machine = told(ec2.launch(&request).await);
         assert_eq!(zone(&machine), "us-east-1f");
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -224,12 +225,12 @@ fn accounts_that_may_not_yet_rent_are_told_what_to_do() {
                 "ask AWS Support",
             ),
         ] {
-            let (ec2, order) = (ec2(aws(lab)).await, order("new"));
+            let (ec2, request) = (ec2(aws(lab)).await, launch_request("new"));
             lab.faults(json!([fault])).await;
-            let shown = ec2.launch(&order).await.unwrap_err().render();
+            let shown = ec2.launch(&request).await.unwrap_err().render();
             assert!(shown.contains(advice), "{shown}");
             lab.faults(json!([])).await;
-            end(&ec2, &order).await;
+            end(&ec2, &request).await;
         }
         lab.assert_nothing_left().await;
     });
@@ -239,14 +240,14 @@ fn accounts_that_may_not_yet_rent_are_told_what_to_do() {
 fn a_quota_of_nothing_is_not_waited_for() {
     in_lab(async |lab: &Lab| {
         let aws = AwsSettings { capacity_wait: Duration::from_mins(10), ..aws(lab) };
-        let (ec2, order) = (ec2(aws).await, order("none"));
+        let (ec2, request) = (ec2(aws).await, launch_request("none"));
         let text = "You have requested more vCPU capacity than your current vCPU limit of 0 allows for";
         lab.faults(json!([{"kind": "capacity", "code": "VcpuLimitExceeded", "message": text}])).await;
         let start = Instant::now();
-        let shown = ec2.launch(&order).await.unwrap_err().render();
+        let shown = ec2.launch(&request).await.unwrap_err().render();
         assert!(!is_late(start, Duration::from_mins(1)), "{:?}", start.elapsed());
         assert!(shown.contains("limit of 0") && shown.contains("Service Quotas"), "{shown}");
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }

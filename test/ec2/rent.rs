@@ -64,7 +64,7 @@ pub(super) async fn ec2(aws: AwsSettings) -> Ec2 {
     Ec2::new(aws, owner()).await.unwrap().with_agent(program)
 }
 
-pub(super) fn order(run: &str) -> LaunchRequest {
+pub(super) fn launch_request(run: &str) -> LaunchRequest {
     LaunchRequest {
         run: RunId::new(&[run]),
         orphan_grace: Duration::from_mins(5),
@@ -84,11 +84,11 @@ async fn leftovers(aws: &AwsSettings) -> Vec<Leftover> {
 }
 
 /// Ends what a run has, as a pipe does at its end.
-pub(super) async fn end(ec2: &Ec2, order: &LaunchRequest) {
-    for machine in told(ec2.find(&order.run).await) {
+pub(super) async fn end(ec2: &Ec2, request: &LaunchRequest) {
+    for machine in told(ec2.find(&request.run).await) {
         told(ec2.terminate(&machine).await);
     }
-    told(ec2.delete_run_resources(&order.run).await);
+    told(ec2.delete_run_resources(&request.run).await);
 }
 
 pub(super) fn zone(machine: &Machine) -> &str {
@@ -101,10 +101,10 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
         // The machine's cloud-init finds nothing wrong with the user data.
         let script = "cloud-init schema --system\nid -un >/var/lib/who\necho prepared\n";
         let aws = AwsSettings { startup_script: Some(script.to_owned()), ..aws(lab) };
-        let (first, order) = (ec2(aws.clone()).await, order("whole"));
-        let machine = told(first.launch(&order).await);
+        let (first, request) = (ec2(aws.clone()).await, launch_request("whole"));
+        let machine = told(first.launch(&request).await);
         assert!(zone(&machine).starts_with("us-east-1"), "{machine:?}");
-        let agent = Agent::new(told(first.connect(&machine, &order).await), "first");
+        let agent = Agent::new(told(first.connect(&machine, &request).await), "first");
         agent
             .ask(AgentCommand::Start(Box::new(spec("sudo cat /var/lib/who >out; sleep 2; exit 3"))))
             .await
@@ -114,13 +114,13 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
 
         // The pipe was killed: another one finds the machine, which knows other keys.
         let second = ec2(AwsSettings { ssh_cidrs: vec!["203.0.113.0/24".to_owned()], ..aws.clone() }).await;
-        let found = told(second.find(&order.run).await);
+        let found = told(second.find(&request.run).await);
         assert_eq!(found.iter().map(|machine| &machine.id).collect::<Vec<_>>(), [&machine.id]);
-        let agent = Agent::new(told(second.connect(&found[0], &order).await), "first");
+        let agent = Agent::new(told(second.connect(&found[0], &request).await), "first");
         assert_eq!(ended(&agent).await.reason, ExitReason::Exited(3));
         // The second pipe called from elsewhere.
         let groups = lab.ec2("us-east-1").await.describe_security_groups();
-        let groups = groups.group_names(format!("trainspot-{}", order.run)).send().await.unwrap();
+        let groups = groups.group_names(format!("trainspot-{}", request.run)).send().await.unwrap();
         let ranges = groups.security_groups()[0].ip_permissions().iter().flat_map(IpPermission::ip_ranges);
         let ranges: BTreeSet<_> = ranges.filter_map(|range| range.cidr_ip()).collect();
         assert_eq!(ranges, BTreeSet::from(["203.0.113.77/32", "203.0.113.0/24"]));
@@ -134,8 +134,8 @@ fn a_machine_is_rented_reached_taken_over_and_ended() {
             left.iter().map(|left| left.what).collect::<Vec<_>>(),
             [LeftoverKind::Machine, LeftoverKind::Template, LeftoverKind::Group]
         );
-        assert!(left.iter().all(|left| left.run == order.run && left.number.as_deref() == Some("7")));
-        end(&second, &order).await;
+        assert!(left.iter().all(|left| left.run == request.run && left.number.as_deref() == Some("7")));
+        end(&second, &request).await;
         assert!(matches!(told(second.status(&machine).await), MachineStatus::Gone(_)));
         lab.assert_nothing_left().await;
         assert_only_documented_calls(lab).await;
@@ -153,14 +153,14 @@ fn a_run_is_found_and_cleaned_up_at_a_server_that_only_answers_calls() {
             tags: vec![("team".to_owned(), "ml".to_owned())],
             ..account.aws(&["eu-west-1", "us-east-1"], &["m5.large"])
         };
-        let (first, order) = (ec2(aws.clone()).await, order("moto"));
-        let machine = told(first.launch(&order).await);
+        let (first, request) = (ec2(aws.clone()).await, launch_request("moto"));
+        let machine = told(first.launch(&request).await);
         assert!(zone(&machine).starts_with("eu-west-1"), "{machine:?}");
         // A second pipe of the same step: its template takes the place of the first one's, and so does its
         // group.
         let second = ec2(aws.clone()).await;
-        let other = told(second.launch(&order).await);
-        let found = told(second.find(&order.run).await);
+        let other = told(second.launch(&request).await);
+        let found = told(second.find(&request.run).await);
         assert_eq!(found.len(), 2);
         assert!(found.iter().any(|found| found.id == machine.id));
         let kinds: Vec<_> = leftovers(&aws).await.iter().map(|left| left.what).collect();
@@ -172,7 +172,7 @@ fn a_run_is_found_and_cleaned_up_at_a_server_that_only_answers_calls() {
         assert!(matches!(told(first.status(&machine).await), MachineStatus::Gone(_)));
         assert_eq!(told(first.status(&other).await), MachineStatus::Running);
         // A machine that is still there when everything is cleaned up is ended, too.
-        told(second.delete_run_resources(&order.run).await);
+        told(second.delete_run_resources(&request.run).await);
         assert!(matches!(told(second.status(&other).await), MachineStatus::Gone(_)));
         assert_eq!(leftovers(&aws).await, []);
     });
@@ -206,8 +206,8 @@ async fn assert_only_documented_calls(lab: &Lab) {
 #[test]
 fn everything_is_tagged_by_the_call_that_makes_it() {
     in_lab(async |lab: &Lab| {
-        let (ec2, order) = (ec2(aws(lab)).await, order("tags"));
-        told(ec2.launch(&order).await);
+        let (ec2, request) = (ec2(aws(lab)).await, launch_request("tags"));
+        told(ec2.launch(&request).await);
         let left = lab.get("leftovers").await;
         let left = left.as_array().unwrap();
         let kinds: BTreeSet<&str> = left.iter().map(|left| left["kind"].as_str().unwrap()).collect();
@@ -217,11 +217,11 @@ fn everything_is_tagged_by_the_call_that_makes_it() {
             assert!(kinds.contains(kind), "{kind}: {kinds:?}");
         }
         for thing in left {
-            assert_eq!(thing["tags"]["trainspot:run"], order.run.to_string(), "{thing:#}");
+            assert_eq!(thing["tags"]["trainspot:run"], request.run.to_string(), "{thing:#}");
             assert_eq!(thing["tags"]["trainspot:repository"], "acme/forest", "{thing:#}");
             assert_eq!(thing["tags"]["team"], "ml", "{thing:#}");
         }
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -229,8 +229,8 @@ fn everything_is_tagged_by_the_call_that_makes_it() {
 #[test]
 fn a_machine_is_made_as_it_was_ordered() {
     in_lab(async |lab: &Lab| {
-        let (ec2, order) = (ec2(aws(lab)).await, order("made"));
-        let machine = told(ec2.launch(&order).await);
+        let (ec2, request) = (ec2(aws(lab)).await, launch_request("made"));
+        let machine = told(ec2.launch(&request).await);
         let client = lab.ec2("us-east-1").await;
         let seen = client.describe_instances().instance_ids(&machine.id).send().await.unwrap();
         let seen = &seen.reservations()[0].instances()[0];
@@ -254,7 +254,7 @@ fn a_machine_is_made_as_it_was_ordered() {
         assert_eq!(from, format!("{}/32", lab.address()));
         let rate = machine.rate.unwrap();
         assert!(rate.machine > 0.0 && rate.machine < rate.on_demand.unwrap(), "{rate:?}");
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -262,8 +262,8 @@ fn a_machine_is_made_as_it_was_ordered() {
 #[test]
 fn what_cannot_be_ended_is_named_with_its_command() {
     in_lab(async |lab: &Lab| {
-        let (ec2, order) = (ec2(aws(lab)).await, order("ends"));
-        let machine = told(ec2.launch(&order).await);
+        let (ec2, request) = (ec2(aws(lab)).await, launch_request("ends"));
+        let machine = told(ec2.launch(&request).await);
         let denied = |action: &str| json!({"kind": "error", "action": action, "status": 403, "code": "UnauthorizedOperation"});
         lab.faults(json!([denied("TerminateInstances")])).await;
         let shown = ec2.terminate(&machine).await.unwrap_err().render();
@@ -281,7 +281,7 @@ fn what_cannot_be_ended_is_named_with_its_command() {
         told(ec2.terminate(&machine).await);
 
         lab.faults(json!([denied("DeleteSecurityGroup"), denied("DeleteLaunchTemplate")])).await;
-        let shown = ec2.delete_run_resources(&order.run).await.unwrap_err().render();
+        let shown = ec2.delete_run_resources(&request.run).await.unwrap_err().render();
         for command in [
             "delete-security-group --region us-east-1 --group-id sg-",
             "delete-launch-template --region us-east-1 --launch-template-id lt-",
@@ -289,8 +289,8 @@ fn what_cannot_be_ended_is_named_with_its_command() {
             assert!(shown.contains(command), "{shown}");
         }
         lab.faults(json!([])).await;
-        told(ec2.delete_run_resources(&order.run).await);
-        told(ec2.delete_run_resources(&order.run).await);
+        told(ec2.delete_run_resources(&request.run).await);
+        told(ec2.delete_run_resources(&request.run).await);
         lab.assert_nothing_left().await;
     });
 }
@@ -300,12 +300,12 @@ fn what_cannot_be_ended_is_named_with_its_command() {
 fn a_machine_whose_launch_is_never_answered_is_adopted() {
     in_lab(async |lab: &Lab| {
         lab.faults(json!([{"kind": "lost", "action": "CreateFleet"}])).await;
-        let (ec2, order) = (ec2(aws(lab)).await, order("adopted"));
-        let machine = told(ec2.launch(&order).await);
+        let (ec2, request) = (ec2(aws(lab)).await, launch_request("adopted"));
+        let machine = told(ec2.launch(&request).await);
         let instances = lab.get("instances").await;
         let ids: Vec<_> = instances.as_array().unwrap().iter().map(|instance| &instance["id"]).collect();
         assert_eq!(ids, [&machine.id]);
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -316,7 +316,7 @@ fn a_machine_whose_launch_is_never_answered_is_adopted() {
 fn a_launch_that_is_dropped_is_found() {
     in_lab(async |lab: &Lab| {
         lab.faults(json!([{"kind": "delay", "action": "CreateFleet", "seconds": 2}])).await;
-        let (ec2, order) = (ec2(aws(lab)).await, order("dropped"));
+        let (ec2, request) = (ec2(aws(lab)).await, launch_request("dropped"));
         told(ec2.prepare().await);
         let asked = async {
             while lab.get("faults").await[0]["seen"] != 1 {
@@ -324,11 +324,11 @@ fn a_launch_that_is_dropped_is_found() {
             }
         };
         tokio::select! {
-            launched = ec2.launch(&order) => panic!("the launch was not slow: {launched:?}"),
+            launched = ec2.launch(&request) => panic!("the launch was not slow: {launched:?}"),
             () = asked => {}
         }
-        assert_eq!(told(ec2.launched_by_this_process(&order.run).await).len(), 1);
-        end(&ec2, &order).await;
+        assert_eq!(told(ec2.launched_by_this_process(&request.run).await).len(), 1);
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -336,9 +336,9 @@ fn a_launch_that_is_dropped_is_found() {
 #[test]
 fn an_interruption_is_seen_before_it_happens() {
     in_lab(async |lab: &Lab| {
-        let (ec2, order) = (ec2(aws(lab)).await, order("interrupted"));
-        let machine = told(ec2.launch(&order).await);
-        told(ec2.connect(&machine, &order).await);
+        let (ec2, request) = (ec2(aws(lab)).await, launch_request("interrupted"));
+        let machine = told(ec2.launch(&request).await);
+        told(ec2.connect(&machine, &request).await);
         lab.post(&format!("instances/{}/interrupt", machine.id), json!({})).await;
         let sight = told(ec2.status(&machine).await);
         assert!(
@@ -350,7 +350,7 @@ fn an_interruption_is_seen_before_it_happens() {
             assert!(start.elapsed() < LONG);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        end(&ec2, &order).await;
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }
@@ -361,9 +361,9 @@ fn a_group_that_is_not_known_yet_is_waited_for() {
     in_lab(async |lab: &Lab| {
         let unknown = json!({"kind": "error", "action": "AuthorizeSecurityGroupIngress", "status": 400, "code": "InvalidGroup.NotFound", "count": 2});
         lab.faults(json!([unknown])).await;
-        let (ec2, order) = (ec2(aws(lab)).await, order("unknown"));
-        told(ec2.launch(&order).await);
-        end(&ec2, &order).await;
+        let (ec2, request) = (ec2(aws(lab)).await, launch_request("unknown"));
+        told(ec2.launch(&request).await);
+        end(&ec2, &request).await;
         lab.assert_nothing_left().await;
     });
 }

@@ -11,15 +11,15 @@ use trainspot_transfer::{BundleHeader, BundleSender, FileStability, everything_b
 /// The caller takes a verb that says nothing for a minute for dead, and an upload may take hours.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Does what standard input orders, and tells what came of it in the last line of standard output. The lines
-/// before it are empty: signs of life.
+/// Does what the request on standard input says, and tells what came of it in the last line of standard
+/// output. The lines before it are empty: signs of life.
 pub(super) fn run(home: &Home) -> Result<()> {
-    let order = order()?;
+    let request = request()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let outcome = runtime.block_on(async {
         let work = home.work();
-        let storing = store(&work, &order);
+        let storing = store(&work, &request);
         tokio::pin!(storing);
         loop {
             tokio::select! {
@@ -33,22 +33,22 @@ pub(super) fn run(home: &Home) -> Result<()> {
     tell(&line)
 }
 
-/// Sends what standard input ordered to be kept, as a bundle of files.
+/// Sends what the request on standard input has kept, as a bundle of files.
 pub(super) fn rescue(home: &Home) -> Result<()> {
-    let order = order()?;
+    let request = request()?;
     let folder = tempfile::tempdir_in(home.run()).context("cannot make a folder")?;
-    lay_out(&home.work(), &order, folder.path())?;
+    lay_out(&home.work(), &request, folder.path())?;
     let header = BundleHeader { entries: everything_behind_links(folder.path())?, unmatched: Vec::new() };
     let mut sender = BundleSender { root: folder.path(), files: FileStability::Final, progress: &mut |_| {} };
     sender.send(&header, std::io::stdout().lock()).map(drop)
 }
 
-/// The order on standard input. What is secret in it is hidden before a word is said.
-fn order() -> Result<StoreRequest> {
-    let order: StoreRequest =
+/// The request on standard input. What is secret in it is hidden before a word is said.
+fn request() -> Result<StoreRequest> {
+    let request: StoreRequest =
         serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
-    trainspot_base::log::hide(order.secrets());
-    Ok(order)
+    trainspot_base::log::hide(request.secrets());
+    Ok(request)
 }
 
 fn tell(line: &[u8]) -> Result<()> {

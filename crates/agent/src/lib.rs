@@ -7,17 +7,17 @@
 //! and output. Nothing secret is in an argument or a file.
 
 mod checkpoint;
+mod checkpoint_scheduler;
 mod command;
 mod copying;
 mod dvc;
 mod guard;
 mod home;
-pub mod leaving;
+pub mod interruption;
 mod metadata;
 mod registrar;
 mod requests;
 mod runner;
-mod saving;
 mod stillness;
 mod supervise;
 mod tail;

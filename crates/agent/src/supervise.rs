@@ -1,14 +1,14 @@
 //! The machine's supervisor. It lives as long as the machine, and needs neither network nor credentials.
 
 use super::checkpoint::{CheckpointWriter, newest};
+use super::checkpoint_scheduler::CheckpointScheduler;
 use super::command::{TrainingProcess, end_all, end_descendants};
 use super::guard::{Guard, power_off};
 use super::home::{Home, reserve, write_whole};
-use super::leaving::Interruption;
+use super::interruption::Interruption;
 use super::metadata::{self, MetadataEvent};
 use super::requests::{self, PendingRequest};
 use super::runner::{NextAction, SupervisedRunner};
-use super::saving::CheckpointScheduler;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
@@ -198,7 +198,7 @@ impl Supervisor {
             None => CommandState::Idle,
         };
         let fingerprint = self.spec.as_ref().map(|spec| spec.fingerprint.clone());
-        let notice = self.interruption.as_ref().map(|leaving| leaving.notice().clone());
+        let notice = self.interruption.as_ref().map(|interruption| interruption.notice().clone());
         let checkpoint_error =
             self.scheduler.as_ref().and_then(|scheduler| scheduler.problem().map(str::to_owned));
         let left_out = self.scheduler.as_ref().and_then(|scheduler| scheduler.left_out().map(str::to_owned));
@@ -249,16 +249,16 @@ impl Supervisor {
     /// Takes in a notice, and tells the training of it if it is the first or earlier than the others.
     fn leave(&mut self, notice: Notice) {
         let heard = Interruption::new(notice, Instant::now(), SystemTime::now());
-        if let Some(leaving) = &mut self.interruption {
-            if !leaving.merge(heard) {
+        if let Some(interruption) = &mut self.interruption {
+            if !interruption.merge(heard) {
                 return;
             }
         } else {
             self.interruption = Some(heard);
         }
-        let Some(leaving) = &self.interruption else { return };
-        tracing::info!("{}", leaving.notice().why);
-        write_whole(&self.home.notice(), leaving.for_training().as_bytes())
+        let Some(interruption) = &self.interruption else { return };
+        tracing::info!("{}", interruption.notice().why);
+        write_whole(&self.home.notice(), interruption.for_training().as_bytes())
             .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
         self.scheduler.iter_mut().for_each(CheckpointScheduler::request_now);
         // A runner that nobody replaces takes no step that would be cut off.
@@ -269,13 +269,14 @@ impl Supervisor {
     fn check_notice(&mut self) {
         let (now, term_grace) = (Instant::now(), self.term_grace());
         let longest = self.scheduler.as_ref().map(CheckpointScheduler::longest).unwrap_or_default();
-        let (Some(leaving), Some(training), None) = (&self.interruption, &mut self.training, &self.runner)
+        let (Some(interruption), Some(training), None) =
+            (&self.interruption, &mut self.training, &self.runner)
         else {
             // A runner has nothing to save: its step may still come to its end.
             return;
         };
-        if leaving.is_last_moment(now, longest) {
-            training.stop(ExitReason::Interrupted, leaving.time_to_exit(now, term_grace));
+        if interruption.is_last_moment(now, longest) {
+            training.stop(ExitReason::Interrupted, interruption.time_to_exit(now, term_grace));
         }
     }
 
@@ -338,7 +339,8 @@ impl Supervisor {
     /// Tells of the training's end, once the last checkpoint of one that is to go on elsewhere is there.
     fn check_last_checkpoint(&mut self) {
         let Some(exit) = &self.pending_exit else { return };
-        let over = self.interruption.as_ref().is_some_and(|leaving| leaving.is_over(Instant::now()));
+        let over =
+            self.interruption.as_ref().is_some_and(|interruption| interruption.is_over(Instant::now()));
         if let (ExitReason::Interrupted, Some(scheduler)) = (exit.reason, &mut self.scheduler) {
             if over {
                 // It comes too late. The one before it is complete.

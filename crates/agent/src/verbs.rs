@@ -31,8 +31,8 @@ pub(super) fn ask(home: &Home) -> Result<()> {
 
 /// Puts a bundle from standard input into the workspace.
 pub(super) fn unpack(home: &Home) -> Result<()> {
-    let (place, asked) = (TargetFolder::open(&home.work())?, ReceivePolicy::accept_all());
-    receive(std::io::stdin().lock(), &place, &asked, FileStability::InUse, |_| {}, |_| {}).map(drop)
+    let (place, policy) = (TargetFolder::open(&home.work())?, ReceivePolicy::accept_all());
+    receive(std::io::stdin().lock(), &place, &policy, FileStability::InUse, |_| {}, |_| {}).map(drop)
 }
 
 /// Sends the files that standard input asks for. The list alone, when a required pattern matches nothing.

@@ -13,9 +13,9 @@ const PROBE_CONTENT: &[u8] =
 
 /// Sends a small object to each remote of the request. Returns each remote's name for messages, and whether
 /// the remote took the object.
-pub async fn probe(order: &StoreRequest) -> Vec<(String, Result<()>)> {
+pub async fn probe(request: &StoreRequest) -> Vec<(String, Result<()>)> {
     let remotes: BTreeMap<String, &Settings> =
-        order.remotes().map(|settings| (RemoteName::of(settings).to_string(), settings)).collect();
+        request.remotes().map(|settings| (RemoteName::of(settings).to_string(), settings)).collect();
     let mut tried = Vec::new();
     for (place, settings) in remotes {
         let sent = send(settings).await.with_context(|| format!("cannot send an object to {place}"));
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use std::path::{Path, PathBuf};
 
-    fn order(root: &Path, remote: &Path) -> StoreRequest {
+    fn request(root: &Path, remote: &Path) -> StoreRequest {
         let wanted = remote.to_str();
         let remotes = Remotes::of(root, DvcConfig::default(), wanted, BTreeMap::new()).settle();
         let share =
@@ -55,14 +55,14 @@ mod tests {
         let (root, store) = (folder.path().join("clone"), folder.path().join("store"));
         std::fs::create_dir(&root).unwrap();
         for _ in 0..2 {
-            let tried = probe(&order(&root, &store)).await;
+            let tried = probe(&request(&root, &store)).await;
             assert_eq!(tried.len(), 1);
             assert!(tried[0].1.is_ok() && tried[0].0.contains("store"), "{tried:?}");
             assert_eq!(std::fs::read(store.join(Md5::of(PROBE_CONTENT).key())).unwrap(), PROBE_CONTENT);
         }
         let file = folder.path().join("file");
         std::fs::write(&file, "no folder").unwrap();
-        let tried = probe(&order(&root, &file.join("store"))).await;
+        let tried = probe(&request(&root, &file.join("store"))).await;
         let shown = tried[0].1.as_ref().unwrap_err().render();
         assert!(shown.starts_with("cannot send an object to the remote"), "{shown}");
     }

@@ -12,22 +12,22 @@ use std::path::{Component, Path, PathBuf};
 use trainspot_base::error::{Context as _, Result};
 use trainspot_transfer::{ReceivePolicy, find, text_beneath};
 
-/// Lays out in `folder`, which is empty, what of the repository at `root` the order was to keep: the outputs
-/// to track, and from DVC's cache what `dvc.lock` and new or changed `.dvc` files name, each under the path
-/// where a checkout would put it. The files are links to where their content is. The files of DVC's that name
-/// them are there, too.
+/// Lays out in `folder`, which is empty, what of the repository at `root` the request has DVC keep: the
+/// outputs to track, and from DVC's cache what `dvc.lock` and new or changed `.dvc` files name, each under
+/// the path where a checkout would put it. The files are links to where their content is. The files of DVC's
+/// that name them are there, too.
 ///
 /// A file of DVC's that cannot be read is passed over: it may be what kept the outputs from being sent.
 ///
 /// # Errors
 /// The folder cannot be written to.
-pub fn lay_out(root: &Path, order: &StoreRequest, folder: &Path) -> Result<()> {
-    let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
+pub fn lay_out(root: &Path, request: &StoreRequest, folder: &Path) -> Result<()> {
+    let outputs: Vec<_> = request.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
     for file in find(root, &outputs)?.files {
         let path = file.path.to_path();
         link(&root.join(&path), folder, &path)?;
     }
-    let Some(push) = &order.push else { return Ok(()) };
+    let Some(push) = &request.push else { return Ok(()) };
     for file in files(root) {
         let Some(outs) = outs(root, &file, &push.known) else { continue };
         let Ok(cache) = LocalCache::of(&repository(root, &file)) else { continue };
@@ -42,17 +42,17 @@ pub fn lay_out(root: &Path, order: &StoreRequest, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What may come into the clone at `root` when what the order was to keep is saved: the outputs to track and,
-/// where DVC's cache is sent, the files of the clone's that name objects, what they name, and new files. A
-/// new file of DVC's may name anything, so whatever it brings replaces nothing.
+/// What may come into the clone at `root` when what the request has DVC keep is saved: the outputs to track
+/// and, where DVC's cache is sent, the files of the clone's that name objects, what they name, and new files.
+/// A new file of DVC's may name anything, so whatever it brings replaces nothing.
 ///
 /// # Errors
 /// An output leads out of the clone.
-pub fn salvage(root: &Path, order: &StoreRequest) -> Result<ReceivePolicy> {
-    let outputs: Vec<_> = order.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
-    let asked = ReceivePolicy::matching(&outputs)?;
-    if order.push.is_none() {
-        return Ok(asked);
+pub fn salvage(root: &Path, request: &StoreRequest) -> Result<ReceivePolicy> {
+    let outputs: Vec<_> = request.outputs().map(|path| path.to_string_lossy().into_owned()).collect();
+    let policy = ReceivePolicy::matching(&outputs)?;
+    if request.push.is_none() {
+        return Ok(policy);
     }
     let mut named = files(root);
     let all = BTreeSet::new();
@@ -60,7 +60,7 @@ pub fn salvage(root: &Path, order: &StoreRequest) -> Result<ReceivePolicy> {
     let outs: Vec<PathBuf> = outs.map(|(_, path)| path).collect();
     // An output of the whole repository would be everything.
     named.extend(outs.into_iter().filter(|path| path.file_name().is_some()));
-    Ok(asked.also_named(named).or_new_paths())
+    Ok(policy.also_named(named).or_new_paths())
 }
 
 /// Lays out the files of one output. Returns whether the cache had any of them.

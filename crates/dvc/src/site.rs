@@ -34,7 +34,7 @@ pub struct TargetBranch<'a> {
 pub type FileReader<'a> = &'a dyn Fn(&Path) -> Result<Option<String>>;
 
 /// Who gets credentials by the configurations of the branch that a pull request would go to.
-pub(super) fn target(keeping: &DvcSettings, site: &Site<'_>) -> Result<Option<PullRequestTarget>> {
+pub(super) fn target(settings: &DvcSettings, site: &Site<'_>) -> Result<Option<PullRequestTarget>> {
     let Some(target) = &site.target else { return Ok(None) };
     let mut recipients = target.read.map(|_| Vec::new());
     if let (Some(read), Some(recipients)) = (target.read, &mut recipients) {
@@ -44,7 +44,7 @@ pub(super) fn target(keeping: &DvcSettings, site: &Site<'_>) -> Result<Option<Pu
             let Some(config) = config_of_target(site.root, &folder, read, target.is_tracked)? else {
                 continue;
             };
-            let remotes = Remotes::of(&site.root.join(&folder), config, None, keeping.environment.clone());
+            let remotes = Remotes::of(&site.root.join(&folder), config, None, settings.environment.clone());
             let usable = remotes.names().filter_map(|name| remotes.settings_of(name, "").ok());
             recipients.extend(usable.filter_map(|settings| Recipient::of(&settings).ok().flatten()));
         }

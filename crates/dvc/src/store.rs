@@ -25,14 +25,14 @@ struct RepositoryUpload {
 /// its remote.
 ///
 /// Nothing is written into the repository. Done again, it sends only what is missing. Of the files at `root`
-/// it reads the ordered outputs and, for `DVC_PUSH`, what DVC recorded there: no file there says where
+/// it reads the requested outputs and, for `DVC_PUSH`, what DVC recorded there: no file there says where
 /// anything goes.
 ///
 /// # Errors
 /// An output is missing or cannot be DVC's, or an object could not be sent. Nothing must be committed then.
-pub async fn store(root: &Path, order: &StoreRequest) -> Result<StoreResult> {
-    let (root, order) = (root.to_owned(), order.clone().within(root));
-    let read = tokio::task::spawn_blocking(move || order.read_outputs(&root));
+pub async fn store(root: &Path, request: &StoreRequest) -> Result<StoreResult> {
+    let (root, request) = (root.to_owned(), request.clone().within(root));
+    let read = tokio::task::spawn_blocking(move || request.read_outputs(&root));
     let loads = read.await.context("hashing ended unexpectedly")??;
     let (mut outcome, mut warnings) = (StoreResult::default(), Vec::new());
     for load in loads {

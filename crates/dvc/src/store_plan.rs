@@ -28,7 +28,7 @@ pub struct StorePlan {
     secrets: Vec<Secret>,
     has_wanted: bool,
     folders: PathBase,
-    order: StoreRequest,
+    request: StoreRequest,
 }
 
 /// A DVC repository of the clone, and the outputs that belong to it.
@@ -71,20 +71,21 @@ impl StorePlan {
     ///
     /// # Errors
     /// A configuration cannot be read, or an output is outside of the clone or in another one.
-    pub fn read(keeping: &DvcSettings, site: &Site<'_>) -> Result<Self> {
+    pub fn read(settings: &DvcSettings, site: &Site<'_>) -> Result<Self> {
         let root = site.root;
-        let trust = Trust::new(&keeping.trusted_hosts, site::target(keeping, site)?);
+        let trust = Trust::new(&settings.trusted_hosts, site::target(settings, site)?);
         let of = |folder: &Path, config: DvcConfig| {
             let base = root.join(folder);
             let folders = match &site.folders {
                 PathBase::OfClone(clone) => PathBase::OfClone(clone.join(folder)),
                 other => other.clone(),
             };
-            let remotes = Remotes::of(&base, config, keeping.remote.as_deref(), keeping.environment.clone());
+            let remotes =
+                Remotes::of(&base, config, settings.remote.as_deref(), settings.environment.clone());
             remotes.with_folders(folders).with_trust(trust.clone())
         };
         let (mut parts, mut secrets) = (Vec::new(), Vec::new());
-        for (folder, outputs) in places(root, keeping)? {
+        for (folder, outputs) in places(root, settings)? {
             let config = DvcConfig::read(&root.join(&folder))?;
             secrets.extend(config.secrets());
             let remotes = of(&folder, config);
@@ -94,15 +95,15 @@ impl StorePlan {
         let elsewhere = if made.address().is_some() { made.settle() } else { Settled::none(&no_remote()) };
         Ok(Self {
             root: root.to_owned(),
-            has_outputs: !keeping.outputs.is_empty(),
-            push: keeping.push,
+            has_outputs: !settings.outputs.is_empty(),
+            push: settings.push,
             in_git: site.in_git.clone(),
             parts,
             elsewhere,
             secrets,
-            has_wanted: keeping.remote.is_some(),
+            has_wanted: settings.remote.is_some(),
             folders: site.folders.clone(),
-            order: StoreRequest::default(),
+            request: StoreRequest::default(),
         })
     }
 
@@ -145,14 +146,14 @@ impl StorePlan {
             self.leave(&mut elsewhere);
             CachePush { known, elsewhere }
         });
-        self.order = StoreRequest { shares, push };
+        self.request = StoreRequest { shares, push };
         Ok(self)
     }
 
     /// The request for the machine.
     #[must_use]
     pub fn request(&self) -> &StoreRequest {
-        &self.order
+        &self.request
     }
 
     /// The outputs that were stored, and the files to commit. The files are made from the clone's files as
@@ -163,14 +164,14 @@ impl StorePlan {
     pub fn accept(&self, outcome: &StoreResult) -> Result<StoredOutputs> {
         let mut kept = StoredOutputs { warnings: outcome.warnings.clone(), ..StoredOutputs::default() };
         let mut pointers = outcome.pointers.iter().cloned();
-        for (part, share) in self.parts.iter().zip(&self.order.shares) {
+        for (part, share) in self.parts.iter().zip(&self.request.shares) {
             let own: Vec<_> = pointers.by_ref().take(share.outputs.len()).collect();
             kept.changes.extend(part.with_tracking(self, |tracking| render(tracking, &own))?);
             let path = |path: &str| part.folder.join(path).to_string_lossy().into_owned();
             kept.pointers.extend(share.outputs.iter().map(|output| path(&output.path)).zip(own));
         }
         for sent in &outcome.sent {
-            let remote = self.order.remote(sent.share, &sent.remote);
+            let remote = self.request.remote(sent.share, &sent.remote);
             let remote = remote.map_or_else(String::new, |settings| RemoteName::of(settings).to_string());
             let (objects, bytes, there) = (sent.objects, sent.bytes, sent.there);
             kept.sent.push(DeliveredObjects { remote, objects, bytes, there });
@@ -229,14 +230,10 @@ impl StorePlan {
 }
 
 impl RepositoryOutputs {
-    fn with_tracking<T>(
-        &self,
-        keeper: &StorePlan,
-        work: impl FnOnce(&Tracking<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let in_git = |path: &Path| keeper.in_git(path);
+    fn with_tracking<T>(&self, plan: &StorePlan, work: impl FnOnce(&Tracking<'_>) -> Result<T>) -> Result<T> {
+        let in_git = |path: &Path| plan.in_git(path);
         let Self { folder, outputs, remotes } = self;
-        work(&Tracking { root: &keeper.root, folder, outputs, in_git: &in_git, remotes })
+        work(&Tracking { root: &plan.root, folder, outputs, in_git: &in_git, remotes })
     }
 }
 
@@ -247,9 +244,9 @@ fn no_remote() -> Error {
 
 /// The folders of the DVC repositories of the clone at `root` that hold outputs, with those; for a push, of
 /// all of its DVC repositories.
-fn places(root: &Path, keeping: &DvcSettings) -> Result<BTreeMap<PathBuf, Vec<String>>> {
-    let mut places = repositories::of_outputs(root, &keeping.outputs)?;
-    if keeping.push {
+fn places(root: &Path, settings: &DvcSettings) -> Result<BTreeMap<PathBuf, Vec<String>>> {
+    let mut places = repositories::of_outputs(root, &settings.outputs)?;
+    if settings.push {
         for folder in repositories::all(root)? {
             places.entry(folder).or_default();
         }

@@ -41,7 +41,7 @@ pub(super) struct CachePush {
 }
 
 impl StoreRequest {
-    /// The ordered outputs, relative to the clone.
+    /// The requested outputs, relative to the clone.
     pub(super) fn outputs(&self) -> impl Iterator<Item = PathBuf> {
         self.shares
             .iter()

@@ -47,12 +47,12 @@ impl StoreResult {
     ///
     /// # Errors
     /// The answer is no such JSON, or says something that cannot be true of the request.
-    pub fn parse(answer: &[u8], order: &StoreRequest) -> Result<Self> {
+    pub fn parse(answer: &[u8], request: &StoreRequest) -> Result<Self> {
         // The parser's own words would quote the answer.
         let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
         let outcome: Self = serde_json::from_slice(answer.trim_ascii())
             .map_err(|error| refused("it is no such answer").source(place(error)))?;
-        outcome.check(order).map_err(|why| refused(&why))?;
+        outcome.check(request).map_err(|why| refused(&why))?;
         Ok(outcome.told_by_machine())
     }
 
@@ -78,15 +78,16 @@ impl StoreResult {
     }
 
     /// Whether the result can be true of this request. The error says why not.
-    fn check(&self, order: &StoreRequest) -> Result<(), String> {
-        let (given, wanted) = (self.pointers.len(), order.outputs().count());
+    fn check(&self, request: &StoreRequest) -> Result<(), String> {
+        let (given, wanted) = (self.pointers.len(), request.outputs().count());
         if given != wanted {
             return Err(format!("it tells of {given} outputs, and {wanted} were ordered"));
         }
         self.pointers.iter().try_for_each(check_pointer)?;
         let mut remotes = BTreeSet::new();
         for sent in &self.sent {
-            if order.remote(sent.share, &sent.remote).is_none() || !remotes.insert((sent.share, &sent.remote))
+            if request.remote(sent.share, &sent.remote).is_none()
+                || !remotes.insert((sent.share, &sent.remote))
             {
                 return Err("it tells of a remote that was not ordered".to_owned());
             }

@@ -78,9 +78,9 @@ impl BootSteps {
 
 impl Ec2 {
     /// See [`trainspot_compute::Compute::connect`].
-    pub(super) async fn boot(&self, machine: &Machine, order: &LaunchRequest) -> Result<SshLink> {
+    pub(super) async fn boot(&self, machine: &Machine, request: &LaunchRequest) -> Result<SshLink> {
         let (steps, boot_timeout) = (BootSteps::new(), self.aws.boot_timeout);
-        let reaching = while_waiting("waiting for the machine", self.reach(machine, order, &steps));
+        let reaching = while_waiting("waiting for the machine", self.reach(machine, request, &steps));
         let reached = timeout(boot_timeout, reaching).await.unwrap_or_else(|_| {
             Err(Error::new(format!("it was not ready within {}", in_words(boot_timeout)))
                 .hint("raise BOOT_TIMEOUT if the image or the startup script needs longer"))
@@ -98,7 +98,7 @@ impl Ec2 {
         }
     }
 
-    async fn reach(&self, machine: &Machine, order: &LaunchRequest, steps: &BootSteps) -> Result<SshLink> {
+    async fn reach(&self, machine: &Machine, request: &LaunchRequest, steps: &BootSteps) -> Result<SshLink> {
         steps.begin("pending");
         let reaching = async {
             let instance = self.running(machine, steps).await?;
@@ -109,7 +109,7 @@ impl Ec2 {
         };
         let (link, packed) = tokio::try_join!(reaching, self.packed())?;
         steps.begin("agent");
-        link.install(packed, &supervise(order)).await?;
+        link.install(packed, &supervise(request)).await?;
         Ok(link)
     }
 
@@ -270,9 +270,9 @@ impl Ec2 {
     }
 }
 
-fn supervise(order: &LaunchRequest) -> [(&'static str, String); 4] {
+fn supervise(request: &LaunchRequest) -> [(&'static str, String); 4] {
     [
-        ("--grace", order.orphan_grace.as_secs().to_string()),
+        ("--grace", request.orphan_grace.as_secs().to_string()),
         ("--ending", EndMode::PowerOff.as_str().to_owned()),
         ("--guard", GUARD_FOLDER.to_owned()),
         ("--metadata", METADATA_URL.to_owned()),

@@ -220,8 +220,8 @@ impl Compute for Ec2 {
         self.plan().await.map(drop)
     }
 
-    async fn launch(&self, order: &LaunchRequest) -> Result<Machine> {
-        let machine = Box::pin(self.search(order)).await?;
+    async fn launch(&self, request: &LaunchRequest) -> Result<Machine> {
+        let machine = Box::pin(self.search(request)).await?;
         Ok(self.priced(machine).await)
     }
 
@@ -252,8 +252,8 @@ impl Compute for Ec2 {
             .collect())
     }
 
-    async fn connect(&self, machine: &Machine, order: &LaunchRequest) -> Result<SshLink> {
-        Box::pin(self.boot(machine, order)).await
+    async fn connect(&self, machine: &Machine, request: &LaunchRequest) -> Result<SshLink> {
+        Box::pin(self.boot(machine, request)).await
     }
 
     async fn status(&self, machine: &Machine) -> Result<MachineStatus> {

@@ -29,14 +29,14 @@ use trainspot_compute::checks::Check;
 const NO_GROUP: &str = "sg-00000000000000000";
 
 impl Ec2 {
-    /// Tries all that a run needs of AWS, in each region of the plan. `order` must be of a run that nothing
+    /// Tries all that a run needs of AWS, in each region of the plan. `request` must be of a run that nothing
     /// else uses.
     ///
     /// # Errors
     /// The plan cannot be made.
-    pub async fn rehearse(&self, order: &LaunchRequest) -> Result<Vec<Check>> {
+    pub async fn rehearse(&self, request: &LaunchRequest) -> Result<Vec<Check>> {
         let regions = self.plan().await?.regions.iter();
-        let checks = join_all(regions.map(|plan| self.rehearse_in(plan, order))).await;
+        let checks = join_all(regions.map(|plan| self.rehearse_in(plan, request))).await;
         Ok(checks.into_iter().flatten().collect())
     }
 
@@ -44,18 +44,19 @@ impl Ec2 {
     ///
     /// # Errors
     /// Names each thing that is still there, with the command that removes it.
-    pub async fn forget_rehearsal(&self, order: &LaunchRequest) -> Result<()> {
-        ending::delete_run_resources(&self.clients, &order.run, CleanupScope::WholeRun).await
+    pub async fn forget_rehearsal(&self, request: &LaunchRequest) -> Result<()> {
+        ending::delete_run_resources(&self.clients, &request.run, CleanupScope::WholeRun).await
     }
 
-    async fn rehearse_in(&self, plan: &RegionPlan, order: &LaunchRequest) -> Vec<Check> {
+    async fn rehearse_in(&self, plan: &RegionPlan, request: &LaunchRequest) -> Vec<Check> {
         let region = &plan.region;
-        let (group, mut checks) = self.rehearse_group(plan, order).await;
+        let (group, mut checks) = self.rehearse_group(plan, request).await;
         for capacity in modes(self.aws.purchase) {
-            checks.extend(self.rehearse_launch(plan, *capacity, order, group.as_deref()).await);
+            checks.extend(self.rehearse_launch(plan, *capacity, request, group.as_deref()).await);
             checks.push(quotas::check(&self.clients, plan, *capacity).await);
         }
-        let left = ending::delete_in_region(&self.clients, region, &order.run, CleanupScope::WholeRun).await;
+        let left =
+            ending::delete_in_region(&self.clients, region, &request.run, CleanupScope::WholeRun).await;
         let subject = format!("{region}: remove what was made");
         checks.extend(match left {
             left if left.is_empty() => vec![Check::from_result(subject, Ok(()))],
@@ -66,16 +67,21 @@ impl Ec2 {
     }
 
     /// Makes the run's security group, unless the user named one. Its id; none where it cannot be made.
-    async fn rehearse_group(&self, plan: &RegionPlan, order: &LaunchRequest) -> (Option<String>, Vec<Check>) {
+    async fn rehearse_group(
+        &self,
+        plan: &RegionPlan,
+        request: &LaunchRequest,
+    ) -> (Option<String>, Vec<Check>) {
         if let Some(group) = &plan.network.security_group {
             return (Some(group.clone()), Vec::new());
         }
         let region = &plan.region;
         let subject = format!("{region}: make a security group");
-        let group = match group::ensure_group(&self.clients, plan, &order.run, &self.tags(&order.run)).await {
-            Ok(group) => group,
-            Err(failure) => return (None, vec![check::<()>(subject, Err(failure))]),
-        };
+        let group =
+            match group::ensure_group(&self.clients, plan, &request.run, &self.tags(&request.run)).await {
+                Ok(group) => group,
+                Err(failure) => return (None, vec![check::<()>(subject, Err(failure))]),
+            };
         let opened = group::allow_ssh_from(&self.clients, region, &group, &plan.network.inbound).await;
         let from = plan.network.inbound.join(", ");
         let opened = check(format!("{region}: let port 22 in from {from}"), opened);
@@ -87,7 +93,7 @@ impl Ec2 {
         &self,
         plan: &RegionPlan,
         capacity: CapacityType,
-        order: &LaunchRequest,
+        request: &LaunchRequest,
         group: Option<&str>,
     ) -> Vec<Check> {
         let machine = match capacity {
@@ -95,14 +101,15 @@ impl Ec2 {
             CapacityType::OnDemand => "a machine on demand",
         };
         let subject = |what: &str| format!("{}: {what} {machine}", plan.region);
-        let template = match self.make_template(plan, capacity, order, group.unwrap_or(NO_GROUP)).await {
+        let template = match self.make_template(plan, capacity, request, group.unwrap_or(NO_GROUP)).await {
             Ok(template) => template,
             Err(failure) => {
                 let refused = check::<()>(subject("make a launch template for"), Err(failure));
                 return vec![refused, not_tried(subject("launch"), "launch template")];
             }
         };
-        let tags = self.tags(&order.run).with(HOST_KEY_TAG, &self.host_key).with(USER_TAG, &plan.image.user);
+        let tags =
+            self.tags(&request.run).with(HOST_KEY_TAG, &self.host_key).with(USER_TAG, &plan.image.user);
         let candidates = candidates(plan, (PoolHistory::Fresh, capacity), &[], &BTreeSet::new());
         let one = candidates.iter().take(1).cloned().collect();
         let fleet = FleetRequest::new(&self.aws, capacity, one, plan.machine.by_attributes);

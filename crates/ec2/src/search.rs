@@ -27,7 +27,7 @@ const NOT_FOUND_RETRY_WAIT: Duration = Duration::from_secs(3);
 /// One search for a machine.
 struct MachineSearch<'a> {
     ec2: &'a Ec2,
-    order: &'a LaunchRequest,
+    launch_request: &'a LaunchRequest,
     plan: &'a Plan,
     refusals: Refusals,
     /// Quotas, by region, that are used up as far as this round knows.
@@ -53,10 +53,10 @@ enum AttemptResult {
 
 impl Ec2 {
     /// See [`trainspot_compute::Compute::launch`].
-    pub(super) async fn search(&self, order: &LaunchRequest) -> Result<Machine> {
+    pub(super) async fn search(&self, launch_request: &LaunchRequest) -> Result<Machine> {
         let mut search = MachineSearch {
             ec2: self,
-            order,
+            launch_request,
             plan: self.plan().await?,
             refusals: Refusals::default(),
             used_up_quotas: BTreeSet::new(),
@@ -76,7 +76,7 @@ impl MachineSearch<'_> {
     async fn run(&mut self) -> Result<Machine> {
         let start = Instant::now();
         let (aws, regions) = (&self.ec2.aws, self.plan.regions.len());
-        let rounds = if self.order.spot_now {
+        let rounds = if self.launch_request.spot_now {
             let (purchase, wait) = (Purchase::Spot, Duration::ZERO);
             Rounds { purchase, regions, spot_wait: wait, capacity_wait: wait }
         } else {
@@ -109,7 +109,7 @@ impl MachineSearch<'_> {
         let used_up_quotas = self.used_up_quotas.iter().filter(|(region, ..)| *region == index);
         let used_up_quotas =
             used_up_quotas.map(|(_, capacity, quota_family)| (*capacity, *quota_family)).collect();
-        let candidates = candidates(plan, (history, capacity), &self.order.avoid, &used_up_quotas);
+        let candidates = candidates(plan, (history, capacity), &self.launch_request.avoid, &used_up_quotas);
         if candidates.is_empty() || self.hopeless.contains_key(&(index, capacity)) {
             return Ok(AttemptResult::Nothing);
         }
@@ -137,7 +137,7 @@ impl MachineSearch<'_> {
     ) -> Result<AttemptResult, AwsError> {
         let plan = &self.plan.regions[index];
         let request = FleetRequest::new(&self.ec2.aws, capacity, candidates, plan.machine.by_attributes);
-        let template = match self.ec2.template(plan, capacity, self.order).await {
+        let template = match self.ec2.template(plan, capacity, self.launch_request).await {
             Ok(template) => template,
             Err(failure) => {
                 return self.refused(index, &request, vec![PoolRefusal { pool: None, failure }]).await;
@@ -165,7 +165,11 @@ impl MachineSearch<'_> {
         template: String,
     ) -> Result<FleetAnswer, AwsError> {
         let mut launches = Arc::clone(&self.ec2.launches).lock_owned().await;
-        let ec2 = (Arc::clone(&self.ec2.clients), self.ec2.tags(&self.order.run), self.order.run.clone());
+        let ec2 = (
+            Arc::clone(&self.ec2.clients),
+            self.ec2.tags(&self.launch_request.run),
+            self.launch_request.run.clone(),
+        );
         let ((clients, tags, run), plan) = (ec2, plan.clone());
         let tags = tags.with(HOST_KEY_TAG, &self.ec2.host_key).with(USER_TAG, &plan.image.user);
         let asking = tokio::spawn(async move {
@@ -271,7 +275,8 @@ impl MachineSearch<'_> {
     /// tries of the step.
     async fn adopt(&self, region: &str) -> Result<Option<Machine>, AwsError> {
         let mut launches = self.ec2.launches.lock().await;
-        let (run, is_new) = (&self.order.run, |instance: &Ec2Instance| !launches.knows(&instance.id));
+        let (run, is_new) =
+            (&self.launch_request.run, |instance: &Ec2Instance| !launches.knows(&instance.id));
         let instance =
             machines::find_by_host_key(&self.ec2.clients, region, run, &self.ec2.host_key, is_new).await?;
         if let Some(instance) = &instance {
@@ -282,7 +287,7 @@ impl MachineSearch<'_> {
 
     /// Logs a refusal; only for debugging in a search for spot alone, which is repeated and mostly in vain.
     fn log_refusal(&self, refusal: &str) {
-        if self.order.spot_now {
+        if self.launch_request.spot_now {
             debug!("{refusal}");
         } else {
             warn!("{refusal}");
@@ -290,7 +295,7 @@ impl MachineSearch<'_> {
     }
 
     async fn with_leftovers(&self, error: Error) -> Error {
-        let (run, launches) = (&self.order.run, self.ec2.launches.lock().await);
+        let (run, launches) = (&self.launch_request.run, self.ec2.launches.lock().await);
         launches.unanswered.iter().fold(error, |error, region| {
             error.leaves(format!(
                 "perhaps a machine in {region}, as AWS did not answer; it ends itself within BOOT_TIMEOUT: \

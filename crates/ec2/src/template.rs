@@ -45,26 +45,26 @@ impl Ec2 {
         &self,
         plan: &RegionPlan,
         capacity: CapacityType,
-        order: &LaunchRequest,
+        request: &LaunchRequest,
     ) -> Result<String, AwsError> {
         let mut templates = self.templates.lock().await;
         let key = (plan.region.clone(), capacity);
-        if let Some((_, template)) = templates.get(&key).filter(|(run, _)| *run == order.run) {
+        if let Some((_, template)) = templates.get(&key).filter(|(run, _)| *run == request.run) {
             return Ok(template.clone());
         }
-        let (clients, tags) = (&self.clients, self.tags(&order.run));
+        let (clients, tags) = (&self.clients, self.tags(&request.run));
         let (group, from) = match &plan.network.security_group {
             Some(group) => (group.clone(), &[][..]),
             None => (
-                group::ensure_group(clients, plan, &order.run, &tags).await?,
+                group::ensure_group(clients, plan, &request.run, &tags).await?,
                 plan.network.inbound.as_slice(),
             ),
         };
         let ((), id) = tokio::try_join!(
             group::allow_ssh_from(clients, &plan.region, &group, from),
-            self.make_template(plan, capacity, order, &group)
+            self.make_template(plan, capacity, request, &group)
         )?;
-        templates.insert(key, (order.run.clone(), id.clone()));
+        templates.insert(key, (request.run.clone(), id.clone()));
         Ok(id)
     }
 
@@ -73,18 +73,18 @@ impl Ec2 {
         &self,
         plan: &RegionPlan,
         capacity: CapacityType,
-        order: &LaunchRequest,
+        request: &LaunchRequest,
         group: &str,
     ) -> Result<String, AwsError> {
-        let tags = self.tags(&order.run);
+        let tags = self.tags(&request.run);
         let lease = Lease {
             boot: self.aws.boot_timeout,
-            grace: order.orphan_grace,
-            life: order.max_runtime + self.aws.boot_timeout + order.orphan_grace + TRANSFER_ALLOWANCE,
+            grace: request.orphan_grace,
+            life: request.max_runtime + self.aws.boot_timeout + request.orphan_grace + TRANSFER_ALLOWANCE,
         };
         let text = user_data(&self.host, &self.client, lease)?;
         let data = data(&self.aws, plan, capacity, group, &text, &tags);
-        template(&self.clients, &plan.region, &name(&order.run, capacity), data, &tags).await
+        template(&self.clients, &plan.region, &name(&request.run, capacity), data, &tags).await
     }
 
     /// Forgets a template, so that [`Self::template`] makes it anew.

@@ -28,7 +28,7 @@ impl FileSelection {
     /// # Errors
     /// A pattern is not a glob, or leads out of the workspace.
     pub fn receive_policy(&self) -> Result<ReceivePolicy> {
-        let asked = ReceivePolicy::matching(self.required.iter().chain(&self.optional))?;
-        Ok(asked.allow_unmatched(&self.required).without(&self.without))
+        let policy = ReceivePolicy::matching(self.required.iter().chain(&self.optional))?;
+        Ok(policy.allow_unmatched(&self.required).without(&self.without))
     }
 }

@@ -115,8 +115,8 @@ mod tests {
     }
 
     fn arrive(stream: &[u8], folder: &Path, held: HeldFiles) -> Result<Received> {
-        let asked = ReceivePolicy::matching(&["**".to_owned()]).unwrap().with_held_files(held);
-        receive(stream, &TargetFolder::open(folder).unwrap(), &asked, FileStability::Final, |_| {}, |_| {})
+        let policy = ReceivePolicy::matching(&["**".to_owned()]).unwrap().with_held_files(held);
+        receive(stream, &TargetFolder::open(folder).unwrap(), &policy, FileStability::Final, |_| {}, |_| {})
     }
 
     #[test]

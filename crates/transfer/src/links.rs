@@ -363,8 +363,8 @@ mod tests {
                     BundleSender { root: from, files: FileStability::Final, progress: &mut |_| {} };
                 sender.send(&BundleHeader { entries, unmatched: Vec::new() }, &mut stream).unwrap();
                 let place = TargetFolder::open(to).unwrap().with_own_links();
-                let asked = ReceivePolicy::matching(&patterns).unwrap();
-                receive(&stream[..], &place, &asked, FileStability::Final, |_| {}, |_| {}).unwrap();
+                let policy = ReceivePolicy::matching(&patterns).unwrap();
+                receive(&stream[..], &place, &policy, FileStability::Final, |_| {}, |_| {}).unwrap();
             }
             // A list ends where a link leads back, which it may do one copy later on the next machine: what
             // counts is what is read there by each path of either list.

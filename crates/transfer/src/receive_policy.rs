@@ -212,22 +212,22 @@ mod tests {
         BundleEntry { path: EntryPath::Text(path.to_owned()), kind }
     }
 
-    fn chosen(asked: &ReceivePolicy, paths: &[&str], folder: &Path) -> Result<Vec<bool>> {
+    fn chosen(policy: &ReceivePolicy, paths: &[&str], folder: &Path) -> Result<Vec<bool>> {
         let entries = paths.iter().map(|path| file(path)).collect();
         let place = TargetFolder::open(folder).unwrap();
-        asked.choose(&BundleHeader { entries, unmatched: Vec::new() }, |path| place.is_free_for(path))
+        policy.choose(&BundleHeader { entries, unmatched: Vec::new() }, |path| place.is_free_for(path))
     }
 
     #[test]
     fn what_no_pattern_matches_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let asked = ReceivePolicy::matching(&strings(&["model/*.bin", "./logs/"])).unwrap();
-        let asked = asked.without(&strings(&["logs/old"]));
-        assert_eq!(chosen(&asked, &["model/a.bin", "logs/deep/x"], folder.path()).unwrap(), [true, true]);
+        let policy = ReceivePolicy::matching(&strings(&["model/*.bin", "./logs/"])).unwrap();
+        let policy = policy.without(&strings(&["logs/old"]));
+        assert_eq!(chosen(&policy, &["model/a.bin", "logs/deep/x"], folder.path()).unwrap(), [true, true]);
         for path in
             ["deploy.sh", "bitbucket-pipelines.yml", "model/a.txt", "model.bin", "logs/old/x", "logs.txt"]
         {
-            let error = chosen(&asked, &["model/a.bin", path], folder.path()).unwrap_err();
+            let error = chosen(&policy, &["model/a.bin", path], folder.path()).unwrap_err();
             assert_eq!(
                 error.render(),
                 format!("refused to write '{path}': the machine was not asked for it")
@@ -241,9 +241,10 @@ mod tests {
     fn patterns_that_match_nothing_are_those_that_were_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let place = TargetFolder::open(folder.path()).unwrap();
-        let asked = ReceivePolicy::matching(&strings(&["a"])).unwrap().allow_unmatched(&strings(&["a", "b"]));
+        let policy =
+            ReceivePolicy::matching(&strings(&["a"])).unwrap().allow_unmatched(&strings(&["a", "b"]));
         let choose = |entries: Vec<BundleEntry>, unmatched: &[&str]| {
-            asked.choose(&BundleHeader { entries, unmatched: strings(unmatched) }, |path| {
+            policy.choose(&BundleHeader { entries, unmatched: strings(unmatched) }, |path| {
                 place.is_free_for(path)
             })
         };
@@ -258,12 +259,12 @@ mod tests {
         std::fs::write(folder.path().join("deploy.sh"), "").unwrap();
         symlink("nowhere", folder.path().join("dangling")).unwrap();
         let named = BTreeSet::from(["data[1]", "dvc.lock"].map(PathBuf::from));
-        let asked = ReceivePolicy::matching(&strings(&["out"])).unwrap().also_named(named);
+        let policy = ReceivePolicy::matching(&strings(&["out"])).unwrap().also_named(named);
         let paths =
             ["out/x", "data[1]/x", "dvc.lock", "data1/x", "deploy.sh", "dangling", ".envrc", "a/.dvc/config"];
-        let takes = |asked: &ReceivePolicy| chosen(asked, &paths, folder.path()).unwrap();
-        assert_eq!(takes(&asked), [true, true, true, false, false, false, false, false]);
-        assert_eq!(takes(&asked.or_new_paths()), [true, true, true, true, false, false, false, false]);
+        let takes = |policy: &ReceivePolicy| chosen(policy, &paths, folder.path()).unwrap();
+        assert_eq!(takes(&policy), [true, true, true, false, false, false, false, false]);
+        assert_eq!(takes(&policy.or_new_paths()), [true, true, true, true, false, false, false, false]);
     }
 
     #[test]
@@ -306,13 +307,13 @@ mod tests {
             check_paths(&entries).unwrap();
         }
         // A link is not asked for because it leads to what is.
-        let asked = ReceivePolicy::matching(&strings(&["ckpt/*/x.pt"])).unwrap();
-        let error = asked.check(&everything(root.path()).unwrap()).unwrap_err().render();
+        let policy = ReceivePolicy::matching(&strings(&["ckpt/*/x.pt"])).unwrap();
+        let error = policy.check(&everything(root.path()).unwrap()).unwrap_err().render();
         assert!(error.contains("'a/b'"), "{error}");
         let mut entries = find_with_links(root.path(), &strings(&["ckpt/*/x.pt"])).unwrap();
         let target = EntryPath::Text("ckpt/checkpoint-3".to_owned());
         entries
             .push(BundleEntry { path: EntryPath::Text("conf".to_owned()), kind: EntryKind::Link { target } });
-        assert!(asked.check(&entries).unwrap_err().render().contains("'conf'"));
+        assert!(policy.check(&entries).unwrap_err().render().contains("'conf'"));
     }
 }

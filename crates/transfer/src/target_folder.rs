@@ -121,9 +121,9 @@ impl TargetFolder {
     ///
     /// # Errors
     /// An entry was not asked for, or the disk has no room.
-    pub fn copy(&self, from: &Path, asked: &ReceivePolicy, entries: &[BundleEntry]) -> Result<()> {
+    pub fn copy(&self, from: &Path, policy: &ReceivePolicy, entries: &[BundleEntry]) -> Result<()> {
         self.check(entries)?;
-        asked.check(entries)?;
+        policy.check(entries)?;
         self.check_room(entries)?;
         for entry in entries {
             if let EntryKind::File { executable, .. } = entry.kind {
@@ -217,9 +217,9 @@ mod tests {
     }
 
     fn arrive(stream: &[u8], folder: &Path) -> Result<BundleHeader> {
-        let asked = ReceivePolicy::matching(&["model".to_owned()]).unwrap();
+        let policy = ReceivePolicy::matching(&["model".to_owned()]).unwrap();
         let place = TargetFolder::open(folder).unwrap();
-        receive(stream, &place, &asked, FileStability::Final, |_| {}, |_| {}).map(|received| received.header)
+        receive(stream, &place, &policy, FileStability::Final, |_| {}, |_| {}).map(|received| received.header)
     }
 
     fn source() -> (tempfile::TempDir, BundleHeader) {
@@ -303,8 +303,8 @@ mod tests {
         let entries = everything(root.path()).unwrap();
         let header = BundleHeader { entries: entries.clone(), unmatched: vec![] };
         arrive(&bundle(root.path(), &header), target.path()).unwrap();
-        let asked = ReceivePolicy::matching(&["**".to_owned()]).unwrap();
-        TargetFolder::open(copy.path()).unwrap().copy(target.path(), &asked, &entries).unwrap();
+        let policy = ReceivePolicy::matching(&["**".to_owned()]).unwrap();
+        TargetFolder::open(copy.path()).unwrap().copy(target.path(), &policy, &entries).unwrap();
         for folder in [&target, &copy] {
             let path = folder.path().join("model/hole");
             assert!(fs::read(&path).unwrap() == fs::read(root.path().join("model/hole")).unwrap());
@@ -345,13 +345,13 @@ mod tests {
         let header = BundleHeader { entries: entries.clone(), unmatched: vec![] };
         let (kept, clone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let place = TargetFolder::open(kept.path()).unwrap().with_own_links();
-        let asked = ReceivePolicy::matching(&["ckpt".to_owned()]).unwrap();
-        receive(&bundle(root.path(), &header)[..], &place, &asked, FileStability::Final, |_| {}, |_| {})
+        let policy = ReceivePolicy::matching(&["ckpt".to_owned()]).unwrap();
+        receive(&bundle(root.path(), &header)[..], &place, &policy, FileStability::Final, |_| {}, |_| {})
             .unwrap();
         assert_eq!(everything(kept.path()).unwrap(), entries);
         let place = TargetFolder::open(clone.path()).unwrap().with_own_links();
         for _ in 0..2 {
-            place.copy(kept.path(), &asked, &entries).unwrap();
+            place.copy(kept.path(), &policy, &entries).unwrap();
             assert_eq!(everything(clone.path()).unwrap(), entries);
             assert_eq!(fs::read(clone.path().join("ckpt/last/a.pt")).unwrap(), b"a");
         }
@@ -364,18 +364,18 @@ mod tests {
         fs::write(from.path().join("x"), "x").unwrap();
         symlink("../x", from.path().join("a/l")).unwrap();
         let entries = everything(from.path()).unwrap();
-        let asked = ReceivePolicy::matching(&["**".to_owned()]).unwrap();
+        let policy = ReceivePolicy::matching(&["**".to_owned()]).unwrap();
         let place = TargetFolder::open(target.path()).unwrap().with_own_links();
         fs::create_dir_all(target.path().join("deep/er")).unwrap();
         symlink("deep/er", target.path().join("a")).unwrap();
-        let error = place.copy(from.path(), &asked, &entries).unwrap_err().render();
+        let error = place.copy(from.path(), &policy, &entries).unwrap_err().render();
         assert!(error.contains("cannot make the link 'a/l': its folder is a link here"), "{error}");
         fs::remove_file(target.path().join("a")).unwrap();
         fs::create_dir_all(target.path().join("a/l/precious")).unwrap();
-        let error = place.copy(from.path(), &asked, &entries).unwrap_err().render();
+        let error = place.copy(from.path(), &policy, &entries).unwrap_err().render();
         assert!(error.contains("cannot make the link 'a/l'"), "{error}");
         assert!(target.path().join("a/l/precious").is_dir());
-        TargetFolder::open(target.path()).unwrap().copy(from.path(), &asked, &entries).unwrap();
+        TargetFolder::open(target.path()).unwrap().copy(from.path(), &policy, &entries).unwrap();
         assert_eq!(fs::read(target.path().join("a/l")).unwrap(), b"x");
     }
 }

@@ -93,7 +93,7 @@ impl<'a> Child<'a> {
             info!("the pipeline {name} is there already: #{}, {}", there.number, there.url);
             there
         } else {
-            let started = self.bitbucket.run_pipeline(&self.order()).await?;
+            let started = self.bitbucket.run_pipeline(&self.new_run()).await?;
             info!(
                 "started the pipeline {name} on {}: #{}, {}",
                 self.pipeline.branch, started.number, started.url
@@ -104,7 +104,7 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    fn order(&self) -> NewPipelineRun {
+    fn new_run(&self) -> NewPipelineRun {
         let variables = self.pipeline.variables.iter();
         NewPipelineRun {
             pipeline: self.pipeline.name.clone(),

@@ -92,7 +92,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let job = Job {
         compute: &ec2,
         found,
-        order: LaunchRequest {
+        launch_request: LaunchRequest {
             run,
             orphan_grace: runner.orphan_grace,
             max_runtime: STARTUP_TIMEOUT + runner.max_runtime + STEP_RUN_LIMIT,

@@ -120,9 +120,9 @@ impl Checkpoints {
     pub(super) fn salvage_into(&self, clone: &Path) -> Result<usize> {
         let Some(newest) = self.newest() else { return Ok(0) };
         let files = everything(&newest)?;
-        let (place, asked) =
+        let (place, policy) =
             (TargetFolder::open(clone)?.with_own_links(), ReceivePolicy::matching(&self.patterns)?);
-        place.copy(&newest, &asked, &files).context("cannot put the checkpoint into the clone")?;
+        place.copy(&newest, &policy, &files).context("cannot put the checkpoint into the clone")?;
         Ok(files.len())
     }
 

@@ -61,7 +61,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     let publisher = Publisher::open(config)?;
     let location =
         if matches!(train.cloud, Cloud::Local) { OutputLocation::Beside } else { OutputLocation::Rented };
-    let keeper = publisher.dvc_keeper(location)?;
+    let store_plan = publisher.dvc_store_plan(location)?;
     let mut files =
         TrainingFiles { workspace: publisher.checkout.workspace(&train.include)?, resumed: Vec::new() };
     publisher.check_outputs(Some(&files.workspace))?;
@@ -70,8 +70,14 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     files.workspace.retain(|entry| files.resumed.iter().all(|resumed| resumed.path != entry.path));
     let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
     let deadline = unless_stopped(shutdown, "looking at the step", deadline).await?;
-    let run =
-        TrainingRun { config, train, publisher: &publisher, keeper: keeper.as_ref(), deadline, shutdown };
+    let run = TrainingRun {
+        config,
+        train,
+        publisher: &publisher,
+        store_plan: store_plan.as_ref(),
+        deadline,
+        shutdown,
+    };
     match &train.cloud {
         Cloud::Local => {
             let local = LocalCompute {
@@ -104,7 +110,7 @@ struct TrainingRun<'a> {
     config: &'a Config,
     train: &'a Train,
     publisher: &'a Publisher<'a>,
-    keeper: Option<&'a StorePlan>,
+    store_plan: Option<&'a StorePlan>,
     deadline: Option<Deadline>,
     shutdown: &'a CancellationToken,
 }
@@ -116,7 +122,7 @@ impl TrainingRun<'_> {
         max_cost: Option<f64>,
         files: TrainingFiles,
     ) -> Result<String> {
-        let Self { config, train, publisher, keeper, deadline, shutdown } = *self;
+        let Self { config, train, publisher, store_plan, deadline, shutdown } = *self;
         let start = Instant::now();
         let run = run_id(config);
         let checked = async {
@@ -133,14 +139,14 @@ impl TrainingRun<'_> {
             commit: publisher.checkout.snapshot(&config.publish.user_name, &config.publish.user_email)?,
             checkpoints: Checkpoints::new(&train.scratch, &run, &train.checkpoints)?,
             fetch_outputs: async |agent: &Agent<C::Link>, exit: &CommandExit, took: Duration| {
-                collect(agent, (exit, took), publisher, keeper).await
+                collect(agent, (exit, took), publisher, store_plan).await
             },
             clock: RefCell::default(),
         };
         let job = Job {
             compute,
             found,
-            order: LaunchRequest {
+            launch_request: LaunchRequest {
                 run,
                 orphan_grace: train.orphan_grace,
                 max_runtime: train.max_runtime,
@@ -235,19 +241,21 @@ async fn collect<L: Link>(
     agent: &Agent<L>,
     (exit, took): (&CommandExit, Duration),
     publisher: &Publisher<'_>,
-    keeper: Option<&StorePlan>,
+    store_plan: Option<&StorePlan>,
 ) -> Result<CollectedOutputs> {
     if exit.reason != ExitReason::Exited(0) {
         return Ok(CollectedOutputs::default());
     }
     info!("training done ({})", in_words(took));
     // First what is small, and surely comes.
-    let salvage = async |error| publisher.salvage_dvc_outputs(agent, keeper, error).await;
+    let salvage = async |error| publisher.salvage_dvc_outputs(agent, store_plan, error).await;
     let header = or_salvage(fetch_outputs(agent, publisher.config).await, salvage).await?;
-    let Some(keeper) = keeper else { return Ok(CollectedOutputs { header, kept: StoredOutputs::default() }) };
-    let stored = while_waiting("sending to DVC's remote", agent.store(keeper.request())).await;
+    let Some(store_plan) = store_plan else {
+        return Ok(CollectedOutputs { header, kept: StoredOutputs::default() });
+    };
+    let stored = while_waiting("sending to DVC's remote", agent.store(store_plan.request())).await;
     // The pointers are made while the machine is there: what came from it may have DVC refuse them.
-    let kept = stored.and_then(|outcome| keeper.accept(&outcome).map_err(unpublished));
+    let kept = stored.and_then(|outcome| store_plan.accept(&outcome).map_err(unpublished));
     Ok(CollectedOutputs { header, kept: or_salvage(kept, salvage).await? })
 }
 

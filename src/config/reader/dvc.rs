@@ -58,11 +58,11 @@ fn in_both<'a>(patterns: &'a [String], outputs: &'a [String]) -> impl Iterator<I
     })
 }
 
-/// The credentials among them, which are hidden.
-pub(super) fn secrets(keeping: &DvcSettings) -> impl Iterator<Item = Secret> {
+/// The credentials among the settings, which the log hides.
+pub(super) fn secrets(settings: &DvcSettings) -> impl Iterator<Item = Secret> {
     const NO_SECRETS: [&str; 7] =
         ["REGION", "ENDPOINT", "PROFILE", "_FILE", "HOME", "USER", "SSH_KNOWN_HOSTS"];
     let secret = |name: &str| !NO_SECRETS.iter().any(|word| name.contains(word)) && is_secret_name(name);
-    let found = keeping.environment.iter().filter(move |(name, _)| secret(name));
+    let found = settings.environment.iter().filter(move |(name, _)| secret(name));
     found.map(|(name, value)| Secret::new(name, value.clone()))
 }

@@ -249,14 +249,14 @@ impl Compute for Fake {
         Ok(())
     }
 
-    async fn launch(&self, order: &LaunchRequest) -> Result<Machine> {
+    async fn launch(&self, request: &LaunchRequest) -> Result<Machine> {
         let mut world = self.world.lock().unwrap();
         let number = world.servers.len();
-        let avoid: Vec<_> = order.avoid.iter().map(|pool| pool.instance_type.as_str()).collect();
-        let which = if order.spot_now { "spot now".to_owned() } else { format!("not {avoid:?}") };
+        let avoid: Vec<_> = request.avoid.iter().map(|pool| pool.instance_type.as_str()).collect();
+        let which = if request.spot_now { "spot now".to_owned() } else { format!("not {avoid:?}") };
         world.done.push(format!("launch {number} {which}"));
         // One machine at a time is all that the quota allows.
-        if order.spot_now && world.failing.first() == Some(&"spot now") {
+        if request.spot_now && world.failing.first() == Some(&"spot now") {
             world.failing.remove(0);
             return Err(Error::new("no capacity"));
         }

@@ -150,11 +150,11 @@ impl<L: Link> Agent<L> {
     /// Downloads files of the training into `folder`. No file arrives when a required pattern matches
     /// nothing.
     pub async fn fetch(&self, wanted: &FileSelection, folder: &Path, what: &str) -> Result<BundleHeader> {
-        let (asked, wanted) =
+        let (policy, wanted) =
             (wanted.receive_policy()?, serde_json::to_vec(wanted).context("cannot ask for files")?);
         // A machine has no reason to send links: whatever reads or commits the files here would follow them.
         let place = TargetFolder::open(folder)?.without_links();
-        self.download("pack", &[], &wanted, FetchTarget { place, asked }, what)
+        self.download("pack", &[], &wanted, FetchTarget { place, policy }, what)
             .await
             .map(|received| received.header)
     }
@@ -170,7 +170,7 @@ impl<L: Link> Agent<L> {
     ) -> Result<Received> {
         let flags = [("--number", number.to_string())];
         let question = serde_json::to_vec(&held.hashes()).context("cannot ask for a checkpoint")?;
-        let (place, asked) = (
+        let (place, policy) = (
             TargetFolder::open(folder)?.with_own_links(),
             ReceivePolicy::matching(patterns)?.with_held_files(held),
         );
@@ -178,21 +178,21 @@ impl<L: Link> Agent<L> {
             "pack-checkpoint",
             &flags,
             &question,
-            FetchTarget { place, asked },
+            FetchTarget { place, policy },
             "saving a checkpoint",
         )
         .await
     }
 
-    /// Has the machine upload outputs to DVC's remotes. The credentials in `order` stay in the agent's
+    /// Has the machine upload outputs to DVC's remotes. The credentials in `request` stay in the agent's
     /// memory.
     ///
     /// # Errors
     /// An upload failed, or the link broke, which is transient. Asked again, the machine uploads only what is
     /// missing.
-    pub async fn store(&self, order: &StoreRequest) -> Result<StoreResult> {
+    pub async fn store(&self, request: &StoreRequest) -> Result<StoreResult> {
         const FAILURE_TEXT: &str = "cannot keep the outputs in DVC's remote";
-        let question = serde_json::to_vec(order).context(FAILURE_TEXT)?;
+        let question = serde_json::to_vec(request).context(FAILURE_TEXT)?;
         let running = self.link.agent("dvc", &[]).await?;
         let meter = Meter::default();
         let answered =
@@ -201,16 +201,17 @@ impl<L: Link> Agent<L> {
         // The verb has retried already.
         exit.check(FAILURE_TEXT).map_err(|error| error.kind(Kind::Publication).permanent())?;
         let answer = answer.context(FAILURE_TEXT).map_err(Error::transient)?;
-        StoreResult::parse(&answer, order)
+        StoreResult::parse(&answer, request)
     }
 
     /// Downloads the outputs that DVC was to keep into the clone at `folder`, each file to its path there, as
     /// the machine is about to end. Files that were not asked for are left out.
-    pub async fn rescue(&self, order: &StoreRequest, folder: &Path) -> Result<BundleHeader> {
-        let (place, asked) = (TargetFolder::open(folder)?.without_links(), salvage(folder, order)?);
-        let order = serde_json::to_vec(order).context("cannot ask for files")?;
-        let rescued =
-            self.download("rescue", &[], &order, FetchTarget { place, asked }, "rescuing the outputs").await;
+    pub async fn rescue(&self, request: &StoreRequest, folder: &Path) -> Result<BundleHeader> {
+        let (place, policy) = (TargetFolder::open(folder)?.without_links(), salvage(folder, request)?);
+        let request = serde_json::to_vec(request).context("cannot ask for files")?;
+        let rescued = self
+            .download("rescue", &[], &request, FetchTarget { place, policy }, "rescuing the outputs")
+            .await;
         rescued.map(|received| received.header)
     }
 
@@ -219,7 +220,7 @@ impl<L: Link> Agent<L> {
         verb: &str,
         flags: &[(&str, String)],
         question: &[u8],
-        FetchTarget { place, asked }: FetchTarget,
+        FetchTarget { place, policy }: FetchTarget,
         what: &str,
     ) -> Result<Received> {
         let RunningVerb { input, output, exit } = self.link.agent(verb, flags).await?;
@@ -242,7 +243,7 @@ impl<L: Link> Agent<L> {
             receive(
                 SyncIoBridge::new(output),
                 &place,
-                &asked,
+                &policy,
                 FileStability::Final,
                 |header| **progress.borrow_mut() = Some(Progress::bytes(&what, Some(header.bytes()))),
                 |bytes| {
@@ -297,7 +298,7 @@ impl<L: Link> Agent<L> {
 /// Which files to fetch, and the folder that they go to.
 struct FetchTarget {
     place: TargetFolder,
-    asked: ReceivePolicy,
+    policy: ReceivePolicy,
 }
 
 /// Awaits the files' arrival here and the verb's exit there. A verb whose files are refused may go on for

@@ -184,14 +184,14 @@ mod tests {
     async fn a_silent_machine_keeps_no_verb_waiting_for_ever() {
         let folder = tempfile::tempdir().unwrap();
         let agent = Agent::new(Silent, "test");
-        let order = trainspot_dvc::StoreRequest::default();
+        let request = trainspot_dvc::StoreRequest::default();
         let failed = |error: Error| error.render();
         let (asked, took) = timed(agent.ask(AgentCommand::Heartbeat)).await;
         assert!(failed(asked.unwrap_err().into()).contains("no answer within 15s") && took < PAUSE_LIMIT);
         for (verb, (done, took)) in [
             ("commit", timed(agent.send_commit(&Snapshot::default())).await),
-            ("dvc", drop_value(timed(agent.store(&order)).await)),
-            ("rescue", drop_value(timed(agent.rescue(&order, folder.path())).await)),
+            ("dvc", drop_value(timed(agent.store(&request)).await)),
+            ("rescue", drop_value(timed(agent.rescue(&request, folder.path())).await)),
             (
                 "pack-checkpoint",
                 drop_value(timed(agent.fetch_checkpoint(1, &[], HeldFiles::default(), folder.path())).await),

@@ -133,7 +133,7 @@ pub fn foresee(tracking: &Tracking<'_>) -> Result<Prospect> {
         changes(tracking, &targets, &vec![Pointer::to_nothing(); targets.len()])?;
         Ok(Prospect {
             remotes,
-            outputs: targets.iter().map(TrackTarget::ordered).collect(),
+            outputs: targets.iter().map(TrackTarget::requested).collect(),
             rules: above(base, &targets)?,
         })
     })

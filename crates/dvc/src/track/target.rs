@@ -41,8 +41,8 @@ impl TrackTarget {
         self.known.as_ref()?.remote.as_deref().filter(|remote| !remote.is_empty())
     }
 
-    /// What hashing it needs to know.
-    pub(super) fn ordered(&self) -> RequestedOutput {
+    /// The output as those who hash it need to know it.
+    pub(super) fn requested(&self) -> RequestedOutput {
         let size = self.known.as_ref().and_then(|known| known.size);
         RequestedOutput { path: self.path.clone(), remote: self.remote().map(str::to_owned), size }
     }

@@ -28,26 +28,26 @@ const STREAM_CUT: &str = "the stream of files ended early";
 pub fn receive(
     input: impl Read,
     place: &TargetFolder,
-    asked: &ReceivePolicy,
+    policy: &ReceivePolicy,
     files: FileStability,
     announce: impl FnOnce(&BundleHeader),
     progress: impl FnMut(u64),
 ) -> Result<Received> {
     let mut input = zstd::Decoder::new(input).context(STREAM_CUT)?;
     input.window_log_max(WINDOW_LOG_LIMIT).context(STREAM_CUT)?;
-    let mut header = read_header(&mut input, asked)?;
+    let mut header = read_header(&mut input, policy)?;
     place.check(&header.entries)?;
-    if !asked.is_trusting() {
+    if !policy.is_trusting() {
         check_paths(&header.entries)?;
     }
-    let taken = asked.choose(&header, |path| place.is_free_for(path))?;
+    let taken = policy.choose(&header, |path| place.is_free_for(path))?;
     place.check_room(&header.entries)?;
     let left_out = taken.iter().filter(|is_taken| !**is_taken).count();
     if left_out > 0 {
         warn!("{} that nobody asked for came along, and was left out", count(left_out, "file"));
     }
     announce(&header);
-    let mut arrivals = Arrivals { input: &mut input, place, asked, files, progress, bytes: 0 };
+    let mut arrivals = Arrivals { input: &mut input, place, policy, files, progress, bytes: 0 };
     let mut hashes = Vec::new();
     for (entry, is_taken) in header.entries.iter().zip(&taken) {
         let hash = arrivals.take(entry, *is_taken)?;
@@ -67,14 +67,14 @@ pub fn receive(
     Ok(Received { header, hashes, bytes })
 }
 
-fn read_header(input: &mut impl Read, asked: &ReceivePolicy) -> Result<BundleHeader> {
+fn read_header(input: &mut impl Read, policy: &ReceivePolicy) -> Result<BundleHeader> {
     let mut start = [0; 8];
     input.read_exact(&mut start).map_err(|error| broken_off(STREAM_CUT, error))?;
     let length = u32::from_le_bytes([start[4], start[5], start[6], start[7]]);
     if start[..4] != BUNDLE_MAGIC || length > OWN_LIST_LIMIT_BYTES {
         return Err(Error::new("the stream of files is not one that trainspot sends"));
     }
-    if asked.is_trusting() {
+    if policy.is_trusting() {
         let mut list = Vec::new();
         let read = input.take(length.into()).read_to_end(&mut list);
         let count = read.map_err(|error| broken_off(STREAM_CUT, error))?;
@@ -82,7 +82,7 @@ fn read_header(input: &mut impl Read, asked: &ReceivePolicy) -> Result<BundleHea
             if count == length as usize { list } else { return Err(Error::new(STREAM_CUT).transient()) };
         return serde_json::from_slice(&list).context("cannot read the list of files");
     }
-    let limit = asked.list_limit_bytes();
+    let limit = policy.list_limit_bytes();
     if length > limit {
         return Err(too_many(format!("it is longer than {} MiB", limit >> 20)));
     }
@@ -125,7 +125,7 @@ fn read_hash(input: &mut impl Read) -> std::io::Result<Hash> {
 struct Arrivals<'a, R, P> {
     input: &'a mut R,
     place: &'a TargetFolder,
-    asked: &'a ReceivePolicy,
+    policy: &'a ReceivePolicy,
     files: FileStability,
     progress: P,
     /// How many bytes came.
@@ -141,7 +141,7 @@ impl<R: Read, P: FnMut(u64)> Arrivals<'_, R, P> {
         let hash = match self.content(name)? {
             IncomingContent::Gone => return Ok(None),
             IncomingContent::Held(hash) => {
-                let held = self.asked.held().find(&hash, name, bytes)?;
+                let held = self.policy.held().find(&hash, name, bytes)?;
                 self.place.adopt(held, name, executable)?;
                 (self.progress)(bytes);
                 hash

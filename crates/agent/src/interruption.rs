@@ -106,14 +106,14 @@ mod tests {
             Self { now: Instant::now(), time: UNIX_EPOCH + Duration::from_hours(500_000) }
         }
 
-        fn leaving(&self, at: Option<u64>) -> Interruption {
+        fn interruption(&self, at: Option<u64>) -> Interruption {
             let at = at.map(|seconds| 1_800_000_000 + seconds);
             Interruption::new(Notice { why: "spot".to_owned(), at }, self.now, self.time)
         }
 
         /// After how many seconds the training is ended.
-        fn last_moment(&self, leaving: &Interruption, longest: Duration) -> u32 {
-            let last = |second: &u32| leaving.is_last_moment(self.now + SECOND * *second, longest);
+        fn last_moment(&self, interruption: &Interruption, longest: Duration) -> u32 {
+            let last = |second: &u32| interruption.is_last_moment(self.now + SECOND * *second, longest);
             (0..10_000).find(last).unwrap()
         }
     }
@@ -124,43 +124,48 @@ mod tests {
         let cases =
             [(120, 0, 90), (120, 5, 75), (120, 10, 60), (120, 500, 60), (20, 0, 10), (1, 0, 1), (0, 9, 0)];
         for (left, longest, expected) in cases {
-            let leaving = scene.leaving(Some(left));
+            let interruption = scene.interruption(Some(left));
             let longest = SECOND * longest;
             assert_eq!(
-                scene.last_moment(&leaving, longest),
+                scene.last_moment(&interruption, longest),
                 expected,
                 "{left} s, checkpoints of {longest:?}"
             );
         }
-        assert_eq!(scene.last_moment(&scene.leaving(Some(120)), Duration::MAX), 60);
+        assert_eq!(scene.last_moment(&scene.interruption(Some(120)), Duration::MAX), 60);
     }
 
     #[test]
     fn half_of_what_is_left_is_for_the_training_to_end_in() {
         let scene = Scene::new();
-        let leaving = scene.leaving(Some(20));
-        assert_eq!(leaving.time_to_exit(scene.now + SECOND * 10, SECOND * 15), SECOND * 5);
-        assert_eq!(leaving.time_to_exit(scene.now + SECOND * 30, SECOND * 15), Duration::ZERO);
-        assert_eq!(scene.leaving(Some(120)).time_to_exit(scene.now + SECOND * 60, SECOND * 15), SECOND * 15);
-        assert!(!leaving.is_over(scene.now + SECOND * 19) && leaving.is_over(scene.now + SECOND * 20));
+        let interruption = scene.interruption(Some(20));
+        assert_eq!(interruption.time_to_exit(scene.now + SECOND * 10, SECOND * 15), SECOND * 5);
+        assert_eq!(interruption.time_to_exit(scene.now + SECOND * 30, SECOND * 15), Duration::ZERO);
+        assert_eq!(
+            scene.interruption(Some(120)).time_to_exit(scene.now + SECOND * 60, SECOND * 15),
+            SECOND * 15
+        );
+        assert!(
+            !interruption.is_over(scene.now + SECOND * 19) && interruption.is_over(scene.now + SECOND * 20)
+        );
     }
 
     #[test]
     fn a_notice_without_a_time_ends_the_training_at_once_and_leaves_all_time_for_its_checkpoint() {
         let scene = Scene::new();
-        let leaving = scene.leaving(None);
-        assert_eq!(scene.last_moment(&leaving, SECOND), 0);
-        assert_eq!(leaving.time_to_exit(scene.now, SECOND * 15), SECOND * 15);
-        assert!(!leaving.is_over(scene.now + SECOND * 1000));
+        let interruption = scene.interruption(None);
+        assert_eq!(scene.last_moment(&interruption, SECOND), 0);
+        assert_eq!(interruption.time_to_exit(scene.now, SECOND * 15), SECOND * 15);
+        assert!(!interruption.is_over(scene.now + SECOND * 1000));
     }
 
     #[test]
     fn nonsense_is_bounded() {
         let scene = Scene::new();
         for far in [3601, u64::MAX - 1_800_000_000] {
-            assert_eq!(scene.last_moment(&scene.leaving(Some(far)), Duration::ZERO), 90);
+            assert_eq!(scene.last_moment(&scene.interruption(Some(far)), Duration::ZERO), 90);
         }
-        assert_eq!(scene.last_moment(&scene.leaving(Some(3600)), Duration::ZERO), 3570);
+        assert_eq!(scene.last_moment(&scene.interruption(Some(3600)), Duration::ZERO), 3570);
         let past = Interruption::new(Notice { why: String::new(), at: Some(5) }, scene.now, scene.time);
         assert_eq!(scene.last_moment(&past, Duration::ZERO), 0);
         assert!(!past.is_over(scene.now + SECOND * 1000));
@@ -169,28 +174,28 @@ mod tests {
     #[test]
     fn the_earlier_notice_counts() {
         let scene = Scene::new();
-        let mut leaving = scene.leaving(Some(120));
-        assert!(!leaving.merge(scene.leaving(Some(120))));
-        assert!(!leaving.merge(scene.leaving(Some(130))));
-        assert!(leaving.merge(scene.leaving(Some(100))));
-        assert_eq!(scene.last_moment(&leaving, Duration::ZERO), 70);
-        assert!(leaving.merge(scene.leaving(None)));
-        assert!(!leaving.merge(scene.leaving(None)));
-        assert_eq!(scene.last_moment(&leaving, Duration::ZERO), 0);
+        let mut interruption = scene.interruption(Some(120));
+        assert!(!interruption.merge(scene.interruption(Some(120))));
+        assert!(!interruption.merge(scene.interruption(Some(130))));
+        assert!(interruption.merge(scene.interruption(Some(100))));
+        assert_eq!(scene.last_moment(&interruption, Duration::ZERO), 70);
+        assert!(interruption.merge(scene.interruption(None)));
+        assert!(!interruption.merge(scene.interruption(None)));
+        assert_eq!(scene.last_moment(&interruption, Duration::ZERO), 0);
         // The machine goes all the same, and no later than it was said to.
-        assert!(leaving.is_over(scene.now + SECOND * 100));
-        assert!(!leaving.merge(scene.leaving(Some(50))));
-        assert!(leaving.is_over(scene.now + SECOND * 50));
-        assert_eq!(leaving.notice().at, None);
+        assert!(interruption.is_over(scene.now + SECOND * 100));
+        assert!(!interruption.merge(scene.interruption(Some(50))));
+        assert!(interruption.is_over(scene.now + SECOND * 50));
+        assert_eq!(interruption.notice().at, None);
     }
 
     #[test]
     fn the_training_reads_what_counts() {
         let scene = Scene::new();
-        let text = scene.leaving(Some(119)).for_training();
+        let text = scene.interruption(Some(119)).for_training();
         assert_eq!(text, r#"{"action":"terminate","time":"2027-01-15T08:01:59Z"}"#);
         for (at, time) in [(None, "08:00:00"), (Some(9999), "08:02:00")] {
-            let text = scene.leaving(at).for_training();
+            let text = scene.interruption(at).for_training();
             assert!(text.contains(&format!("2027-01-15T{time}Z")), "{text}");
         }
     }
