@@ -4,10 +4,10 @@
 use super::variables::{ValueKind, VariableSpec};
 use std::collections::BTreeMap;
 
-/// Pipelines itself sets no more; a count beyond it is a mistake, not a list.
+/// The most items of a list. Pipelines itself sets no more, so that a larger `NAME_COUNT` is a mistake.
 const LONGEST_LIST: usize = 1000;
 
-/// The variables of the process.
+/// The environment's variables, by name.
 pub(super) struct Environment(pub(super) BTreeMap<String, String>);
 
 impl Environment {
@@ -28,7 +28,7 @@ impl Environment {
         }
     }
 
-    /// Where `name` is missing, `other` holds.
+    /// Gives `name` the value of `other`, if `name` is missing.
     pub(super) fn let_stand_in(&mut self, other: &str, name: &str) {
         if let (None, Some(value)) = (self.get(name), self.get(other).map(str::to_owned)) {
             self.0.insert(name.to_owned(), value);

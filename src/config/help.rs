@@ -48,7 +48,7 @@ fn row(variable: &VariableSpec) -> String {
     format!("| `{}`{star} | {value} | {usage}{default}{only} |\n", variable.name)
 }
 
-/// Which actions read a variable, unless all do.
+/// The actions that read a variable, as the tables show them; empty if all actions do.
 fn only(variable: &VariableSpec) -> String {
     if for_every_action(variable) && variable.providers.len() == Provider::ALL.len() {
         return String::new();
@@ -88,7 +88,7 @@ pub fn pipe_variables() -> String {
     list
 }
 
-/// Whether every step must give it, whatever its action.
+/// Whether every step must give the variable, whatever the step's action.
 fn required(variable: &VariableSpec) -> bool {
     variable.requirement == Requirement::Required
         && for_every_action(variable)

@@ -165,7 +165,7 @@ fn instance_profile(text: &str) -> Result<(), String> {
     Err("is neither the name nor the ARN of an instance profile".into())
 }
 
-/// Whether it is the ARN of something with a name below `kind`.
+/// Whether a text is the ARN of a thing in IAM whose name follows `kind`, such as `role/`.
 fn is_of_iam(text: &str, kind: &str) -> bool {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let ["arn", partition, "iam", "", account, name] = parts[..] else { return false };
@@ -197,7 +197,7 @@ fn tag(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// As an address shows it: `dvc.example.com`, `10.0.0.7:9000`, `[2001:db8::1]:443`.
+/// Checks a host as an address shows it: `dvc.example.com`, `10.0.0.7:9000`, `[2001:db8::1]:443`.
 fn host(text: &str) -> Result<(), String> {
     if text.contains("://") || text.contains('/') {
         return Err("is an address; give its host alone, or host:port".into());

@@ -2,7 +2,7 @@
 
 use super::variables::VARIABLE_TABLE;
 
-/// Close to a name of ours, and common in steps.
+/// A variable that steps often have. Its name is close to `TAGS`, but no misspelling of it.
 const INNOCENT_NAME: &str = "TAG";
 
 /// The known name that `unknown` was most likely meant to be.
@@ -25,7 +25,7 @@ pub(super) fn nearest(unknown: &str) -> Option<&'static str> {
         .map(|(_, name)| name)
 }
 
-/// `NAME` of `NAME_COUNT` or `NAME_12`.
+/// The name of the list that a variable belongs to: `NAME` for `NAME_COUNT` and `NAME_12`.
 pub(super) fn list_base(name: &str) -> &str {
     match name.rsplit_once('_') {
         Some((base, tail)) if tail == "COUNT" || tail.parse::<u32>().is_ok() => base,

@@ -76,7 +76,7 @@ fn each(
     Ok(ParsedValue::List(items.to_vec()))
 }
 
-/// Each as AWS writes it, once.
+/// The items as AWS writes them, without repetitions.
 fn shaped(kind: ValueKind, shape: ValueShape, items: &[String]) -> Result<ParsedValue, Wrong> {
     let mut checked = Vec::new();
     for item in items {
@@ -141,7 +141,7 @@ fn gib(text: &str, most: u32) -> Result<u32, String> {
     number.ok_or_else(|| format!("is not a whole number of GiB from 1 to {most}; write it like 32"))
 }
 
-/// EC2 takes no price of 0.001 or less.
+/// Reads an amount in dollars. EC2 takes no price of 0.001 or less.
 fn money(text: &str) -> Result<f64, String> {
     const MAX_DOLLARS: f64 = 100_000.0;
     let plain = text.chars().all(|letter| letter.is_ascii_digit() || letter == '.');

@@ -5,12 +5,12 @@ use super::remote::Settings;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::path::PathBuf;
 
-/// What begins so, or is called so, and the kinds of remotes that take it.
+/// Variables that are called `name`, or whose names begin with it, and the kinds of remotes that take them.
 struct VariableFamily {
     name: &'static str,
-    /// Whether `name` is the whole name, and not its beginning.
+    /// Whether `name` is the whole name of one variable, and not the beginning of names.
     whole: bool,
-    /// By the beginning of their addresses; none: all kinds.
+    /// The schemes of the remotes' addresses. Empty for variables that remotes of every kind take.
     kinds: &'static [&'static str],
 }
 
@@ -107,7 +107,7 @@ fn family(name: &str) -> Option<&'static VariableFamily> {
 mod tests {
     use super::*;
 
-    /// Every row, with a variable of it.
+    /// Each family, with the name of one of its variables.
     fn samples() -> impl Iterator<Item = (&'static VariableFamily, String)> {
         VARIABLE_FAMILIES.iter().map(|family| {
             let name =

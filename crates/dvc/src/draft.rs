@@ -10,7 +10,8 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 use trainspot_base::mutex::lock;
 
-/// From this size on, a copy is flushed while it is made: a smaller one is complete before the disk begins.
+/// The size of a file from which on its copy is flushed to disk while it is made. A smaller copy is complete
+/// before the disk begins to write.
 pub(super) const LARGE_FILE_BYTES: u64 = 64 << 20;
 /// The pause between two flushes of a copy in progress.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
@@ -24,15 +25,15 @@ impl Draft {
         Self(Mutex::new(Some(file)))
     }
 
-    /// The file, the first time.
+    /// The copy, for the first caller; nothing for any other.
     pub(super) fn take(&self) -> Option<NamedTempFile> {
         lock(&self.0).take()
     }
 }
 
-/// Copies a file, and returns its length. By the kernel: shared with the original where the file system can,
-/// and never through our memory. A large one goes to the disk meanwhile: the sync at the end would else wait
-/// for all of it.
+/// Copies a file, and returns its length. The kernel copies: it shares the blocks with the original where the
+/// file system can, and no byte goes through this process's memory. A large copy is flushed while it is made,
+/// because the sync at the end would else wait for all of it.
 pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<u64> {
     if from.metadata()?.len() < LARGE_FILE_BYTES {
         return io::copy(&mut from, &mut to);

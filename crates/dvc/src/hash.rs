@@ -4,7 +4,8 @@ use super::Oid;
 use md5::{Digest as _, Md5 as Hasher};
 use std::io::{self, Read};
 
-/// The bytes of one read: large enough that the system calls do not count, small enough for a cache.
+/// The bytes that one read asks for: so many that the calls to the system cost little, and so few that they
+/// stay in the processor's cache.
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
 /// An MD5 in the making.

@@ -54,12 +54,12 @@ impl Oid {
         self.layout == Layout::Legacy
     }
 
-    /// The name of an object with this MD5, which is all of the name.
+    /// The name of an object that lists no directory: the MD5 in `digits`, without `.dir`.
     pub(super) fn of_digits(digits: String) -> Self {
         Self { name: digits, layout: Layout::Current }
     }
 
-    /// The name of the list of a directory whose bytes would be called `content`.
+    /// The name of a directory's list: the MD5 of its bytes, which is in `content`, with `.dir`.
     pub(super) fn listing(content: &Self) -> Self {
         Self::of_digits(format!("{}.dir", content.md5()))
     }
@@ -135,7 +135,7 @@ impl Object {
 /// Where an object's content is.
 #[derive(Clone, Debug)]
 pub enum ObjectContent {
-    /// In a file, which may have been changed since it was hashed, and is hashed again when it is sent.
+    /// In a file that is hashed again when it is sent, because it may have been changed since it was hashed.
     File(PathBuf),
     /// In a file that is hashed again only if its stamp does not hold any more.
     Hashed(PathBuf, Stamp),
@@ -145,7 +145,7 @@ pub enum ObjectContent {
     Bytes(Bytes),
     /// Not on this machine: only a remote may have it.
     Elsewhere {
-        /// The path of the output that it belongs to, or of the file in it.
+        /// The path of the output that the object belongs to, or of a file in that output.
         output: String,
         /// Whether a remote that lacks it makes the push fail.
         needed: bool,

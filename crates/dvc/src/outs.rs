@@ -27,7 +27,7 @@ struct Dependency {
     repo: Option<IgnoredAny>,
 }
 
-/// A list, or a key without a value.
+/// Reads a list; a key without a value is an empty one.
 fn or_nothing<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
@@ -74,10 +74,10 @@ impl PointerFile {
 }
 
 impl OutEntry {
-    /// The name of its object; none if it has no content yet.
+    /// The name of the output's object; none if the output has no content yet.
     ///
     /// # Errors
-    /// The name is none.
+    /// The text is no name of an object.
     pub(super) fn oid(&self) -> Result<Option<Oid>> {
         let Some(md5) = self.md5.as_deref().filter(|md5| !md5.is_empty()) else { return Ok(None) };
         let oid =
@@ -85,12 +85,12 @@ impl OutEntry {
         Ok(Some(if self.hash.as_deref() == Some("md5") { oid } else { oid.of_dvc_2() }))
     }
 
-    /// Whether its content is kept by the versions of a cloud's own, where it is already.
+    /// Whether the output's content is kept as a version of a cloud's own, where it is already.
     pub(super) fn is_versioned(&self) -> bool {
         self.files.is_some() || self.cloud.is_some()
     }
 
-    /// Whether it lies outside of the repository, where DVC keeps nothing in a remote.
+    /// Whether the output lies outside of the repository: DVC keeps such an output in no remote.
     pub(super) fn is_external(&self) -> bool {
         self.path.starts_with('/') || self.path.contains("://")
     }
@@ -121,7 +121,7 @@ pub(super) struct PipelineFile {
     pub(super) vars: Vec<Value>,
 }
 
-/// A stage as it is written: with `foreach` or `matrix`, one for many.
+/// A stage as it is written. With `foreach` or `matrix`, one entry stands for several stages.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct StageEntry {
     #[serde(default)]
@@ -170,13 +170,13 @@ pub(super) struct OutFlags {
     pub(super) remote: Option<String>,
 }
 
-/// A yes or no.
+/// A switch of an output, such as `cache: false`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub(super) enum OutFlag {
-    /// As it counts.
+    /// The value, which is final.
     Known(bool),
-    /// A template.
+    /// A template, whose value is not known before DVC fills it in.
     Template(String),
 }
 
@@ -226,7 +226,7 @@ impl PipelineFile {
 }
 
 impl StageEntry {
-    /// Whether it stands for several stages, `name@item` each.
+    /// Whether the entry stands for several stages, each called `name@item`.
     fn is_many(&self) -> bool {
         self.foreach.is_some() || self.matrix.is_some()
     }
@@ -236,12 +236,12 @@ impl StageEntry {
         of_file.with(&folder.join(wdir), &self.vars)
     }
 
-    /// The stage, or what `foreach` does each time.
+    /// The stage itself, or the one that `foreach` repeats.
     pub(super) fn body(&self) -> &Self {
         self.each.as_deref().unwrap_or(self)
     }
 
-    /// Its outputs as written, with their flags.
+    /// The stage's outputs as they are written, with their flags.
     pub(super) fn outs(&self) -> impl Iterator<Item = (&str, OutFlags)> {
         let lists = [&self.outs, &self.metrics, &self.plots];
         lists.into_iter().flatten().flat_map(|out| match out {

@@ -25,9 +25,9 @@ pub struct CacheUploads {
 struct NamedObject {
     out: OutEntry,
     oid: Oid,
-    /// Relative to the repository.
+    /// The output's path, relative to the repository.
     path: String,
-    /// Whether a stage makes it, and not `dvc add`.
+    /// Whether a stage of a pipeline makes the output; else `dvc add` tracks it.
     made: bool,
 }
 
@@ -72,8 +72,8 @@ pub fn cache_uploads(root: &Path, remotes: &Settled, known: &BTreeSet<String>) -
     Ok(CacheUploads { uploads: uploads.finish(), left_out })
 }
 
-/// Whether an output is in the remote that it names itself, which cannot be used from here: nothing of this
-/// run made it anew.
+/// Whether an output can stay where it is: in the remote `own`, which the output names and which cannot be
+/// used from here. This run did not make such an output anew.
 fn stays(remotes: &Settled, own: &str, named: &NamedObject, here: bool, needed: bool) -> bool {
     !needed || (remotes.is_unsupported(own) && (named.out.is_versioned() || !here))
 }
@@ -190,7 +190,8 @@ impl NamedObject {
     }
 }
 
-/// What a stage says of an output of its; none if it is not one to send, or the stage has it no more.
+/// The flags that a stage gives its output `name`; none if the output is not one to send, or the stage does
+/// not name it any more.
 fn flags(stage: &StageEntry, variables: &Variables, name: &str, path: &str) -> Result<Option<OutFlags>> {
     let is = |written: &str| written == path || variables.fill(written).as_deref() == Some(path);
     let mut found: Vec<OutFlags> =

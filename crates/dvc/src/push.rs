@@ -5,7 +5,7 @@ use super::{Object, ObjectContent};
 use std::collections::HashSet;
 use trainspot_base::error::{Error, Result};
 
-/// The most outputs that a message names.
+/// The most outputs that one message names.
 const NAMED_OUTPUTS_LIMIT: usize = 5;
 
 /// What a push sent, and what was there already.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use trainspot_base::error::{Context as _, Result};
 use trainspot_transfer::{TEXT_LIMIT_BYTES, read_beneath};
 
-/// Whose rules they are. The syntax is the same, what a rule reaches is not.
+/// Whose rules they are. Both have the same syntax, but a rule does not reach the same paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RuleDialect {
-    /// A rule decides what it names.
+    /// git's: a rule decides on the path that it names.
     Git,
-    /// A rule decides what it names and all below it, so `!dir` brings back files that an earlier rule took.
+    /// DVC's: a rule decides on the path that it names and on all below it, so `!dir` brings back files that
+    /// an earlier rule took.
     Dvc,
 }
 
@@ -28,7 +29,7 @@ impl RuleDialect {
 /// A path that rules take.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct IgnoredPath {
-    /// The path that is named: the one asked about, or a folder above it.
+    /// The path that the rule names: the one asked about, or a folder above it.
     pub(super) path: PathBuf,
     /// The folder of the file with the rule, and its line; none for what is never part of a repository's
     /// data.
@@ -40,9 +41,9 @@ pub(super) struct IgnoredPath {
 pub(super) struct IgnoreRules {
     root: PathBuf,
     kind: RuleDialect,
-    /// By folder, relative to the root.
+    /// The rules of each folder's file, by the folder's path relative to the root.
     files: HashMap<PathBuf, Vec<IgnoreRule>>,
-    /// Whether the rules are those that were given, whatever files there are.
+    /// Whether the rules were given, and no file is read for more of them.
     sealed: bool,
 }
 
@@ -53,9 +54,10 @@ struct IgnoreRule {
     glob: GlobMatcher,
     /// The rule brings back what an earlier one took.
     negated: bool,
-    /// Only directories match.
+    /// The rule takes directories only.
     folders: bool,
-    /// What is below the named directory matches, and for DVC itself.
+    /// The pattern ended with `/**`: the rule takes what is below the directory that it names, and for DVC
+    /// the directory, too.
     inside: bool,
 }
 
@@ -222,7 +224,8 @@ impl IgnoreRule {
     }
 }
 
-/// Whether a line is a rule that brings back, and one for folders only, and its pattern.
+/// The parts of a line, if it is a rule: whether it begins with `!`, whether it ends with `/`, and the
+/// pattern in between.
 fn parts(line: &str) -> Option<(bool, bool, &str)> {
     if line.starts_with('#') {
         return None;
@@ -245,7 +248,7 @@ fn glob(pattern: &str) -> Option<GlobMatcher> {
     Some(glob.compile_matcher())
 }
 
-/// Without the spaces at the end that are not escaped.
+/// The line without the spaces at its end that are not escaped.
 fn trim_end(line: &str) -> &str {
     let line = line.trim_end_matches('\r');
     let trimmed = line.trim_end_matches(' ');

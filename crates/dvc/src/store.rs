@@ -14,7 +14,7 @@ use trainspot_base::error::{Context as _, Result};
 /// The objects to send of one DVC repository.
 #[derive(Default)]
 struct RepositoryUpload {
-    /// The number of its share; none if the clone does not have the repository.
+    /// The number of the request's share for the repository; none if the clone does not have the repository.
     share: Option<usize>,
     hashes: Hashes,
     cached: CacheUploads,

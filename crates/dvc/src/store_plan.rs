@@ -33,9 +33,9 @@ pub struct StorePlan {
 
 /// A DVC repository of the clone, and the outputs that belong to it.
 struct RepositoryOutputs {
-    /// Its folder, relative to the clone.
+    /// The repository's folder, relative to the clone.
     folder: PathBuf,
-    /// Relative to its folder.
+    /// The outputs' paths, relative to the repository's folder.
     outputs: Vec<String>,
     remotes: Remotes,
 }
@@ -219,7 +219,7 @@ impl StorePlan {
         Ok(())
     }
 
-    /// What git tracks at, below or above a path.
+    /// A path that git tracks: `path`, one below it or one above it; none if git tracks none of them.
     fn in_git(&self, path: &Path) -> Option<String> {
         let found = self
             .in_git

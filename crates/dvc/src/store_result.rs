@@ -30,13 +30,14 @@ pub struct StoreResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SentObjects {
-    /// The number of its share; none for repositories that the clone does not have.
+    /// The number of the request's share that has the remote; none for the remotes of repositories that the
+    /// clone does not have.
     pub(super) share: Option<usize>,
-    /// The remote's name there; empty for one given by its address alone.
+    /// The remote's name in that share; empty for a remote that was given by its address alone.
     pub(super) remote: String,
     /// How many objects were sent.
     pub(super) objects: u64,
-    /// Their bytes.
+    /// The bytes of the objects that were sent.
     pub(super) bytes: u64,
     /// How many were there already.
     pub(super) there: u64,

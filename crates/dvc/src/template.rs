@@ -17,7 +17,8 @@ const DEFAULT_PARAMS: &str = "params.yaml";
 pub(super) struct Variables(Map<String, Value>);
 
 impl Variables {
-    /// Those of a `dvc.yaml` in `folder`: of `params.yaml` beside it, and of its own `vars`.
+    /// The values for the templates of a `dvc.yaml` in `folder`: those in the `params.yaml` beside it, and
+    /// those of its own `vars`.
     pub(super) fn read(folder: &Path, vars: &[Value]) -> Self {
         let mut variables = Self::default();
         if folder.join(DEFAULT_PARAMS).exists() {
@@ -26,7 +27,7 @@ impl Variables {
         variables.with(folder, vars)
     }
 
-    /// The same with a stage's own `vars`.
+    /// These values, and those of the `vars` of a stage.
     pub(super) fn with(mut self, folder: &Path, vars: &[Value]) -> Self {
         for item in vars {
             match item {
@@ -38,7 +39,8 @@ impl Variables {
         self
     }
 
-    /// Adds `file` or `file:key,key`. What cannot be read is left out: the templates that need it stay
+    /// Adds the values of an item of `vars` that names a file: all of `file`, or those under some keys of
+    /// `file:key,key`. A file that cannot be read adds nothing, so templates that need its values stay
     /// templates.
     fn load(&mut self, folder: &Path, item: &str) {
         let (file, keys) = item.split_once(':').unwrap_or((item, ""));
@@ -166,12 +168,12 @@ pub(super) fn is_filled_in(template: &str, path: &str) -> bool {
     (0..=path.len()).filter(|at| path.is_char_boundary(*at)).any(|at| is_filled_in(rest, &path[at..]))
 }
 
-/// The name in a text that is nothing but one template.
+/// The name in a text that is one template and nothing else.
 fn whole(text: &str) -> Option<&str> {
     text.strip_prefix("${")?.strip_suffix('}').filter(|name| !name.contains(['{', '}']))
 }
 
-/// A value as DVC writes it into a text; none for what it writes nowhere.
+/// A value as DVC writes it into a text; none for a value that DVC does not write into texts.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -193,7 +195,7 @@ fn read(folder: &Path, file: &Path) -> Result<Value> {
     }
 }
 
-/// Adds values, those in mappings one by one.
+/// Adds `values` to `into`. Mappings that both have are merged key by key.
 fn merge(into: &mut Map<String, Value>, values: Map<String, Value>) {
     for (key, value) in values {
         match (into.get_mut(&key), value) {

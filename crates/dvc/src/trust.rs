@@ -7,7 +7,7 @@ use trainspot_base::error::{Error, Kind, Result};
 /// The servers that credentials may go to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trust {
-    /// Those that the step names, as `host` or `host:port`.
+    /// The hosts that the step trusts, each as `host` or `host:port`.
     hosts: Vec<String>,
     /// In a pull request's pipeline, the branch that it would go to.
     target: Option<PullRequestTarget>,
@@ -18,7 +18,7 @@ pub(super) struct Trust {
 pub(super) struct PullRequestTarget {
     /// The branch's name.
     pub(super) branch: String,
-    /// Who gets credentials there; none if that is not known.
+    /// Who gets credentials by the configurations of that branch; none if its files are not known.
     pub(super) recipients: Option<Vec<Recipient>>,
 }
 

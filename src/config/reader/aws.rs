@@ -8,7 +8,7 @@ use trainspot_compute::aws::{
     AccessKey, AwsAccount, AwsSettings, MachineNeeds, OidcRole, Purchase, SshAddress, SweepSettings,
 };
 
-/// The runtime from which on a training should not have to begin again.
+/// A training that may take longer than this gets a warning if an interruption would lose it.
 const LONG_RUNTIME: Duration = Duration::from_hours(2);
 /// The names that AWS's credentials have in an environment.
 const CREDENTIAL_NAMES: [&str; 4] =

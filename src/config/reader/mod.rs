@@ -23,9 +23,9 @@ use trainspot_dvc::DvcSettings;
 
 /// Secrets that a step has without any doing of ours.
 const STEP_SECRETS: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
-/// There in a step with `oidc: true`.
+/// The token that Pipelines gives a step with `oidc: true`.
 const OIDC_TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
-/// Bytes: shorter values would black out half of the log.
+/// The shortest value that the log hides: hiding shorter ones would black out half of the log.
 const SHORTEST_SECRET_BYTES: usize = 6;
 
 pub(super) struct ConfigReader {
@@ -34,7 +34,8 @@ pub(super) struct ConfigReader {
     problems: Problems,
     warnings: Vec<String>,
     action: Action,
-    /// None if `CLOUD` is wrong: then nobody knows which of the providers' variables are.
+    /// The provider that `CLOUD` names; none if the value is wrong. Then it is not known which providers'
+    /// variables are read.
     provider: Option<Provider>,
 }
 
@@ -102,7 +103,8 @@ impl ConfigReader {
         }
     }
 
-    /// Why nobody reads a variable, if nobody does; in no words if it is not known whether somebody does.
+    /// The setting because of which nobody reads a variable, such as `CLOUD 'local'`; none if the variable is
+    /// read. The text is empty where a wrong `CLOUD` leaves that open.
     fn idle(&self, variable: &VariableSpec) -> Option<String> {
         if !variable.actions.contains(&self.action) {
             return Some(format!("ACTION '{}'", self.action.name()));
@@ -158,7 +160,7 @@ impl ConfigReader {
         }
     }
 
-    /// What was given of the table, without what may be secret.
+    /// The variables of the table that were given, without those that may hold a secret.
     fn given(&self) -> BTreeMap<String, String> {
         let variable = |name: &str| find(name).or_else(|| find(spelling::list_base(name)));
         let open = |variable: &VariableSpec| !variable.secret && variable.kind != ValueKind::Environment;
@@ -166,7 +168,7 @@ impl ConfigReader {
         given.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// Finds names that look like slips of ours.
+    /// Refuses variables whose names look like misspelt names of the table.
     fn refuse_misspellings(&mut self, train: Option<&Train>, runner: Option<&RunnerSettings>) {
         let trains = |name: &str| train.is_some_and(|train| train.environment.contains_key(name));
         let run = runner.and_then(|runner| runner.run.as_ref());
@@ -217,7 +219,7 @@ impl ConfigReader {
         matches!(self.action, Action::Train | Action::Publish)
     }
 
-    /// Whether a value was given that is not the default.
+    /// Whether the variable was given a value other than its default.
     fn chosen(&self, name: &str) -> bool {
         self.environment.get(name).is_some_and(|value| default_of(name) != Some(value))
     }

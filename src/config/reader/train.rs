@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The shortest time of silence to which the machine's patience is cut: a lost link takes seconds to come
-/// back.
+/// The shortest grace to which `MAX_RUNTIME` cuts `ORPHAN_GRACE`: a lost link takes seconds to come back.
 const SHORTEST_GRACE: Duration = Duration::from_secs(30);
 
 impl ConfigReader {
@@ -50,7 +49,8 @@ impl ConfigReader {
         }
     }
 
-    /// Never longer than `MAX_RUNTIME`: what nobody watches must not outlive what somebody does.
+    /// The grace of `ORPHAN_GRACE`, but at most `MAX_RUNTIME`: a machine that no pipe watches must not live
+    /// longer than one that a pipe does.
     pub(super) fn orphan_grace(&mut self) -> Duration {
         let (grace, most) = (self.duration("ORPHAN_GRACE"), self.duration("MAX_RUNTIME").max(SHORTEST_GRACE));
         if grace > most && self.chosen("ORPHAN_GRACE") {
@@ -84,7 +84,8 @@ impl ConfigReader {
         environment
     }
 
-    /// An allow-list: a variable that is not on it may be a secret, and would be missing on a rented machine.
+    /// The variables of an allow-list. A variable that is not on it may be a secret, and would be missing on
+    /// a rented machine.
     fn machine_environment(&self) -> BTreeMap<String, SecretString> {
         const MACHINE_VARIABLES: [&str; 20] = [
             "PATH",

@@ -42,9 +42,9 @@ impl Action {
 /// Who has the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Provider {
-    /// AWS rents it out.
+    /// AWS rents the machine out.
     Aws,
-    /// It is the one that runs the pipe.
+    /// The machine is the one that runs the pipe.
     Local,
 }
 
@@ -139,11 +139,11 @@ impl ValueKind {
 /// Whether and when a variable has to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// Missing is an error.
+    /// A variable that must be given.
     Required,
-    /// Missing is fine, and means that the feature is not used.
+    /// A variable that may be missing: then the feature is not used.
     Optional,
-    /// Missing means this value.
+    /// A variable that has this value when it is missing.
     Default(&'static str),
 }
 

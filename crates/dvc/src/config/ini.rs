@@ -12,9 +12,9 @@ use trainspot_base::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum IniValue {
-    /// One text.
+    /// A value that is one text.
     Text(String),
-    /// Texts with commas between them.
+    /// A list: texts with commas between them.
     List(Vec<String>),
 }
 
@@ -22,7 +22,8 @@ pub(super) enum IniValue {
 #[derive(Debug, Default)]
 pub(super) struct IniSection {
     name: String,
-    /// In the order of the file; no name is there twice, but for upper and lower case.
+    /// The values and sections, in the order of the file. Names are unique; two that differ in case only are
+    /// two names.
     pub(super) items: Vec<(String, IniItem)>,
 }
 
@@ -105,7 +106,7 @@ pub(super) fn read(text: &str) -> Result<IniSection> {
     filled_in(&file, &[&file])
 }
 
-/// Puts the sections that are open into those above them, until so many are left.
+/// Puts each open section into the one above it, until `depth` sections are open.
 fn close_to(open: &mut Vec<IniSection>, depth: usize) {
     while open.len() > depth.max(1) {
         if let (Some(section), Some(above)) = (open.pop(), open.last_mut()) {
@@ -159,7 +160,8 @@ fn unquoted(text: &str) -> &str {
     if quote.is_some() { text.get(1..text.len() - 1).unwrap_or_default() } else { text }
 }
 
-/// A section whose values have no `%(name)s` any more. `above` begins with the section itself.
+/// The section with each `%(name)s` in its values replaced. `above` are the sections to look names up in,
+/// from the section itself outwards.
 fn filled_in(section: &IniSection, above: &[&IniSection]) -> Result<IniSection> {
     let fill = |name: &str, text: &str| fill(name, text, above, &mut Vec::new());
     let items = section.items.iter().map(|(name, item)| {
@@ -176,7 +178,8 @@ fn filled_in(section: &IniSection, above: &[&IniSection]) -> Result<IniSection> 
     Ok(IniSection { name: section.name.clone(), items: items.collect::<Result<_>>()? })
 }
 
-/// A value with what its `%(name)s` stand for: a value of the section, of `DEFAULT` in it, or of one above.
+/// The text of the value `name`, with each `%(name)s` in it replaced by the value of that name in the
+/// section, in the `DEFAULT` of the section, or in a section above.
 fn fill(name: &str, text: &str, above: &[&IniSection], seen: &mut Vec<String>) -> Result<String> {
     let wrong = |why: &str| Error::new(format!("'{name}' refers to another value by %(name)s, {why}"));
     let (mut filled, mut rest) = (String::new(), text);

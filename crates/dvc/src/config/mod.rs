@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_base::log::Secret;
 
-/// The scheme of an address below another remote.
+/// The scheme of an address that is a path below another remote.
 const REMOTE_SCHEME: &str = "remote://";
 
 /// The hint for a remote that is a folder of a rented machine.
@@ -79,7 +79,7 @@ impl DvcConfig {
         Self::of_texts(&texts)
     }
 
-    /// The configuration that files with these names and texts are.
+    /// The configuration of files with these names and texts.
     pub(super) fn of_texts(texts: &[(&str, String)]) -> Result<Self> {
         let mut sections = ConfigSections::new();
         for (name, text) in texts {
@@ -214,7 +214,8 @@ impl Remotes {
         Ok(settings)
     }
 
-    /// `why` is what chose the remote, for messages.
+    /// The settings of the remote `name`, if its credentials may go where it leads. `why` tells in messages
+    /// what chose the remote.
     fn named(&self, name: &str, why: &str) -> Result<Settings> {
         let settings = self.settings_of(name, why)?;
         self.trust.check(&settings)?;
@@ -251,14 +252,14 @@ impl Remotes {
         Ok(Settings { name, url, options, folder, environment })
     }
 
-    /// Whether a remote is of a kind that is not supported, although DVC knows it.
+    /// Whether a remote is of a kind that DVC supports, and this program does not.
     pub(super) fn is_unsupported(&self, name: &str) -> bool {
         let values = self.remote(name).and_then(|values| self.resolve(values.clone(), 0).ok());
         values.is_some_and(|values| schema::unsupported(&values).is_some())
     }
 
-    /// Follows `remote://name/path`: that remote's keys, with those here in front, and its address with the
-    /// path.
+    /// Follows an address `remote://name/path`: the keys are those of the remote `name`, of which `values`
+    /// override some, and the address is that remote's with `/path` after it.
     fn resolve(&self, values: SectionValues, depth: usize) -> Result<SectionValues> {
         let url = values.get("url").and_then(schema::text).unwrap_or_default().to_owned();
         let Some((base, path)) =

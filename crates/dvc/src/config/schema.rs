@@ -179,7 +179,7 @@ pub(super) fn is_secret(key: &str) -> bool {
     !names_a_file && (trainspot_base::log::is_secret_name(key) || key == "sas_token")
 }
 
-/// The text of a value that is one.
+/// The text of a value; none for a list.
 pub(super) fn text(value: &IniValue) -> Option<&str> {
     match value {
         IniValue::Text(text) => Some(text),

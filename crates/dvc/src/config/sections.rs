@@ -15,7 +15,7 @@ const NAMED_SECTIONS: [&str; 3] = ["remote", "machine", "db"];
 /// The sections of a file.
 ///
 /// # Errors
-/// It is none that configobj reads, or has values where DVC allows none.
+/// configobj would not read the file, or the file has values where DVC allows none.
 pub(super) fn read(text: &str) -> Result<ConfigSections> {
     // What is wrong with a section counts only if no later one takes its place.
     let mut sections: BTreeMap<_, Result<SectionValues>> = BTreeMap::new();

@@ -11,9 +11,9 @@ use trainspot_base::log::{Secret, is_secret_name};
 /// The remotes of a DVC repository, each settled by the pipe, credentials included.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settled {
-    /// The remote for outputs that name none.
+    /// The remote for an output that names no remote itself.
     default: Result<Settings, Unusable>,
-    /// Those that an output may name.
+    /// The remotes that an output may name, by their names.
     named: BTreeMap<String, Result<Settings, Unusable>>,
 }
 
@@ -22,7 +22,7 @@ pub struct Settled {
 struct Unusable {
     why: String,
     hint: Option<String>,
-    /// Whether it is of a kind that is not supported, although DVC knows it.
+    /// Whether the remote is of a kind that DVC supports, and this program does not.
     unsupported: bool,
 }
 
@@ -46,7 +46,7 @@ impl Settled {
         Self { default, named: named.collect() }
     }
 
-    /// No remote at all, and why.
+    /// A repository in which no output has a remote, for the reason in `error`.
     pub(crate) fn none(error: &Error) -> Self {
         Self { default: Err(Unusable::of(error, false)), named: BTreeMap::new() }
     }
@@ -72,14 +72,14 @@ impl Settled {
         default.or_else(|| self.named.get(name)?.as_ref().ok())
     }
 
-    /// Whether a remote is of a kind that is not supported, although DVC knows it.
+    /// Whether a remote is of a kind that DVC supports, and this program does not.
     pub(crate) fn is_unsupported(&self, name: &str) -> bool {
         let remote = self.named.get(&name.to_lowercase());
         remote.is_some_and(|remote| remote.as_ref().is_err_and(|unusable| unusable.unsupported))
     }
 
-    /// No other remotes than those that outputs with these remotes of their own go to: a machine gets no
-    /// credential that it has no use for.
+    /// Drops the remotes that no output goes to, so that a machine gets no credential that it has no use for.
+    /// `used` has, for each output, the remote that the output itself names, or none.
     pub(crate) fn only(mut self, used: &[Option<&str>]) -> Self {
         let used: Vec<_> = used.iter().map(|own| own.map(str::to_lowercase)).collect();
         self.named.retain(|name, _| used.contains(&Some(name.clone())));

@@ -13,14 +13,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use trainspot_base::error::Result;
 
-/// What outputs hold.
+/// The files that outputs hold, with their hashes.
 pub(super) struct OutputData {
-    /// The files of the directories among them, by the output's path.
+    /// The files of each output that is a directory, by the output's path.
     directories: HashMap<String, Vec<WalkedFile>>,
     hashes: HashMap<PathBuf, Hashed>,
     /// The files among the outputs that anyone may execute, by the output's path.
     executables: HashSet<String>,
-    /// Links to directories, which are not part of them.
+    /// Links to directories, which are not part of the outputs.
     pub(super) skipped: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl OutputData {
         })
     }
 
-    /// What to say of an output, whose objects are added to `loads`; none if it was not read.
+    /// The pointer to an output; none if the output was not read. Adds the output's objects to `loads`.
     pub(super) fn pointer(
         &self,
         root: &Path,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use trainspot_base::error::{Error, Result};
 
-/// More exceptions than this are not asked for: a path has fewer folders.
+/// The most folders that are taken back for one pointer: a path has fewer.
 const EXCEPTIONS_LIMIT: usize = 64;
 
 /// Refuses a `.dvc` file, relative to the clone, that git ignores.

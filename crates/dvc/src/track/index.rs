@@ -11,13 +11,13 @@ use trainspot_base::error::{Context as _, Result};
 pub(super) struct NamedOutput {
     /// The `.dvc` file, or the `dvc.yaml`, relative to the root.
     pub(super) file: PathBuf,
-    /// What the `.dvc` file says of it; none for the output of a pipeline.
+    /// The `.dvc` file's entry for the output; none for the output of a pipeline.
     pub(super) out: Option<OutEntry>,
-    /// Whether the `.dvc` file has others beside it.
+    /// Whether the `.dvc` file has other outputs, too.
     pub(super) several: bool,
 }
 
-/// The files of DVC's, and what they name.
+/// The files of DVC's in a repository, and the outputs that they name.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     /// Every `.dvc` and `dvc.yaml` file, relative to the root.
@@ -26,16 +26,16 @@ pub(crate) struct Index {
     pub(super) outs: BTreeMap<PathBuf, NamedOutput>,
 }
 
-/// What git ignores of a DVC repository, which may be in a folder of git's.
+/// The rules by which git ignores paths of a DVC repository, whose folder may be one inside git's repository.
 pub(crate) struct GitRules {
     rules: IgnoreRules,
-    /// The folder of the DVC repository in that of git.
+    /// The DVC repository's folder, relative to that of git's repository.
     folder: PathBuf,
 }
 
 impl GitRules {
-    /// For the DVC repository at `root`. Without a `.git` above it, its own `.gitignore` files are all that
-    /// there are.
+    /// The rules for the DVC repository at `root`. If no folder above it has a `.git`, only its own
+    /// `.gitignore` files count.
     pub(crate) fn of(root: &Path) -> Self {
         let top = root.ancestors().find(|above| above.join(".git").exists()).unwrap_or(root);
         let folder = root.strip_prefix(top).unwrap_or(Path::new("")).to_owned();

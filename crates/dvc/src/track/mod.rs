@@ -73,11 +73,11 @@ pub struct Upload {
 /// An output to hash, with what the clone says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestedOutput {
-    /// Its path, relative to the DVC repository's folder.
+    /// The output's path, relative to the DVC repository's folder.
     pub(super) path: String,
-    /// The remote that its `.dvc` file names.
+    /// The remote that the output's `.dvc` file names.
     pub(super) remote: Option<String>,
-    /// The size that its `.dvc` file says.
+    /// The size that the output's `.dvc` file says.
     pub(super) size: Option<u64>,
 }
 
@@ -185,12 +185,12 @@ fn above(base: &Path, targets: &[TrackTarget]) -> Result<BTreeMap<PathBuf, Strin
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OutputPresence {
     Now,
-    /// Those that are missing are made by the training.
+    /// They may be missing: the training makes them.
     Later,
 }
 
 impl Tracking<'_> {
-    /// Does work on the DVC repository's folder. Errors tell which it is, unless it is the clone.
+    /// Does work on the DVC repository's folder. Errors name the folder, unless it is the clone's own.
     fn named<T>(&self, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         let done = work(&self.root.join(self.folder));
         if self.folder == Path::new("") {
@@ -241,7 +241,7 @@ fn pointer_text(base: &Path, target: &TrackTarget, pointer: &Pointer) -> Result<
     pointer.update(&old).with_context(cannot)
 }
 
-/// Makes git ignore an output, unless it does.
+/// Adds the line to `.gitignore` that makes git ignore an output, unless git ignores the output already.
 fn ignore(
     tracking: &Tracking<'_>,
     target: &TrackTarget,

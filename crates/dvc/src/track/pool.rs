@@ -87,7 +87,7 @@ fn one(source: &FileToHash, buffer: &mut Vec<u8>) -> Result<Hashed> {
     Ok(Hashed { oid, size, stamp: stamp.filter(|stamp| stamp.holds(&file)), draft: draft.map(Arc::new) })
 }
 
-/// A copy of what the stamp is of.
+/// Copies the file that `stamp` was taken of; none if it cannot be copied, or has changed since.
 fn draft(source: &FileToHash, stamp: Stamp, drafts: &Drafts) -> Option<Draft> {
     let file = File::open(&source.path).ok()?;
     let draft = drafts.of(&file)?;

@@ -22,21 +22,21 @@ pub(super) enum OutputShape {
 /// An output to track.
 #[derive(Debug)]
 pub(super) struct TrackTarget {
-    /// Its path, relative to the root.
+    /// The output's path, relative to the root.
     pub(super) path: String,
-    /// Its `.dvc` file.
+    /// The path of the output's `.dvc` file.
     pub(super) pointer: String,
-    /// What that says; none if it is new.
+    /// The entry of that `.dvc` file; none if the file is new.
     pub(super) known: Option<OutEntry>,
 }
 
 impl TrackTarget {
-    /// The last part of its path.
+    /// The last part of the output's path.
     pub(super) fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The remote that it names itself.
+    /// The remote that the output's `.dvc` file names.
     pub(super) fn remote(&self) -> Option<&str> {
         self.known.as_ref()?.remote.as_deref().filter(|remote| !remote.is_empty())
     }
@@ -82,7 +82,7 @@ fn check_git(tracking: &Tracking<'_>, path: &str) -> Result<()> {
         .hint(format!("run `git rm -r --cached '{path}'` and commit that, or name it in OUTPUTS instead")))
 }
 
-/// The paths as DVC has them, none in another.
+/// The paths of outputs as DVC writes them, each once. A path inside another one is refused.
 pub(crate) fn literals(outputs: &[String]) -> Result<Vec<String>> {
     let mut paths = Vec::new();
     for output in outputs {
@@ -173,8 +173,8 @@ fn check_name(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// What an output is where it was made. Whether rules take a folder above it is for the clone to say, and
-/// known.
+/// Looks at what an output is, where it was made. Whether rules take a folder above the output is not looked
+/// at: the pipe has settled that from the clone.
 pub(super) fn look(base: &Path, path: &str, rules: &mut IgnoreRules) -> Result<OutputShape> {
     let shape = shape(base, path, OutputPresence::Now)?;
     if rules.take_one(Path::new(path), shape == OutputShape::Directory)? {

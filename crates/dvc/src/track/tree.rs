@@ -9,13 +9,13 @@ use trainspot_base::error::{Context as _, Error, Result};
 /// A file to hash.
 #[derive(Debug)]
 pub(super) struct WalkedFile {
-    /// Where it is.
+    /// The file's path in the file system.
     pub(super) path: PathBuf,
-    /// Its path in the directory.
+    /// The file's path, relative to the directory.
     pub(super) name: String,
 }
 
-/// What a walk came upon.
+/// What a walk through a directory found.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
     pub(super) files: Vec<WalkedFile>,

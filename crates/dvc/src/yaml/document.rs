@@ -9,7 +9,7 @@ use std::ops::Range;
 pub(crate) struct Document {
     /// Comments and empty lines before the first entry.
     pub(super) head: Vec<String>,
-    /// What has a key or is an item of a list, in order.
+    /// The keys and the items of lists, in the order of the lines.
     pub(super) entries: Vec<YamlEntry>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct YamlEntry {
     pub(super) tail: Vec<String>,
 }
 
-/// A value, if it is no mapping or list of its own.
+/// A value that is neither a mapping nor a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum YamlValue {
     /// Null, or the entries that follow.

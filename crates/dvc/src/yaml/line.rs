@@ -2,12 +2,12 @@
 
 use trainspot_base::error::{Context as _, Result};
 
-/// The columns before its text.
+/// The columns before the text of a line.
 pub(super) fn indent(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// Whether it is empty or a comment.
+/// Whether a line is empty or a comment.
 pub(super) fn is_filler(line: &str) -> bool {
     let text = line.trim_start();
     text.is_empty() || text.starts_with('#')

@@ -5,11 +5,11 @@ use super::line::{comment, dash, indent, is_filler, key, quoted_length, split_co
 use super::resolve::{is_null, is_string};
 use trainspot_base::error::{Context as _, Error, Result};
 
-/// A mapping or list that is open.
+/// A mapping or list whose end was not read yet.
 struct OpenBlock {
-    /// The column where it is.
+    /// The column of the mapping or list in the text that is read.
     from: usize,
-    /// The column where it is written.
+    /// The column at which the mapping or list is written.
     to: usize,
     list: bool,
 }

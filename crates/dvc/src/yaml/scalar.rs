@@ -128,7 +128,8 @@ impl ScalarWriter {
         self.column = self.indent;
     }
 
-    /// A word that is too long for its line goes to the next one; the space before it stays where it was.
+    /// Writes a plain scalar. A word that is too long for its line goes to the next line; the space before
+    /// the word stays where it was.
     fn plain(&mut self, text: &str) {
         self.put(" ");
         for piece in pieces(text) {
@@ -144,7 +145,7 @@ impl ScalarWriter {
         }
     }
 
-    /// A text with an apostrophe is never written so.
+    /// Writes a scalar in single quotes. ruamel writes no text with an apostrophe in this form.
     fn single(&mut self, text: &str) {
         self.put(" '");
         let mut at = 0;
@@ -160,7 +161,8 @@ impl ScalarWriter {
         self.put("'");
     }
 
-    /// Folding happens where a space or an escape ends a run, with a backslash where the space would be lost.
+    /// Writes a scalar in double quotes. Lines are folded where a space or an escape ends a run of letters,
+    /// with a backslash where the space would be lost.
     fn double(&mut self, text: &str) {
         self.put(" \"");
         let chars: Vec<char> = text.chars().collect();
