@@ -171,6 +171,14 @@ fn pipe_yml_is_complete() {
 }
 
 #[test]
+fn pipelines_run_in_the_image_that_the_dockerfile_builds_in() {
+    let text = read("Dockerfile");
+    let dockerfile = text.lines().find_map(|line| line.strip_prefix("FROM ")?.strip_suffix(" AS build"));
+    let pipelines: Value = serde_saphyr::from_str(&read("bitbucket-pipelines.yml")).unwrap();
+    assert_eq!(pipelines["image"].as_str(), Some(dockerfile.unwrap()));
+}
+
+#[test]
 fn every_document_is_of_this_version() {
     let with_examples = ["README.md", "pipe.yml", "examples/random-forest/bitbucket-pipelines.yml"];
     let pages = documents().into_iter().filter(|file| file.starts_with("docs/"));
