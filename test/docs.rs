@@ -73,6 +73,7 @@ const FOREIGN: &[&str] = &[
     "HEAD",
     "HOME",
     "INFO:",
+    "INSTA_UPDATE",
     "JWT",
     "KEY",
     "NAME",
