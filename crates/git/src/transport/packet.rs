@@ -18,8 +18,9 @@ pub(super) fn write(into: &mut Vec<u8>, line: &str) {
 pub(super) fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut digits = [0; 4];
     from.read_exact(&mut digits)?;
-    let length = str::from_utf8(&digits).ok().and_then(|digits| usize::from_str_radix(digits, 16).ok());
-    match length {
+    // A sign is no digit, but a number to Rust.
+    let digits_only = str::from_utf8(&digits).ok().filter(|_| digits.iter().all(u8::is_ascii_hexdigit));
+    match digits_only.and_then(|digits| usize::from_str_radix(digits, 16).ok()) {
         Some(0) => Ok(None),
         Some(length @ 4..=PACKET_LIMIT_BYTES) => {
             let mut data = vec![0; length - 4];
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_not_git_is_refused() {
-        for bytes in [&b"<!DOCTYPE html>"[..], b"0003", b"fff5", b"0002"] {
+        for bytes in [&b"<!DOCTYPE html>"[..], b"0003", b"fff5", b"0002", b"+000", b"+005x"] {
             assert!(read(&mut &*bytes).is_err(), "{bytes:?}");
         }
         assert_eq!(read(&mut &b"0009ab"[..]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
