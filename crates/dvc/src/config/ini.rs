@@ -5,8 +5,20 @@
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::sync::LazyLock;
 use trainspot_base::error::{Error, Result};
+
+/// The longest file. Names are looked for among those before them, which takes the square of a longer file's
+/// time.
+const FILE_LIMIT_BYTES: usize = 256 << 10;
+/// How deep sections may be in one another, of which DVC knows two.
+const SECTION_DEPTH_LIMIT: usize = 64;
+/// How much references may bring to a file's values in all: each of a chain of values may refer to the next
+/// one twice.
+const REFERENCES_LIMIT_BYTES: usize = 1 << 20;
+/// How many values in a row may refer to the next.
+const REFERENCE_DEPTH_LIMIT: usize = 100;
 
 /// A value of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +73,12 @@ static VALUE_REFERENCE: LazyLock<Regex> = LazyLock::new(|| expression(r"%\(([^)]
 /// # Errors
 /// configobj would not read the file.
 pub(super) fn read(text: &str) -> Result<IniSection> {
+    if text.len() > FILE_LIMIT_BYTES {
+        return Err(Error::new(format!(
+            "it has {} bytes, of which at most {FILE_LIMIT_BYTES} are read",
+            text.len()
+        )));
+    }
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let mut lines = text.split('\n').enumerate();
     let mut open = vec![IniSection::default()];
@@ -73,6 +91,9 @@ pub(super) fn read(text: &str) -> Result<IniSection> {
             let (depth, close) = (found[1].matches('[').count(), found[3].matches(']').count());
             if depth != close || depth > open.len() {
                 return Err(failed("its brackets do not fit the sections above it"));
+            }
+            if depth > SECTION_DEPTH_LIMIT {
+                return Err(failed("it is in too many other sections"));
             }
             close_to(&mut open, depth);
             let name = unquoted(&found[2]).to_owned();
@@ -103,7 +124,7 @@ pub(super) fn read(text: &str) -> Result<IniSection> {
     }
     close_to(&mut open, 1);
     let file = open.pop().unwrap_or_default();
-    filled_in(&file, &[&file])
+    filled_in(&file, &[&file], &Cell::new(REFERENCES_LIMIT_BYTES))
 }
 
 /// Puts each open section into the one above it, until `depth` sections are open.
@@ -160,10 +181,10 @@ fn unquoted(text: &str) -> &str {
     if quote.is_some() { text.get(1..text.len() - 1).unwrap_or_default() } else { text }
 }
 
-/// The section with each `%(name)s` in its values replaced. `above` are the sections to look names up in,
-/// from the section itself outwards.
-fn filled_in(section: &IniSection, above: &[&IniSection]) -> Result<IniSection> {
-    let fill = |name: &str, text: &str| fill(name, text, above, &mut Vec::new());
+/// A section whose values have no `%(name)s` any more. `above` begins with the section itself, and `room` is
+/// how many bytes references may still bring.
+fn filled_in(section: &IniSection, above: &[&IniSection], room: &Cell<usize>) -> Result<IniSection> {
+    let fill = |name: &str, text: &str| fill(name, text, above, &mut Vec::new(), room);
     let items = section.items.iter().map(|(name, item)| {
         let item = match item {
             IniItem::Value(IniValue::Text(text)) => IniItem::Value(IniValue::Text(fill(name, text)?)),
@@ -171,16 +192,21 @@ fn filled_in(section: &IniSection, above: &[&IniSection]) -> Result<IniSection> 
                 let filled: Result<_> = list.iter().map(|text| fill(name, text)).collect();
                 IniItem::Value(IniValue::List(filled?))
             }
-            IniItem::Section(inner) => IniItem::Section(filled_in(inner, &[&[inner], above].concat())?),
+            IniItem::Section(inner) => IniItem::Section(filled_in(inner, &[&[inner], above].concat(), room)?),
         };
         Ok((name.clone(), item))
     });
     Ok(IniSection { name: section.name.clone(), items: items.collect::<Result<_>>()? })
 }
 
-/// The text of the value `name`, with each `%(name)s` in it replaced by the value of that name in the
-/// section, in the `DEFAULT` of the section, or in a section above.
-fn fill(name: &str, text: &str, above: &[&IniSection], seen: &mut Vec<String>) -> Result<String> {
+/// A value with what its `%(name)s` stand for: a value of the section, of `DEFAULT` in it, or of one above.
+fn fill(
+    name: &str,
+    text: &str,
+    above: &[&IniSection],
+    seen: &mut Vec<String>,
+    room: &Cell<usize>,
+) -> Result<String> {
     let wrong = |why: &str| Error::new(format!("'{name}' refers to another value by %(name)s, {why}"));
     let (mut filled, mut rest) = (String::new(), text);
     while let Some(found) = VALUE_REFERENCE.captures(rest) {
@@ -188,11 +214,18 @@ fn fill(name: &str, text: &str, above: &[&IniSection], seen: &mut Vec<String>) -
         if seen.iter().any(|other| other == key) {
             return Err(wrong("which refers back to itself"));
         }
+        if seen.len() == REFERENCE_DEPTH_LIMIT {
+            return Err(wrong("which leads on to too many others"));
+        }
         seen.push(key.to_owned());
         let other =
             above.iter().find_map(|section| section.text(key)).ok_or_else(|| wrong("which is not there"))?;
+        // A byte more, as references to an empty value take their time too.
+        let left =
+            room.get().checked_sub(other.len() + 1).ok_or_else(|| wrong("which makes too much of it"))?;
+        room.set(left);
         filled.push_str(&rest[..whole.start()]);
-        filled.push_str(&fill(key, other, above, seen)?);
+        filled.push_str(&fill(key, other, above, seen, room)?);
         rest = &rest[whole.end()..];
         seen.pop();
     }
@@ -217,5 +250,39 @@ impl IniSection {
             Some(IniItem::Section(default)) => default.own(name),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(text: &str) -> String {
+        read(text).unwrap_err().render()
+    }
+
+    #[test]
+    fn a_short_file_does_not_become_a_long_one() {
+        let twice = |number: u32| format!("k{number} = %(k{next})s%(k{next})s\n", next = number + 1);
+        for last in ["k40 = x\n", "k40 =\n"] {
+            let text = (0..40).map(twice).collect::<String>() + last;
+            assert!(why(&text).ends_with("refers to another value by %(name)s, which makes too much of it"));
+        }
+        assert!(read(&((30..40).map(twice).collect::<String>() + "k40 = x\n")).is_ok());
+    }
+
+    #[test]
+    fn a_long_file_does_not_fill_the_stack() {
+        let next = |number: u32| format!("k{number} = %(k{})s\n", number + 1);
+        let text = (0..5000).map(next).collect::<String>() + "k5000 = x\n";
+        assert!(
+            why(&text).ends_with("refers to another value by %(name)s, which leads on to too many others")
+        );
+        let section = |depth: usize| format!("{}s{}\n", "[".repeat(depth), "]".repeat(depth));
+        assert!(read(&(1..=SECTION_DEPTH_LIMIT).map(section).collect::<String>()).is_ok());
+        let text = (1..=SECTION_DEPTH_LIMIT + 1).map(section).collect::<String>();
+        assert_eq!(why(&text), "line 65: it is in too many other sections");
+        let text = "# comment\n".repeat(FILE_LIMIT_BYTES / 10 + 1);
+        assert_eq!(why(&text), "it has 262150 bytes, of which at most 262144 are read");
     }
 }
