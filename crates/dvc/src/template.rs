@@ -90,9 +90,9 @@ impl Variables {
                     let composite = value.is_array() || value.is_object();
                     let part = if composite { format!("{key}{number}") } else { text(value)? };
                     let name = if chosen.is_empty() { part } else { format!("{name}-{part}") };
-                    // What does not begin the member's name never becomes it: a matrix may have many
-                    // thousands.
-                    if member.starts_with(&name) {
+                    // What does not begin the member's name never becomes it, and of the same name the first
+                    // counts: a matrix may have many thousands.
+                    if member.starts_with(&name) && next.iter().all(|(other, _)| *other != name) {
                         let mut chosen = chosen.clone();
                         chosen.insert(key.clone(), value.clone());
                         next.push((name, chosen));
@@ -162,10 +162,16 @@ pub(super) fn is_template(text: &str) -> bool {
 
 /// Whether `path` is `template` with something for each `${…}`.
 pub(super) fn is_filled_in(template: &str, path: &str) -> bool {
-    let Some((start, rest)) = template.split_once("${") else { return template == path };
-    let Some(path) = path.strip_prefix(start) else { return false };
-    let rest = rest.split_once('}').map_or("", |(_, rest)| rest);
-    (0..=path.len()).filter(|at| path.is_char_boundary(*at)).any(|at| is_filled_in(rest, &path[at..]))
+    let Some((start, mut template)) = template.split_once("${") else { return template == path };
+    let Some(mut path) = path.strip_prefix(start) else { return false };
+    // A text between two templates is taken where it comes first: all other places leave less for the rest,
+    // and to try them as well would take longer than any training for a few templates in a long path.
+    loop {
+        template = template.split_once('}').map_or("", |(_, rest)| rest);
+        let Some((text, rest)) = template.split_once("${") else { return path.ends_with(template) };
+        let Some(at) = path.find(text) else { return false };
+        (path, template) = (&path[at + text.len()..], rest);
+    }
 }
 
 /// The name in a text that is one template and nothing else.
@@ -249,6 +255,37 @@ mod tests {
         assert_eq!(one("2-a-b").as_deref(), Some("2/2-a-b"));
         assert_eq!(one("1-kind1").as_deref(), Some("1/1-kind1"));
         assert_eq!(one("3-a-b"), None);
+    }
+
+    #[test]
+    fn a_matrix_of_equal_values_has_one_member_of_a_name() {
+        let all = variables(json!({}));
+        let equal = json!(["1", "1", "1", "1", "1", "1", "1", "1"]);
+        let matrix: Map<String, Value> = ('a'..='z').map(|key| (key.to_string(), equal.clone())).collect();
+        let member = vec!["1"; matrix.len()].join("-");
+        assert_eq!(all.of_matrix(&matrix, &member).unwrap().fill("${item.z}").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_path_is_a_template_with_something_for_each_part() {
+        for (template, path) in [
+            ("a", "a"),
+            ("${x}", ""),
+            ("a${x}b${y}c", "abc"),
+            ("a${x}b${y}c", "a1b2bc3bc"),
+            ("${x}ab${y}b", "aabb"),
+            ("a${open", "a/b"),
+            ("é${x}é", "éüé"),
+        ] {
+            assert!(is_filled_in(template, path), "{template} {path}");
+        }
+        for (template, path) in
+            [("a", "ab"), ("a${x}a", "a"), ("a${x}b${y}b", "ab"), ("${x}ab${y}ab", "ab"), ("${x}a${y}", "b")]
+        {
+            assert!(!is_filled_in(template, path), "{template} {path}");
+        }
+        // Of twenty templates, each could be at any of these places.
+        assert!(!is_filled_in(&"${x}a".repeat(20), &("a".repeat(200) + "b")));
     }
 
     #[test]
