@@ -14,6 +14,10 @@ const METRICS_LIMIT_BYTES: usize = 1 << 20;
 /// The most values of a file that are kept, more than anyone reads. Further values are counted.
 const METRICS_LIMIT_VALUES: usize = 200;
 
+/// The longest name that is kept, more than a report shows. Below a longer one, each value has a name that is
+/// longer still: a short file would become a long list.
+const NAME_LIMIT_BYTES: usize = 1000;
+
 /// One measured value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetricValue {
@@ -69,7 +73,9 @@ impl Metrics {
         let name = if name.is_empty() { "value".to_owned() } else { name };
         match self.values.iter().position(|(known, _)| *known == name) {
             Some(at) => self.values[at].1 = value,
-            None if self.values.len() < METRICS_LIMIT_VALUES => self.values.push((name, value)),
+            None if self.values.len() < METRICS_LIMIT_VALUES && name.len() <= NAME_LIMIT_BYTES => {
+                self.values.push((name, value));
+            }
             None => self.left_out += 1,
         }
     }
@@ -153,6 +159,22 @@ mod tests {
         let text = (0..METRICS_LIMIT_VALUES + 5).map(|n| format!("m{n}: {n}\n")).collect::<Vec<_>>().concat();
         let metrics = parse("m.txt", text.as_bytes()).unwrap();
         assert_eq!((metrics.iter().count(), metrics.left_out()), (METRICS_LIMIT_VALUES, 5));
+    }
+
+    #[test]
+    fn a_long_name_is_counted_and_not_kept_for_each_value_below_it() {
+        let values: Vec<_> = (0..1000).map(|n| format!("\"{n}\": 1")).collect();
+        for unit in ["x", "ü"] {
+            let long = unit.repeat(NAME_LIMIT_BYTES);
+            let text = format!(r#"{{"f1": 1, "{long}": {{{}}}, "auc": 2}}"#, values.join(", "));
+            for path in ["m.json", "m.yaml"] {
+                let metrics = parse(path, text.as_bytes()).unwrap();
+                let names: Vec<_> = metrics.iter().map(|(name, _)| name).collect();
+                assert_eq!((names, metrics.left_out()), (vec!["f1", "auc"], values.len()));
+            }
+        }
+        let text = format!("{}: 1\nf1: 1\n", "x".repeat(NAME_LIMIT_BYTES + 1));
+        assert_eq!(parse("m.txt", text.as_bytes()).unwrap().left_out(), 1);
     }
 
     #[test]

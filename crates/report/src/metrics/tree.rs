@@ -3,7 +3,7 @@
 //! No tree is built in between. That keeps not-a-number, which `serde_json::MetricValue` cannot hold, and the
 //! file's order, save for TOML, whose parser sorts the names.
 
-use super::{MetricValue, Metrics};
+use super::{MetricValue, Metrics, NAME_LIMIT_BYTES};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::UserMessageFormatter;
 use serde_saphyr::options::NonFiniteFloatPolicy;
@@ -67,11 +67,13 @@ struct Node<'a> {
 
 impl Node<'_> {
     fn child(&mut self, key: &str) -> Node<'_> {
-        let name = match (self.name.as_str(), key) {
+        let mut name = match (self.name.as_str(), key) {
             (name, TOML_DATETIME) => name.to_owned(),
             ("", key) => key.to_owned(),
             (name, key) => format!("{name}.{key}"),
         };
+        // Long enough to be too long, and no more than that.
+        name.truncate(name.ceil_char_boundary(NAME_LIMIT_BYTES + 1));
         Node { metrics: self.metrics, name, depth: self.depth + 1 }
     }
 
