@@ -9,7 +9,8 @@ use trainspot_base::clock::LONGEST_STATED;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::meter::Meter;
 use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
-use trainspot_protocol::{AgentStatus, CommandExit, CommandState, ExitReason, Notice, Reply};
+use trainspot_protocol::runner_log::{Phase, StepId};
+use trainspot_protocol::{AgentStatus, CommandExit, CommandState, ExitReason, Notice, Reply, RunnerActivity};
 
 /// The longest answer of a supervisor, which holds its state and a few sentences.
 pub(super) const STATUS_LIMIT_BYTES: u64 = 1 << 20;
@@ -17,7 +18,7 @@ pub(super) const STATUS_LIMIT_BYTES: u64 = 1 << 20;
 /// parsed answer may take eight times as much memory.
 pub(super) const STORED_LIMIT_BYTES: u64 = 4 << 20;
 /// The longest text in a supervisor's state. Longer texts are cut.
-const TEXT_LIMIT_BYTES: usize = 4 << 10;
+pub(super) const TEXT_LIMIT_BYTES: usize = 4 << 10;
 /// The exit codes that the kernel knows.
 const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=255;
 /// The signals that the kernel knows.
@@ -96,10 +97,24 @@ fn checked_status(mut status: AgentStatus) -> Result<AgentStatus> {
     status.notice = status.notice.map(|notice| Notice { why: truncated(notice.why), ..notice });
     (status.checkpoint_error, status.left_out) =
         (status.checkpoint_error.map(truncated), status.left_out.map(truncated));
-    if let Some(runner) = &mut status.runner {
-        runner.complaint = runner.complaint.take().map(truncated);
-    }
+    status.fingerprint = status.fingerprint.map(truncated);
+    status.runner = status.runner.map(checked_runner);
     Ok(status)
+}
+
+fn checked_runner(runner: RunnerActivity) -> RunnerActivity {
+    let phase = match runner.phase {
+        Phase::Busy(StepId { pipeline, step }) => {
+            Phase::Busy(StepId { pipeline: truncated(pipeline), step: truncated(step) })
+        }
+        phase => phase,
+    };
+    RunnerActivity {
+        uuid: truncated(runner.uuid),
+        phase,
+        complaint: runner.complaint.map(truncated),
+        ..runner
+    }
 }
 
 fn check_exit(exit: &CommandExit) -> Result<()> {
@@ -179,10 +194,25 @@ mod tests {
             let error = checked_status(status).unwrap_err().render();
             assert!(error.contains("cannot be true: it tells of "), "{error}");
         }
-        let long = Some("ü".repeat(TEXT_LIMIT_BYTES));
-        let status =
-            checked_status(AgentStatus { checkpoint_error: long.clone(), left_out: long, ..good }).unwrap();
-        for text in [status.checkpoint_error.unwrap(), status.left_out.unwrap()] {
+        let long = "ü".repeat(TEXT_LIMIT_BYTES);
+        let runner = RunnerActivity {
+            uuid: long.clone(),
+            phase: Phase::Busy(StepId { pipeline: long.clone(), step: long.clone() }),
+            complaint: Some(long.clone()),
+            draining: false,
+        };
+        let status = checked_status(AgentStatus {
+            fingerprint: Some(long.clone()),
+            checkpoint_error: Some(long.clone()),
+            left_out: Some(long),
+            runner: Some(runner),
+            ..good
+        });
+        let AgentStatus { fingerprint, checkpoint_error, left_out, runner, .. } = status.unwrap();
+        let RunnerActivity { uuid, phase, complaint, .. } = runner.unwrap();
+        let Phase::Busy(StepId { pipeline, step }) = phase else { panic!() };
+        let told = [fingerprint, checkpoint_error, left_out, complaint].map(Option::unwrap);
+        for text in told.into_iter().chain([uuid, pipeline, step]) {
             assert_eq!(text.len(), TEXT_LIMIT_BYTES + "…".len());
         }
         let Reply::Refused(why) = checked(Reply::Refused("x".repeat(1 << 20))).unwrap() else { panic!() };
