@@ -4,6 +4,7 @@ use super::outs::PointerFile;
 use super::yaml::{Document, ScalarPosition, YamlValue, parse_document, scalar};
 use super::{Md5, Oid};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::ops::Range;
 use trainspot_base::error::{Error, Result};
 
@@ -56,26 +57,32 @@ impl Pointer {
         };
         let mut document = parse_document(old)?;
         let mut out = document.only_item("outs").map_err(refused)?;
-        for (key, value) in self.fields() {
+        let fields = self.fields();
+        let mut changed: Vec<_> = fields.iter().map(|(key, _)| *key).chain(["hash"]).collect();
+        for (key, value) in fields {
             document.set(&mut out, 2, key, value);
         }
         let mut dropped = STALE_KEYS.to_vec();
         dropped.extend(self.files.is_none().then_some("nfiles"));
         dropped.extend((!self.executable).then_some("isexec"));
         dropped.extend(defaults(&document, &out));
-        for key in dropped {
+        for key in &dropped {
             document.remove(&mut out, 2, key);
         }
+        changed.extend(dropped);
         if document.value(out.clone(), 2, "hash").is_none() {
             document.set(&mut out, 2, "hash", YamlValue::Text("md5".to_owned()));
         }
         let mut all = document.all();
-        for key in top_defaults(&document) {
+        let top_dropped = top_defaults(&document);
+        for key in &top_dropped {
             document.remove(&mut all, 0, key);
         }
         let text = document.render();
         let says = PointerFile::read(&text)?;
-        if says.outs.iter().all(|out| out.md5.as_deref() != Some(&self.oid.to_string())) {
+        let has_content = says.outs.iter().any(|out| out.md5.as_deref() == Some(&self.oid.to_string()));
+        let kept = |text: &str| without(text, &changed, &top_dropped);
+        if !has_content || kept(old) != kept(&text) {
             return Err(refused("it is written in a way that cannot be changed in place".to_owned()));
         }
         Ok(text)
@@ -123,6 +130,21 @@ fn top_defaults(document: &Document) -> Vec<&'static str> {
     let blank = |key: &str| is_blank(document, document.all(), 0, key);
     keys.extend(["desc", "md5", "meta", "deps", "wdir"].into_iter().filter(|key| blank(key)));
     keys
+}
+
+/// What a `.dvc` file says beside the values of these keys of its output, and of these of its own; none where
+/// that is more than JSON can say, such as a number that is none.
+///
+/// It is read by a whole parser of YAML, as the lines of a [`Document`] may mean another thing where a file is
+/// written in an unusual way.
+fn without(text: &str, of_output: &[&str], own: &[&str]) -> Option<Value> {
+    let mut values: Value = serde_saphyr::from_str(text.trim_start_matches('\u{feff}')).ok()?;
+    let file = values.as_object_mut()?;
+    own.iter().for_each(|key| drop(file.remove(*key)));
+    for output in file.get_mut("outs")?.as_array_mut()?.iter_mut().filter_map(Value::as_object_mut) {
+        of_output.iter().for_each(|key| drop(output.remove(*key)));
+    }
+    Some(values)
 }
 
 fn is_blank(document: &Document, range: Range<usize>, column: usize, key: &str) -> bool {

@@ -37,9 +37,15 @@ pub(super) fn key(text: &str) -> Result<Option<(String, usize)>> {
     Ok(end.map(|end| (text[..end].trim_end().to_owned(), end + 1)))
 }
 
-/// The bytes up to the quote that ends a text.
+/// The bytes of a text in quotes, the quotes included; none if it goes on in the next line.
 pub(super) fn quoted_length(text: &str, quote: char) -> Option<usize> {
-    let mut chars = text.char_indices().skip(1).peekable();
+    closing_quote(&text[quote.len_utf8()..], quote).map(|length| quote.len_utf8() + length)
+}
+
+/// The bytes of a line up to the end of the quote that ends a text in quotes, which began in this line or an
+/// earlier one.
+pub(super) fn closing_quote(line: &str, quote: char) -> Option<usize> {
+    let mut chars = line.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         match c {
             '\\' if quote == '"' => {
@@ -48,7 +54,7 @@ pub(super) fn quoted_length(text: &str, quote: char) -> Option<usize> {
             _ if c == quote && quote == '\'' && chars.peek().is_some_and(|(_, next)| *next == quote) => {
                 chars.next();
             }
-            _ if c == quote => return Some(at + 1),
+            _ if c == quote => return Some(at + quote.len_utf8()),
             _ => {}
         }
     }

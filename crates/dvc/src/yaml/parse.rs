@@ -1,7 +1,7 @@
 //! Reads YAML's block style into lines that know their place.
 
 use super::document::{Document, YamlEntry, YamlValue};
-use super::line::{comment, dash, indent, is_filler, key, quoted_length, split_comment};
+use super::line::{closing_quote, comment, dash, indent, is_filler, key, split_comment};
 use super::resolve::{is_null, is_string};
 use trainspot_base::error::{Context as _, Error, Result};
 
@@ -163,23 +163,26 @@ impl Parser<'_> {
     }
 
     fn quoted(&mut self, start: usize, quote: char) -> Result<(YamlValue, Option<(usize, String)>)> {
-        let mut source = self.lines[self.at][start..].to_owned();
+        let mut source = String::from(quote);
+        let mut line = &self.lines[self.at][start + quote.len_utf8()..];
+        // A line at a time: neither an escape nor a doubled quote goes on in the next, and what was looked at
+        // is not looked at again.
         loop {
-            if let Some(length) = quoted_length(&source, quote) {
-                let (inside, after) = source.split_at(length);
-                let column = self.lines[self.at].len() - after.len();
-                let note = comment(self.lines[self.at], column);
+            if let Some(length) = closing_quote(line, quote) {
+                let (inside, after) = line.split_at(length);
+                source.push_str(inside);
+                let note = comment(self.lines[self.at], self.lines[self.at].len() - after.len());
                 if note.is_none() && !after.trim().is_empty() {
                     return Err(Error::new("there is more after a quoted text"));
                 }
                 self.at += 1;
-                let text = serde_saphyr::from_str::<String>(inside).context("cannot read a quoted text")?;
+                let text = serde_saphyr::from_str::<String>(&source).context("cannot read a quoted text")?;
                 return Ok((YamlValue::Text(text), note));
             }
-            self.at += 1;
-            let next = self.lines.get(self.at).ok_or_else(|| Error::new("a quoted text does not end"))?;
+            source.push_str(line);
             source.push('\n');
-            source.push_str(next);
+            self.at += 1;
+            line = self.lines.get(self.at).ok_or_else(|| Error::new("a quoted text does not end"))?;
         }
     }
 
