@@ -179,7 +179,10 @@ impl ScalarWriter {
             }
             let pause = end > 0 && end + 1 < chars.len() && (here == Some(' ') || start >= end);
             if pause && self.column + end.saturating_sub(start) > LINE_WIDTH {
-                let slash = needs_backslash(&chars, start, end);
+                // ruamel has none where an escape ends the line and a space comes later, and then reads a space
+                // that the text does not have: of a file's name it would make another one.
+                let breaks_at_space = chars.get(start.max(end)) == Some(&' ');
+                let slash = !breaks_at_space || needs_backslash(&chars, start, end);
                 if start < end {
                     self.put(&chars[start..end].iter().collect::<String>());
                     start = end;
@@ -215,4 +218,22 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
         rest = after;
         (!piece.is_empty()).then_some(piece)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_many_escapes_is_folded_without_a_space_of_its_own() {
+        for escape in ["\u{1}", "\"\t", "\u{85}\t"] {
+            for end in ["x and a word later", " x", "x"] {
+                let text = escape.repeat(100) + end;
+                let written = scalar(&text, ScalarPosition { column: 7, indent: 4 });
+                assert!(written.lines().count() > 1);
+                let read = serde_saphyr::from_str::<String>(&format!("{}\n", written.trim_start())).unwrap();
+                assert_eq!(read, text);
+            }
+        }
+    }
 }
