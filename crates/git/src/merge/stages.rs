@@ -6,7 +6,7 @@
 //! only if it says of every piece what the side says that the piece was taken from.
 
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The top-level key, and the key below it; the line of the top-level key itself has none.
 pub(crate) type PieceName = (String, Option<String>);
@@ -55,7 +55,9 @@ pub(super) fn merge(
         merged.set(name, our_pieces.text(name));
     }
     let text = merged.write();
-    says_as_chosen(&text, ours, theirs, &chosen).then_some(text)
+    let sides = [(&base_pieces, base), (&our_pieces, ours), (&their_pieces, theirs)];
+    let is_understood = sides.iter().all(|(pieces, text)| values(text).is_some_and(|all| pieces.cover(&all)));
+    (is_understood && says_as_chosen(&text, ours, theirs, &chosen)).then_some(text)
 }
 
 /// Whether the text says of each piece what the chosen side says of it, and nothing else.
@@ -66,6 +68,7 @@ fn says_as_chosen(text: &str, ours: &str, theirs: &str, chosen: &[(&PieceName, b
     let count = |value: &Value| value.as_object().map_or(0, serde_json::Map::len);
     let expected = chosen.iter().all(|((section, key), take_ours)| {
         let side = if *take_ours { &ours } else { &theirs };
+        let section = &plain(section);
         match key {
             Some(key) => {
                 let below =
@@ -77,8 +80,9 @@ fn says_as_chosen(text: &str, ours: &str, theirs: &str, chosen: &[(&PieceName, b
             None => text.get(section) == side.get(section),
         }
     });
-    let named =
-        |section: &str| chosen.iter().filter(|((name, key), _)| name == section && key.is_some()).count();
+    let named = |section: &str| {
+        chosen.iter().filter(|((name, key), _)| plain(name) == section && key.is_some()).count()
+    };
     let sections = text.as_object().into_iter().flatten();
     expected && sections.into_iter().all(|(name, value)| named(name) == 0 || count(value) <= named(name))
 }
@@ -136,6 +140,19 @@ impl Pieces {
     /// The text of a piece.
     pub(super) fn text(&self, name: &PieceName) -> Option<&str> {
         self.pieces.iter().find(|piece| piece.name == *name).map(|piece| piece.text.as_str())
+    }
+
+    /// Whether each key of the document, and each key below one that is cut at its keys, is a piece: what is
+    /// not would be lost without a word.
+    fn cover(&self, all: &Value) -> bool {
+        let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (section, key) in self.names() {
+            names.entry(plain(section)).or_default().extend(key.as_deref().map(plain));
+        }
+        all.as_object().into_iter().flatten().all(|(section, value)| {
+            let mut keys = value.as_object().into_iter().flatten().map(|(key, _)| key);
+            names.get(section).is_some_and(|cut| cut.is_empty() || keys.all(|key| cut.contains(key)))
+        })
     }
 
     fn names(&self) -> impl Iterator<Item = &PieceName> {
@@ -217,6 +234,25 @@ mod tests {
         assert_eq!(merged(&base, &ours, &theirs), Some(expected));
         let (ours, theirs) = (lock(&[("a", "1")]), lock(&[("b@x-1", "2")]));
         assert_eq!(merged("", &ours, &theirs), Some(lock(&[("b@x-1", "2"), ("a", "1")])));
+    }
+
+    #[test]
+    fn what_is_no_piece_is_not_lost() {
+        let base = lock(&[("a", "0")]);
+        let indented = lock(&[("a", "1")]).replace('\n', "\n  ");
+        let indented = format!("  {}", indented.trim_end());
+        assert!(values(&indented).is_some());
+        let flow = "{schema: '2.0', stages: {a: {cmd: x}}}\n";
+        let half = format!("{base}  ? b\n  : cmd: y\n");
+        for other in [&indented, flow, &half] {
+            for (ours, theirs) in [(other, &*base), (&base, other)] {
+                assert_eq!(merged(&base, ours, theirs), None, "{ours} {theirs}");
+            }
+        }
+        assert_eq!(
+            merged("", "\"stages\":\n  'a':\n    cmd: x\n", ""),
+            Some("\"stages\":\n  'a':\n    cmd: x\n".to_owned())
+        );
     }
 
     #[test]
