@@ -35,3 +35,17 @@ impl EndMode {
         mode.ok_or_else(|| Error::new(format!("agent: --ending: there is no ending '{value}'")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_has_a_word_and_no_other_word_is_one() {
+        for (mode, word) in [(EndMode::Remove, "remove"), (EndMode::PowerOff, "power-off")] {
+            assert_eq!((mode.as_str(), EndMode::parse(word).unwrap()), (word, mode));
+        }
+        let error = EndMode::parse("poweroff").unwrap_err().render();
+        assert_eq!(error, "agent: --ending: there is no ending 'poweroff'");
+    }
+}

@@ -32,3 +32,34 @@ impl FileSelection {
         Ok(policy.allow_unmatched(&self.required).without(&self.without))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trainspot_transfer::{TargetFolder, everything};
+
+    #[test]
+    fn the_pipe_takes_what_it_asks_for_and_no_more() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let selection = FileSelection {
+            required: strings(&["model"]),
+            optional: strings(&["logs/*.txt"]),
+            without: strings(&["logs/old.txt", "cache"]),
+        };
+        let (place, asked) = (TargetFolder::open(to.path()).unwrap(), selection.receive_policy().unwrap());
+        let is_taken = |path: &str| {
+            let file = from.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, path).unwrap();
+            let taken = place.copy(from.path(), &asked, &everything(from.path()).unwrap()).is_ok();
+            std::fs::remove_file(file).unwrap();
+            taken
+        };
+        assert!(is_taken("model") && is_taken("logs/new.txt"));
+        assert!(!is_taken("logs/old.txt") && !is_taken("logs/new.bin") && !is_taken("deploy.sh"));
+        let is_excluded = |path: &str| selection.excludes(Path::new(path));
+        assert!(is_excluded("logs/old.txt") && is_excluded("cache/a/b"));
+        assert!(!is_excluded("logs/old.txt.gz") && !is_excluded("model"));
+    }
+}

@@ -241,6 +241,15 @@ pub enum ExitReason {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_training_lasted_no_time_that_cannot_be() {
+        for (seconds, duration) in
+            [(1.5, Duration::from_millis(1500)), (-1.0, Duration::ZERO), (f64::NAN, Duration::ZERO)]
+        {
+            assert_eq!(CommandExit { reason: ExitReason::Stopped, seconds }.duration(), duration);
+        }
+    }
+
     /// A pipe and an agent of other versions speak these words, whatever the Rust names are.
     #[test]
     fn the_words_on_the_wire_stay() {

@@ -231,3 +231,19 @@ fn whatever_is_logged_no_running_step_is_killed_and_every_machine_goes() {
         assert!(matches!(last, Verdict::Leave(_)), "{last:?} {:?}", scene.state);
     }
 }
+
+#[test]
+fn each_reason_is_told_in_words_of_its_own() {
+    let reasons = [
+        LeaveReason::Idle,
+        LeaveReason::SingleStep,
+        LeaveReason::MaxRuntime,
+        LeaveReason::Drained,
+        LeaveReason::NeverOnline,
+        LeaveReason::Unhealthy,
+        LeaveReason::Exited,
+        LeaveReason::StepTooLong,
+    ];
+    let words: std::collections::BTreeSet<_> = reasons.map(LeaveReason::in_words).into();
+    assert!(words.len() == reasons.len() && words.iter().all(|words| words.contains(' ')), "{words:?}");
+}
