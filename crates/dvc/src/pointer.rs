@@ -132,17 +132,17 @@ fn top_defaults(document: &Document) -> Vec<&'static str> {
     keys
 }
 
-/// What a `.dvc` file says beside the values of these keys of its output, and of these of its own; none where
-/// that is more than JSON can say, such as a number that is none.
+/// What a `.dvc` file says beside the values of the keys `of_output` of its output and of its `own`. None
+/// where that is more than JSON can say, such as a number that is none.
 ///
-/// It is read by a whole parser of YAML, as the lines of a [`Document`] may mean another thing where a file is
-/// written in an unusual way.
+/// The file is read by a whole parser of YAML, as the lines of a [`Document`] may mean another thing where a
+/// file is written in an unusual way.
 fn without(text: &str, of_output: &[&str], own: &[&str]) -> Option<Value> {
     let mut values: Value = serde_saphyr::from_str(text.trim_start_matches('\u{feff}')).ok()?;
     let file = values.as_object_mut()?;
-    own.iter().for_each(|key| drop(file.remove(*key)));
+    file.retain(|key, _| !own.contains(&key.as_str()));
     for output in file.get_mut("outs")?.as_array_mut()?.iter_mut().filter_map(Value::as_object_mut) {
-        of_output.iter().for_each(|key| drop(output.remove(*key)));
+        output.retain(|key, _| !of_output.contains(&key.as_str()));
     }
     Some(values)
 }

@@ -1,6 +1,7 @@
 //! `ACTION: train`: trains on a machine, fetches the outputs, and publishes them.
 
 mod checkpoints;
+mod collect;
 mod resume;
 mod training;
 mod training_clock;
@@ -13,29 +14,29 @@ use super::{charges, unless_stopped};
 use crate::config::{Cloud, Config, Train};
 use crate::job::{self, FinishedJob, Job, Workload};
 use crate::publication::{
-    OutputLocation, Publisher, RunOutcome, TrainingSummary, add_outputs, before_the_step_ends, unpublished,
+    OutputLocation, Publisher, RunOutcome, TrainingSummary, add_outputs, before_the_step_ends,
 };
 use crate::step::{self, Deadline, run_id};
+use collect::{CollectedOutputs, collect};
 use secrecy::ExposeSecret as _;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use trainspot_base::error::{Error, Kind, Result};
-use trainspot_base::log::count;
-use trainspot_base::log::progress::{in_words, while_waiting};
+use trainspot_base::log::progress::in_words;
 use trainspot_compute::aws::Purchase;
-use trainspot_compute::link::{Agent, Link};
+use trainspot_compute::link::Agent;
 use trainspot_compute::local::LocalCompute;
 use trainspot_compute::{Compute, LaunchRequest};
-use trainspot_dvc::{DvcSettings, StorePlan, StoredOutputs};
+use trainspot_dvc::{DvcSettings, StorePlan};
 #[cfg(feature = "aws")]
 use trainspot_ec2::{Ec2, Owner};
 use trainspot_git::Branches;
-use trainspot_protocol::{CommandExit, CommandSpec, ExitReason, FileSelection};
-use trainspot_transfer::{BundleEntry, BundleHeader};
+use trainspot_protocol::{CommandExit, CommandSpec, ExitReason};
+use trainspot_transfer::BundleEntry;
 
 /// Signals by the names that people know; the others are shown by number.
 const SIGNAL_NAMES: [(i32, &str); 8] = [
@@ -207,7 +208,7 @@ async fn published(
     (start, deadline, charges): (Instant, Option<Deadline>, Option<String>),
 ) -> Result<String> {
     let collected = &finished.done.outputs;
-    let mut outputs = outputs(&collected.header, config)?;
+    let mut outputs = collected.for_git(config)?;
     publisher.report_ignored(&outputs);
     add_outputs(&mut outputs, publisher.write_pointers(&collected.kept)?);
     let outcome = RunOutcome {
@@ -224,83 +225,6 @@ async fn published(
         deadline,
     };
     publisher.publish(seen, outcome).await
-}
-
-/// The outputs of a training that are safe on this side or in a DVC remote; nothing of a training that
-/// failed.
-#[derive(Default)]
-struct CollectedOutputs {
-    /// The files that were fetched.
-    header: BundleHeader,
-    /// What DVC keeps.
-    kept: StoredOutputs,
-}
-
-/// Collects what a training made, unless it failed. `took` is how long it trained.
-async fn collect<L: Link>(
-    agent: &Agent<L>,
-    (exit, took): (&CommandExit, Duration),
-    publisher: &Publisher<'_>,
-    store_plan: Option<&StorePlan>,
-) -> Result<CollectedOutputs> {
-    if exit.reason != ExitReason::Exited(0) {
-        return Ok(CollectedOutputs::default());
-    }
-    info!("training done ({})", in_words(took));
-    // First what is small, and surely comes.
-    let salvage = async |error| publisher.salvage_dvc_outputs(agent, store_plan, error).await;
-    let header = or_salvage(fetch_outputs(agent, publisher.config).await, salvage).await?;
-    let Some(store_plan) = store_plan else {
-        return Ok(CollectedOutputs { header, kept: StoredOutputs::default() });
-    };
-    let stored = while_waiting("sending to DVC's remote", agent.store(store_plan.request())).await;
-    // The pointers are made while the machine is there: what came from it may have DVC refuse them.
-    let kept = stored.and_then(|outcome| store_plan.accept(&outcome).map_err(unpublished));
-    Ok(CollectedOutputs { header, kept: or_salvage(kept, salvage).await? })
-}
-
-/// Has `salvage` take what it can of a machine from which nothing more will be fetched: after an error that
-/// no further attempt can mend, the machine ends.
-async fn or_salvage<T>(collected: Result<T>, salvage: impl AsyncFn(Error) -> Error) -> Result<T> {
-    match collected {
-        Err(error) if !error.is_transient() => Err(salvage(error).await),
-        collected => collected,
-    }
-}
-
-/// Brings the outputs into the clone, each at the place where the training wrote it.
-async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<BundleHeader> {
-    let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
-    let without = config.dvc.outputs.clone();
-    let wanted = FileSelection { required: config.outputs.clone(), optional, without };
-    let what = "fetching the outputs";
-    let header = agent.fetch(&wanted, &config.clone_dir, what).await?;
-    if header.unmatched.is_empty() {
-        let files = count(header.entries.len(), "file");
-        info!("fetched {files} ({})", indicatif::HumanBytes(header.bytes()));
-        return Ok(header);
-    }
-    // What there is must not be lost with the machine.
-    let all = FileSelection {
-        required: Vec::new(),
-        optional: wanted.required.into_iter().chain(wanted.optional).collect(),
-        without: wanted.without,
-    };
-    let saved = agent.fetch(&all, &config.clone_dir, what).await?;
-    let unmatched = header.unmatched.join("', '");
-    Err(Error::new(format!(
-        "the training ended well, but wrote nothing that matches '{unmatched}' of OUTPUTS"
-    ))
-    .kind(Kind::Training)
-    .leaves(format!("{}, in the clone; nothing was committed", count(saved.entries.len(), "other output")))
-    .hint("correct OUTPUTS, or let the training write the files there"))
-}
-
-/// The files to commit: what `OUTPUTS` matched, without what came only for the report.
-fn outputs(header: &BundleHeader, config: &Config) -> Result<Vec<BundleEntry>> {
-    let matched = trainspot_transfer::find(&config.clone_dir, &config.outputs)?;
-    let arrived: BTreeSet<&Path> = header.entries.iter().map(|entry| entry.path.as_path()).collect();
-    Ok(matched.files.into_iter().filter(|entry| arrived.contains(entry.path.as_path())).collect())
 }
 
 fn verdict<T>(trained: &Trained<T>, max_runtime: Duration) -> Result<()> {
@@ -385,18 +309,5 @@ mod tests {
         assert_eq!(fingerprint("TOKEN=a"), fingerprint("TOKEN=a"));
         assert_ne!(fingerprint("TOKEN=a"), fingerprint("TOKEN=b"));
         assert_ne!(fingerprint("TOKEN=a"), fingerprint("OTHER=a"));
-    }
-
-    #[tokio::test]
-    async fn only_what_will_not_be_fetched_again_is_salvaged_whatever_the_kind() {
-        let salvage = async |error: Error| error.leaves("what was salvaged");
-        for kind in Kind::ALL {
-            let failed = |error: Error| Err::<(), _>(error.kind(kind));
-            let error = or_salvage(failed(Error::new("refused")), salvage).await.unwrap_err();
-            assert_eq!(error.leftovers().count(), 1);
-            let error = or_salvage(failed(Error::new("broke off").transient()), salvage).await.unwrap_err();
-            assert_eq!(error.leftovers().count(), 0);
-        }
-        assert_eq!(or_salvage(Ok(1), salvage).await.unwrap(), 1);
     }
 }

@@ -179,8 +179,8 @@ impl ScalarWriter {
             }
             let pause = end > 0 && end + 1 < chars.len() && (here == Some(' ') || start >= end);
             if pause && self.column + end.saturating_sub(start) > LINE_WIDTH {
-                // ruamel has none where an escape ends the line and a space comes later, and then reads a space
-                // that the text does not have: of a file's name it would make another one.
+                // ruamel has none where an escape ends the line and a space comes later, and then reads a
+                // space that the text does not have: of a file's name it would make another one.
                 let breaks_at_space = chars.get(start.max(end)) == Some(&' ');
                 let slash = !breaks_at_space || needs_backslash(&chars, start, end);
                 if start < end {

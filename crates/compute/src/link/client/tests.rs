@@ -90,8 +90,8 @@ async fn a_file_that_cannot_be_read_is_not_sent_again() {
 
 #[tokio::test]
 async fn an_upload_that_failed_is_not_made_again_and_one_whose_link_broke_is() {
-    let order = StoreRequest::default();
-    let store = async |link| nature(agent(link).store(&order).await);
+    let request = StoreRequest::default();
+    let store = async |link| nature(agent(link).store(&request).await);
     assert_eq!(store(Scripted::Down).await, (Kind::Unexpected, true));
     assert_eq!(store(Scripted::fails()).await, (Kind::Publication, false));
     assert!(!store(Scripted::answers("no answer of DVC's")).await.1);
