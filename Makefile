@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo demo-aws test quick bill kills endings interruptions faults dvc publications hostile hostile-servers check style docs audit image bench deps clean
+.PHONY: help demo demo-aws test quick bill kills endings interruptions faults dvc publications hostile hostile-servers fuzz mutants check style docs audit image bench deps clean
 
 help:  ## what can be done by command
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
@@ -57,6 +57,18 @@ hostile-servers: deps  ## spoiled answers of git and Bitbucket during whole runs
 
 hostile: deps  ## attacks on the pipe by its machine, and answers of an agent changed at random over whole runs: TRAINSPOT_MUTATIONS, TRAINSPOT_SEED
 	TRAINSPOT_MUTATIONS=$${TRAINSPOT_MUTATIONS:-300} cargo test --locked --test hostile
+
+fuzz: deps  ## inputs of libFuzzer's making for what reads the words of others: FUZZ_RUNS for each target, FUZZ_SEED; needs a C++ compiler
+	scripts/fuzz.sh
+
+# Crates whose unit tests are built and run in seconds.
+MUTANTS_CRATES = base http protocol transfer report
+
+mutants: deps  ## changes of the small crates' code that no unit test notices; takes hours, and needs cargo-mutants; MUTANTS holds its arguments
+	@for crate in $(MUTANTS_CRATES); do \
+		echo "==> $$crate"; mkdir -p build/mutants/$$crate; \
+		cargo mutants --package trainspot-$$crate --output build/mutants/$$crate --jobs 1 --timeout 60 $(MUTANTS) -- --lib --locked || failed=1; \
+	done; exit $${failed:-0}
 
 # As the compiler of our own crates: `cargo clippy` would check every dependency once more, minutes for the AWS SDK.
 CLIPPY = RUSTC_WORKSPACE_WRAPPER=$$(rustc --print sysroot)/bin/clippy-driver cargo build

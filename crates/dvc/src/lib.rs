@@ -5,6 +5,8 @@ mod config;
 mod credentials;
 mod dir;
 mod draft;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gitignore;
 mod hash;
 mod init;

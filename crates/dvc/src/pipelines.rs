@@ -190,9 +190,13 @@ impl NamedObject {
     }
 }
 
-/// The flags that a stage gives its output `name`; none if the output is not one to send, or the stage does
-/// not name it any more.
-fn flags(stage: &StageEntry, variables: &Variables, name: &str, path: &str) -> Result<Option<OutFlags>> {
+/// What a stage says of an output of its; none if it is not one to send, or the stage has it no more.
+pub(super) fn flags(
+    stage: &StageEntry,
+    variables: &Variables,
+    name: &str,
+    path: &str,
+) -> Result<Option<OutFlags>> {
     let is = |written: &str| written == path || variables.fill(written).as_deref() == Some(path);
     let mut found: Vec<OutFlags> =
         stage.outs().filter(|(written, _)| is(written)).map(|(_, flags)| flags).collect();

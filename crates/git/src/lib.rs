@@ -44,6 +44,13 @@ use tokio_util::sync::CancellationToken;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_transfer::BundleEntry;
 
+/// What must hold of any answer of a git server, and of any two changes of a file that are merged.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
+    pub use crate::merge::fuzzing::merge;
+    pub use crate::transport::fuzzing::packets;
+}
+
 /// The largest file that is read into memory as a whole: 1 MiB.
 const SMALL_FILE_LIMIT_BYTES: u64 = 1 << 20;
 

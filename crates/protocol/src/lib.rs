@@ -2,6 +2,8 @@
 
 mod command_line;
 mod file_selection;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod messages;
 pub mod runner_log;
 

@@ -4,6 +4,8 @@
 
 mod compare;
 mod fit;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod insights;
 mod markdown;
 pub mod metrics;

@@ -22,7 +22,7 @@ use std::path::Path;
 use trainspot_base::error::{Context as _, Error, Result};
 
 /// The first bytes of every bundle, with the version of its form.
-const BUNDLE_MAGIC: [u8; 4] = *b"TSB3";
+pub(super) const BUNDLE_MAGIC: [u8; 4] = *b"TSB3";
 const HASH_BYTES: usize = blake3::OUT_LEN;
 /// The level of zstd: fast, and next to free for data that does not compress.
 const COMPRESSION_LEVEL: i32 = 1;

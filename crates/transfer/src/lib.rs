@@ -3,6 +3,8 @@
 
 mod bundle;
 mod entry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod held_files;
 mod links;
 mod patterns;

@@ -5,6 +5,8 @@
 
 mod answers;
 mod client;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod local;
 pub mod ssh;
 mod stall;

@@ -7,6 +7,8 @@
 //! conflict, unless the branch's newest change of it is an earlier result of the same step. Text was not
 //! merged line by line as `git merge` does: two trainings' metrics side by side are no result of either.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod ignore_lines;
 mod stages;
 

@@ -25,6 +25,8 @@
 //! negotiation in rounds (the clone's latest commits are named at once), deltas, and SHA-256 repositories,
 //! which Bitbucket has not.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod http;
 mod local;
 mod packet;

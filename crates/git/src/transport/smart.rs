@@ -27,9 +27,9 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// The digits of a SHA-1 in hexadecimal.
 const ID_DIGITS: usize = 40;
 /// The most branches of a remote; a longer list would fill the memory.
-const BRANCHES_LIMIT: usize = 100_000;
+pub(super) const BRANCHES_LIMIT: usize = 100_000;
 /// The most that is kept of what a server's hooks say of a push, which the log shows.
-const MESSAGES_LIMIT_BYTES: usize = 16 << 10;
+pub(super) const MESSAGES_LIMIT_BYTES: usize = 16 << 10;
 
 /// A remote that speaks the smart protocol.
 pub(crate) struct SmartProtocol {
@@ -117,7 +117,7 @@ fn transient(what: &str, error: io::Error) -> Fault {
     Fault::Transient(Error::new(what).source(error))
 }
 
-fn read_refs(from: &mut impl Read, service: &str) -> io::Result<Refs> {
+pub(super) fn read_refs(from: &mut impl Read, service: &str) -> io::Result<Refs> {
     if packet::read_line(from)?.as_deref() != Some(&*format!("# service={service}")) {
         return Err(io::Error::other("the answer is not from a git server"));
     }
@@ -200,7 +200,11 @@ fn body(command: Vec<u8>, pack: &Pack, sent: Meter) -> Result<Body> {
 /// Nothing where the reference was updated, otherwise why not, in the server's words.
 ///
 /// A pack that could not be unpacked is an error instead: most of them arrived cut off.
-fn read_report(mut reader: impl Read, side_band: bool, reference: &str) -> io::Result<Option<String>> {
+pub(super) fn read_report(
+    mut reader: impl Read,
+    side_band: bool,
+    reference: &str,
+) -> io::Result<Option<String>> {
     let mut messages = Vec::new();
     let status = if side_band {
         let tell = |text: &[u8]| {
