@@ -123,8 +123,12 @@ mod tests {
 
     #[test]
     fn it_holds_of_the_seeds() {
-        let properties: [(&str, fn(&[u8])); 4] =
-            [("dvc_yaml", pointer), ("dvc_pipeline", pipeline), ("dvc_config", config), ("protocol", stored)];
+        let properties = [
+            ("dvc_yaml", pointer as fn(&[u8])),
+            ("dvc_pipeline", pipeline),
+            ("dvc_config", config),
+            ("protocol", stored),
+        ];
         for (target, property) in properties {
             let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
             for seed in std::fs::read_dir(seeds).unwrap() {
