@@ -247,3 +247,13 @@ fn each_reason_is_told_in_words_of_its_own() {
     let words: std::collections::BTreeSet<_> = reasons.map(LeaveReason::in_words).into();
     assert!(words.len() == reasons.len() && words.iter().all(|words| words.contains(' ')), "{words:?}");
 }
+
+#[test]
+fn a_step_that_is_coming_begins_the_idle_time_anew() {
+    let mut scene = Scene::new(TEST_LIMITS);
+    scene.reads(&[ONLINE_5]);
+    assert_eq!(scene.after(4 * MINUTE), Verdict::Stay);
+    scene.state.reset_idle_timer(scene.now);
+    assert_eq!(scene.after(4 * MINUTE), Verdict::Stay);
+    assert_eq!(scene.after(2 * MINUTE), Verdict::Leave(LeaveReason::Idle));
+}
