@@ -83,8 +83,10 @@ fn says_as_chosen(text: &str, ours: &str, theirs: &str, chosen: &[(&PieceName, b
     let named = |section: &str| {
         chosen.iter().filter(|((name, key), _)| plain(name) == section && key.is_some()).count()
     };
-    let sections = text.as_object().into_iter().flatten();
-    expected && sections.into_iter().all(|(name, value)| named(name) == 0 || count(value) <= named(name))
+    let is_named = |section: &str| chosen.iter().any(|((name, _), _)| plain(name) == section);
+    let mut sections = text.as_object().into_iter().flatten();
+    expected
+        && sections.all(|(name, value)| is_named(name) && (named(name) == 0 || count(value) <= named(name)))
 }
 
 fn values(text: &str) -> Option<Value> {
@@ -253,6 +255,13 @@ mod tests {
             merged("", "\"stages\":\n  'a':\n    cmd: x\n", ""),
             Some("\"stages\":\n  'a':\n    cmd: x\n".to_owned())
         );
+    }
+
+    #[test]
+    fn lines_of_a_text_in_quotes_that_look_like_keys_do_not_become_keys() {
+        let quoted = "a: \"b\n. c:\n  d  a: #x:\n- #y:\n  / cmd:\n- #y:\n   cmd: :. c:\n  d  a: #x#y:\n   cmd: :r-c\" #g\tt\n";
+        assert!(values(quoted).is_some());
+        assert!([None, Some(String::new())].contains(&merged(quoted, "", quoted)));
     }
 
     #[test]
