@@ -88,8 +88,8 @@ pub fn config(input: &[u8]) {
     let Ok(config) = DvcConfig::of_texts(&texts) else { return };
     let bytes = serde_json::to_string(&config).unwrap().len();
     assert!(bytes <= SMALL_FILE_LIMIT_BYTES + GROWTH_LIMIT * text.len(), "{bytes} bytes of {}", text.len());
-    assert!(config.secrets().iter().all(|(name, _)| !name.is_empty()));
-    let environment = BTreeMap::from([("AWS_SECRET_ACCESS_KEY".to_owned(), "secret".to_owned())]);
+    assert!(config.secrets().iter().all(|secret| !secret.name.is_empty()));
+    let environment = BTreeMap::from([("AWS_SECRET_ACCESS_KEY".to_owned(), "secret".into())]);
     let remotes = Remotes::of(Path::new(NO_FOLDER), config, None, environment);
     for name in remotes.names() {
         let Ok(settings) = remotes.choose(Some(name)) else { continue };

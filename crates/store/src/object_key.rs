@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn names_that_a_store_could_take_for_something_else_are_refused() {
-        for name in ["a", "runs/1-2.3_x=4/state.json", &"a/".repeat(340).trim_end_matches('/').to_owned()] {
+        for name in ["a", "runs/1-2.3_x=4/state.json", "a/".repeat(340).trim_end_matches('/')] {
             assert_eq!(ObjectKey::new(name).unwrap().as_str(), name);
         }
         for name in ["", "/a", "a/", "a//b", "..", "a/../b", "a/.hidden", "a b", "a?b", "a%2e", "ä", "a\0b"]

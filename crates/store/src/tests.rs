@@ -169,8 +169,8 @@ async fn life(store: &Store, file: &std::path::Path) {
     let second =
         store.write(&state, b"running".to_vec(), WriteCondition::Unchanged(first.clone())).await.unwrap();
     assert!(matches!(second, WriteOutcome::Written(_)), "the second write lost to nobody");
-    let stale = store.write(&state, b"stale".to_vec(), WriteCondition::Unchanged(first)).await.unwrap();
-    assert_eq!(stale, WriteOutcome::ConditionFailed);
+    let outdated = store.write(&state, b"stale".to_vec(), WriteCondition::Unchanged(first)).await.unwrap();
+    assert_eq!(outdated, WriteOutcome::ConditionFailed);
     store.send(&model, file).await.unwrap();
     let fetched = tempfile::tempfile().unwrap();
     assert_eq!(store.fetch(&model, fetched).await.unwrap(), Some(LARGE_FILE_BYTES as u64));

@@ -18,8 +18,8 @@ const HELD_FILE: (&str, [u8; 256]) = ("held", [b'h'; 256]);
 /// The longest block of a zstd stream.
 const BLOCK_LIMIT_BYTES: usize = 128 << 10;
 
-/// How a receiver of the program's takes files.
-struct Receiver {
+/// How a receiver of the program takes files.
+struct ReceiverCase {
     place: fn(TargetFolder) -> TargetFolder,
     asked: ReceivePolicy,
     files: FileStability,
@@ -30,25 +30,25 @@ struct Receiver {
     keeps_file: bool,
 }
 
-/// The receivers of the program, each with an empty folder of its own for every stream.
+/// The cases of the program, each with an empty folder of its own for every stream.
 pub struct Receivers {
     folder: PathBuf,
-    receivers: [Receiver; 4],
+    cases: [ReceiverCase; 4],
 }
 
 impl Receivers {
     /// Receivers whose folders are made in `folder`, in which nothing else is.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        let receivers = [outputs(), checkpoint(folder), rescue(), workspace()];
-        Self { folder: folder.to_owned(), receivers }
+        let cases = [outputs(), checkpoint(folder), rescue(), workspace()];
+        Self { folder: folder.to_owned(), cases }
     }
 
     /// Receives a stream. `input` is a digit for the receiver, another one for the form of the rest, and the
     /// stream in that form.
     pub fn receive(&self, input: &[u8]) {
-        let [receiver, form, input @ ..] = input else { return };
-        let receiver = &self.receivers[usize::from(receiver % 4)];
+        let [case, form, input @ ..] = input else { return };
+        let case = &self.cases[usize::from(case % 4)];
         let stream = match form % 3 {
             0 => input.to_vec(),
             1 => frame(input),
@@ -56,15 +56,15 @@ impl Receivers {
         };
         let target = self.folder.join("target");
         fs::create_dir(&target).unwrap();
-        if receiver.keeps_file {
+        if case.keeps_file {
             fs::write(target.join(KEPT_FILE.0), KEPT_FILE.1).unwrap();
         }
-        let place = (receiver.place)(TargetFolder::open(&target).unwrap());
-        let received = super::receive(&stream[..], &place, &receiver.asked, receiver.files, |_| {}, |_| {});
+        let place = (case.place)(TargetFolder::open(&target).unwrap());
+        let received = super::receive(&stream[..], &place, &case.asked, case.files, |_| {}, |_| {});
         let arrived = listed(&target);
-        check_paths(receiver, &target, &arrived);
+        check_paths(case, &target, &arrived);
         if let Ok(received) = received {
-            check_received(receiver, &target, &received);
+            check_received(case, &target, &received);
             assert!(form % 3 == 0 || received.bytes <= stream.len() as u64, "more arrived than was sent");
         }
         self.check_beside();
@@ -81,9 +81,9 @@ impl Receivers {
 }
 
 /// As the pipe takes a training's outputs.
-fn outputs() -> Receiver {
+fn outputs() -> ReceiverCase {
     let patterns = ["out".to_owned(), "logs/*.txt".to_owned()];
-    Receiver {
+    ReceiverCase {
         place: TargetFolder::without_links,
         asked: ReceivePolicy::matching(&patterns).unwrap().allow_unmatched(&patterns[..1]),
         files: FileStability::Final,
@@ -96,14 +96,14 @@ fn outputs() -> Receiver {
 }
 
 /// As the pipe takes a checkpoint, of which it has a file from the last one.
-fn checkpoint(folder: &Path) -> Receiver {
+fn checkpoint(folder: &Path) -> ReceiverCase {
     fs::write(folder.join(HELD_FILE.0), HELD_FILE.1).unwrap();
     let kind = EntryKind::File { bytes: HELD_FILE.1.len() as u64, executable: false };
     let entries = vec![BundleEntry { path: Path::new(HELD_FILE.0).into(), kind }];
     let header = BundleHeader { entries, unmatched: Vec::new() };
     let before = Received { header, hashes: vec![Some(blake3::hash(&HELD_FILE.1))], bytes: 0 };
     let held = HeldFiles::in_folder(folder, &before);
-    Receiver {
+    ReceiverCase {
         place: TargetFolder::with_own_links,
         asked: ReceivePolicy::matching(&["ckpt".to_owned()]).unwrap().with_held_files(held),
         files: FileStability::Final,
@@ -114,9 +114,9 @@ fn checkpoint(folder: &Path) -> Receiver {
 }
 
 /// As the pipe takes what is saved of a machine: the named files, and new ones.
-fn rescue() -> Receiver {
+fn rescue() -> ReceiverCase {
     let asked = ReceivePolicy::matching(&["out".to_owned()]).unwrap();
-    Receiver {
+    ReceiverCase {
         place: TargetFolder::without_links,
         asked: asked.also_named(BTreeSet::from([PathBuf::from("data.dvc")])).or_new_paths(),
         files: FileStability::Final,
@@ -130,8 +130,8 @@ fn rescue() -> Receiver {
 }
 
 /// As a machine takes the workspace from the pipe.
-fn workspace() -> Receiver {
-    Receiver {
+fn workspace() -> ReceiverCase {
+    ReceiverCase {
         place: |place| place,
         asked: ReceivePolicy::accept_all(),
         files: FileStability::InUse,
@@ -149,30 +149,30 @@ fn listed(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Nothing is there that was not asked for, be the stream whole or not.
-fn check_paths(receiver: &Receiver, target: &Path, arrived: &[PathBuf]) {
+fn check_paths(case: &ReceiverCase, target: &Path, arrived: &[PathBuf]) {
     for path in arrived {
-        if receiver.keeps_file && path == Path::new(KEPT_FILE.0) {
+        if case.keeps_file && path == Path::new(KEPT_FILE.0) {
             assert_eq!(fs::read_to_string(target.join(path)).unwrap(), KEPT_FILE.1);
             continue;
         }
-        assert!((receiver.takes)(path), "{}", path.display());
+        assert!((case.takes)(path), "{}", path.display());
         let is_link = target.join(path).symlink_metadata().unwrap().is_symlink();
-        assert!(!is_link || receiver.takes_links, "{}", path.display());
+        assert!(!is_link || case.takes_links, "{}", path.display());
     }
 }
 
 /// What is said to have arrived is there, byte for byte, and its links lead to it.
-fn check_received(receiver: &Receiver, target: &Path, received: &Received) {
+fn check_received(case: &ReceiverCase, target: &Path, received: &Received) {
     assert_eq!(received.header.entries.len(), received.hashes.len());
-    let own_links = receiver.takes_links && receiver.files == FileStability::Final;
+    let own_links = case.takes_links && case.files == FileStability::Final;
     for (entry, hash) in received.header.entries.iter().zip(&received.hashes) {
         let path = target.join(entry.path.as_path());
         match (&entry.kind, hash) {
-            (EntryKind::File { bytes, .. }, Some(hash)) if receiver.files == FileStability::Final => {
+            (EntryKind::File { bytes, .. }, Some(hash)) if case.files == FileStability::Final => {
                 let content = fs::read(&path).unwrap();
                 assert_eq!((content.len() as u64, blake3::hash(&content)), (*bytes, *hash), "{}", entry.path);
             }
-            (EntryKind::File { .. }, None) => assert_eq!(receiver.files, FileStability::InUse),
+            (EntryKind::File { .. }, None) => assert_eq!(case.files, FileStability::InUse),
             (EntryKind::Link { .. }, _) if own_links => {
                 assert!(
                     path.canonicalize().unwrap().starts_with(target.canonicalize().unwrap()),
@@ -229,10 +229,10 @@ mod tests {
     #[test]
     fn it_holds_of_the_seeds() {
         let folder = tempfile::tempdir().unwrap();
-        let receivers = Receivers::new(folder.path());
+        let cases = Receivers::new(folder.path());
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/bundle");
         for seed in fs::read_dir(seeds).unwrap() {
-            receivers.receive(&fs::read(seed.unwrap().path()).unwrap());
+            cases.receive(&fs::read(seed.unwrap().path()).unwrap());
         }
     }
 
