@@ -1,5 +1,6 @@
 //! A block of YAML as lines that know their place: enough to change a value and leave the rest as it was.
 
+use super::line::YAML_SPACES;
 use super::scalar::{ScalarPosition, key, scalar};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -174,9 +175,9 @@ impl YamlEntry {
         let deepest = self.column + 1;
         match (&self.value, self.tail.split_first()) {
             (YamlValue::Block(..), Some((first, rest)))
-                if first.len() - first.trim_start().len() > deepest =>
+                if first.len() - first.trim_start_matches(YAML_SPACES).len() > deepest =>
             {
-                let _ = writeln!(text, "{}{}", " ".repeat(deepest), first.trim_start());
+                let _ = writeln!(text, "{}{}", " ".repeat(deepest), first.trim_start_matches(YAML_SPACES));
                 push_lines(text, rest);
             }
             _ => push_lines(text, &self.tail),

@@ -2,6 +2,10 @@
 
 use trainspot_base::error::{Context as _, Result};
 
+/// The white space around a text in YAML. All other white space of Unicode is text, such as that of a file's
+/// name.
+pub(super) const YAML_SPACES: [char; 3] = [' ', '\t', '\r'];
+
 /// The columns before the text of a line.
 pub(super) fn indent(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
@@ -9,7 +13,7 @@ pub(super) fn indent(line: &str) -> usize {
 
 /// Whether a line is empty or a comment.
 pub(super) fn is_filler(line: &str) -> bool {
-    let text = line.trim_start();
+    let text = line.trim_start_matches(YAML_SPACES);
     text.is_empty() || text.starts_with('#')
 }
 
@@ -27,14 +31,14 @@ pub(super) fn key(text: &str) -> Result<Option<(String, usize)>> {
     if let Some(quote) = text.chars().next().filter(|c| matches!(c, '\'' | '"')) {
         let Some(length) = quoted_length(text, quote) else { return Ok(None) };
         let (name, rest) = text.split_at(length);
-        let colon = text.len() - rest.trim_start().len();
+        let colon = text.len() - rest.trim_start_matches(YAML_SPACES).len();
         let is_key = &text[colon..] == ":" || text[colon..].starts_with(": ");
         let name = || serde_saphyr::from_str::<String>(name).context("cannot read a key");
         return is_key.then(|| Ok((name()?, colon + 1))).transpose();
     }
     let end = text.find(": ").or_else(|| text.ends_with(':').then(|| text.len() - 1));
     let end = end.filter(|end| text.find(" #").is_none_or(|comment| *end < comment));
-    Ok(end.map(|end| (text[..end].trim_end().to_owned(), end + 1)))
+    Ok(end.map(|end| (text[..end].trim_end_matches(YAML_SPACES).to_owned(), end + 1)))
 }
 
 /// The bytes of a text in quotes, the quotes included; none if it goes on in the next line.
@@ -63,12 +67,14 @@ pub(super) fn closing_quote(line: &str, quote: char) -> Option<usize> {
 
 /// A comment that starts in or after byte `start`, and its column.
 pub(super) fn comment(line: &str, start: usize) -> Option<(usize, String)> {
-    let at = start + line[start..].find(|c: char| !c.is_whitespace())?;
-    line[at..].starts_with('#').then(|| (line[..at].chars().count(), line[at..].trim_end().to_owned()))
+    let at = start + line[start..].find(|c: char| !YAML_SPACES.contains(&c))?;
+    line[at..]
+        .starts_with('#')
+        .then(|| (line[..at].chars().count(), line[at..].trim_end_matches(YAML_SPACES).to_owned()))
 }
 
 /// What is before a comment, and the comment.
 pub(super) fn split_comment(line: &str, start: usize) -> (&str, Option<(usize, String)>) {
     let end = line[start..].find(" #").map_or(line.len(), |at| start + at);
-    (line[start..end].trim_end(), comment(line, end))
+    (line[start..end].trim_end_matches(YAML_SPACES), comment(line, end))
 }

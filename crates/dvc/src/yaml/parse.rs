@@ -1,7 +1,7 @@
 //! Reads YAML's block style into lines that know their place.
 
 use super::document::{Document, YamlEntry, YamlValue};
-use super::line::{closing_quote, comment, dash, indent, is_filler, key, split_comment};
+use super::line::{YAML_SPACES, closing_quote, comment, dash, indent, is_filler, key, split_comment};
 use super::resolve::{is_null, is_string};
 use trainspot_base::error::{Context as _, Error, Result};
 
@@ -29,7 +29,7 @@ pub(crate) fn parse_document(text: &str) -> Result<Document> {
     let mut parser = Parser { lines: text.lines().collect(), at: 0, levels: Vec::new() };
     let mut head = parser.tail();
     // ruamel drops the marker, and all before it.
-    if parser.lines.get(parser.at).is_some_and(|line| line.trim_end() == "---") {
+    if parser.lines.get(parser.at).is_some_and(|line| line.trim_end_matches(YAML_SPACES) == "---") {
         parser.at += 1;
         head = parser.tail();
     }
@@ -48,7 +48,11 @@ impl Parser<'_> {
     fn tail(&mut self) -> Vec<String> {
         let mut tail = Vec::new();
         while let Some(line) = self.lines.get(self.at).filter(|line| is_filler(line)) {
-            tail.push(if line.trim().is_empty() { String::new() } else { (*line).to_owned() });
+            tail.push(if line.trim_matches(YAML_SPACES).is_empty() {
+                String::new()
+            } else {
+                (*line).to_owned()
+            });
             self.at += 1;
         }
         tail
@@ -102,7 +106,7 @@ impl Parser<'_> {
     /// The value that starts in byte `start` of this line, and goes on in lines indented deeper than `outer`.
     fn value(&mut self, start: usize, outer: usize) -> Result<(YamlValue, Option<(usize, String)>)> {
         let line = self.lines[self.at];
-        let rest = line[start..].trim_start();
+        let rest = line[start..].trim_start_matches(YAML_SPACES);
         let start = line.len() - rest.len();
         if rest.is_empty() && self.goes_on(outer) {
             self.at += 1;
@@ -124,7 +128,7 @@ impl Parser<'_> {
     /// Whether the value of a key at the end of this line is a scalar in the next.
     fn goes_on(&self, outer: usize) -> bool {
         let Some(line) = self.lines.get(self.at + 1).filter(|line| !is_filler(line)) else { return false };
-        let text = line.trim_start();
+        let text = line.trim_start_matches(YAML_SPACES);
         indent(line) > outer && dash(text).is_none() && matches!(key(text), Ok(None))
     }
 
@@ -137,7 +141,7 @@ impl Parser<'_> {
         let mut at = self.at;
         while let Some(line) = self.lines.get(at).filter(|_| note.is_none()) {
             at += 1;
-            if line.trim().is_empty() {
+            if line.trim_matches(YAML_SPACES).is_empty() {
                 breaks += 1;
                 continue;
             }
@@ -172,7 +176,7 @@ impl Parser<'_> {
                 let (inside, after) = line.split_at(length);
                 source.push_str(inside);
                 let note = comment(self.lines[self.at], self.lines[self.at].len() - after.len());
-                if note.is_none() && !after.trim().is_empty() {
+                if note.is_none() && !after.trim_matches(YAML_SPACES).is_empty() {
                     return Err(Error::new("there is more after a quoted text"));
                 }
                 self.at += 1;
@@ -200,13 +204,16 @@ impl Parser<'_> {
         let (header, note) = split_comment(self.lines[self.at], start);
         self.at += 1;
         let rest = &self.lines[self.at..];
-        let inside = |line: &&&str| line.trim().is_empty() || indent(line) > outer;
+        let inside = |line: &&&str| line.trim_matches(YAML_SPACES).is_empty() || indent(line) > outer;
         let mut count = rest.iter().take_while(inside).count();
         // Empty lines at the end are between this entry and the next, unless the text keeps them.
-        while count > 0 && rest[count - 1].trim().is_empty() {
+        while count > 0 && rest[count - 1].trim_matches(YAML_SPACES).is_empty() {
             count -= 1;
         }
-        let cut = rest[..count].iter().find(|line| !line.trim().is_empty()).map_or(0, |line| indent(line));
+        let cut = rest[..count]
+            .iter()
+            .find(|line| !line.trim_matches(YAML_SPACES).is_empty())
+            .map_or(0, |line| indent(line));
         let lines = rest[..count].iter().map(|line| line.get(cut..).unwrap_or_default().to_owned()).collect();
         self.at += count;
         (YamlValue::Block(header.to_owned(), lines), note)
