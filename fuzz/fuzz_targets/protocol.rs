@@ -1,5 +1,5 @@
-//! Looks for a message of or to an agent of which `trainspot_compute::link::fuzzing::protocol` does not hold, or
-//! `trainspot_dvc::fuzzing::store` for what DVC keeps.
+//! Looks for a message of or to an agent of which `trainspot_compute::link::fuzzing::protocol` does not hold,
+//! or `trainspot_dvc::fuzzing::store` for what DVC keeps.
 
 #![no_main]
 

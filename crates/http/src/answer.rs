@@ -90,6 +90,13 @@ impl Answer {
         quote(&self.body)
     }
 
+    /// The body in one line after a colon, to end a sentence with; empty if the body says nothing.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let words = self.quote();
+        if words.is_empty() { words } else { format!(": {words}") }
+    }
+
     /// The body as JSON.
     ///
     /// # Errors

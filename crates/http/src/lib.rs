@@ -14,12 +14,14 @@ mod answer;
 mod body;
 mod client;
 mod no_answer;
+mod patience;
 mod quote;
 
 pub use answer::{Answer, is_transient, retry_after};
 pub use body::{beginning, whole};
 pub use client::{CONNECT_TIMEOUT, Redirects, USER_AGENT, client, is_loopback};
 pub use no_answer::NoAnswer;
+pub use patience::{REQUEST_RETRY, transfer_timeout};
 pub use quote::quote;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{COMMENT_LIMIT_CHARS, MetricsFile, Report, ReportedOutcome, RunSucces
 use std::collections::BTreeSet;
 
 /// One path for each format.
-const PATHS: [&str; 6] = ["m.json", "m.yaml", "m.toml", "m.csv", "m.tsv", "m.txt"];
+const METRICS_PATHS: [&str; 6] = ["m.json", "m.yaml", "m.toml", "m.csv", "m.tsv", "m.txt"];
 /// The memory that a metrics file may take, as a multiple of its own size: a short file must not become a
 /// long report.
 const GROWTH_LIMIT: usize = 64;
@@ -18,7 +18,7 @@ const SMALL_FILE_LIMIT_BYTES: usize = 1 << 18;
 /// format, then the files with a byte 0 between them.
 pub fn metrics(input: &[u8]) {
     let Some((format, files)) = input.split_first() else { return };
-    let path = PATHS[usize::from(*format) % PATHS.len()];
+    let path = METRICS_PATHS[usize::from(*format) % METRICS_PATHS.len()];
     let mut read = files.splitn(2, |byte| *byte == 0).map(|file| read(path, file));
     let (now, before) = (read.next().flatten(), read.next().flatten());
     let metrics = vec![MetricsFile { path: path.to_owned(), now, before, problem: None }];

@@ -18,7 +18,7 @@ const INACTIVITY_TIMEOUT: Duration = Duration::from_mins(1);
 const WINDOW_BYTES: u32 = 16 << 20;
 /// The ciphers, the best first. russh itself prefers `ChaCha20`, which is slower by half, and leaves AES-128
 /// out. The last two are for old servers.
-const CIPHERS: &[cipher::Name] = &[
+const CIPHER_PREFERENCE: &[cipher::Name] = &[
     cipher::AES_128_GCM,
     cipher::AES_256_GCM,
     cipher::CHACHA20_POLY1305,
@@ -33,7 +33,7 @@ pub(crate) fn config(host_keys: &[PublicKey]) -> Arc<Config> {
     Arc::new(Config {
         preferred: Preferred {
             key: Cow::Owned(kinds.collect()),
-            cipher: Cow::Borrowed(CIPHERS),
+            cipher: Cow::Borrowed(CIPHER_PREFERENCE),
             ..Preferred::DEFAULT
         },
         window_size: WINDOW_BYTES,

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use trainspot_base::mutex::lock;
 
-const PASSWORD: &str = "hunter22";
+const TEST_PASSWORD: &str = "hunter22";
 /// How long a test waits for what has to come.
 const WAIT_LIMIT: Duration = Duration::from_mins(1);
 
@@ -42,7 +42,7 @@ impl server::Handler for Login {
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        let is_right = user == "me" && password == PASSWORD && !self.asks_by_dialogue;
+        let is_right = user == "me" && password == TEST_PASSWORD && !self.asks_by_dialogue;
         Ok(if is_right { Auth::Accept } else { Auth::reject() })
     }
 
@@ -56,7 +56,7 @@ impl server::Handler for Login {
             let prompts = vec![("Password: ".into(), false)].into();
             return Ok(Auth::Partial { name: "".into(), instructions: "".into(), prompts });
         };
-        let is_right = response.next().as_deref() == Some(PASSWORD.as_bytes());
+        let is_right = response.next().as_deref() == Some(TEST_PASSWORD.as_bytes());
         Ok(if self.asks_by_dialogue && is_right { Auth::Accept } else { Auth::reject() })
     }
 }
@@ -129,7 +129,7 @@ async fn a_key_or_a_password_that_is_refused_is_no_broken_connection() {
         let mut connection = connect(address, &[&host]).await.unwrap();
         assert_eq!(connection.log_in_with_key("me", &other).await, Ok(false));
         assert_eq!(connection.log_in_with_password("me", "wrong").await, Ok(false));
-        assert_eq!(connection.log_in_with_password("me", PASSWORD).await, Ok(true));
+        assert_eq!(connection.log_in_with_password("me", TEST_PASSWORD).await, Ok(true));
         assert!(connection.channel().await.is_ok() && !connection.has_ended());
 
         let mut connection = connect(address, &[&host]).await.unwrap();

@@ -6,7 +6,7 @@ use super::{
     BucketAccess, BucketCredentials, Lease, LeaseState, ObjectKey, Store, StoreAddress, WriteCondition,
     WriteOutcome,
 };
-use fake_s3::{FAULTS, FakeS3};
+use fake_s3::{FAULT_KINDS, FakeS3};
 use futures_util::stream::{self, StreamExt as _};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -148,7 +148,7 @@ async fn every_request_fails_once_and_nothing_is_wrong() {
     life(&bucket(&whole), file.path()).await;
     let requests = lock(&whole.state).requests;
     assert!(requests > 12, "{requests}");
-    let cases = (0..requests).flat_map(|number| FAULTS.map(|fault| (number, fault)));
+    let cases = (0..requests).flat_map(|number| FAULT_KINDS.map(|fault| (number, fault)));
     let file = &file;
     let lives = stream::iter(cases).map(|(number, fault)| async move {
         let fake = FakeS3::start().await;

@@ -33,18 +33,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
-use std::time::Duration;
 use trainspot_base::error::{self, Error, Result};
 use trainspot_base::exposed;
-use trainspot_base::retry::RetryPolicy;
-
-/// How often and how long a request is tried again: a service may be down for half a minute, as for SDKs.
-const REQUEST_RETRY: RetryPolicy = RetryPolicy {
-    attempts: 6,
-    first_wait: Duration::from_millis(500),
-    longest_wait: Duration::from_secs(15),
-    total: Duration::from_mins(2),
-};
+use trainspot_http::REQUEST_RETRY;
 
 /// How many objects are sent at a time. Each waits for the store's answer most of the time.
 const CONCURRENT_OBJECTS: usize = 24;

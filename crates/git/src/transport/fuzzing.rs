@@ -7,8 +7,8 @@ use super::packet::{self, FLUSH_PACKET, SideBand};
 use super::smart::{self, BRANCHES_LIMIT, MESSAGES_LIMIT_BYTES};
 use std::io::Read as _;
 
-const SERVICE: &str = "git-upload-pack";
-const BRANCH: &str = "refs/heads/main";
+const GIT_SERVICE: &str = "git-upload-pack";
+const PUSHED_BRANCH: &str = "refs/heads/main";
 
 /// Reads an answer. `input` is a digit for what was asked for, then the answer; one to a push or for the
 /// references has a line for each packet, and the fuzzer need not count them.
@@ -56,7 +56,7 @@ fn check_bands(answer: &[u8]) {
 }
 
 fn check_refs(mut answer: &[u8]) {
-    let Ok(refs) = smart::read_refs(&mut answer, SERVICE) else { return };
+    let Ok(refs) = smart::read_refs(&mut answer, GIT_SERVICE) else { return };
     assert!(refs.ids.len() <= BRANCHES_LIMIT);
     for (name, id) in &refs.ids {
         assert!(name.starts_with("refs/heads/") && !id.is_zero(), "{name}");
@@ -67,10 +67,10 @@ fn check_refs(mut answer: &[u8]) {
 
 /// A push counts as taken only where the server says so of this branch.
 fn check_report(answer: &[u8], side_band: bool) {
-    match smart::read_report(answer, side_band, BRANCH) {
+    match smart::read_report(answer, side_band, PUSHED_BRANCH) {
         // Of bands, the parts of a word may be in several packets.
         Ok(None) if !side_band => {
-            let said = format!("ok {BRANCH}");
+            let said = format!("ok {PUSHED_BRANCH}");
             assert!(answer.windows(said.len()).any(|part| part == said.as_bytes()));
         }
         Ok(Some(why)) => assert!(why.len() <= 3 * (MESSAGES_LIMIT_BYTES + answer.len())),

@@ -179,8 +179,7 @@ impl GitHttp {
             Ok(answer) => answer,
             Err(fault) => return fault,
         };
-        let said = Some(answer.quote()).filter(|said| !said.is_empty());
-        let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+        let said = answer.said();
         let error = Error::new(format!("{} answers {}{said}", self.host(), answer.status));
         match answer.status {
             _ if answer.is_transient() => Fault::Transient(error),

@@ -15,21 +15,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::timeout;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
-use trainspot_base::retry::{RetryPolicy, Tries};
-use trainspot_http::{Answer, NoAnswer, Redirects};
+use trainspot_base::retry::Tries;
+use trainspot_http::{Answer, NoAnswer, REQUEST_RETRY, Redirects, transfer_timeout};
 use url::Url;
 
-/// How a request is tried again: a store may be away for half a minute, as SDKs take it.
-const REQUEST_RETRY: RetryPolicy = RetryPolicy {
-    attempts: 6,
-    first_wait: Duration::from_millis(500),
-    longest_wait: Duration::from_secs(15),
-    total: Duration::from_mins(2),
-};
 /// How long a store may be silent.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
-/// A link slower than this runs into the timeout of a request.
-const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 /// The longest answer unless a request says otherwise: a page of a listing.
 const PAGE_LIMIT_BYTES: usize = 4 << 20;
 /// The timeout of a metadata service: where there is none, its address is often silent.
@@ -164,7 +155,7 @@ impl S3Client {
         let sent = self.http.request(parts.method, parts.uri.to_string()).headers(parts.headers);
         let sent = Answer::to(sent.body(request.body.clone()), request.answer_limit_bytes);
         let moved_bytes = request.body.len().max(request.answer_limit_bytes) as u64;
-        let deadline = ANSWER_TIMEOUT + Duration::from_secs(moved_bytes / SLOWEST_BYTES_PER_SECOND);
+        let deadline = transfer_timeout(ANSWER_TIMEOUT, moved_bytes);
         let answer = timeout(deadline, sent).await.unwrap_or_else(|_| Err(NoAnswer::silent(deadline)))?;
         let failed_late =
             request.method == Method::POST && answer.body.windows(7).any(|text| text == b"<Error>");

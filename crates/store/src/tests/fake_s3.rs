@@ -28,7 +28,7 @@ pub(super) enum Fault {
     HalfAnswer,
 }
 
-pub(super) const FAULTS: [Fault; 6] =
+pub(super) const FAULT_KINDS: [Fault; 6] =
     [Fault::Busy, Fault::SlowDown, Fault::Cut, Fault::LostAnswer, Fault::FalseFailure, Fault::HalfAnswer];
 
 #[derive(Default)]

@@ -28,10 +28,8 @@ use tokio::sync::{SemaphorePermit, watch};
 use tokio::time::timeout;
 use trainspot_base::error::{Error, Result};
 use trainspot_base::retry::Tries;
-use trainspot_http::{Answer, NoAnswer, retry_after};
+use trainspot_http::{Answer, NoAnswer, retry_after, transfer_timeout};
 
-/// A link slower than this runs into the timeout of a request.
-const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 /// The memory of one part while it is sent: pieces read ahead, and those that the connection has not taken
 /// yet.
 const PART_MEMORY_BYTES: u64 = 3 << 20;
@@ -112,7 +110,7 @@ impl StoreTransport {
 
     /// One try: its pieces, and after them its answer, are waited for each.
     async fn once(&self, parts: Parts, body: RequestBody) -> opendal::Result<Response<Bytes>> {
-        let deadline = self.answer_timeout + Duration::from_secs(body.len() / SLOWEST_BYTES_PER_SECOND);
+        let deadline = transfer_timeout(self.answer_timeout, body.len());
         let (going, mut gone) = watch::channel(());
         let exchange = self.exchange(parts, body, going);
         tokio::pin!(exchange);

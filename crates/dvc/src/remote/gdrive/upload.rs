@@ -19,9 +19,8 @@ use reqwest::{Body, Method, RequestBuilder, StatusCode};
 use serde_json::json;
 use std::convert::Infallible;
 use std::iter;
-use std::time::Duration;
 use trainspot_base::error::{Error, Result};
-use trainspot_http::Answer;
+use trainspot_http::{Answer, transfer_timeout};
 
 /// The largest object that goes in one request. Google asks for no more than 5 MB, and several at a time have
 /// to fit into the memory.
@@ -33,8 +32,6 @@ const PIECE_BYTES: usize = 8 << 20;
 const UPLOAD_MEMORY_BYTES: u64 = 4 * PIECE_BYTES as u64;
 /// The bytes that the connection gets at once. Under TLS it copies them.
 const SLICE_BYTES: usize = 256 << 10;
-/// A link slower than this runs into the timeout of a request.
-const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 /// How many sessions an upload may use when Drive loses them: each sends the object from the start.
 const SESSION_LIMIT: u32 = 4;
 
@@ -78,7 +75,7 @@ impl DriveRemote {
         let request = || body.apply(self.create("multipart"));
         let mut retry = DriveRetry::new();
         loop {
-            let sent = self.api.once(transfer_timeout(object.size), &request).await;
+            let sent = self.api.once(transfer_timeout(STALL_TIMEOUT, object.size), &request).await;
             let failure = match sent.and_then(|answer| json(&answer)) {
                 Ok(file) => return Ok(file),
                 Err(failure) => failure,
@@ -181,16 +178,18 @@ impl DriveRemote {
         loop {
             let (range, body) = if asking { &question } else { &here };
             let request = || with(self.api.put(session).header(CONTENT_RANGE, range), vec![body.clone()]);
-            let failure = match step(self.api.once(transfer_timeout(body.len() as u64), &request).await) {
-                Ok(UploadState::Has(has)) if has == sent && asking => {
-                    asking = false;
-                    continue;
-                }
-                // It took the piece, and has nothing of it: that must not go on for ever.
-                Ok(UploadState::Has(has)) if has == sent => DriveFailure::unclear("Drive"),
-                Ok(step) => return Ok(step),
-                Err(failure) => failure,
-            };
+            let failure =
+                match step(self.api.once(transfer_timeout(STALL_TIMEOUT, body.len() as u64), &request).await)
+                {
+                    Ok(UploadState::Has(has)) if has == sent && asking => {
+                        asking = false;
+                        continue;
+                    }
+                    // It took the piece, and has nothing of it: that must not go on for ever.
+                    Ok(UploadState::Has(has)) if has == sent => DriveFailure::unclear("Drive"),
+                    Ok(step) => return Ok(step),
+                    Err(failure) => failure,
+                };
             if !retry.wait_after(&failure).await {
                 return Err(self.api.explain(what, failure));
             }
@@ -228,10 +227,6 @@ fn metadata(object: &Object, folder: &str) -> String {
     let key = object.oid.key();
     let name = key.rsplit('/').next().unwrap_or(&key);
     json!({ "name": name, "parents": [folder], "mimeType": OCTET_STREAM }).to_string()
-}
-
-fn transfer_timeout(bytes: u64) -> Duration {
-    STALL_TIMEOUT + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
 }
 
 /// A body of two parts: what is said of the file, and its content, which is not copied.

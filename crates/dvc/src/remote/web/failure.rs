@@ -25,8 +25,7 @@ impl From<NoAnswer> for WebFailure {
 
 impl WebFailure {
     pub(super) fn refused(answer: &Answer, advice: &str) -> Self {
-        let said = Some(answer.quote()).filter(|said| !said.is_empty());
-        let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+        let said = answer.said();
         let hint = match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                 Some(advice.to_owned())
