@@ -5,9 +5,9 @@ use crate::local_machine::{Rig, spec};
 use rustix::process::{Signal, kill_process};
 use std::path::Path;
 use std::time::Duration;
-use trainspot_agent::Manifest;
 use trainspot_protocol::CommandSpec;
 use trainspot_protocol::FileSelection;
+use trainspot_transfer::Manifest;
 use trainspot_transfer::{BundleEntry, EntryKind, HeldFiles};
 
 const VERBS: [&str; 5] = ["supervise", "unpack", "pack", "follow", "pack-checkpoint"];

@@ -8,8 +8,6 @@ use super::home::{Home, write_whole};
 use super::stillness::{
     CopyPlan, FileStamp, HABIT_DURATION, SavedFile, SavedFiles, StillnessWatch, WaitStage, WatchedFile,
 };
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_protocol::CHECKPOINT_NUMBER_LIMIT;
-use trainspot_transfer::{BundleEntry, EntryKind, Pattern, find_with_links};
+use trainspot_transfer::{BundleEntry, EntryKind, Manifest, Pattern, find_with_links};
 
 /// How often the files are looked at before a checkpoint is given up.
 const LOOK_COUNT_LIMIT: u32 = 20;
@@ -31,36 +29,13 @@ const NAMED_FILES_LIMIT: usize = 3;
 /// too long.
 const NAMED_OMISSIONS_LIMIT: usize = 50;
 
-/// What a checkpoint holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Its files and links, relative to the workspace.
-    pub entries: Vec<BundleEntry>,
-    /// The BLAKE3 hash of each file, and of each link's target, in hexadecimal.
-    pub hashes: Vec<String>,
-}
+/// The file of a checkpoint that lists and proves the others.
+const MANIFEST_FILE: &str = "manifest.json";
 
-impl Manifest {
-    const FILE: &'static str = "manifest.json";
-
-    /// The manifest of a complete checkpoint.
-    pub(super) fn read(checkpoint: &Path) -> Result<Self> {
-        let bytes = fs::read(checkpoint.join(Self::FILE)).context("cannot read a checkpoint's manifest")?;
-        serde_json::from_slice(&bytes).context("cannot read a checkpoint's manifest")
-    }
-
-    /// Refuses a manifest that does not prove each of its entries.
-    pub(super) fn check(&self) -> Result<()> {
-        let (entries, hashes) = (self.entries.len(), self.hashes.len());
-        if entries != hashes {
-            return Err(Error::new(format!("its manifest has {entries} entries, but {hashes} hashes")));
-        }
-        let mut paths = BTreeSet::new();
-        match self.entries.iter().find(|entry| !paths.insert(entry.path.to_path())) {
-            Some(twice) => Err(Error::new(format!("its manifest names '{}' twice", twice.path))),
-            None => Ok(()),
-        }
-    }
+/// The manifest of a complete checkpoint.
+pub(super) fn manifest(checkpoint: &Path) -> Result<Manifest> {
+    let bytes = fs::read(checkpoint.join(MANIFEST_FILE)).context("cannot read a checkpoint's manifest")?;
+    serde_json::from_slice(&bytes).context("cannot read a checkpoint's manifest")
 }
 
 /// The folder of a checkpoint's files.
@@ -236,7 +211,7 @@ impl CheckpointWriter {
             let entries = choice.items.iter().map(|item| item.entry.clone()).collect();
             let manifest = serde_json::to_vec(&Manifest { entries, hashes: hashes.clone() });
             let manifest = manifest.context("cannot write a checkpoint's manifest")?;
-            write_whole(&partial.join(Manifest::FILE), &manifest)?;
+            write_whole(&partial.join(MANIFEST_FILE), &manifest)?;
         }
         Ok(copied)
     }

@@ -23,7 +23,6 @@ mod supervise;
 mod tail;
 mod verbs;
 
-pub use checkpoint::Manifest;
 pub use command::{end_all, end_all_but_supervisor, has_supervisor, shell};
 pub use home::{Home, own_folder};
 

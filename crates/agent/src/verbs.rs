@@ -1,6 +1,6 @@
 //! The short-lived verbs: each does one thing over its standard input and output.
 
-use super::checkpoint::{self, Manifest};
+use super::checkpoint;
 use super::home::Home;
 use blake3::Hash;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -58,7 +58,7 @@ pub(super) fn pack(home: &Home) -> Result<()> {
 /// in hexadecimal: whoever asks holds those files already.
 pub(super) fn pack_checkpoint(home: &Home, number: u64) -> Result<()> {
     let folder = home.checkpoints().join(number.to_string());
-    let manifest = Manifest::read(&folder)?;
+    let manifest = checkpoint::manifest(&folder)?;
     manifest.check().with_context(|| format!("checkpoint {number} is damaged"))?;
     let hashes =
         parsed::<Vec<_>>(&manifest.hashes).with_context(|| format!("checkpoint {number} is damaged"))?;

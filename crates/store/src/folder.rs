@@ -37,7 +37,7 @@ impl FolderStore {
             let mut bytes = Vec::new();
             (&file).take(limit_bytes as u64 + 1).read_to_end(&mut bytes).context(&what)?;
             if bytes.len() > limit_bytes {
-                return Err(too_long(&what, limit_bytes));
+                return Err(too_long(&what, limit_bytes as u64));
             }
             let metadata = file.metadata().context(&what)?;
             let age =
@@ -47,10 +47,18 @@ impl FolderStore {
         .await
     }
 
-    pub(super) async fn fetch(&self, key: &ObjectKey, mut into: File) -> Result<Option<u64>> {
+    pub(super) async fn fetch(
+        &self,
+        key: &ObjectKey,
+        mut into: File,
+        limit_bytes: u64,
+    ) -> Result<Option<u64>> {
         let (path, what) = self.place("read", key);
         blocking(move || {
             let Some(mut file) = open(&path).context(&what)? else { return Ok(None) };
+            if file.metadata().context(&what)?.len() > limit_bytes {
+                return Err(too_long(&what, limit_bytes));
+            }
             std::io::copy(&mut file, &mut into).map(Some).context(&what)
         })
         .await

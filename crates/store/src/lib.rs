@@ -149,12 +149,12 @@ impl Store {
         }
     }
 
-    /// Copies an object into a file that is open for writing and empty, and returns its length. None if there
-    /// is no such object.
-    pub async fn fetch(&self, key: &ObjectKey, into: std::fs::File) -> Result<Option<u64>> {
+    /// Copies an object of at most `limit_bytes` into a file that is open for writing and empty, and returns
+    /// its length. None if there is no such object.
+    pub async fn fetch(&self, key: &ObjectKey, into: std::fs::File, limit_bytes: u64) -> Result<Option<u64>> {
         match self {
-            Self::Bucket(store) => store.fetch(key, into).await,
-            Self::Folder(store) => store.fetch(key, into).await,
+            Self::Bucket(store) => store.fetch(key, into, limit_bytes).await,
+            Self::Folder(store) => store.fetch(key, into, limit_bytes).await,
         }
     }
 
@@ -209,7 +209,7 @@ impl Store {
 }
 
 /// An object that is longer than the reader's limit.
-fn too_long(what: &str, limit_bytes: usize) -> Error {
+fn too_long(what: &str, limit_bytes: u64) -> Error {
     Error::new(format!("{what}: the object is longer than {limit_bytes} bytes"))
 }
 

@@ -120,14 +120,23 @@ async fn files_of_every_size_arrive_whole() {
             let file = file_of(length);
             store.send(&key("model"), file.path()).await.unwrap();
             let fetched = tempfile::NamedTempFile::new().unwrap();
-            let got = store.fetch(&key("model"), fetched.reopen().unwrap()).await.unwrap();
+            let got = store.fetch(&key("model"), fetched.reopen().unwrap(), length as u64).await.unwrap();
             assert_eq!(got, Some(length as u64));
+            if let Some(less) = (length as u64).checked_sub(1) {
+                let error =
+                    store.fetch(&key("model"), tempfile::tempfile().unwrap(), less).await.unwrap_err();
+                assert!(
+                    error.render().contains(&format!("is longer than {less} bytes")),
+                    "{}",
+                    error.render()
+                );
+            }
             assert!(
                 std::fs::read(fetched.path()).unwrap() == std::fs::read(file.path()).unwrap(),
                 "{length}"
             );
         }
-        assert_eq!(store.fetch(&key("nothing"), tempfile::tempfile().unwrap()).await.unwrap(), None);
+        assert_eq!(store.fetch(&key("nothing"), tempfile::tempfile().unwrap(), 1).await.unwrap(), None);
     }
     assert_eq!(lock(&fake.state).unfinished(), 0);
 }
@@ -173,7 +182,7 @@ async fn life(store: &Store, file: &std::path::Path) {
     assert_eq!(outdated, WriteOutcome::ConditionFailed);
     store.send(&model, file).await.unwrap();
     let fetched = tempfile::tempfile().unwrap();
-    assert_eq!(store.fetch(&model, fetched).await.unwrap(), Some(LARGE_FILE_BYTES as u64));
+    assert_eq!(store.fetch(&model, fetched, u64::MAX).await.unwrap(), Some(LARGE_FILE_BYTES as u64));
     assert_eq!(keys_below(store, "runs/1").await, ["runs/1/model", "runs/1/state"]);
     assert_eq!(content(store, "runs/1/state").await.unwrap(), b"running");
     store.write(&key("runs/1/draft"), b"x".to_vec(), WriteCondition::None).await.unwrap();

@@ -110,7 +110,8 @@ impl<'de, T: Deserialize<'de>, const ITEMS_LIMIT: usize> Visitor<'de> for Limite
     }
 }
 
-fn limited<'de, T: Deserialize<'de>, D: Deserializer<'de>, const ITEMS_LIMIT: usize>(
+/// Reads a list of a machine's: one item more than the limit is refused before it is in memory.
+pub(super) fn limited<'de, T: Deserialize<'de>, D: Deserializer<'de>, const ITEMS_LIMIT: usize>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     deserializer.deserialize_seq(LimitedList::<T, ITEMS_LIMIT>(PhantomData))
@@ -150,6 +151,15 @@ pub enum EntryKind {
 }
 
 impl BundleEntry {
+    /// The size of the file in bytes; 0 for a link.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self.kind {
+            EntryKind::File { bytes, .. } => bytes,
+            EntryKind::Link { .. } => 0,
+        }
+    }
+
     /// Looks at a file or link under `root`, without following it.
     pub fn look(root: &Path, path: &Path) -> Result<Self> {
         let what = || format!("cannot look at '{}'", path.display());
@@ -216,11 +226,7 @@ impl BundleHeader {
     /// The size of all files together, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let sizes = self.entries.iter().map(|entry| match entry.kind {
-            EntryKind::File { bytes, .. } => bytes,
-            EntryKind::Link { .. } => 0,
-        });
-        sizes.fold(0, u64::saturating_add)
+        self.entries.iter().map(BundleEntry::bytes).fold(0, u64::saturating_add)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The folder that files arrive in. Nothing can be written outside it, and no file is ever half there.
 
 use super::entry::{BundleEntry, EntryKind, EntryPath};
-use super::receive_policy::ReceivePolicy;
+use super::receive_policy::{ReceivePolicy, check_paths};
 use super::refusal::refused;
 use super::sparse::SparseWriter;
 use super::{links, room};
@@ -108,7 +108,10 @@ impl TargetFolder {
 
     /// Takes a file of this side's own, which nobody changes, under another name: the same file, where the
     /// file system lets a file have two names, else a copy.
-    pub(super) fn adopt(&self, file: &Path, name: &EntryPath, executable: bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// The file cannot be read, or not be written here.
+    pub fn adopt(&self, file: &Path, name: &EntryPath, executable: bool) -> Result<()> {
         let what = || format!("cannot copy '{name}'");
         let (parent, file_name) = self.parent(name)?;
         let mode = file.metadata().with_context(what)?.permissions();
@@ -117,14 +120,23 @@ impl TargetFolder {
         if linked { Ok(()) } else { self.copy_file(file, name, executable) }
     }
 
+    /// Refuses a list that cannot come here, before a byte of it does.
+    ///
+    /// # Errors
+    /// An entry was not asked for, leads elsewhere or comes twice, or the disk has no room for all.
+    pub fn accept(&self, policy: &ReceivePolicy, entries: &[BundleEntry]) -> Result<()> {
+        self.check(entries)?;
+        check_paths(entries)?;
+        policy.check(entries)?;
+        self.check_room(entries)
+    }
+
     /// Copies files and links from the same paths in another folder, where they do not change.
     ///
     /// # Errors
-    /// An entry was not asked for, or the disk has no room.
+    /// As [`Self::accept`].
     pub fn copy(&self, from: &Path, policy: &ReceivePolicy, entries: &[BundleEntry]) -> Result<()> {
-        self.check(entries)?;
-        policy.check(entries)?;
-        self.check_room(entries)?;
+        self.accept(policy, entries)?;
         for entry in entries {
             if let EntryKind::File { executable, .. } = entry.kind {
                 self.copy_file(&from.join(entry.path.as_path()), &entry.path, executable)?;
@@ -141,8 +153,11 @@ impl TargetFolder {
         })
     }
 
-    /// Makes the links among `entries`.
-    pub(super) fn links(&self, entries: &[BundleEntry]) -> Result<()> {
+    /// Makes the links among `entries`, which were accepted.
+    ///
+    /// # Errors
+    /// A link cannot be made, or the folder of a link is a link here.
+    pub fn links(&self, entries: &[BundleEntry]) -> Result<()> {
         for entry in entries {
             if let EntryKind::Link { target } = &entry.kind {
                 self.link(&entry.path, target)?;

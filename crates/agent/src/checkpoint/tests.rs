@@ -42,7 +42,7 @@ fn a_checkpoint_holds_the_files_and_their_hashes() {
     let mut writer = writer(&home, "state/*.pt");
     assert_eq!(writer.take().unwrap(), Some(1));
     let checkpoint = home.checkpoints().join("1");
-    let manifest = Manifest::read(&checkpoint).unwrap();
+    let manifest = manifest(&checkpoint).unwrap();
     assert_eq!(
         manifest.hashes,
         [blake3::hash(b"one"), blake3::hash(b"two")].map(|hash| hash.to_hex().to_string())

@@ -46,7 +46,7 @@ impl BucketStore {
         let answer = match self.get(key, limit_bytes).await {
             Ok(answer) => answer,
             Err(failure) if failure.is_absent() => return Ok(None),
-            Err(failure) if failure.is_too_long() => return Err(too_long(&what, limit_bytes)),
+            Err(failure) if failure.is_too_long() => return Err(too_long(&what, limit_bytes as u64)),
             Err(failure) => return Err(failure.explain(&what)),
         };
         let version = version(&answer).ok_or_else(|| unversioned(&what))?;
@@ -58,7 +58,7 @@ impl BucketStore {
     }
 
     /// Fetches an object piece by piece, all of one version.
-    pub(super) async fn fetch(&self, key: &ObjectKey, into: File) -> Result<Option<u64>> {
+    pub(super) async fn fetch(&self, key: &ObjectKey, into: File, limit_bytes: u64) -> Result<Option<u64>> {
         let what = self.what("fetch", key);
         let mut into = tokio::fs::File::from_std(into);
         let (mut offset, mut first) = (0, None::<ObjectVersion>);
@@ -77,10 +77,13 @@ impl BucketStore {
                 Err(failure) if failure.is_beyond_end() => break,
                 Err(failure) => return Err(failure.explain(&what)),
             };
-            into.write_all(&answer.body).await.context(&what)?;
-            offset += answer.body.len() as u64;
             let total = total_bytes(&answer)
                 .ok_or_else(|| Error::new(&what).source("the store does not say how long the object is"))?;
+            if total > limit_bytes {
+                return Err(too_long(&what, limit_bytes));
+            }
+            into.write_all(&answer.body).await.context(&what)?;
+            offset += answer.body.len() as u64;
             if offset >= total || answer.body.is_empty() {
                 if offset != total {
                     return Err(Error::new(&what).source(format!("{offset} bytes came, not {total}")));
