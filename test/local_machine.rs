@@ -193,6 +193,7 @@ pub(crate) fn spec(command: &str) -> CommandSpec {
         checkpoint_interval: Duration::from_hours(1),
         resume: false,
         runner: None,
+        detached: None,
     }
 }
 

@@ -63,6 +63,7 @@ impl Scene {
                 checkpoint_interval: Duration::from_mins(1),
                 resume: false,
                 runner: None,
+                detached: None,
             },
         };
         let job = Job {

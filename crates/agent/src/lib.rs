@@ -10,6 +10,7 @@ mod checkpoint;
 mod checkpoint_scheduler;
 mod command;
 mod copying;
+mod detached;
 mod dvc;
 mod guard;
 mod home;
@@ -18,6 +19,7 @@ mod metadata;
 mod registrar;
 mod requests;
 mod runner;
+mod selection;
 mod stillness;
 mod supervise;
 mod tail;
@@ -72,6 +74,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "pack-checkpoint" => {
             verbs::pack_checkpoint(&home, flags.get("--number")?.parse().context("agent: --number")?)
         }
+        "restore" => detached::restore(&home),
         "dvc" => dvc::run(&home),
         "rescue" => dvc::rescue(&home),
         "follow" => verbs::follow(&home, flags.get("--offset")?.parse().context("agent: --offset")?),

@@ -3,6 +3,7 @@
 use super::checkpoint::{CheckpointWriter, newest};
 use super::checkpoint_scheduler::CheckpointScheduler;
 use super::command::{TrainingProcess, end_all, end_descendants};
+use super::detached::Reporter;
 use super::guard::{Guard, power_off};
 use super::home::{Home, reserve, write_whole};
 use super::interruption::Interruption;
@@ -83,6 +84,8 @@ struct Supervisor {
     scheduler: Option<CheckpointScheduler>,
     /// The command, if it is a runner.
     runner: Option<SupervisedRunner>,
+    /// Who sends what the training leaves, if its pipe goes.
+    reporter: Option<Reporter>,
     /// The end of a training whose last checkpoint is being taken: until that is there, it counts as running.
     pending_exit: Option<CommandExit>,
     exit: Option<CommandExit>,
@@ -102,6 +105,7 @@ impl Supervisor {
             training: None,
             scheduler: None,
             runner: None,
+            reporter: None,
             pending_exit: None,
             exit: None,
             interruption: None,
@@ -127,6 +131,7 @@ impl Supervisor {
             self.check_last_checkpoint();
             self.check_runner();
             self.check_silence();
+            self.check_report();
             if self.ending && self.training.is_none() {
                 return self.scheduler.take().and_then(CheckpointScheduler::end);
             }
@@ -157,7 +162,13 @@ impl Supervisor {
                     return Reply::Refused("the machine's runner is about to go".to_owned());
                 }
             }
-            AgentCommand::Release => self.runner.iter_mut().for_each(SupervisedRunner::release),
+            AgentCommand::Release => {
+                self.runner.iter_mut().for_each(SupervisedRunner::release);
+                if let Some(reporter) = &mut self.reporter {
+                    reporter.release();
+                    self.owner = None;
+                }
+            }
             AgentCommand::Drain => self.runner.iter_mut().for_each(SupervisedRunner::drain),
             AgentCommand::ResetIdleTimer => {
                 self.runner.iter_mut().for_each(SupervisedRunner::reset_idle_timer);
@@ -220,6 +231,8 @@ impl Supervisor {
         }
         reserve(&self.home.exit())?;
         reserve(&self.home.notice())?;
+        self.reporter =
+            spec.detached.as_ref().map(|detached| Reporter::start(&self.home, detached)).transpose()?;
         let scheduler = (!spec.checkpoints.is_empty()).then(|| CheckpointScheduler::new(&self.home, &spec));
         self.training = Some(TrainingProcess::start(&self.home, &spec)?);
         self.runner =
@@ -269,6 +282,8 @@ impl Supervisor {
     fn check_notice(&mut self) {
         let (now, term_grace) = (Instant::now(), self.term_grace());
         let longest = self.scheduler.as_ref().map(CheckpointScheduler::longest).unwrap_or_default();
+        // To a store a checkpoint may take longer than to the disk.
+        let longest = longest.max(self.reporter.as_ref().map(Reporter::longest_transfer).unwrap_or_default());
         let (Some(interruption), Some(training), None) =
             (&self.interruption, &mut self.training, &self.runner)
         else {
@@ -286,6 +301,11 @@ impl Supervisor {
         let (Some(training), Some(spec)) = (&mut self.training, &self.spec) else { return };
         if training.started.elapsed() > spec.max_runtime && self.runner.is_none() {
             training.stop(ExitReason::TimedOut, term_grace);
+        }
+        let over_cost = |reporter: &Reporter| reporter.is_over_cost(training.started.elapsed());
+        if self.reporter.as_ref().is_some_and(over_cost) && self.interruption.is_none() {
+            self.leave(Notice { why: "MAX_COST is reached".to_owned(), at: None });
+            return;
         }
         let Some(reason) = training.reap() else {
             return self.scheduler.iter_mut().for_each(CheckpointScheduler::tick);
@@ -323,7 +343,8 @@ impl Supervisor {
 
     /// Ends a machine that no pipe needs; one with a runner is left to that.
     fn check_silence(&mut self) {
-        if self.last_contact.elapsed() <= self.grace {
+        let is_released = self.reporter.as_ref().is_some_and(Reporter::is_released);
+        if is_released || self.last_contact.elapsed() <= self.grace {
             return;
         }
         match &mut self.runner {
@@ -333,6 +354,18 @@ impl Supervisor {
                 self.stop(ExitReason::Orphaned);
                 self.ending = true;
             }
+        }
+    }
+
+    /// Tells the one who reports of the status, and ends a machine that is of no more use.
+    fn check_report(&mut self) {
+        let Some(reporter) = &self.reporter else { return };
+        if reporter.is_done() && reporter.is_released() {
+            self.ending = true;
+        }
+        if reporter.is_due() {
+            let status = self.status();
+            self.reporter.iter_mut().for_each(|reporter| reporter.update(status.clone()));
         }
     }
 

@@ -2,18 +2,16 @@
 
 use super::checkpoint;
 use super::home::Home;
+use super::selection::selected;
 use blake3::Hash;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use trainspot_base::error::{Context as _, Result};
 use trainspot_protocol::FileSelection;
-use trainspot_transfer::{
-    BundleHeader, BundleSender, FileStability, ReceivePolicy, TargetFolder, find, receive,
-};
+use trainspot_transfer::{BundleHeader, BundleSender, FileStability, ReceivePolicy, TargetFolder, receive};
 
 /// How often the log is looked at for new bytes.
 const LOG_POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,17 +37,7 @@ pub(super) fn unpack(home: &Home) -> Result<()> {
 pub(super) fn pack(home: &Home) -> Result<()> {
     let wanted: FileSelection =
         serde_json::from_reader(std::io::stdin().lock()).context("cannot read what is wanted")?;
-    let required = find(&home.work(), &wanted.required)?;
-    let mut header = BundleHeader { entries: required.files, unmatched: required.unmatched };
-    if header.unmatched.is_empty() {
-        let there: BTreeSet<_> = header.entries.iter().map(|entry| entry.path.to_path()).collect();
-        // By its path alone: a file may have grown since it was listed.
-        let optional = find(&home.work(), &wanted.optional)?.files;
-        header.entries.extend(optional.into_iter().filter(|entry| !there.contains(entry.path.as_path())));
-    } else {
-        header.entries.clear();
-    }
-    header.entries.retain(|entry| !wanted.excludes(&entry.path.to_path()));
+    let header = selected(&home.work(), &wanted)?;
     let mut sender = BundleSender { root: &home.work(), files: FileStability::Final, progress: &mut |_| {} };
     sender.send(&header, std::io::stdout().lock()).map(drop)
 }

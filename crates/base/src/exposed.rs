@@ -12,6 +12,14 @@ pub fn text<S: Serializer>(secret: &SecretString, out: S) -> Result<S::Ok, S::Er
     out.serialize_str(secret.expose_secret())
 }
 
+/// Writes a secret as a text, where there is one.
+pub fn optional_text<S: Serializer>(secret: &Option<SecretString>, out: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => out.serialize_some(secret.expose_secret()),
+        None => out.serialize_none(),
+    }
+}
+
 /// Writes secrets as texts by their names.
 pub fn map<S: Serializer>(secrets: &BTreeMap<String, SecretString>, out: S) -> Result<S::Ok, S::Error> {
     out.collect_map(secrets.iter().map(|(name, secret)| (name, secret.expose_secret())))
@@ -26,13 +34,17 @@ mod tests {
     struct Message {
         #[serde(serialize_with = "text")]
         token: SecretString,
+        #[serde(serialize_with = "optional_text")]
+        key: Option<SecretString>,
+        #[serde(serialize_with = "optional_text")]
+        session: Option<SecretString>,
         #[serde(serialize_with = "map")]
         environment: BTreeMap<String, SecretString>,
     }
 
     #[test]
     fn a_secret_travels_as_the_text_that_it_is_and_is_not_shown() {
-        let sent = r#"{"token":"s3cret \"t\"","environment":{"A":"s3cret\n","B":""}}"#;
+        let sent = r#"{"token":"s3cret \"t\"","key":"s3cret-key","session":null,"environment":{"A":"s3cret\n","B":""}}"#;
         let message: Message = serde_json::from_str(sent).unwrap();
         assert_eq!(message.token.expose_secret(), "s3cret \"t\"");
         assert_eq!(message.environment["A"].expose_secret(), "s3cret\n");

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
 use trainspot_store::{ObjectKey, Store, WriteCondition};
-use trainspot_transfer::{EntryKind, Manifest, ReceivePolicy, TargetFolder, hash_of};
+use trainspot_transfer::{BundleHeader, EntryKind, Manifest, ReceivePolicy, TargetFolder, hash_of};
 
 /// The longest manifest that is read of a machine. It holds about 150,000 files.
 const MANIFEST_LIMIT_BYTES: usize = 32 << 20;
@@ -56,37 +56,55 @@ pub async fn read_manifest(store: &Store, key: &ObjectKey) -> Result<Option<Mani
     Ok(Some(manifest))
 }
 
-/// Brings the files of a manifest into `place`, each proven by its hash. `scratch` is a folder for files on
-/// their way, best on the same file system.
+/// Brings files of a manifest into `place`, each proven by its hash: those that the policy takes, which are
+/// returned. `scratch` is a folder for files on their way, best on the same file system.
 ///
 /// # Errors
-/// The policy does not ask for one of the files, and then nothing came; a file is not in the store, or not as
-/// the manifest says.
+/// The policy refuses the list, and then nothing came; a file is not in the store, or not as the manifest
+/// says.
 pub async fn fetch_files(
     store: &Store,
     machine: &MachineFolder,
-    manifest: &Manifest,
+    manifest: Manifest,
     (place, policy): (&TargetFolder, &ReceivePolicy),
     scratch: &Path,
-) -> Result<()> {
-    place.accept(policy, &manifest.entries)?;
-    for (entry, hash) in manifest.proved()? {
-        let EntryKind::File { bytes, executable } = entry.kind else { continue };
-        let key = machine.file(&hash)?;
-        let arrived = tempfile::NamedTempFile::new_in(scratch).context("cannot make a file")?;
-        let into = arrived.reopen().context("cannot make a file")?;
-        if store.fetch(&key, into, bytes).await?.is_none() {
-            return Err(not_as_listed(&key, "there is no such object"));
+) -> Result<BundleHeader> {
+    let proofs: Vec<Hash> = manifest.proved()?.into_iter().map(|(_, hash)| hash).collect();
+    let mut header = BundleHeader { entries: manifest.entries, unmatched: Vec::new() };
+    let mut taken = place.accept(policy, &header)?.into_iter();
+    let mut chosen = Vec::new();
+    for (entry, hash) in header.entries.drain(..).zip(proofs) {
+        if !taken.next().unwrap_or(false) {
+            continue;
         }
-        let (path, file) = (arrived.path().to_owned(), entry.path.to_string());
-        let found =
-            tokio::task::spawn_blocking(move || hash_of(&path)).await.context("cannot read a file")??;
-        if found != hash {
-            return Err(not_as_listed(&key, format!("'{file}' is another file")));
+        if let EntryKind::File { bytes, executable } = entry.kind {
+            let arrived = fetch_one(store, &machine.file(&hash)?, (bytes, hash), scratch).await?;
+            place.adopt(arrived.path(), &entry.path, executable)?;
         }
-        place.adopt(arrived.path(), &entry.path, executable)?;
+        chosen.push(entry);
     }
-    place.links(&manifest.entries)
+    // Links last: none can then stand in the way of a file's path.
+    place.links(&chosen)?;
+    Ok(BundleHeader { entries: chosen, ..header })
+}
+
+async fn fetch_one(
+    store: &Store,
+    key: &ObjectKey,
+    (bytes, hash): (u64, Hash),
+    scratch: &Path,
+) -> Result<tempfile::NamedTempFile> {
+    let arrived = tempfile::NamedTempFile::new_in(scratch).context("cannot make a file")?;
+    let into = arrived.reopen().context("cannot make a file")?;
+    if store.fetch(key, into, bytes).await?.is_none() {
+        return Err(not_as_listed(key, "there is no such object"));
+    }
+    let path = arrived.path().to_owned();
+    let found = tokio::task::spawn_blocking(move || hash_of(&path)).await.context("cannot read a file")??;
+    if found != hash {
+        return Err(not_as_listed(key, "it has other bytes"));
+    }
+    Ok(arrived)
 }
 
 fn not_as_listed(key: &ObjectKey, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

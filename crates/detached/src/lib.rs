@@ -18,5 +18,22 @@ pub use layout::{MachineFolder, RunFolder, check_version, runs_of};
 pub use machine::{DvcWord, MachineExit, MachineState, read_exit, read_state, write_exit, write_state};
 pub use training_log::{LogSender, read_log_end};
 
+use trainspot_base::error::Result;
+use trainspot_protocol::StoreAccess;
+use trainspot_store::{BucketAccess, BucketCredentials, Store, StoreAddress};
+
+/// Opens the store that a pipe named. Nothing is asked of the network.
+///
+/// # Errors
+/// The address or the endpoint is none.
+pub fn open_store(access: &StoreAccess) -> Result<Store> {
+    let credentials = access.keys.as_ref().map_or(BucketCredentials::InstanceProfile, |keys| {
+        let (id, secret, session_token) = (keys.id.clone(), keys.secret.clone(), keys.session_token.clone());
+        BucketCredentials::Keys { id, secret, session_token }
+    });
+    let (region, endpoint) = (access.region.clone(), access.endpoint.clone());
+    Store::open(&StoreAddress::parse(&access.address)?, &BucketAccess { region, endpoint, credentials })
+}
+
 #[cfg(test)]
 mod tests;

@@ -42,7 +42,7 @@ async fn files_come_back_as_they_were_and_are_sent_once() {
     let manifest = read_manifest(&store, &machine.checkpoint(2).unwrap()).await.unwrap().unwrap();
     let target = TargetFolder::open(home.path()).unwrap().with_own_links();
     let policy = ReceivePolicy::matching(&patterns()).unwrap();
-    fetch_files(&store, &machine, &manifest, (&target, &policy), home.path()).await.unwrap();
+    fetch_files(&store, &machine, manifest.clone(), (&target, &policy), home.path()).await.unwrap();
     assert_eq!(std::fs::read(home.path().join("model/last")).unwrap(), b"second");
     assert_eq!(std::fs::read(home.path().join("model/same")).unwrap(), b"same");
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "no file on its way is left");
@@ -60,7 +60,7 @@ async fn a_file_that_is_not_what_the_manifest_says_does_not_come() {
     let target = TargetFolder::open(home.path()).unwrap().with_own_links();
     let policy = ReceivePolicy::matching(&patterns()).unwrap();
     for (bytes, why) in [
-        (Some(&b"lies"[..]), "'model/new' is another file"),
+        (Some(&b"lies"[..]), "it has other bytes"),
         (Some(b"longer"), "is longer than 4 bytes"),
         (None, "there is no such object"),
     ] {
@@ -68,13 +68,13 @@ async fn a_file_that_is_not_what_the_manifest_says_does_not_come() {
             Some(bytes) => drop(store.write(&object, bytes.to_vec(), WriteCondition::None).await.unwrap()),
             None => store.delete(&object).await.unwrap(),
         }
-        let fetched = fetch_files(&store, &machine, &manifest, (&target, &policy), home.path()).await;
+        let fetched = fetch_files(&store, &machine, manifest.clone(), (&target, &policy), home.path()).await;
         let error = fetched.unwrap_err();
         assert!(trainspot_base::error::chain(&error).contains(why), "{}", error.render());
         assert!(!home.path().join("model/new").exists());
     }
     let nothing = ReceivePolicy::matching(&["other".to_owned()]).unwrap();
-    let fetched = fetch_files(&store, &machine, &manifest, (&target, &nothing), home.path()).await;
+    let fetched = fetch_files(&store, &machine, manifest.clone(), (&target, &nothing), home.path()).await;
     assert!(fetched.unwrap_err().render().contains("the machine was not asked for it"));
 }
 
@@ -86,8 +86,8 @@ async fn the_log_is_sent_as_it_grows_and_read_from_its_end() {
     let log = home.path().join("log");
     sender.send(&log).await.unwrap();
     let mut written = Vec::new();
-    for length in [10, 0, 3_000_000, 20] {
-        written.extend((0..length).map(|byte| (byte % 251) as u8));
+    for length in [10, 0, 3_000_000, 20_usize] {
+        written.extend((0..length).map(|byte| u8::try_from(byte % 251).unwrap()));
         std::fs::write(&log, &written).unwrap();
         sender.send(&log).await.unwrap();
     }

@@ -4,8 +4,8 @@ use trainspot_base::error::{Error, Result};
 
 /// The verbs of an agent's command line. An agent with the verb `supervise` reads no standard input; requests
 /// reach it through an agent with the verb `ask`.
-pub const AGENT_VERBS: [&str; 9] =
-    ["supervise", "ask", "unpack", "commit", "pack", "pack-checkpoint", "dvc", "rescue", "follow"];
+pub const AGENT_VERBS: [&str; 10] =
+    ["supervise", "ask", "unpack", "commit", "restore", "pack", "pack-checkpoint", "dvc", "rescue", "follow"];
 
 /// How the supervisor ends the machine when the pipe falls silent or asks for the machine's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What the pipe and the agent on the machine say to each other, and what both read of a runner's log.
 
 mod command_line;
+mod detached;
 mod file_selection;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -8,6 +9,7 @@ mod messages;
 pub mod runner_log;
 
 pub use command_line::{AGENT_VERBS, EndMode};
+pub use detached::{DetachedSpec, RestoreRequest, StoreAccess, StoreKeys};
 pub use file_selection::FileSelection;
 pub use messages::{
     AgentCommand, AgentRequest, AgentStatus, CommandExit, CommandSpec, CommandState, ExitReason, Notice,

@@ -3,6 +3,7 @@
 //! An agent of one version may be asked by a pipe of another: the words on the wire, which are the names
 //! given to serde, never change. A Rust name may.
 
+use super::DetachedSpec;
 use super::runner_log::Phase;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,8 @@ pub enum AgentCommand {
     /// End the machine.
     #[serde(rename = "end")]
     EndMachine,
-    /// Leave the runner to itself: this pipe goes, and its silence no longer ends the machine.
+    /// Leave the runner, or the detached training, to itself: this pipe goes, and its silence no longer ends
+    /// the machine.
     Release,
     /// Give this pipe the machine of a runner that was left to itself.
     #[serde(rename = "hold")]
@@ -84,6 +86,10 @@ pub struct CommandSpec {
     pub resume: bool,
     /// Present if the command is a runner of Bitbucket's: then the machine lives as long as the runner.
     pub runner: Option<Box<RunnerSpec>>,
+    /// Present if the command is a training whose pipe goes: then the machine lives until the training is over
+    /// and everything of it is in a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detached: Option<Box<DetachedSpec>>,
 }
 
 /// A runner of Bitbucket's, and how long its machine lives: while a pipe has the machine, as that pipe wants;

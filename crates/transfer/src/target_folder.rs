@@ -1,6 +1,6 @@
 //! The folder that files arrive in. Nothing can be written outside it, and no file is ever half there.
 
-use super::entry::{BundleEntry, EntryKind, EntryPath};
+use super::entry::{BundleEntry, BundleHeader, EntryKind, EntryPath};
 use super::receive_policy::{ReceivePolicy, check_paths};
 use super::refusal::refused;
 use super::sparse::SparseWriter;
@@ -11,7 +11,9 @@ use cap_tempfile::TempFile;
 use rustix::fs::{AtFlags, CWD, linkat};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Component, Path};
+use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Result};
+use trainspot_base::log::count;
 
 /// A folder that files of a bundle are written into.
 ///
@@ -120,23 +122,33 @@ impl TargetFolder {
         if linked { Ok(()) } else { self.copy_file(file, name, executable) }
     }
 
-    /// Refuses a list that cannot come here, before a byte of it does.
+    /// Which entries of a list are taken, one answer for each entry, before a byte of them comes. The log tells
+    /// how many are left out.
     ///
     /// # Errors
-    /// An entry was not asked for, leads elsewhere or comes twice, or the disk has no room for all.
-    pub fn accept(&self, policy: &ReceivePolicy, entries: &[BundleEntry]) -> Result<()> {
-        self.check(entries)?;
-        check_paths(entries)?;
-        policy.check(entries)?;
-        self.check_room(entries)
+    /// What the policy refuses; an entry leads elsewhere or comes twice; the disk has no room for all.
+    pub fn accept(&self, policy: &ReceivePolicy, header: &BundleHeader) -> Result<Vec<bool>> {
+        self.check(&header.entries)?;
+        if !policy.is_trusting() {
+            check_paths(&header.entries)?;
+        }
+        let taken = policy.choose(header, |path| self.is_free_for(path))?;
+        self.check_room(&header.entries)?;
+        let left_out = taken.iter().filter(|is_taken| !**is_taken).count();
+        if left_out > 0 {
+            warn!("{} that nobody asked for came along, and was left out", count(left_out, "file"));
+        }
+        Ok(taken)
     }
 
     /// Copies files and links from the same paths in another folder, where they do not change.
     ///
     /// # Errors
-    /// As [`Self::accept`].
+    /// An entry was not asked for, or the disk has no room.
     pub fn copy(&self, from: &Path, policy: &ReceivePolicy, entries: &[BundleEntry]) -> Result<()> {
-        self.accept(policy, entries)?;
+        self.check(entries)?;
+        policy.check(entries)?;
+        self.check_room(entries)?;
         for entry in entries {
             if let EntryKind::File { executable, .. } = entry.kind {
                 self.copy_file(&from.join(entry.path.as_path()), &entry.path, executable)?;

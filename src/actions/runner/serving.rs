@@ -372,6 +372,7 @@ pub(super) fn spec(config: &Config, runner: &RunnerSettings, labels: &[String]) 
         checkpoint_interval: Duration::ZERO,
         resume: false,
         runner: None,
+        detached: None,
     }
 }
 

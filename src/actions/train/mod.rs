@@ -271,6 +271,7 @@ fn spec(config: &Config, train: &Train, commit: &str) -> CommandSpec {
         checkpoint_interval: train.checkpoint_interval,
         resume: false,
         runner: None,
+        detached: None,
     };
     spec.fingerprint = fingerprint(config, &spec, commit);
     spec

@@ -63,6 +63,7 @@ async fn fetch(target: SshTarget, program: &str, file: &str) -> Result<()> {
         checkpoint_interval: Duration::from_hours(1),
         resume: false,
         runner: None,
+        detached: None,
     };
     ask(&agent, AgentCommand::Start(Box::new(spec))).await?;
     while !matches!(ask(&agent, AgentCommand::Heartbeat).await?, CommandState::Ended(_)) {

@@ -1,7 +1,7 @@
 //! A bundle's other end: what comes is checked before it is believed.
 
 use super::super::entry::{BundleEntry, BundleHeader, EntryKind, EntryPath, OWN_LIST_LIMIT_BYTES};
-use super::super::receive_policy::{ReceivePolicy, check_paths};
+use super::super::receive_policy::ReceivePolicy;
 use super::super::received::Received;
 use super::super::refusal::{broken_off, refused, too_many};
 use super::super::target_folder::TargetFolder;
@@ -9,9 +9,7 @@ use super::super::words::WordLimitReader;
 use super::{BUNDLE_MAGIC, FileStability, GONE_MARK, HASH_BYTES, HELD_MARK, PIECE_LIMIT_BYTES};
 use blake3::Hash;
 use std::io::{BufReader, ErrorKind, Read, Write};
-use tracing::warn;
 use trainspot_base::error::{Context as _, Error, Result};
-use trainspot_base::log::count;
 
 /// How far back a stream may refer, as a power of two: the receiver keeps so many bytes. The sender's level
 /// of compression needs 19, and what the format allows would be 128 MiB.
@@ -36,16 +34,7 @@ pub fn receive(
     let mut input = zstd::Decoder::new(input).context(STREAM_CUT)?;
     input.window_log_max(WINDOW_LOG_LIMIT).context(STREAM_CUT)?;
     let mut header = read_header(&mut input, policy)?;
-    place.check(&header.entries)?;
-    if !policy.is_trusting() {
-        check_paths(&header.entries)?;
-    }
-    let taken = policy.choose(&header, |path| place.is_free_for(path))?;
-    place.check_room(&header.entries)?;
-    let left_out = taken.iter().filter(|is_taken| !**is_taken).count();
-    if left_out > 0 {
-        warn!("{} that nobody asked for came along, and was left out", count(left_out, "file"));
-    }
+    let taken = place.accept(policy, &header)?;
     announce(&header);
     let mut arrivals = Arrivals { input: &mut input, place, policy, files, progress, bytes: 0 };
     let mut hashes = Vec::new();
