@@ -19,13 +19,16 @@ use trainspot_base::error::{Error, Kind, Result};
 /// order.
 pub(crate) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     match config.action {
-        Action::Train => train::run(config, shutdown).await,
+        Action::Train if config.train.is_some() => train::run(config, shutdown).await,
         #[cfg(feature = "aws")]
         Action::Runner => runner::run(config, shutdown).await,
         #[cfg(feature = "aws")]
         Action::Sweep => unless_stopped(shutdown, "sweeping", sweep::run(config)).await,
         #[cfg(not(feature = "aws"))]
         Action::Runner | Action::Sweep => Err(built_without_aws()),
+        Action::Train | Action::Status | Action::Stop => {
+            Err(Error::new("detached runs are not in this build").kind(Kind::Configuration))
+        }
         Action::Publish => unless_stopped(shutdown, "publishing", publish::run(config)).await,
     }
 }

@@ -3,17 +3,21 @@
 //! Every mistake is found before anything starts, and all of them are told at once.
 
 mod alternatives;
+mod detached;
 mod environment;
 pub mod help;
 mod problems;
 mod reader;
+mod recorded;
 pub mod runner;
 mod shapes;
 mod spelling;
 mod values;
 pub mod variables;
 
+pub use detached::{Detach, StoreSettings};
 pub use problems::Problems;
+pub use recorded::{RecordedEnvironment, SecretDifferences, SecretFingerprints, WokenEnvironment};
 
 use reader::ConfigReader;
 use secrecy::SecretString;
@@ -22,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use trainspot_base::log::Secret;
 use trainspot_bitbucket::{Credential, StepVariables};
+use trainspot_compute::RunId;
 use trainspot_compute::aws::{AwsSettings, SweepSettings};
 use trainspot_dvc::DvcSettings;
 use variables::Action;
@@ -44,12 +49,24 @@ pub struct Config {
     pub outputs: Vec<String>,
     /// What DVC keeps of the outputs.
     pub dvc: DvcSettings,
-    /// How to train; present for [`Action::Train`].
+    /// How to train; present for [`Action::Train`], unless [`Self::run`] names the run to go on with.
     pub train: Option<Train>,
     /// What to rent as which runner; present for [`Action::Runner`].
     pub runner: Option<runner::RunnerSettings>,
     /// What to remove; present for [`Action::Sweep`].
     pub sweep: Option<SweepSettings>,
+    /// The detached run that the action is about, where one was named. With [`Action::Train`] this
+    /// configuration then has only what leads to the run's record in the store, and
+    /// [`Self::load_recorded`] makes the whole one.
+    pub run: Option<RunId>,
+    /// The store of detached runs; present for [`Action::Status`] and [`Action::Stop`], for a run to go on
+    /// with, and for [`Action::Sweep`] if one is given. A training that begins a run has it in its
+    /// [`Detach`].
+    pub store: Option<StoreSettings>,
+    /// What a detached run keeps of this configuration; present with [`Train::detach`].
+    pub record: Option<RecordedEnvironment>,
+    /// The environment, by which a recorded configuration is completed; present with [`Self::run`].
+    pub woken: Option<WokenEnvironment>,
     /// How to publish.
     pub publish: Publish,
     /// How to reach Bitbucket.
@@ -98,6 +115,8 @@ pub struct Train {
     pub machine_environment: BTreeMap<String, SecretString>,
     /// Where short-lived files may go.
     pub scratch: PathBuf,
+    /// How the training outlives the pipe; none if the pipe stays.
+    pub detach: Option<Detach>,
 }
 
 /// Where the outputs go.
@@ -160,6 +179,17 @@ impl Config {
     /// Every mistake in it, at once.
     pub fn load(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
         let mut reader = ConfigReader::new(environment);
+        let config = reader.config();
+        reader.finish(config)
+    }
+
+    /// The configuration of a detached run, as its first pipe recorded it, for a pipe that was woken: secrets,
+    /// credentials, and what is the step's own come from that pipe's environment.
+    ///
+    /// # Errors
+    /// Every mistake in it, at once.
+    pub fn load_recorded(record: &RecordedEnvironment, woken: &WokenEnvironment) -> Result<Self, Problems> {
+        let mut reader = ConfigReader::recorded(record, woken);
         let config = reader.config();
         reader.finish(config)
     }
