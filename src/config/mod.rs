@@ -5,6 +5,7 @@
 mod alternatives;
 mod detached;
 mod environment;
+mod fingerprints;
 pub mod help;
 mod problems;
 mod reader;
@@ -16,8 +17,9 @@ mod values;
 pub mod variables;
 
 pub use detached::{Detach, StoreSettings};
+pub use fingerprints::{SecretDifferences, SecretFingerprints};
 pub use problems::Problems;
-pub use recorded::{RecordedEnvironment, SecretDifferences, SecretFingerprints, WokenEnvironment};
+pub use recorded::{RecordedEnvironment, WokenEnvironment};
 
 use reader::ConfigReader;
 use secrecy::SecretString;
@@ -183,8 +185,8 @@ impl Config {
         reader.finish(config)
     }
 
-    /// The configuration of a detached run, as its first pipe recorded it, for a pipe that was woken: secrets,
-    /// credentials, and what is the step's own come from that pipe's environment.
+    /// The configuration of a detached run, as its first pipe recorded it, for a pipe that was woken.
+    /// Secrets, credentials, and what is the step's own come from that pipe's environment.
     ///
     /// # Errors
     /// Every mistake in it, at once.
@@ -215,7 +217,7 @@ mod tests {
     }
 
     /// What is secret in an environment: in each of these variables, and in what they pass on.
-    const SECRETS: [&str; 9] = [
+    const SECRETS: [&str; 10] = [
         "s3cret-access",
         "s3cret-train",
         "s3cret-proxy",
@@ -225,11 +227,20 @@ mod tests {
         "s3cret-gdrive",
         "s3cret-runner",
         "s3cret-variable",
+        "s3cret-wake",
     ];
 
     fn shown(given: &[(&str, &str)]) -> String {
         let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         format!("{:?}", Config::load(given).unwrap())
+    }
+
+    /// What a detached run with this environment keeps of it.
+    fn stored(given: &[(&str, &str)]) -> String {
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::load(given).unwrap();
+        let kept = (config.record.as_ref().unwrap(), SecretFingerprints::of(&config));
+        serde_json::to_string(&kept).unwrap()
     }
 
     #[test]
@@ -267,14 +278,29 @@ mod tests {
         ];
         let trains = shown(&[&common[..], &train, &keys].concat());
         let runs = shown(&[&common[..], &runner].concat());
+        let detached = [
+            ("DETACH", "true"),
+            ("STORE", "s3://models"),
+            ("INSTANCE_PROFILE", "machine"),
+            ("WAKE_TOKEN", "s3cret-wake"),
+        ];
+        let detached = [&common[..], &train, &keys, &detached].concat();
+        let woken = shown(&[&detached[..], &[("RUN", "0123456789abcdef")]].concat());
+        let (detaches, stored) = (shown(&detached), stored(&detached));
         for name in ["HF_TOKEN", "HTTPS_PROXY", "ASIAEXAMPLE", "GDRIVE_CREDENTIALS_DATA"] {
             assert!(trains.contains(name), "{name}: {trains}");
         }
         for name in ["role/r", "API_KEY"] {
             assert!(runs.contains(name), "{name}: {runs}");
         }
+        assert!(detaches.contains("WAKE_TOKEN") && woken.contains("HF_TOKEN"), "{detaches}\n{woken}");
+        for name in ["HF_TOKEN", "GDRIVE_CREDENTIALS_DATA", "m5.large"] {
+            assert!(stored.contains(name), "{name}: {stored}");
+        }
         for secret in SECRETS {
-            assert!(!trains.contains(secret) && !runs.contains(secret), "{secret}: {trains}\n{runs}");
+            for text in [&trains, &runs, &detaches, &woken, &stored] {
+                assert!(!text.contains(secret), "{secret}: {text}");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::detached::{Detach, StoreSettings};
 use super::super::recorded::{REPOSITORY_UUID, RecordedEnvironment, WokenEnvironment, has_password};
+use super::super::values::{self, ParsedValue};
 use super::super::variables::{Action, Provider, ValueKind, VariableSpec};
 use super::super::{Cloud, Train};
 use super::ConfigReader;
@@ -171,7 +172,9 @@ impl ConfigReader {
     }
 
     pub(super) fn refuse_detached_runner(&mut self) {
-        if self.environment.get("DETACH").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        let given = self.environment.get("DETACH").map(str::to_owned);
+        let detach = given.and_then(|given| values::parse(ValueKind::Switch, &[given]).ok());
+        if detach == Some(ParsedValue::Switch(true)) {
             self.problems.add(
                 "DETACH",
                 "is given with ACTION 'runner', whose machine goes on without the pipe already; leave it out",
@@ -193,7 +196,7 @@ impl ConfigReader {
         };
         let is_secret = |text: &str| held_in(text).is_some();
         let record = RecordedEnvironment::new(&self.environment.0, &train.environment, is_secret);
-        for (name, value) in record.variables() {
+        for (name, value) in record.texts() {
             if let Some(secret) = held_in(value) {
                 let held = &secret.name;
                 self.problems.add(

@@ -1,5 +1,6 @@
 use super::*;
-use crate::config::{Cloud, Problems};
+use crate::config::{Cloud, Config, Problems, SecretDifferences, SecretFingerprints};
+use trainspot_bitbucket::Credential;
 use trainspot_compute::RunId;
 
 const RUN: &str = "0123456789abcdef";
@@ -178,7 +179,8 @@ fn credentials_of_a_session_may_be_others_but_must_be_there_for_the_training() {
     environment.extend(owned(&[list]));
     let first = Config::load(environment).unwrap();
     let prints = SecretFingerprints::of(&first);
-    assert_eq!(prints.0["BITBUCKET_STEP_OIDC_TOKEN"], None);
+    let text = serde_json::to_string(&prints).unwrap();
+    assert!(text.contains(r#""BITBUCKET_STEP_OIDC_TOKEN":null"#), "{text}");
     let another = [("BITBUCKET_STEP_OIDC_TOKEN", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("WAKE_TOKEN", "")];
     let whole = recorded(&first, &woken(&another)).unwrap();
     assert_eq!(prints.compare(&whole), SecretDifferences::default());
@@ -204,6 +206,11 @@ fn a_secret_in_another_variable_is_refused() {
     for (name, value, why) in [
         ("TRAIN_COMMAND", "KEY=s3cret-inline python train.py", "holds the value of HF_TOKEN"),
         ("DVC_REMOTE", "https://me:pw@host/data", "holds an address with a password"),
+        (
+            "STARTUP_SCRIPT",
+            "pip install --index-url https://me:pw@host/x y",
+            "holds an address with a password",
+        ),
     ] {
         let mut environment = told();
         environment.extend(owned(&[(name, value)]));
@@ -211,16 +218,16 @@ fn a_secret_in_another_variable_is_refused() {
         assert!(problems.contains(&format!("\n  {name} {why}")), "{problems}");
         assert!(!problems.contains("s3cret") && !problems.contains("pw"), "{problems}");
     }
-}
-
-/// A reader of many records has no more than 12 bits of a secret.
-#[test]
-fn a_secret_has_the_same_short_fingerprint_in_every_run() {
-    let prints: Vec<_> = (0..5).map(|_| SecretFingerprints::of(&first())).collect();
-    assert!(prints.iter().all(|it| *it == prints[0]));
-    let print = |value: String| fingerprint("HF_TOKEN", &value.into());
-    let many: std::collections::BTreeSet<u16> = (0..20_000).map(|number| print(number.to_string())).collect();
-    assert_eq!(many.last(), Some(&0x0fff));
-    assert!(many.len() > 4000, "{}", many.len());
-    assert_ne!(fingerprint("A", &"value".into()), fingerprint("B", &"value".into()));
+    for (name, value) in [
+        (
+            "TRAIN_COMMAND",
+            "pip install --index-url https://$USER:$PASSWORD@host/x y; curl http://host:80/@a:b",
+        ),
+        ("INCLUDE", "keys/s3cret-gdrive.json"),
+        ("DVC_REMOTE", "ssh://me@host:22/data"),
+    ] {
+        let mut environment = told();
+        environment.extend(owned(&[(name, value)]));
+        assert!(Config::load(environment).is_ok(), "{value}");
+    }
 }
