@@ -1,5 +1,6 @@
 //! Whether a woken pipe has the secrets of its run.
 
+use super::recorded::RecordedEnvironment;
 use super::{Config, reader};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ impl SecretFingerprints {
     /// The fingerprints of what a detached run's first pipe has.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let training = config.record.iter().flat_map(|record| record.training());
+        let training = config.record.iter().flat_map(RecordedEnvironment::training);
         let training = training.filter(|(_, value)| value.is_none()).map(|(name, _)| name.clone());
         let remotes = reader::dvc_secrets(&config.dvc).map(|secret| secret.name);
         let remotes = remotes.filter(|name| !is_of_session(name));

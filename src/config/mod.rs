@@ -286,19 +286,19 @@ mod tests {
         ];
         let detached = [&common[..], &train, &keys, &detached].concat();
         let woken = shown(&[&detached[..], &[("RUN", "0123456789abcdef")]].concat());
-        let (detaches, stored) = (shown(&detached), stored(&detached));
+        let (told, stored) = (shown(&detached), stored(&detached));
         for name in ["HF_TOKEN", "HTTPS_PROXY", "ASIAEXAMPLE", "GDRIVE_CREDENTIALS_DATA"] {
             assert!(trains.contains(name), "{name}: {trains}");
         }
         for name in ["role/r", "API_KEY"] {
             assert!(runs.contains(name), "{name}: {runs}");
         }
-        assert!(detaches.contains("WAKE_TOKEN") && woken.contains("HF_TOKEN"), "{detaches}\n{woken}");
+        assert!(told.contains("WAKE_TOKEN") && woken.contains("HF_TOKEN"), "{told}\n{woken}");
         for name in ["HF_TOKEN", "GDRIVE_CREDENTIALS_DATA", "m5.large"] {
             assert!(stored.contains(name), "{name}: {stored}");
         }
         for secret in SECRETS {
-            for text in [&trains, &runs, &detaches, &woken, &stored] {
+            for text in [&trains, &runs, &told, &woken, &stored] {
                 assert!(!text.contains(secret), "{secret}: {text}");
             }
         }
