@@ -9,8 +9,8 @@ use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::is_secret_name;
 use trainspot_base::log::lines::Lines;
 use trainspot_bitbucket::{
-    Client, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineVariable,
-    status_of,
+    Client, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineTarget,
+    PipelineVariable, status_of,
 };
 use trainspot_compute::RunId;
 
@@ -108,8 +108,10 @@ impl<'a> Child<'a> {
         let variables = self.pipeline.variables.iter();
         NewPipelineRun {
             pipeline: self.pipeline.name.clone(),
-            branch: self.pipeline.branch.clone(),
-            commit: self.commit.clone().filter(|_| self.pipeline.own_commit),
+            target: PipelineTarget::Branch {
+                name: self.pipeline.branch.clone(),
+                commit: self.commit.clone().filter(|_| self.pipeline.own_commit),
+            },
             variables: variables
                 .map(|(key, value)| PipelineVariable {
                     key: key.clone(),
