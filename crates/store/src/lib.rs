@@ -16,10 +16,12 @@ mod folder;
 mod lease;
 mod object_key;
 mod s3;
+mod signature;
 
 pub use lease::{Lease, LeaseState};
 pub use object_key::ObjectKey;
-pub use s3::{BucketAccess, BucketCredentials};
+pub use s3::BucketAccess;
+pub use signature::{AwsSigner, BucketCredentials, NoSignature};
 
 use folder::FolderStore;
 use s3::BucketStore;
