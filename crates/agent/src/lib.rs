@@ -22,6 +22,7 @@ mod stillness;
 mod supervise;
 mod tail;
 mod verbs;
+pub mod wake;
 
 pub use checkpoint::Manifest;
 pub use command::{end_all, end_all_but_supervisor, has_supervisor, shell};
