@@ -88,8 +88,9 @@ style:  ## names, circles between modules, long files and comments: what neither
 audit:  ## known weaknesses, licences and sources of dependencies; needs the network, and cargo-deny (`cargo install cargo-deny`)
 	cargo deny --locked check
 
-docs: deps  ## every Pipelines example against Bitbucket's schema
+docs: deps  ## every Pipelines example against Bitbucket's schema, and the CloudFormation template
 	$$(scripts/venv.sh docs scripts/requirements.txt)/python scripts/check_docs.py
+	$$(scripts/venv.sh docs scripts/requirements.txt)/python scripts/check_wake.py
 
 image: deps  ## the pipe's image, from a release build on this machine
 	scripts/image.sh
