@@ -4,8 +4,8 @@ use super::{client, client_with};
 use fake_bitbucket::{BareRepository, FakeBitbucket, Fault, Options, StepDefinition, Variable};
 use std::time::Duration;
 use trainspot_bitbucket::{
-    Client, Credential, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineTarget, PipelineVariable,
-    status_of,
+    Client, Credential, DueRun, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineTarget,
+    PipelineVariable, status_of,
 };
 
 const PIPELINES: &str = "/pipelines";
@@ -145,19 +145,25 @@ async fn a_pipeline_or_branch_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_pipeline_is_run_on_a_commit_whose_branch_is_gone() {
+async fn a_run_is_woken_at_its_commit_with_and_without_its_branch() {
     let folder = tempfile::tempdir().unwrap();
     let repository = BareRepository::create(&folder.path().join("forest.git"), 1);
     let fake = FakeBitbucket::serving(&repository);
     fake.define_pipeline("train it", &[StepDefinition::new("Train", &[], &[])]);
     let commit = repository.commit("topic", "m", &[("a", b"b")]);
-    repository.git(&["update-ref", "-d", "refs/heads/topic"]);
-    let run = NewPipelineRun { target: PipelineTarget::Commit(commit.clone()), ..run("id-1") };
     let client = client(&fake);
-    let pipeline = client.run_pipeline(&run).await.unwrap();
-    let [known] = &*fake.pipelines() else { panic!("one pipeline") };
-    assert_eq!((&*known.branch, known.commit.as_deref()), ("", Some(&*commit)));
-    assert_eq!(client.custom_pipeline_name(&pipeline.uuid).await.unwrap().as_deref(), Some("train it"));
+    let run = DueRun { id: "run-1", pipeline: "train it", commit: &commit, branch: Some("topic") };
+    client.wake_run(&run).await.unwrap();
+    repository.git(&["update-ref", "-d", "refs/heads/topic"]);
+    client.wake_run(&run).await.unwrap();
+    let alone = client.wake_run(&DueRun { branch: None, ..run }).await.unwrap();
+    let known = fake.pipelines();
+    let targets: Vec<_> = known.iter().map(|known| (&*known.branch, known.commit.as_deref())).collect();
+    let commit = Some(&*commit);
+    assert_eq!(targets, [("topic", commit), ("", commit), ("", commit)]);
+    let run = Variable { key: "TRAINSPOT_RUN".into(), value: "run-1".into(), secured: false };
+    assert!(known.iter().all(|known| known.variables[0] == run), "{known:?}");
+    assert_eq!(client.custom_pipeline_name(&alone.uuid).await.unwrap().as_deref(), Some("train it"));
 }
 
 #[tokio::test]

@@ -20,14 +20,10 @@ use std::time::Duration;
 use trainspot_base::error::{Error, Result, chain};
 use trainspot_base::log::{self, Secret};
 use trainspot_base::retry::RetryPolicy;
-use trainspot_bitbucket::{
-    Client, Credential, NewPipelineRun, Patience, PipelineTarget, PipelineVariable, status_of,
-};
+use trainspot_bitbucket::{Client, Credential, DueRun, Patience, status_of};
 use trainspot_protocol::{WakeSpec, WakeToken};
 use trainspot_store::BucketCredentials;
 
-/// The variable that tells a woken pipeline its run: the custom pipeline hands it to the pipe as `RUN`.
-const RUN_VARIABLE: &str = "TRAINSPOT_RUN";
 /// How long one target or the bus is tried before the machine is taken away: all of them together, and the
 /// last checkpoint before them, have the two minutes of EC2's notice.
 const NOTICE_TOTAL: Duration = Duration::from_secs(20);
@@ -114,27 +110,14 @@ impl WakeCall<'_> {
         let credential = Credential::AccessToken(way.token.clone());
         let patience = Patience { request: REQUEST_TIMEOUT, attempts, rate_limit: Duration::ZERO };
         let client = Client::new(&way.api_url, workspace, repo_slug, credential)?.with_patience(patience);
-        let commit = PipelineTarget::Commit(self.spec.commit.clone());
-        let Some(name) = self.spec.branch.clone() else { return self.start(&client, commit).await };
-        let target = PipelineTarget::Branch { name, commit: Some(self.spec.commit.clone()) };
-        match self.start(&client, target).await {
-            // A branch that was merged meanwhile is often gone, and its commit is not.
-            Err(error) if status_of(&error) == Some(404) => self.start(&client, commit).await,
-            started => started,
-        }
-    }
-
-    async fn start(&self, client: &Client, target: PipelineTarget) -> Result<()> {
-        let run = PipelineVariable { key: RUN_VARIABLE.to_owned(), value: self.run.into(), secured: false };
-        let new = NewPipelineRun {
-            pipeline: self.spec.pipeline.clone(),
-            target,
-            variables: vec![run],
-            // A run is woken more than once: each time is another run of the pipeline.
-            id: format!("{}-{:08x}", self.run, fastrand::u32(..)),
+        let run = DueRun {
+            id: self.run,
+            pipeline: &self.spec.pipeline,
+            commit: &self.spec.commit,
+            branch: self.spec.branch.as_deref(),
         };
-        let started = client.run_pipeline(&new).await?;
-        tracing::info!("woke the run by the pipeline {}: #{}", new.pipeline, started.number);
+        let started = client.wake_run(&run).await?;
+        tracing::info!("woke the run by the pipeline {}: #{}", run.pipeline, started.number);
         Ok(())
     }
 

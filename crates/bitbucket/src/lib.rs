@@ -24,8 +24,8 @@ use url::Url;
 pub use commits::{BuildState, BuildStatus};
 pub use failure::{CallFailure, status_of};
 pub use pipelines::{
-    LogChunk, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineTarget,
-    PipelineVariable,
+    DueRun, LogChunk, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep,
+    PipelineTarget, PipelineVariable,
 };
 pub use pull_requests::{NewPullRequest, PullRequest};
 pub use repository::Repository;

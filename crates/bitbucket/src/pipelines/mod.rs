@@ -3,6 +3,7 @@
 mod log;
 mod progress;
 mod run;
+mod wake;
 
 use super::http::Permission;
 use super::{Client, Scope, status_of};
@@ -15,6 +16,7 @@ use trainspot_base::error::{Kind, Result};
 pub use log::LogChunk;
 pub use progress::{PipelineOutcome, PipelineProgress};
 pub use run::{NewPipelineRun, PipelineTarget, PipelineVariable};
+pub use wake::DueRun;
 
 const READ_PERMISSION: Permission = Permission {
     access: "pipeline",
