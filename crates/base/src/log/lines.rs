@@ -203,32 +203,43 @@ mod tests {
         let chunk = vec![b'x'; 1 << 20];
         for _ in 0..64 {
             lines.feed(&chunk, now, &mut |line: &str| out.push(line.to_owned()));
-            assert!(lines.line.capacity() <= 2 * LINE_LIMIT_BYTES);
+            assert!(lines.line.len() <= LINE_LIMIT_BYTES && lines.line.capacity() <= 2 * LINE_LIMIT_BYTES);
         }
         lines.finish(now, &mut |line: &str| out.push(line.to_owned()));
         assert_eq!(out.len(), 1);
         assert!(out[0].ends_with("… (67104768 more bytes in this line)"), "{}", &out[0][SHOWN_LINE_BYTES..]);
+        assert!(shown(&[&[b'x'; 5000]])[0].ends_with("x… (904 more bytes in this line)"));
     }
 
     #[test]
     fn a_flood_is_thinned_and_ends_with_its_last_lines() {
-        let (now, mut bytes, mut count) = (Instant::now(), 0, 0);
-        let mut last = String::new();
-        let (mut lines, mut said) = (Lines::new(now), 0);
-        let mut show = |line: &str| {
-            said += usize::from(line.starts_with("… from here on"));
-            bytes += line.len();
-            count += 1;
-            line.clone_into(&mut last);
-        };
-        for number in 0..1_000_000 {
-            lines.feed(format!("line {number} {:40}\n", "").as_bytes(), now, &mut show);
+        const LINE_BYTES: usize = 64;
+        let (in_full, hidden) = (SHOWN_IN_FULL_BYTES / LINE_BYTES, 100_000);
+        let (now, mut out) = (Instant::now(), Vec::new());
+        let mut lines = Lines::new(now);
+        let mut show = |line: &str| out.push(line.to_owned());
+        let line = |number: usize| format!("{number:0width$}", width = LINE_BYTES - 1);
+        for number in 0..in_full + hidden {
+            lines.feed((line(number) + "\n").as_bytes(), now, &mut show);
         }
         lines.finish(now, &mut show);
-        assert!(bytes < SHOWN_IN_FULL_BYTES + (1 << 20), "{bytes}");
-        assert!(count < 500_000);
-        assert!(last.starts_with("line 999999"));
-        assert_eq!(said, 1);
+        let last: Vec<_> = (in_full + hidden - TAIL_LIMIT_LINES..in_full + hidden).map(line).collect();
+        assert_eq!(out[in_full - 1], line(in_full - 1));
+        assert_eq!(out[in_full], "… from here on, a line every 10 s");
+        assert_eq!(out[in_full + 1], "… 100000 lines were not shown; the last ones:");
+        assert_eq!((&out[in_full + 2..], lines.tail()), (&*last, last.clone()));
+    }
+
+    #[test]
+    fn one_line_that_is_not_shown_is_told_as_one() {
+        let (now, mut out) = (Instant::now(), Vec::new());
+        let mut lines = Lines { shown: SHOWN_IN_FULL_BYTES, ..Lines::new(now) };
+        let mut show = |line: &str| out.push(line.to_owned());
+        lines.feed(b"a\n", now, &mut show);
+        lines.feed(b"b\n", now + SHOW_INTERVAL, &mut show);
+        lines.finish(now + SHOW_INTERVAL, &mut show);
+        let told = "… 1 line was not shown; the last ones:";
+        assert_eq!(out, ["… from here on, a line every 10 s", "b", told, "a", "b"]);
     }
 
     #[test]
