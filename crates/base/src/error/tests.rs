@@ -63,9 +63,8 @@ fn exit_codes_and_their_meanings_differ() {
 #[test]
 fn several_failures_become_one_that_says_all_of_them() {
     let first = || Error::new("a is down").leaves("machine a").kind(Kind::Machine);
-    let second = Error::new("b is down").leaves("machine b").hint("end them");
-    let errors = vec![first(), second, first()];
-    let both = Error::all("cannot end the machines", errors).unwrap_err();
+    let second = Error::new("b is down").leaves("machine b").leaves("machine a").hint("end them");
+    let both = Error::all("cannot end the machines", vec![first(), second]).unwrap_err();
     assert_eq!(
         both.render(),
         "cannot end the machines: a is down; b is down\nStill there: machine a\nStill there: machine b\nNext: end them"
