@@ -22,7 +22,7 @@ use trainspot_base::retry::RetryPolicy;
 use url::Url;
 
 pub use commits::{BuildState, BuildStatus};
-pub use failure::{CallFailure, status_of};
+pub use failure::{CallFailure, is_refusal, status_of};
 pub use pipelines::{
     LogChunk, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineVariable,
 };

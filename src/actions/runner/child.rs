@@ -10,7 +10,7 @@ use trainspot_base::log::is_secret_name;
 use trainspot_base::log::lines::Lines;
 use trainspot_bitbucket::{
     Client, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineVariable,
-    status_of,
+    is_refusal,
 };
 use trainspot_compute::RunId;
 
@@ -142,8 +142,7 @@ impl<'a> Child<'a> {
                 Ok(None) => refused = 0,
                 Err(error) => {
                     // The pipeline goes on whether Bitbucket tells or not.
-                    let is_transient = status_of(&error).is_none_or(|status| status == 429 || status >= 500);
-                    refused += u32::from(!is_transient);
+                    refused += u32::from(is_refusal(&error));
                     if refused == MOST_REFUSALS {
                         return Err(error);
                     }
