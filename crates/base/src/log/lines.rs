@@ -52,7 +52,8 @@ impl Lines {
     }
 
     /// Takes bytes of the output, and calls `show` for each line that is due.
-    pub fn feed(&mut self, bytes: &[u8], now: Instant, show: &mut impl FnMut(&str)) {
+    // `dyn`: a generic function is compiled by its caller's crate, which is optimised for size.
+    pub fn feed(&mut self, bytes: &[u8], now: Instant, show: &mut dyn FnMut(&str)) {
         for &byte in bytes {
             if std::mem::take(&mut self.carriage_return) && byte != b'\n' {
                 self.overwritten(now, show);
@@ -67,7 +68,7 @@ impl Lines {
     }
 
     /// Shows a line that has been unfinished for long.
-    pub fn tick(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+    pub fn tick(&mut self, now: Instant, show: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() && self.dropped == 0 && now.duration_since(self.line_since) >= SHOW_INTERVAL
         {
             self.end_line(now, show);
@@ -75,7 +76,7 @@ impl Lines {
     }
 
     /// Shows the unfinished line, and says how many lines were not shown.
-    pub fn finish(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+    pub fn finish(&mut self, now: Instant, show: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() {
             self.end_line(now, show);
         }
@@ -101,7 +102,7 @@ impl Lines {
     }
 
     /// A progress bar went back to the line's start.
-    fn overwritten(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+    fn overwritten(&mut self, now: Instant, show: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() && now.duration_since(self.last_progress) >= SHOW_INTERVAL {
             self.last_progress = now;
             self.end_line(now, show);
@@ -110,7 +111,7 @@ impl Lines {
         self.dropped = 0;
     }
 
-    fn end_line(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+    fn end_line(&mut self, now: Instant, show: &mut dyn FnMut(&str)) {
         let text = readable(&self.line, self.dropped, &mut self.carried);
         self.line.clear();
         self.dropped = 0;
