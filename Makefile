@@ -3,7 +3,7 @@
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo demo-aws test quick bill kills endings interruptions faults dvc publications hostile hostile-servers fuzz mutants check style docs audit image bench deps clean
+.PHONY: help demo demo-aws demo-detached test quick bill kills detached endings interruptions faults dvc publications hostile hostile-servers fuzz mutants check style docs audit image bench deps clean
 
 help:  ## what can be done by command
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target what; do \
@@ -14,6 +14,9 @@ demo: deps  ## train the example through the pipe, against a throw-away Bitbucke
 
 demo-aws: deps  ## the same on spot machines of a throw-away EC2, which takes two of them back; needs root
 	scripts/demo.sh aws
+
+demo-detached: deps  ## a run whose step ends: its machine dies, and the pipeline comes back for the model
+	scripts/demo.sh detached
 
 test: check  ## everything that CI checks; TRAINSPOT_NO_SKIPS=1 makes a test fail that cannot run here
 	scripts/test.sh
@@ -32,6 +35,9 @@ TRIALS = cargo test --locked --test integration -- --nocapture --include-ignored
 
 kills: deps  ## SIGKILL at random instants, of the pipe and of a local machine's watch: TRAINSPOT_KILLS of each
 	TRAINSPOT_KILLS=$${TRAINSPOT_KILLS:-20} $(TRIALS) kills::
+
+detached: deps  ## SIGKILL at random instants, of the pipes and machines of detached runs: TRAINSPOT_DETACHED_KILLS runs
+	TRAINSPOT_DETACHED_KILLS=$${TRAINSPOT_DETACHED_KILLS:-50} $(TRIALS) detached::a_run_survives
 
 endings: deps  ## SIGKILL at random instants of a run on EC2, and cuts of its network: TRAINSPOT_AWS_KILLS, TRAINSPOT_CUTS
 	TRAINSPOT_AWS_KILLS=$${TRAINSPOT_AWS_KILLS:-30} TRAINSPOT_CUTS=$${TRAINSPOT_CUTS:-20} $(TRIALS) ec2::endings
@@ -88,8 +94,9 @@ style:  ## names, circles between modules, long files and comments: what neither
 audit:  ## known weaknesses, licences and sources of dependencies; needs the network, and cargo-deny (`cargo install cargo-deny`)
 	cargo deny --locked check
 
-docs: deps  ## every Pipelines example against Bitbucket's schema
+docs: deps  ## every Pipelines example against Bitbucket's schema, and the CloudFormation template
 	$$(scripts/venv.sh docs scripts/requirements.txt)/python scripts/check_docs.py
+	$$(scripts/venv.sh docs scripts/requirements.txt)/python scripts/check_wake.py
 
 image: deps  ## the pipe's image, from a release build on this machine
 	scripts/image.sh

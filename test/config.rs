@@ -1,6 +1,7 @@
 //! Wrong environments, and the exact words that a user reads for each: they are in `config/snapshots/`.
 
 mod aws;
+mod detached;
 mod runner;
 mod wrong;
 

@@ -208,6 +208,7 @@ fn names_of_variables_exist() {
     let sources = [
         "crates/agent/src/command.rs",
         "crates/bitbucket/src/pipelines/run.rs",
+        "src/config/reader/detached.rs",
         "test/skip/src/lib.rs",
         "test/bill/mod.rs",
     ];
@@ -281,6 +282,23 @@ fn the_defaults_of_pipe_yml_are_taken_without_a_word() {
             ("BITBUCKET_REPO_UUID", "{b}"),
         ],
         &[("ACTION", "sweep"), ("AWS_DEFAULT_REGION", "eu-west-1")],
+        &[
+            ("TRAIN_COMMAND", "true"),
+            ("OUTPUTS", "x"),
+            ("INSTANCE_TYPE", "m5.large"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("DETACH", "true"),
+            ("STORE", "s3://models"),
+            ("INSTANCE_PROFILE", "machine"),
+            ("RUN", "$TRAINSPOT_RUN"),
+        ],
+        &[("ACTION", "status"), ("STORE", "s3://models"), ("AWS_DEFAULT_REGION", "eu-west-1")],
+        &[
+            ("ACTION", "stop"),
+            ("STORE", "s3://models"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("RUN", "0123456789abcdef"),
+        ],
     ] {
         let own = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         for defaults in [&defaults, &expanded] {

@@ -11,7 +11,7 @@ mod gatekeeper;
 mod http;
 mod interruptions;
 mod lab;
-mod moto;
+pub(crate) mod moto;
 mod neighbours;
 mod permissions;
 mod plan;

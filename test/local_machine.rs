@@ -36,6 +36,7 @@ impl Rig {
             program: PathBuf::from(env!("CARGO_BIN_EXE_trainspot")),
             root: folder.path().join("machines"),
             environment: BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap().into())]),
+            detached: std::sync::Arc::default(),
         };
         let request = launch_request(grace);
         let machine = compute.launch(&request).await.unwrap();
@@ -61,6 +62,7 @@ impl Rig {
             program: PathBuf::from(env!("CARGO_BIN_EXE_trainspot")),
             root: folder.path().join("machines"),
             environment: environment.map(|(name, value)| (name.to_owned(), value.into())).into(),
+            detached: std::sync::Arc::default(),
         };
         let machine = Machine {
             id: "rented".to_owned(),

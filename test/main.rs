@@ -10,6 +10,7 @@ mod agent_kills;
 mod bitbucket;
 mod config;
 mod container;
+mod detached;
 mod docs;
 mod dvc;
 mod ec2;

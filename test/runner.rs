@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use trainspot_bitbucket::{
     Client, NewPipelineRun, NewRegistration, NewRunner, PipelineOutcome, PipelineProgress, PipelineRun,
-    PipelineStep, Platform, RegistrationStatus, Scope,
+    PipelineStep, PipelineTarget, Platform, RegistrationStatus, Scope,
 };
 use trainspot_protocol::runner_log::{Event, LeaveReason, Phase, RunnerLimits, RunnerState, StepId, Verdict};
 
@@ -131,13 +131,14 @@ impl Scene {
     /// Runs a pipeline of one step.
     async fn runs(&self, script: &[&str]) -> PipelineRun {
         self.fake.define_pipeline("train", &[StepDefinition::new("Train", &LABELS, script)]);
-        let (pipeline, branch, id) = ("train".into(), "main".into(), "id".into());
+        let (pipeline, id) = ("train".into(), "id".into());
+        let target = PipelineTarget::Branch { name: "main".into(), commit: None };
         let variables = vec![trainspot_bitbucket::PipelineVariable {
             key: "WORD".into(),
             value: "s3same".into(),
             secured: true,
         }];
-        let run = NewPipelineRun { pipeline, branch, commit: None, variables, id };
+        let run = NewPipelineRun { pipeline, target, variables, id };
         self.client.run_pipeline(&run).await.unwrap()
     }
 

@@ -6,6 +6,7 @@ mod dry_run;
 mod publish;
 #[cfg(feature = "aws")]
 mod runner;
+mod status;
 #[cfg(feature = "aws")]
 mod sweep;
 pub(crate) mod train;
@@ -19,13 +20,16 @@ use trainspot_base::error::{Error, Kind, Result};
 /// order.
 pub(crate) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
     match config.action {
-        Action::Train => train::run(config, shutdown).await,
+        Action::Train if config.train.is_some() => train::run(config, shutdown).await,
+        Action::Train => train::come_back(config, shutdown).await,
         #[cfg(feature = "aws")]
         Action::Runner => runner::run(config, shutdown).await,
         #[cfg(feature = "aws")]
         Action::Sweep => unless_stopped(shutdown, "sweeping", sweep::run(config)).await,
         #[cfg(not(feature = "aws"))]
         Action::Runner | Action::Sweep => Err(built_without_aws()),
+        Action::Status => unless_stopped(shutdown, "looking at the store", status::run(config)).await,
+        Action::Stop => train::stop(config, shutdown).await,
         Action::Publish => unless_stopped(shutdown, "publishing", publish::run(config)).await,
     }
 }

@@ -15,13 +15,13 @@ impl Environment {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Takes a variable whose value is its own name in shell's writing, `$NAME`, for missing: that is the
-    /// default in `pipe.yml` of a variable that the repository does not define, where nothing has expanded
-    /// it.
-    pub(super) fn forget_unexpanded(&mut self, name: &str) {
+    /// Takes a variable whose value is the name of `source` in shell's writing, `$SOURCE`, for missing: that
+    /// is what is left where `source` is not defined, and nothing has expanded it. The default in `pipe.yml`
+    /// of a variable that the repository does not define is such a value, with the variable's own name.
+    pub(super) fn forget_unexpanded(&mut self, name: &str, source: &str) {
         let is_default = self.get(name).is_some_and(|value| {
             let inside = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-            inside.or_else(|| value.strip_prefix('$')) == Some(name)
+            inside.or_else(|| value.strip_prefix('$')) == Some(source)
         });
         if is_default {
             self.0.remove(name);

@@ -3,17 +3,23 @@
 //! Every mistake is found before anything starts, and all of them are told at once.
 
 mod alternatives;
+mod detached;
 mod environment;
+mod fingerprints;
 pub mod help;
 mod problems;
 mod reader;
+mod recorded;
 pub mod runner;
 mod shapes;
 mod spelling;
 mod values;
 pub mod variables;
 
+pub use detached::{Detach, StoreSettings};
+pub use fingerprints::{SecretDifferences, SecretFingerprints};
 pub use problems::Problems;
+pub use recorded::{RecordedEnvironment, WokenEnvironment};
 
 use reader::ConfigReader;
 use secrecy::SecretString;
@@ -22,6 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use trainspot_base::log::Secret;
 use trainspot_bitbucket::{Credential, StepVariables};
+use trainspot_compute::RunId;
 use trainspot_compute::aws::{AwsSettings, SweepSettings};
 use trainspot_dvc::DvcSettings;
 use variables::Action;
@@ -44,12 +51,24 @@ pub struct Config {
     pub outputs: Vec<String>,
     /// What DVC keeps of the outputs.
     pub dvc: DvcSettings,
-    /// How to train; present for [`Action::Train`].
+    /// How to train; present for [`Action::Train`], unless [`Self::run`] names the run to go on with.
     pub train: Option<Train>,
     /// What to rent as which runner; present for [`Action::Runner`].
     pub runner: Option<runner::RunnerSettings>,
     /// What to remove; present for [`Action::Sweep`].
     pub sweep: Option<SweepSettings>,
+    /// The detached run that the action is about, where one was named. With [`Action::Train`] this
+    /// configuration then has only what leads to the run's record in the store, and
+    /// [`Self::load_recorded`] makes the whole one.
+    pub run: Option<RunId>,
+    /// The store of detached runs; present for [`Action::Status`] and [`Action::Stop`], for a run to go on
+    /// with, and for [`Action::Sweep`] if one is given. A training that begins a run has it in its
+    /// [`Detach`].
+    pub store: Option<StoreSettings>,
+    /// What a detached run keeps of this configuration; present with [`Train::detach`].
+    pub record: Option<RecordedEnvironment>,
+    /// The environment, by which a recorded configuration is completed; present with [`Self::run`].
+    pub woken: Option<WokenEnvironment>,
     /// How to publish.
     pub publish: Publish,
     /// How to reach Bitbucket.
@@ -98,6 +117,8 @@ pub struct Train {
     pub machine_environment: BTreeMap<String, SecretString>,
     /// Where short-lived files may go.
     pub scratch: PathBuf,
+    /// How the training outlives the pipe; none if the pipe stays.
+    pub detach: Option<Detach>,
 }
 
 /// Where the outputs go.
@@ -163,6 +184,17 @@ impl Config {
         let config = reader.config();
         reader.finish(config)
     }
+
+    /// The configuration of a detached run, as its first pipe recorded it, for a pipe that was woken.
+    /// Secrets, credentials, and what is the step's own come from that pipe's environment.
+    ///
+    /// # Errors
+    /// Every mistake in it, at once.
+    pub fn load_recorded(record: &RecordedEnvironment, woken: &WokenEnvironment) -> Result<Self, Problems> {
+        let mut reader = ConfigReader::recorded(record, woken);
+        let config = reader.config();
+        reader.finish(config)
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +217,7 @@ mod tests {
     }
 
     /// What is secret in an environment: in each of these variables, and in what they pass on.
-    const SECRETS: [&str; 9] = [
+    const SECRETS: [&str; 10] = [
         "s3cret-access",
         "s3cret-train",
         "s3cret-proxy",
@@ -195,11 +227,20 @@ mod tests {
         "s3cret-gdrive",
         "s3cret-runner",
         "s3cret-variable",
+        "s3cret-wake",
     ];
 
     fn shown(given: &[(&str, &str)]) -> String {
         let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         format!("{:?}", Config::load(given).unwrap())
+    }
+
+    /// What a detached run with this environment keeps of it.
+    fn stored(given: &[(&str, &str)]) -> String {
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::load(given).unwrap();
+        let kept = (config.record.as_ref().unwrap(), SecretFingerprints::of(&config));
+        serde_json::to_string(&kept).unwrap()
     }
 
     #[test]
@@ -237,14 +278,29 @@ mod tests {
         ];
         let trains = shown(&[&common[..], &train, &keys].concat());
         let runs = shown(&[&common[..], &runner].concat());
+        let detached = [
+            ("DETACH", "true"),
+            ("STORE", "s3://models"),
+            ("INSTANCE_PROFILE", "machine"),
+            ("WAKE_TOKEN", "s3cret-wake"),
+        ];
+        let detached = [&common[..], &train, &keys, &detached].concat();
+        let woken = shown(&[&detached[..], &[("RUN", "0123456789abcdef")]].concat());
+        let (told, stored) = (shown(&detached), stored(&detached));
         for name in ["HF_TOKEN", "HTTPS_PROXY", "ASIAEXAMPLE", "GDRIVE_CREDENTIALS_DATA"] {
             assert!(trains.contains(name), "{name}: {trains}");
         }
         for name in ["role/r", "API_KEY"] {
             assert!(runs.contains(name), "{name}: {runs}");
         }
+        assert!(told.contains("WAKE_TOKEN") && woken.contains("HF_TOKEN"), "{told}\n{woken}");
+        for name in ["HF_TOKEN", "GDRIVE_CREDENTIALS_DATA", "m5.large"] {
+            assert!(stored.contains(name), "{name}: {stored}");
+        }
         for secret in SECRETS {
-            assert!(!trains.contains(secret) && !runs.contains(secret), "{secret}: {trains}\n{runs}");
+            for text in [&trains, &runs, &told, &woken, &stored] {
+                assert!(!text.contains(secret), "{secret}: {text}");
+            }
         }
     }
 }

@@ -4,7 +4,9 @@ use super::alternatives::alternatives;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use trainspot_bitbucket::label_fault;
+use trainspot_compute::RunId;
 use trainspot_compute::aws::IMAGE_NAMES;
+use trainspot_store::StoreAddress;
 
 /// What a value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,12 @@ pub enum ValueShape {
     Sha256,
     /// A server's name or address, with or without a port.
     Host,
+    /// The address of a store of detached runs.
+    Store,
+    /// The id of a run.
+    Run,
+    /// An `EventBridge` bus's name or ARN.
+    EventBus,
 }
 
 impl ValueShape {
@@ -43,14 +51,15 @@ impl ValueShape {
             Self::Region => "region",
             Self::InstanceType => "instance type",
             Self::Image => "image",
-            Self::Subnet | Self::SecurityGroup => "id",
+            Self::Subnet | Self::SecurityGroup | Self::Run => "id",
             Self::Role => "ARN",
-            Self::InstanceProfile => "name or ARN",
+            Self::InstanceProfile | Self::EventBus => "name or ARN",
             Self::Tag => "KEY=VALUE",
             Self::Cidr => "address range",
             Self::Label => "label",
             Self::Sha256 => "SHA-256",
             Self::Host => "host",
+            Self::Store => "address",
         }
     }
 
@@ -86,6 +95,9 @@ impl ValueShape {
             Self::Label => label_fault(text).map_or(Ok(()), Err),
             Self::Sha256 => return sha256(text),
             Self::Host => host(text),
+            Self::Store => store(text),
+            Self::Run => run(text),
+            Self::EventBus => event_bus(text),
         }?;
         Ok(text.to_owned())
     }
@@ -170,10 +182,13 @@ fn is_of_iam(text: &str, kind: &str) -> bool {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let ["arn", partition, "iam", "", account, name] = parts[..] else { return false };
     partition.starts_with("aws")
-        && account.len() == 12
-        && account.bytes().all(|letter| letter.is_ascii_digit())
+        && is_account(account)
         && name.strip_prefix(kind).is_some_and(|name| !name.is_empty())
         && !name.contains(char::is_whitespace)
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|letter| letter.is_ascii_digit())
 }
 
 /// [AWS's limits](https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions).
@@ -208,6 +223,39 @@ fn host(text: &str) -> Result<(), String> {
     }
 }
 
+fn store(text: &str) -> Result<(), String> {
+    StoreAddress::parse(text)
+        .map(|_| ())
+        .map_err(|_| "is no store's address; write s3://BUCKET/PREFIX, or a folder's absolute path".into())
+}
+
+fn run(text: &str) -> Result<(), String> {
+    let wrong =
+        "is not a run's id; write its 16 hexadecimal digits, as the pipe that began the run told them";
+    RunId::parse(text).map(|_| ()).ok_or_else(|| wrong.into())
+}
+
+fn event_bus(text: &str) -> Result<(), String> {
+    let is_name = |name: &str| {
+        let fits = |letter: u8| letter.is_ascii_alphanumeric() || b"/._-".contains(&letter);
+        (1..=256).contains(&name.len()) && name.bytes().all(fits)
+    };
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let is_arn = match parts[..] {
+        ["arn", partition, "events", region, account, name] => {
+            partition.starts_with("aws")
+                && self::region(region).is_ok()
+                && is_account(account)
+                && name.strip_prefix("event-bus/").is_some_and(is_name)
+        }
+        _ => false,
+    };
+    if is_arn || is_name(text) {
+        return Ok(());
+    }
+    Err("is neither the name nor the ARN of an EventBridge bus".into())
+}
+
 fn cidr(text: &str) -> Result<String, String> {
     let range = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let range =
@@ -230,7 +278,8 @@ mod tests {
     #[test]
     fn real_names_are_taken_as_they_are() {
         use ValueShape::{
-            Host, Image, InstanceProfile, InstanceType, Region, Role, SecurityGroup, Subnet, Tag,
+            EventBus, Host, Image, InstanceProfile, InstanceType, Region, Role, Run, SecurityGroup, Store,
+            Subnet, Tag,
         };
         for (shape, texts) in [
             (
@@ -260,6 +309,9 @@ mod tests {
             (Role, &["arn:aws:iam::123456789012:role/ci/trainspot", "arn:aws-cn:iam::123456789012:role/x"]),
             (InstanceProfile, &["trainspot@ci", "arn:aws:iam::123456789012:instance-profile/x"]),
             (Host, &["dvc.example.com", "minio", "10.0.0.7:9000", "[::1]:80"]),
+            (Store, &["s3://my-bucket", "s3://my-bucket/a/b", "/srv/runs"]),
+            (Run, &["0123456789abcdef"]),
+            (EventBus, &["default", "ci/wake", "arn:aws:events:eu-west-1:123456789012:event-bus/wake"]),
             (Tag, &["team=ml", "cost-center=", "project:model=a=b", "namespace=x", "größe=groß"]),
         ] {
             for text in texts {

@@ -22,10 +22,21 @@ impl MachineUsage {
     fn billed_time(&self) -> Duration {
         self.until.unwrap_or_else(Instant::now).duration_since(self.since)
     }
+}
 
-    fn is_free(&self) -> bool {
-        self.reclaimed && self.billed_time() <= FREE_RECLAIM_LIMIT
+/// The cost of machines, each by its rate, its time, and whether its provider took it; none where there is no
+/// machine, or the price of one is not known.
+pub(crate) fn cost_of(usages: impl IntoIterator<Item = (Option<Rate>, Duration, bool)>) -> Option<Cost> {
+    let (mut cost, mut count) = (Cost { on_demand: Some(0.0), ..Cost::default() }, 0);
+    for (rate, time, is_reclaimed) in usages {
+        let (rate, hours) = (rate?, time.as_secs_f64() / 3600.0);
+        let is_free = is_reclaimed && time <= FREE_RECLAIM_LIMIT;
+        cost.extras += rate.extras * hours;
+        cost.machines += if is_free { 0.0 } else { rate.machine * hours };
+        cost.on_demand = cost.on_demand.zip(rate.on_demand).map(|(sum, rate)| sum + rate * hours);
+        count += 1;
     }
+    (count > 0).then_some(cost)
 }
 
 /// The uses of all machines of a run so far.
@@ -95,15 +106,7 @@ impl CostLedger {
 
     /// The cost until now; none where a machine's price is not known.
     pub(super) fn cost(&self) -> Option<Cost> {
-        let mut cost = Cost { on_demand: Some(0.0), ..Cost::default() };
-        for usage in &self.usages {
-            let rate = usage.rate?;
-            let hours = usage.billed_time().as_secs_f64() / 3600.0;
-            cost.extras += rate.extras * hours;
-            cost.machines += if usage.is_free() { 0.0 } else { rate.machine * hours };
-            cost.on_demand = cost.on_demand.zip(rate.on_demand).map(|(sum, rate)| sum + rate * hours);
-        }
-        (!self.usages.is_empty()).then_some(cost)
+        cost_of(self.usages.iter().map(|usage| (usage.rate, usage.billed_time(), usage.reclaimed)))
     }
 }
 

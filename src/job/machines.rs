@@ -57,7 +57,7 @@ impl<C: Compute> Job<'_, C> {
         }
         match adopted {
             Some(reached) => Ok(reached),
-            None => self.launch_new(Vec::new()).await,
+            None => self.launch_new(self.launch_request.avoid.clone()).await,
         }
     }
 

@@ -10,7 +10,7 @@ mod restarts;
 mod successor;
 
 pub(crate) use attempt::{AttemptEnd, TRANSFER_RETRY, ask_until_answered, judge_transfer};
-pub(crate) use cost_ledger::Cost;
+pub(crate) use cost_ledger::{Cost, cost_of};
 pub(crate) use machines::ConnectedMachine;
 
 use crate::step::Deadline;

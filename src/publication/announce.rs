@@ -109,6 +109,18 @@ impl Publisher<'_> {
         Ok(Some(request.url))
     }
 
+    /// Announces that the training goes on without a step, as far as that can be done: the commit shows a
+    /// build that runs.
+    pub(crate) async fn announce_running(&self, description: &str, deadline: Option<Deadline>) {
+        let Some(bitbucket) = self.bitbucket_after_hours(deadline) else { return };
+        if !bitbucket.is_full {
+            return;
+        }
+        let url = self.config.pipeline.url().unwrap_or_else(|| "https://bitbucket.org".to_owned());
+        let (commit, branch) = (self.checkout.commit(), self.config.pipeline.branch.as_deref());
+        self.set_build_status(&bitbucket, commit, BuildState::InProgress, description, &url, branch).await;
+    }
+
     /// Announces a failure, as far as that can be done.
     pub(super) async fn announce_failure(
         &self,

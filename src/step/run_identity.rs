@@ -3,9 +3,12 @@
 use crate::config::Config;
 use trainspot_compute::RunId;
 
-/// The run's id: made of repository, pipeline and step; outside Pipelines, of the host and the clone's
-/// folder.
+/// The run's id: the one of the detached run that this step comes back for; else made of repository, pipeline
+/// and step; outside Pipelines, of the host and the clone's folder.
 pub(crate) fn run_id(config: &Config) -> RunId {
+    if let Some(run) = &config.run {
+        return run.clone();
+    }
     let pipeline = &config.pipeline;
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

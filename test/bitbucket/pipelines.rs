@@ -4,7 +4,8 @@ use super::{client, client_with};
 use fake_bitbucket::{BareRepository, FakeBitbucket, Fault, Options, StepDefinition, Variable};
 use std::time::Duration;
 use trainspot_bitbucket::{
-    Client, Credential, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineVariable, status_of,
+    Client, Credential, DueRun, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineTarget,
+    PipelineVariable, status_of,
 };
 
 const PIPELINES: &str = "/pipelines";
@@ -15,8 +16,7 @@ fn run(id: &str) -> NewPipelineRun {
         |key: &str, value: &str, secured| PipelineVariable { key: key.into(), value: value.into(), secured };
     NewPipelineRun {
         pipeline: "train it".into(),
-        branch: "main".into(),
-        commit: Some(COMMIT.into()),
+        target: PipelineTarget::Branch { name: "main".into(), commit: Some(COMMIT.into()) },
         variables: vec![variable("EPOCHS", "10", false), variable("TOKEN", "s3cret", true)],
         id: id.into(),
     }
@@ -134,9 +134,49 @@ async fn a_pipeline_or_branch_that_is_not_there_is_named() {
     let text = error.render();
     assert!(text.contains("run the custom pipeline train it on main") && text.contains("selector"), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
-    let elsewhere = NewPipelineRun { branch: "nowhere".into(), ..run("id") };
+    let nowhere = PipelineTarget::Branch { name: "nowhere".into(), commit: None };
+    let elsewhere = NewPipelineRun { target: nowhere, ..run("id") };
     let error = client(&fake).run_pipeline(&elsewhere).await.unwrap_err().render();
     assert!(error.contains("last reference for branch nowhere"), "{error}");
+    let unknown = NewPipelineRun { target: PipelineTarget::Commit(COMMIT.into()), ..run("id") };
+    let error = client(&fake).run_pipeline(&unknown).await.unwrap_err().render();
+    assert!(error.contains(&format!("on the commit {COMMIT} in acme/forest")), "{error}");
+    assert!(error.contains(&format!("find the commit {COMMIT}")), "{error}");
+}
+
+#[tokio::test]
+async fn a_run_is_woken_at_its_commit_with_and_without_its_branch() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = BareRepository::create(&folder.path().join("forest.git"), 1);
+    let fake = FakeBitbucket::serving(&repository);
+    fake.define_pipeline("train it", &[StepDefinition::new("Train", &[], &[])]);
+    let commit = repository.commit("topic", "m", &[("a", b"b")]);
+    let client = client(&fake);
+    let run = DueRun { id: "run-1", pipeline: "train it", commit: &commit, branch: Some("topic") };
+    client.wake_run(&run).await.unwrap();
+    repository.git(&["update-ref", "-d", "refs/heads/topic"]);
+    client.wake_run(&run).await.unwrap();
+    let alone = client.wake_run(&DueRun { branch: None, ..run }).await.unwrap();
+    let known = fake.pipelines();
+    let targets: Vec<_> = known.iter().map(|known| (&*known.branch, known.commit.as_deref())).collect();
+    let commit = Some(&*commit);
+    assert_eq!(targets, [("topic", commit), ("", commit), ("", commit)]);
+    let run = Variable { key: "TRAINSPOT_RUN".into(), value: "run-1".into(), secured: false };
+    assert!(known.iter().all(|known| known.variables[0] == run), "{known:?}");
+    assert_eq!(client.custom_pipeline_name(&alone.uuid).await.unwrap().as_deref(), Some("train it"));
+}
+
+#[tokio::test]
+async fn a_pipeline_is_told_by_the_name_of_its_definition() {
+    let fake = defined();
+    let client = client(&fake);
+    let pipeline = client.run_pipeline(&run("id-1")).await.unwrap();
+    assert_eq!(client.custom_pipeline_name(&pipeline.uuid).await.unwrap().as_deref(), Some("train it"));
+    let pushed = r#"{"uuid":"{x}","target":{"selector":{"type":"branches","pattern":"main"}}}"#;
+    fake.next(Fault::on("GET", PIPELINES).answer(200, pushed));
+    assert_eq!(client.custom_pipeline_name("{x}").await.unwrap(), None);
+    let error = client.custom_pipeline_name("{nothing}").await.unwrap_err();
+    assert_eq!(status_of(&error), Some(404));
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ pub(super) fn edit(random: &mut fastrand::Rng, pointer: &str) -> String {
         if random.bool() { lines.push(line.to_owned()) } else { lines.insert(0, line.to_owned()) }
     }
     let mut text = lines.concat();
-    let forms: [(&str, &str); 8] = [
+    let forms: [(&str, &str); 9] = [
         ("  size: ", "  size:    "),
         ("  path: ", "  \"path\" :   "),
         ("outs:\n", "outs:   # all of them\n"),
@@ -71,6 +71,7 @@ pub(super) fn edit(random: &mut fastrand::Rng, pointer: &str) -> String {
         ("  hash: md5\n", "  hash: 'md5'   # always\n"),
         ("outs:\n", "\"outs\":\n"),
         ("\n", "\r\n"),
+        ("\n", "\r"),
         ("outs:\n", "---\nouts:\n"),
     ];
     if random.u8(..3) == 0 {

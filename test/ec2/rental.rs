@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use fake_bitbucket::{ACCESS_TOKEN, ACCOUNT_UUID, Options, REPOSITORY_UUID, StepDefinition};
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use trainspot_bitbucket::{Client, Credential, NewPipelineRun};
+use trainspot_bitbucket::{Client, Credential, NewPipelineRun, PipelineTarget};
 
 /// No step, machine or runner takes as long for anything, however busy the host is.
 pub(crate) const LONG: Duration = Duration::from_mins(10);
@@ -79,9 +79,10 @@ impl Step {
 
     /// Runs the custom pipeline as somebody else would.
     pub(crate) async fn trigger(&self, id: &str) -> String {
-        let (pipeline, branch, id) = ("train".into(), "main".into(), id.into());
+        let (pipeline, id) = ("train".into(), id.into());
+        let target = PipelineTarget::Branch { name: "main".into(), commit: None };
         self.client()
-            .run_pipeline(&NewPipelineRun { pipeline, branch, commit: None, variables: Vec::new(), id })
+            .run_pipeline(&NewPipelineRun { pipeline, target, variables: Vec::new(), id })
             .await
             .unwrap()
             .uuid

@@ -17,17 +17,7 @@ pub(super) fn run(home: &Home) -> Result<()> {
     let request = request()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let outcome = runtime.block_on(async {
-        let work = home.work();
-        let storing = store(&work, &request);
-        tokio::pin!(storing);
-        loop {
-            tokio::select! {
-                outcome = &mut storing => break outcome,
-                () = tokio::time::sleep(KEEPALIVE_INTERVAL) => tell(b"\n")?,
-            }
-        }
-    })?;
+    let outcome = runtime.block_on(while_telling(store(&home.work(), &request)))?;
     let mut line = serde_json::to_vec(&outcome).context("cannot tell what was stored")?;
     line.push(b'\n');
     tell(&line)
@@ -49,6 +39,17 @@ fn request() -> Result<StoreRequest> {
         serde_json::from_reader(std::io::stdin().lock()).context("cannot read the order")?;
     trainspot_base::log::hide(request.secrets());
     Ok(request)
+}
+
+/// Awaits work, and writes empty lines to standard output meanwhile: signs of life.
+pub(super) async fn while_telling<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(KEEPALIVE_INTERVAL) => tell(b"\n")?,
+        }
+    }
 }
 
 fn tell(line: &[u8]) -> Result<()> {

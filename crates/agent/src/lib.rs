@@ -12,6 +12,7 @@ mod command;
 mod copying;
 mod detached;
 mod dvc;
+mod ending;
 mod guard;
 mod home;
 pub mod interruption;
@@ -24,6 +25,7 @@ mod stillness;
 mod supervise;
 mod tail;
 mod verbs;
+mod wake;
 
 pub use command::{end_all, end_all_but_supervisor, has_supervisor, shell};
 pub use home::{Home, own_folder};

@@ -2,8 +2,9 @@
 
 use super::checkpoint::{CheckpointWriter, newest};
 use super::checkpoint_scheduler::CheckpointScheduler;
-use super::command::{TrainingProcess, end_all, end_descendants};
+use super::command::{TrainingProcess, end_descendants};
 use super::detached::Reporter;
+use super::ending::remove;
 use super::guard::{Guard, power_off};
 use super::home::{Home, reserve, write_whole};
 use super::interruption::Interruption;
@@ -13,7 +14,7 @@ use super::runner::{NextAction, SupervisedRunner};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_protocol::EndMode;
@@ -24,8 +25,6 @@ use trainspot_protocol::{
 
 /// How often the training is looked at. A request is answered at once.
 const TICK_INTERVAL: Duration = Duration::from_millis(50);
-/// The agent that asked for the end passes the answer on meanwhile, before it is ended as all others.
-const ANSWER_WAIT: Duration = Duration::from_millis(500);
 /// A pipe beats every few seconds. After this silence, but while the machine is there, another one may take
 /// it over.
 const CLAIM_DURATION: Duration = Duration::from_secs(20);
@@ -212,6 +211,7 @@ impl Supervisor {
         let notice = self.interruption.as_ref().map(|interruption| interruption.notice().clone());
         let checkpoint_error =
             self.scheduler.as_ref().and_then(|scheduler| scheduler.problem().map(str::to_owned));
+        let checkpoint_error = checkpoint_error.or_else(|| self.reporter.as_ref()?.trouble());
         let left_out = self.scheduler.as_ref().and_then(|scheduler| scheduler.left_out().map(str::to_owned));
         let runner = self.runner.as_ref().map(SupervisedRunner::status);
         AgentStatus {
@@ -397,15 +397,4 @@ impl Supervisor {
                 .unwrap_or_else(|error| tracing::warn!("{}", error.render()));
         }
     }
-}
-
-/// Removes the home. Whatever is left on the machine goes before.
-fn remove(home: &Home, writer: Option<JoinHandle<CheckpointWriter>>) -> Result<()> {
-    thread::sleep(ANSWER_WAIT);
-    // An agent that waits for a silent pipe would stay, and what it writes would too.
-    while end_all(home) {
-        thread::sleep(TICK_INTERVAL);
-    }
-    writer.map(JoinHandle::join);
-    home.remove()
 }

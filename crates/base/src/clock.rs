@@ -43,6 +43,7 @@ mod tests {
         for seconds in [-1.0, f64::NAN, f64::INFINITY, f64::MAX, 1e18] {
             assert!(now + stated_fraction(seconds) >= now, "{seconds}");
         }
+        assert_eq!((stated_seconds(7), stated_seconds(u64::MAX)), (Duration::from_secs(7), LONGEST_STATED));
         assert_eq!(stated_fraction(1.5), Duration::from_millis(1500));
     }
 }

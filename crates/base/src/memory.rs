@@ -42,6 +42,7 @@ pub fn close() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::dumpable_behavior;
 
     #[test]
     fn a_proc_that_hides_processes_is_known_by_its_mount() {
@@ -60,5 +61,14 @@ mod tests {
         }
         assert!(!hides_processes(&(mounts("hidepid=2") + "proc /proc proc rw 0 0\n")));
         assert!(!hides_processes(""));
+    }
+
+    #[test]
+    fn the_memory_of_an_agent_is_closed_where_the_pipe_finds_the_agent_nevertheless() {
+        let is_closed = || dumpable_behavior().unwrap() == DumpableBehavior::NotDumpable;
+        close_agent();
+        assert_eq!(is_closed(), !hides_processes(&std::fs::read_to_string("/proc/self/mounts").unwrap()));
+        close();
+        assert!(is_closed());
     }
 }

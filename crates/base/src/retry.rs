@@ -113,9 +113,23 @@ mod tests {
         assert!((3.0..=9.0).contains(&took.as_secs_f64()), "{took:?}");
     }
 
+    #[test]
+    fn a_wait_is_doubled_up_to_the_longest_and_jittered_by_half() {
+        for (attempt, seconds) in [(1, 1.0), (2, 2.0), (3, 3.0), (4, 3.0), (u32::MAX, 3.0)] {
+            let waits: Vec<_> =
+                (0..200).map(|_| backoff(TEST_POLICY, attempt).as_secs_f64() / seconds).collect();
+            assert!(waits.iter().all(|wait| (0.5..=1.5).contains(wait)), "{attempt}: {waits:?}");
+            assert!(
+                waits.iter().any(|wait| *wait < 0.8) && waits.iter().any(|wait| *wait > 1.2),
+                "{waits:?}"
+            );
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn waits_as_long_as_the_service_asks_but_not_past_the_total() {
         assert_eq!(failing(TEST_POLICY, Some(Duration::from_secs(10))).await, (4, Duration::from_secs(30)));
+        assert_eq!(failing(TEST_POLICY, Some(Duration::from_secs(20))).await, (4, Duration::from_mins(1)));
         assert_eq!(failing(TEST_POLICY, Some(Duration::from_secs(25))).await, (3, Duration::from_secs(50)));
         for too_long in
             [Duration::from_secs(61), Duration::from_secs(i64::MAX.cast_unsigned()), Duration::MAX]

@@ -80,10 +80,19 @@ impl std::error::Error for CallFailure {}
 /// The HTTP status with which Bitbucket refused, where that is what `error` is about.
 #[must_use]
 pub fn status_of(error: &Error) -> Option<u16> {
+    failure_of(error).and_then(CallFailure::status)
+}
+
+/// Whether Bitbucket refused, and would refuse the same again. No answer is no refusal.
+#[must_use]
+pub fn is_refusal(error: &Error) -> bool {
+    failure_of(error).is_some_and(|failure| failure.status.is_some() && !failure.is_transient)
+}
+
+fn failure_of(error: &Error) -> Option<&CallFailure> {
     let first = error as &(dyn std::error::Error + 'static);
     std::iter::successors(Some(first), |error| error.source())
         .find_map(|error| error.downcast_ref::<CallFailure>())
-        .and_then(CallFailure::status)
 }
 
 /// How long Bitbucket asks to stay away. Both headers hold seconds.
@@ -168,5 +177,19 @@ mod tests {
         assert_eq!(wait(&headers(&[("x-ratelimit-reset", "90")])), Some(Duration::from_secs(90)));
         assert_eq!(wait(&headers(&[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")])), None);
         assert_eq!(wait(&headers(&[])), None);
+    }
+
+    #[test]
+    fn only_an_answer_that_lasts_is_a_refusal() {
+        let answered = |status| {
+            let status = StatusCode::from_u16(status).unwrap();
+            CallFailure::of_answer(&Answer { status, headers: HeaderMap::new(), body: Vec::new() })
+        };
+        let told = |failure: CallFailure| Error::new("cannot look").source(Error::new("no").source(failure));
+        for (status, wanted) in [(403, true), (404, true), (408, false), (429, false), (503, false)] {
+            let error = told(answered(status));
+            assert_eq!((status_of(&error), is_refusal(&error)), (Some(status), wanted));
+        }
+        assert!(!is_refusal(&told(CallFailure::last("late"))) && !is_refusal(&Error::new("no pipeline")));
     }
 }

@@ -22,9 +22,10 @@ use trainspot_base::retry::RetryPolicy;
 use url::Url;
 
 pub use commits::{BuildState, BuildStatus};
-pub use failure::{CallFailure, status_of};
+pub use failure::{CallFailure, is_refusal, status_of};
 pub use pipelines::{
-    LogChunk, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineVariable,
+    DueRun, LogChunk, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep,
+    PipelineTarget, PipelineVariable,
 };
 pub use pull_requests::{NewPullRequest, PullRequest};
 pub use repository::Repository;

@@ -10,6 +10,9 @@ use std::fmt;
 use std::time::Duration;
 use trainspot_base::error::Result;
 
+/// The hexadecimal digits of a run's name.
+const RUN_ID_LENGTH: usize = 16;
+
 /// A run's name, known before anything is rented. A step that is run again has the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunId(String);
@@ -27,6 +30,14 @@ impl RunId {
         Self(name.to_owned())
     }
 
+    /// The run that a person names. None if the text cannot have been made by [`Self::new`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_digit = |letter: u8| letter.is_ascii_digit() || (b'a'..=b'f').contains(&letter);
+        let fits = text.len() == RUN_ID_LENGTH && text.bytes().all(is_digit);
+        fits.then(|| Self(text.to_owned()))
+    }
+
     /// The name of the run that these parts identify: repository, pipeline, step.
     #[must_use]
     pub fn new(parts: &[&str]) -> Self {
@@ -34,7 +45,7 @@ impl RunId {
         for part in parts {
             hasher.update(part.as_bytes()).update(&[0]);
         }
-        Self(hasher.finalize().to_hex()[..16].to_owned())
+        Self(hasher.finalize().to_hex()[..RUN_ID_LENGTH].to_owned())
     }
 }
 
@@ -168,4 +179,25 @@ pub trait Compute: Send + Sync {
     /// # Errors
     /// Names each resource that still exists, with the command that removes it.
     fn delete_run_resources(&self, run: &RunId) -> impl Future<Output = Result<()>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_a_runs_name_is_taken_for_one() {
+        let run = RunId::new(&["acme/forest", "{pipeline}", "{step}"]);
+        assert_eq!(RunId::parse(run.as_str()), Some(run));
+        for text in [
+            "",
+            "0123456789abcde",
+            "0123456789abcdef0",
+            "0123456789ABCDEF",
+            "0123456789abcdeg",
+            "../../../../abcd",
+        ] {
+            assert_eq!(RunId::parse(text), None, "{text}");
+        }
+    }
 }

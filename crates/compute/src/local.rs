@@ -4,16 +4,18 @@ use super::{Compute, LaunchRequest, Machine, MachineStatus, RunId};
 use crate::link::local::LocalLink;
 use rustix::fs::OFlags;
 use secrecy::SecretString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 use trainspot_agent::{Home, end_all, end_all_but_supervisor, has_supervisor, shell};
 use trainspot_base::error::{Context as _, Error, Kind, Result};
+use trainspot_base::mutex::lock;
 use trainspot_protocol::EndMode;
 
 /// A supervisor that has not opened its socket after this time has failed.
@@ -35,6 +37,8 @@ pub struct LocalCompute {
     pub root: PathBuf,
     /// The environment variables that describe this computer, and go to the training.
     pub environment: BTreeMap<String, SecretString>,
+    /// The machines that this process has left to themselves.
+    pub detached: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl LocalCompute {
@@ -104,7 +108,8 @@ impl Compute for LocalCompute {
 
     /// A run has one local machine, whichever process started it.
     async fn launched_by_this_process(&self, run: &RunId) -> Result<Vec<Machine>> {
-        self.find(run).await
+        let found = self.find(run).await?;
+        Ok(found.into_iter().filter(|machine| !lock(&self.detached).contains(&machine.id)).collect())
     }
 
     async fn connect(&self, machine: &Machine, _: &LaunchRequest) -> Result<LocalLink> {
@@ -146,7 +151,8 @@ impl Compute for LocalCompute {
         ended.and(removed).map_err(|error| error.leaves(home.path().display().to_string()))
     }
 
-    async fn detach(&self, _: &Machine, _: &RunId) -> Result<()> {
+    async fn detach(&self, machine: &Machine, _: &RunId) -> Result<()> {
+        lock(&self.detached).insert(machine.id.clone());
         Ok(())
     }
 
@@ -192,7 +198,12 @@ mod tests {
     #[test]
     fn no_value_of_the_environment_is_shown() {
         let environment = [("HTTPS_PROXY".to_owned(), "http://me:s3cret@proxy".into())].into();
-        let compute = LocalCompute { program: PathBuf::new(), root: PathBuf::new(), environment };
+        let compute = LocalCompute {
+            program: PathBuf::new(),
+            root: PathBuf::new(),
+            environment,
+            detached: Arc::default(),
+        };
         let shown = format!("{compute:?} {:?}", compute.link("m"));
         assert!(shown.matches("HTTPS_PROXY").count() == 2 && !shown.contains("s3cret"), "{shown}");
     }

@@ -5,6 +5,7 @@
 //! v1/WORKSPACE/REPOSITORY/RUN/
 //! ├── pipe/                                  written by pipes alone
 //! │   ├── lease.json                         who acts on the run
+//! │   ├── knock                              there once somebody came while another acted
 //! │   ├── request.json                       what the run was asked for; no secret
 //! │   ├── workspace                          the files that the training gets, as a bundle
 //! │   └── progress.json                      machines, restarts, cost, and what came of the run
@@ -13,6 +14,7 @@
 //!     ├── files/HASH                         files of checkpoints and outputs
 //!     ├── checkpoints/NUMBER.json            a checkpoint's manifest, after its files
 //!     ├── outputs.json                       the outputs' manifest, after its files
+//!     ├── rescue.json                        that of what a DVC remote did not take
 //!     ├── log/OFFSET                         the training's log, in pieces
 //!     └── exit.json                          how the training ended; after everything else
 //! ```
@@ -99,6 +101,14 @@ impl RunFolder {
     /// The key is too long.
     pub fn lease(&self) -> Result<ObjectKey> {
         self.pipe("lease.json")
+    }
+
+    /// What says that somebody came while another acted.
+    ///
+    /// # Errors
+    /// The key is too long.
+    pub fn knock(&self) -> Result<ObjectKey> {
+        self.pipe("knock")
     }
 
     /// What the run was asked for.
@@ -210,6 +220,14 @@ impl MachineFolder {
     /// The key is too long.
     pub fn outputs(&self) -> Result<ObjectKey> {
         self.root.join("outputs.json")
+    }
+
+    /// The manifest of what DVC was to keep and could not.
+    ///
+    /// # Errors
+    /// The key is too long.
+    pub fn rescue(&self) -> Result<ObjectKey> {
+        self.root.join("rescue.json")
     }
 
     pub(crate) fn log(&self) -> Result<ObjectKey> {

@@ -21,6 +21,8 @@ pub struct MachineState {
     pub status: AgentStatus,
     /// The newest checkpoint that is whole in the store.
     pub stored_checkpoint: Option<u64>,
+    /// How long the training had run when that checkpoint was found complete, in seconds.
+    pub stored_seconds: Option<f64>,
     /// How many bytes the training's log has, of which the store may lack the last.
     pub log_bytes: u64,
     /// How long the training has run, in seconds.

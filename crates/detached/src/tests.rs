@@ -107,6 +107,7 @@ async fn a_machines_words_are_read_as_they_were_written() {
         number: 3,
         status: AgentStatus::with_state(CommandState::Running),
         stored_checkpoint: Some(2),
+        stored_seconds: Some(1.0),
         log_bytes: 7,
         seconds: 1.5,
         trouble: None,

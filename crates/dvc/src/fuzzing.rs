@@ -68,8 +68,11 @@ pub fn pipeline(input: &[u8]) {
     let (pipeline, lock) = text.split_once('\0').unwrap_or((text, ""));
     let (pipeline, lock) = (PipelineFile::read(pipeline), LockFile::read(lock));
     let (Ok(pipeline), Ok(lock)) = (pipeline, lock) else { return };
+    let of_file = pipeline.variables(Path::new(NO_FOLDER));
     for (name, stage) in &lock.stages {
-        let Some((written, variables)) = pipeline.stage(name, Path::new(NO_FOLDER)) else { continue };
+        let Some((written, variables)) = pipeline.stage(name, &of_file, Path::new(NO_FOLDER)) else {
+            continue;
+        };
         for out in &stage.outs {
             let oid = out.oid().ok().flatten();
             assert!(oid.is_none_or(|oid| oid.md5().len() == 32));

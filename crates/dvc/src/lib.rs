@@ -10,6 +10,7 @@ pub mod fuzzing;
 mod gitignore;
 mod hash;
 mod init;
+mod lines;
 mod object;
 mod outs;
 mod pipelines;

@@ -206,12 +206,21 @@ impl PipelineFile {
         }
     }
 
+    /// The values that templates of all stages may name. `folder` is where the `dvc.yaml` is.
+    pub(super) fn variables(&self, folder: &Path) -> Variables {
+        Variables::read(folder, &self.vars)
+    }
+
     /// The stage of this name in the lock, or the one that stands for it and others as `name@member`; and the
-    /// values that its templates name. `folder` is where the `dvc.yaml` is.
-    pub(super) fn stage(&self, name: &str, folder: &Path) -> Option<(&StageEntry, Variables)> {
-        let variables = Variables::read(folder, &self.vars);
+    /// values that its templates name, which are `variables` of the same `folder` and its own.
+    pub(super) fn stage(
+        &self,
+        name: &str,
+        variables: &Variables,
+        folder: &Path,
+    ) -> Option<(&StageEntry, Variables)> {
         if let Some(stage) = self.stages.get(name).filter(|stage| !stage.is_many()) {
-            return Some((stage, stage.variables(variables, folder)));
+            return Some((stage, stage.variables(variables.clone(), folder)));
         }
         // As DVC does it: a member may have no `@`, a stage may.
         let (group, member) = name.rsplit_once('@')?;
@@ -221,7 +230,7 @@ impl PipelineFile {
             (None, Some(over)) => variables.of_matrix(over, member),
             (None, None) => None,
         };
-        Some((stage.body(), stage.body().variables(own.unwrap_or(variables), folder)))
+        Some((stage.body(), stage.body().variables(own.unwrap_or_else(|| variables.clone()), folder)))
     }
 }
 

@@ -163,10 +163,13 @@ fn of_pipeline(root: &Path, file: &Path) -> Result<Vec<NamedObject>> {
     let pipeline = PipelineFile::read(&read(root, file)?)?;
     let lock = LockFile::read(&read(root, &lock)?)?;
     let folder = file.parent().unwrap_or(Path::new(""));
+    let of_file = pipeline.variables(&root.join(folder));
     let mut all = Vec::new();
     for (name, stage) in lock.stages {
         // Stages that are only in the lock are gone.
-        let Some((written, variables)) = pipeline.stage(&name, &root.join(folder)) else { continue };
+        let Some((written, variables)) = pipeline.stage(&name, &of_file, &root.join(folder)) else {
+            continue;
+        };
         let wdir =
             written.wdir.as_deref().map(|wdir| variables.fill(wdir).unwrap_or_else(|| wdir.to_owned()));
         let folder = folder.join(wdir.unwrap_or_default());

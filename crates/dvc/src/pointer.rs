@@ -155,3 +155,32 @@ fn is_blank(document: &Document, range: Range<usize>, column: usize, key: &str) 
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What DVC 3.67 makes of each head.
+    #[test]
+    fn each_line_ends_as_it_does_for_dvc_and_is_kept_to_its_last_blank() {
+        let pointer = Pointer { executable: true, ..Pointer::to_nothing() };
+        let outs = pointer.create("model");
+        for (head, wanted) in [
+            ("# a model\r\r\r\n", "# a model\n\n\n"),
+            ("# a model\r\rdesc: x\r", "# a model\n\ndesc: x\n"),
+            ("desc: 'x\r  y'\n", "desc: x y\n"),
+            ("desc: |\r  y\r\r  z\r\n", "desc: |\n  y\n\n  z\n"),
+            (
+                "desc: >-\r  folded\r  lines\rmeta:\r  a: several\r    lines\r  b:\r  - 'x\r    y'\r# end\r",
+                "desc: >-\n  folded\n  lines\nmeta:\n  a: several lines\n  b:\n  - x y\n# end\n",
+            ),
+            ("desc: x  # a\t \n", "desc: x  # a\t \n"),
+        ] {
+            assert_eq!(
+                pointer.update(&format!("{head}{outs}")).unwrap(),
+                format!("{wanted}{outs}"),
+                "{head:?}"
+            );
+        }
+    }
+}

@@ -131,9 +131,10 @@ fn outs(root: &Path, file: &Path, known: &BTreeSet<String>) -> Option<Vec<(OutEn
     }
     let pipeline = text_beneath(root, &file.with_file_name("dvc.yaml")).ok();
     let pipeline = pipeline.and_then(|text| PipelineFile::read(&text).ok()).unwrap_or_default();
+    let of_file = pipeline.variables(&root.join(folder));
     let mut all = Vec::new();
     for (name, stage) in LockFile::read(&text).ok()?.stages {
-        let wdir = pipeline.stage(&name, &root.join(folder)).and_then(|(stage, variables)| {
+        let wdir = pipeline.stage(&name, &of_file, &root.join(folder)).and_then(|(stage, variables)| {
             stage.wdir.as_deref().map(|wdir| variables.fill(wdir).unwrap_or_else(|| wdir.to_owned()))
         });
         all.extend(stage.outs.into_iter().map(|out| at(out, wdir.as_deref())));

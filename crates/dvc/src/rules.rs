@@ -1,5 +1,6 @@
 //! Rules of `.gitignore` and `.dvcignore`, as git and DVC apply them to a path.
 
+use super::lines::with_line_feeds;
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -151,7 +152,10 @@ impl IgnoreRules {
                 let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
                 text.lines().filter_map(IgnoreRule::of_git).collect()
             }
-            RuleDialect::Dvc => text.lines().filter_map(|line| IgnoreRule::of_dvc(line, folder)).collect(),
+            RuleDialect::Dvc => {
+                let text = with_line_feeds(text);
+                text.lines().filter_map(|line| IgnoreRule::of_dvc(line, folder)).collect()
+            }
         };
         self.files.insert(folder.to_owned(), rules);
     }

@@ -6,15 +6,17 @@
 
 use serde_json::{Map, Value};
 use std::path::Path;
+use std::sync::Arc;
 use trainspot_base::error::{Context as _, Error, Result};
 use trainspot_transfer::text_beneath;
 
 /// The file whose values DVC always takes if it exists.
 const DEFAULT_PARAMS: &str = "params.yaml";
 
-/// The values that templates may name.
+/// The values that templates may name. Stages share those that they do not change: there may be thousands of
+/// either.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Variables(Map<String, Value>);
+pub(super) struct Variables(Arc<Map<String, Value>>);
 
 impl Variables {
     /// The values for the templates of a `dvc.yaml` in `folder`: those in the `params.yaml` beside it, and
@@ -32,7 +34,7 @@ impl Variables {
         for item in vars {
             match item {
                 Value::String(file) => self.load(folder, file),
-                Value::Object(values) => merge(&mut self.0, values.clone()),
+                Value::Object(values) => merge(Arc::make_mut(&mut self.0), values.clone()),
                 _ => {}
             }
         }
@@ -50,13 +52,13 @@ impl Variables {
             let kept = keys.iter().filter_map(|key| Some(((*key).to_owned(), values.remove(*key)?)));
             values = kept.collect();
         }
-        merge(&mut self.0, values);
+        merge(Arc::make_mut(&mut self.0), values);
     }
 
     fn and(&self, name: &str, value: Value) -> Self {
-        let mut all = self.0.clone();
+        let mut all = Map::clone(&self.0);
         all.insert(name.to_owned(), value);
-        Self(all)
+        Self(Arc::new(all))
     }
 
     /// The values for the stage `group@member` of a `foreach`: `item`, and `key` if it goes over a mapping.
@@ -219,7 +221,7 @@ mod tests {
 
     fn variables(values: Value) -> Variables {
         let Value::Object(values) = values else { panic!() };
-        Variables(values)
+        Variables(Arc::new(values))
     }
 
     #[test]

@@ -5,11 +5,13 @@ use super::error_class::classify;
 pub(super) use super::error_class::{ErrorClass, SPOT_QUOTA};
 use super::sdk_config::ATTEMPT_DEADLINE;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use reqwest::StatusCode;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 use trainspot_base::error::{Error, Kind, chain};
 use trainspot_base::retry::{RetryPolicy, Tries};
+use trainspot_http::is_transient;
 
 /// Waits of about 0.5, 1, 2 and 4 s: EC2 refills its buckets of requests within seconds.
 const RETRY_POLICY: RetryPolicy = RetryPolicy {
@@ -193,8 +195,8 @@ where
 }
 
 fn from_answer(code: Option<&str>, message: Option<&str>, status: Option<u16>) -> AwsError {
-    let by_status = || match status {
-        Some(429 | 500..=599) => ErrorClass::Transient,
+    let by_status = || match status.and_then(|status| StatusCode::from_u16(status).ok()) {
+        Some(status) if is_transient(status) => ErrorClass::Transient,
         _ => ErrorClass::Fatal,
     };
     let class = code.and_then(classify).unwrap_or_else(by_status);

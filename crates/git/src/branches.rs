@@ -1,11 +1,29 @@
 //! The remote's branches when a run began, and the names that a new branch can have.
 
 use git2::Oid;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The remote's branches at one moment, by name without `refs/heads/`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct Branches(BTreeMap<String, Oid>);
+
+/// Names and ids in hexadecimal: how a run's record keeps them.
+impl From<Branches> for BTreeMap<String, String> {
+    fn from(branches: Branches) -> Self {
+        branches.0.into_iter().map(|(name, id)| (name, id.to_string())).collect()
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for Branches {
+    type Error = git2::Error;
+
+    fn try_from(branches: BTreeMap<String, String>) -> Result<Self, git2::Error> {
+        let parsed = branches.into_iter().map(|(name, id)| Ok((name, Oid::from_str(&id)?)));
+        parsed.collect::<Result<_, _>>().map(Self)
+    }
+}
 
 impl Branches {
     pub(super) fn new(references: &BTreeMap<String, Oid>) -> Self {

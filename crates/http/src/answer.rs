@@ -171,13 +171,28 @@ mod tests {
         let server = TestServer::endless(refusing).await;
         let client = crate::client(crate::Redirects::Refused).no_proxy().build().unwrap();
         let answer = Answer::to(client.get(server.url("/")), 7).await.unwrap();
-        assert_eq!((answer.status.as_u16(), answer.body.len()), (503, REFUSAL_LIMIT_BYTES));
-        assert_eq!((answer.is_transient(), answer.wait()), (true, Some(Duration::from_secs(3))));
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (503, 64 << 10));
+        assert_eq!((answer.is_success(), answer.is_transient()), (false, true));
+        assert_eq!(answer.wait(), Some(Duration::from_secs(3)));
 
         let server = TestServer::endless("HTTP/1.1 200 x\r\nconnection: close\r\n\r\n").await;
         let refused = Answer::to(client.get(server.url("/")), 7).await.err().unwrap();
         assert_eq!(refused.to_string(), "the answer is longer than 7 bytes");
-        assert!(Answer::head_of(client.get(server.url("/"))).await.unwrap().is_success());
+        let head = Answer::head_of(client.get(server.url("/"))).await.unwrap();
+        assert_eq!((head.is_success(), head.is_transient()), (true, false));
+    }
+
+    #[tokio::test]
+    async fn an_answer_ends_a_sentence_and_says_where_it_sends() {
+        let client = crate::client(crate::Redirects::Refused).no_proxy().build().unwrap();
+        for (answer, said, location) in [
+            ("307 x\r\nlocation: /there\r\n\r\n<b>Not</b> here\n", ": Not here", Some("/there")),
+            ("500 x\r\n\r\n \n", "", None),
+        ] {
+            let server = TestServer::start(move |_| format!("HTTP/1.1 {answer}")).await;
+            let answer = Answer::to(client.get(server.url("/")), 7).await.unwrap();
+            assert_eq!((answer.said().as_str(), answer.location().as_deref()), (said, location));
+        }
     }
 
     /// A HEAD's answer states the length of an object, and has no body.

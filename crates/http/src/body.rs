@@ -123,4 +123,30 @@ mod tests {
         let answer = client.get(server.url("/")).send().await.unwrap();
         assert_eq!(whole(answer, 4).await.unwrap_err().to_string(), "the answer is longer than 4 bytes");
     }
+
+    #[tokio::test]
+    async fn a_body_that_is_said_to_be_too_long_is_refused_before_it_comes() {
+        let server = TestServer::start(|_| "HTTP/1.1 200 x\r\ncontent-length: 6\r\n\r\n".to_owned()).await;
+        let client = crate::client(crate::Redirects::Refused).no_proxy().build().unwrap();
+        for limit_bytes in [5, 6, 7] {
+            let answer = client.get(server.url("/")).send().await.unwrap();
+            let broken = whole(answer, limit_bytes).await.unwrap_err();
+            assert_eq!(broken.is_too_long, limit_bytes == 5, "{broken}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_body_of_more_than_64_kib_waits_for_its_turn() {
+        let client = crate::client(crate::Redirects::Refused).no_proxy().build().unwrap();
+        for (length, waits) in [(64 << 10, false), ((64 << 10) + 1, true)] {
+            for head in [String::new(), format!("content-length: {length}\r\n")] {
+                let answer = format!("HTTP/1.1 200 x\r\n{head}\r\n{}", "x".repeat(length));
+                let server = TestServer::start(move |_| answer.clone()).await;
+                let answer = client.get(server.url("/")).send().await.unwrap();
+                let mut reader = BoundedBody::new(answer, 1 << 20).await;
+                while reader.next().await.unwrap().is_some() {}
+                assert_eq!((reader.body.len(), reader.large.is_some()), (length, waits), "{head}");
+            }
+        }
+    }
 }

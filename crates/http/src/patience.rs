@@ -19,3 +19,16 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 pub fn transfer_timeout(answer_timeout: Duration, bytes: u64) -> Duration {
     answer_timeout + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_a_second_for_each_32_kib_beside_the_servers_own_time() {
+        for (bytes, seconds) in [(0, 60), ((32 << 10) - 1, 60), (32 << 10, 61), (320 << 10, 70)] {
+            let timeout = transfer_timeout(Duration::from_mins(1), bytes);
+            assert_eq!(timeout, Duration::from_secs(seconds), "{bytes}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What a pipe tells the agent of a detached run: a training that goes on when its pipe has gone.
 
-use super::FileSelection;
+use super::{FileSelection, WakeSpec};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct DetachedSpec {
     pub dvc: Option<SecretString>,
     /// How long the training may run on this machine until the run has cost what it may.
     pub cost_limit: Option<Duration>,
+    /// What wakes the run when it needs a pipe again; none where only the sweep does, or a person.
+    pub wake: Option<WakeSpec>,
 }
 
 /// A checkpoint that another machine left in a store, to go on from.
@@ -72,7 +74,7 @@ mod tests {
         let sent = concat!(
             r#"{"run":"r","store":{"address":"s3://b","region":"e","endpoint":null,"#,
             r#""keys":{"id":"i","secret":"s3cret","session_token":"s3cret-too"}},"folder":"f","#,
-            r#""outputs":{"required":[],"optional":[],"without":[]},"dvc":"{\"s3cret\":1}","cost_limit":null}"#
+            r#""outputs":{"required":[],"optional":[],"without":[]},"dvc":"{\"s3cret\":1}","cost_limit":null,"wake":null}"#
         );
         let spec: DetachedSpec = serde_json::from_str(sent).unwrap();
         assert_eq!(serde_json::to_string(&spec).unwrap(), sent);

@@ -7,6 +7,7 @@ mod file_selection;
 pub mod fuzzing;
 mod messages;
 pub mod runner_log;
+mod wake;
 
 pub use command_line::{AGENT_VERBS, EndMode};
 pub use detached::{DetachedSpec, RestoreRequest, StoreAccess, StoreKeys};
@@ -15,6 +16,7 @@ pub use messages::{
     AgentCommand, AgentRequest, AgentStatus, CommandExit, CommandSpec, CommandState, ExitReason, Notice,
     Registry, Reply, RunnerActivity, RunnerSpec,
 };
+pub use wake::{WakeBus, WakeSpec, WakeToken};
 
 /// No checkpoint has this number or a higher one: no training takes so many checkpoints.
 pub const CHECKPOINT_NUMBER_LIMIT: u64 = u32::MAX as u64;

@@ -86,8 +86,8 @@ pub struct CommandSpec {
     pub resume: bool,
     /// Present if the command is a runner of Bitbucket's: then the machine lives as long as the runner.
     pub runner: Option<Box<RunnerSpec>>,
-    /// Present if the command is a training whose pipe goes: then the machine lives until the training is over
-    /// and everything of it is in a store.
+    /// Present if the command is a training whose pipe goes: then the machine lives until the training is
+    /// over and everything of it is in a store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detached: Option<Box<DetachedSpec>>,
 }

@@ -7,6 +7,8 @@ use russh::client::{self, Handle, Handler, Msg};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use std::fmt;
 use std::net::{Shutdown, SocketAddr, TcpStream as StdStream};
+use std::pin::Pin;
+use std::sync::Arc;
 use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -42,7 +44,7 @@ impl SshConnection {
         let stream = TcpStream::from_std(stream)?;
         let (config, ended) = (config(&host_keys), CancellationToken::new());
         let check = HostKeyCheck { host_keys, _ended: ended.clone().drop_guard() };
-        let handle = client::connect_stream(config, stream, check).await?;
+        let handle = opened(config, stream, check).await?;
         Ok(Self { handle, address, ended, _socket: socket })
     }
 
@@ -88,6 +90,19 @@ pub(crate) struct HostKeyCheck {
     host_keys: Vec<PublicKey>,
     /// russh drops the check with the connection.
     _ended: DropGuard,
+}
+
+/// A session over a stream, once the server has shown a key.
+///
+/// Boxed in a function that is not async, so that the session's loop is compiled here: the body of an async
+/// function is compiled by the crate that awaits it, with the optimisation of that crate.
+#[inline(never)]
+fn opened(
+    config: Arc<client::Config>,
+    stream: TcpStream,
+    check: HostKeyCheck,
+) -> Pin<Box<dyn Future<Output = Result<Handle<HostKeyCheck>, russh::Error>> + Send>> {
+    Box::pin(client::connect_stream(config, stream, check))
 }
 
 impl Handler for HostKeyCheck {

@@ -16,13 +16,16 @@ mod folder;
 mod lease;
 mod object_key;
 mod s3;
+mod signature;
 
 pub use lease::{Lease, LeaseState};
 pub use object_key::ObjectKey;
-pub use s3::{BucketAccess, BucketCredentials};
+pub use s3::BucketAccess;
+pub use signature::{AwsSigner, BucketCredentials, NoSignature};
 
 use folder::FolderStore;
 use s3::BucketStore;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trainspot_base::error::{Error, Kind, Result};
@@ -70,6 +73,16 @@ impl StoreAddress {
             Ok(Self::Folder(text.into()))
         } else {
             Err(wrong("is no store's address"))
+        }
+    }
+}
+
+impl fmt::Display for StoreAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket { bucket, prefix } if prefix.is_empty() => write!(formatter, "s3://{bucket}"),
+            Self::Bucket { bucket, prefix } => write!(formatter, "s3://{bucket}/{prefix}"),
+            Self::Folder(folder) => write!(formatter, "{}", folder.display()),
         }
     }
 }

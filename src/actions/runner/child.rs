@@ -9,8 +9,8 @@ use trainspot_base::error::{Error, Kind, Result, chain};
 use trainspot_base::log::is_secret_name;
 use trainspot_base::log::lines::Lines;
 use trainspot_bitbucket::{
-    Client, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineVariable,
-    status_of,
+    Client, NewPipelineRun, PipelineOutcome, PipelineProgress, PipelineRun, PipelineStep, PipelineTarget,
+    PipelineVariable, is_refusal,
 };
 use trainspot_compute::RunId;
 
@@ -108,8 +108,10 @@ impl<'a> Child<'a> {
         let variables = self.pipeline.variables.iter();
         NewPipelineRun {
             pipeline: self.pipeline.name.clone(),
-            branch: self.pipeline.branch.clone(),
-            commit: self.commit.clone().filter(|_| self.pipeline.own_commit),
+            target: PipelineTarget::Branch {
+                name: self.pipeline.branch.clone(),
+                commit: self.commit.clone().filter(|_| self.pipeline.own_commit),
+            },
             variables: variables
                 .map(|(key, value)| PipelineVariable {
                     key: key.clone(),
@@ -142,8 +144,7 @@ impl<'a> Child<'a> {
                 Ok(None) => refused = 0,
                 Err(error) => {
                     // The pipeline goes on whether Bitbucket tells or not.
-                    let is_transient = status_of(&error).is_none_or(|status| status == 429 || status >= 500);
-                    refused += u32::from(!is_transient);
+                    refused += u32::from(is_refusal(&error));
                     if refused == MOST_REFUSALS {
                         return Err(error);
                     }

@@ -65,11 +65,27 @@ async fn or_salvage<T>(collected: Result<T>, salvage: impl AsyncFn(Error) -> Err
     }
 }
 
+/// The files that are wanted of a training that ended well.
+pub(super) fn wanted(config: &Config) -> FileSelection {
+    let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
+    FileSelection { required: config.outputs.clone(), optional, without: config.dvc.outputs.clone() }
+}
+
+/// The error about patterns of `OUTPUTS` that match nothing, where `saved` is what the others matched.
+pub(super) fn nothing_matches(unmatched: &[String], saved: &BundleHeader) -> Error {
+    let unmatched = unmatched.join("', '");
+    Error::new(format!("the training ended well, but wrote nothing that matches '{unmatched}' of OUTPUTS"))
+        .kind(Kind::Training)
+        .leaves(format!(
+            "{}, in the clone; nothing was committed",
+            count(saved.entries.len(), "other output")
+        ))
+        .hint("correct OUTPUTS, or let the training write the files there")
+}
+
 /// Brings the outputs into the clone, each at the place where the training wrote it.
 async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<BundleHeader> {
-    let optional = config.publish.metrics.iter().chain(&config.publish.report).cloned().collect();
-    let without = config.dvc.outputs.clone();
-    let wanted = FileSelection { required: config.outputs.clone(), optional, without };
+    let wanted = wanted(config);
     let what = "fetching the outputs";
     let header = agent.fetch(&wanted, &config.clone_dir, what).await?;
     if header.unmatched.is_empty() {
@@ -84,13 +100,7 @@ async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Bun
         without: wanted.without,
     };
     let saved = agent.fetch(&all, &config.clone_dir, what).await?;
-    let unmatched = header.unmatched.join("', '");
-    Err(Error::new(format!(
-        "the training ended well, but wrote nothing that matches '{unmatched}' of OUTPUTS"
-    ))
-    .kind(Kind::Training)
-    .leaves(format!("{}, in the clone; nothing was committed", count(saved.entries.len(), "other output")))
-    .hint("correct OUTPUTS, or let the training write the files there"))
+    Err(nothing_matches(&header.unmatched, &saved))
 }
 
 #[cfg(test)]

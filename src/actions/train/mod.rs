@@ -2,26 +2,33 @@
 
 mod checkpoints;
 mod collect;
+mod detached;
 mod resume;
 mod training;
 mod training_clock;
 mod training_log;
 
 pub(crate) use checkpoints::Checkpoints;
-pub(crate) use training::{Trained, TrainingWorkload};
+#[cfg(test)]
+pub(crate) use training::Trained;
+pub(crate) use training::TrainingWorkload;
+
+pub(super) use detached::{Standing, come_back, standing, stop};
 
 use super::{charges, unless_stopped};
 use crate::config::{Cloud, Config, Train};
-use crate::job::{self, FinishedJob, Job, Workload};
+use crate::job::{self, Job, Workload};
 use crate::publication::{
     OutputLocation, Publisher, RunOutcome, TrainingSummary, add_outputs, before_the_step_ends,
 };
 use crate::step::{self, Deadline, run_id};
 use collect::{CollectedOutputs, collect};
+use detached::Errand;
 use secrecy::ExposeSecret as _;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -51,7 +58,16 @@ const SIGNAL_NAMES: [(i32, &str); 8] = [
 ];
 
 pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result<String> {
+    run_for(config, shutdown, Errand::GoOn).await
+}
+
+async fn run_for(config: &Config, shutdown: &CancellationToken, errand: Errand) -> Result<String> {
     let train = config.train.as_ref().ok_or_else(|| Error::new("there is nothing to train"))?;
+    if train.detach.is_some() && matches!(train.cloud, Cloud::Aws(_)) {
+        return Err(Error::new("DETACH is for CLOUD 'local' so far")
+            .kind(Kind::Configuration)
+            .hint("leave DETACH out: the step then stays until the training is over"));
+    }
     #[cfg(feature = "aws")]
     if let Cloud::Aws(aws) = &train.cloud
         && aws.dry_run
@@ -69,7 +85,13 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
     files.resumed = resume::left_behind(&config.clone_dir, train)?;
     // A checkpoint goes by itself: a newer one may take its place.
     files.workspace.retain(|entry| files.resumed.iter().all(|resumed| resumed.path != entry.path));
-    let deadline = step::deadline(config, train.max_runtime, train.step_max_time);
+    let deadline = async {
+        // The step of a detached run need not live as long as its training.
+        if train.detach.is_some() {
+            return Ok(step::end(config).await);
+        }
+        step::deadline(config, train.max_runtime, train.step_max_time).await
+    };
     let deadline = unless_stopped(shutdown, "looking at the step", deadline).await?;
     let run = TrainingRun {
         config,
@@ -78,6 +100,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
         store_plan: store_plan.as_ref(),
         deadline,
         shutdown,
+        errand,
     };
     match &train.cloud {
         Cloud::Local => {
@@ -85,6 +108,7 @@ pub(super) async fn run(config: &Config, shutdown: &CancellationToken) -> Result
                 program: PathBuf::from("/proc/self/exe"),
                 root: train.scratch.clone(),
                 environment: train.machine_environment.clone(),
+                detached: Arc::default(),
             };
             Box::pin(run.on(&local, None, files)).await
         }
@@ -114,6 +138,8 @@ struct TrainingRun<'a> {
     store_plan: Option<&'a StorePlan>,
     deadline: Option<Deadline>,
     shutdown: &'a CancellationToken,
+    /// What the pipe of a detached run comes for.
+    errand: Errand,
 }
 
 impl TrainingRun<'_> {
@@ -123,7 +149,10 @@ impl TrainingRun<'_> {
         max_cost: Option<f64>,
         files: TrainingFiles,
     ) -> Result<String> {
-        let Self { config, train, publisher, store_plan, deadline, shutdown } = *self;
+        if let Some(detach) = &self.train.detach {
+            return Box::pin(detached::act(self, detach, compute, max_cost, &files)).await;
+        }
+        let Self { config, train, publisher, store_plan, deadline, shutdown, errand: _ } = *self;
         let start = Instant::now();
         let run = run_id(config);
         let checked = async {
@@ -169,7 +198,7 @@ impl TrainingRun<'_> {
                 return Err(error);
             }
         };
-        let published = if let Err(error) = verdict(&finished.done, train.max_runtime) {
+        let published = if let Err(error) = verdict(&finished.done.exit, train.max_runtime) {
             let error = Workload::<C>::salvage(&training, error);
             let tail = &finished.done.tail;
             publisher.report_failure(&error, tail, start.elapsed(), deadline).await;
@@ -179,7 +208,17 @@ impl TrainingRun<'_> {
             let bytes = training.checkpoints.received_bytes() + finished.done.outputs.header.bytes();
             let is_rented = matches!(train.cloud, Cloud::Aws(_));
             let charges = is_rented.then(|| charges::in_words(config, start.elapsed(), bytes)).flatten();
-            let published = published(config, publisher, seen, &finished, (start, deadline, charges));
+            let summary = TrainingSummary {
+                machine: finished.machine.description.clone(),
+                took: finished.done.took,
+                restarts: finished.restarts,
+                losses: finished.done.losses,
+                cost: finished.cost.map(|cost| cost.in_words()),
+                charges,
+            };
+            let collected = &finished.done.outputs;
+            let published =
+                published(config, publisher, seen, collected, summary, (start.elapsed(), deadline));
             let published = before_the_step_ends(deadline, Box::pin(published));
             unless_stopped(shutdown, "publishing; the outputs are in the clone", published).await
         };
@@ -200,35 +239,24 @@ fn returns_to_spot(train: &Train) -> bool {
     stopgap && !train.checkpoints.is_empty()
 }
 
+/// Publishes what was collected of a training.
 async fn published(
     config: &Config,
     publisher: &Publisher<'_>,
     seen: Branches,
-    finished: &FinishedJob<Trained<CollectedOutputs>>,
-    (start, deadline, charges): (Instant, Option<Deadline>, Option<String>),
+    collected: &CollectedOutputs,
+    training: TrainingSummary,
+    (total, deadline): (Duration, Option<Deadline>),
 ) -> Result<String> {
-    let collected = &finished.done.outputs;
     let mut outputs = collected.for_git(config)?;
     publisher.report_ignored(&outputs);
     add_outputs(&mut outputs, publisher.write_pointers(&collected.kept)?);
-    let outcome = RunOutcome {
-        outputs,
-        training: Some(TrainingSummary {
-            machine: finished.machine.description.clone(),
-            took: finished.done.took,
-            restarts: finished.restarts,
-            losses: finished.done.losses,
-            cost: finished.cost.map(|cost| cost.in_words()),
-            charges,
-        }),
-        total: start.elapsed(),
-        deadline,
-    };
+    let outcome = RunOutcome { outputs, training: Some(training), total, deadline };
     publisher.publish(seen, outcome).await
 }
 
-fn verdict<T>(trained: &Trained<T>, max_runtime: Duration) -> Result<()> {
-    let why = match trained.exit.reason {
+fn verdict(exit: &CommandExit, max_runtime: Duration) -> Result<()> {
+    let why = match exit.reason {
         ExitReason::Exited(0) => return Ok(()),
         ExitReason::Exited(code) => format!("the training failed with exit code {code}"),
         ExitReason::Signalled(signal) => format!("the training was killed by {}", signal_name(signal)),

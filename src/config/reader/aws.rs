@@ -27,7 +27,7 @@ impl ConfigReader {
             purchase: self.purchase(),
             max_price: self.money("MAX_PRICE"),
             max_cost: self.money("MAX_COST"),
-            capacity_wait: self.duration("CAPACITY_WAIT"),
+            capacity_wait: self.capacity_wait(),
             spot_wait: self.duration("SPOT_WAIT"),
             image: self.some("IMAGE"),
             disk_size: self.some_count("DISK_SIZE"),
@@ -53,7 +53,7 @@ impl ConfigReader {
         }
     }
 
-    fn account(&mut self) -> AwsAccount {
+    pub(super) fn account(&mut self) -> AwsAccount {
         let oidc = self.oidc();
         let key = if oidc.is_none() { self.access_key() } else { None };
         AwsAccount { regions: self.regions(), oidc, key }

@@ -59,7 +59,7 @@ fn in_both<'a>(patterns: &'a [String], outputs: &'a [String]) -> impl Iterator<I
 }
 
 /// The credentials among the settings, which the log hides.
-pub(super) fn secrets(settings: &DvcSettings) -> impl Iterator<Item = Secret> {
+pub(in super::super) fn secrets(settings: &DvcSettings) -> impl Iterator<Item = Secret> {
     const NO_SECRETS: [&str; 7] =
         ["REGION", "ENDPOINT", "PROFILE", "_FILE", "HOME", "USER", "SSH_KNOWN_HOSTS"];
     let secret = |name: &str| !NO_SECRETS.iter().any(|word| name.contains(word)) && is_secret_name(name);

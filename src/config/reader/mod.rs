@@ -1,6 +1,7 @@
 //! The table applied to an environment: values, mistakes and warnings.
 
 mod aws;
+mod detached;
 mod dvc;
 mod publish;
 mod runner;
@@ -8,6 +9,7 @@ mod train;
 
 use super::environment::Environment;
 use super::problems::Problems;
+use super::recorded::{RecordedEnvironment, WokenEnvironment};
 use super::runner::RunnerSettings;
 use super::spelling;
 use super::values::{self, ParsedValue};
@@ -22,11 +24,13 @@ use trainspot_bitbucket::StepVariables;
 use trainspot_dvc::DvcSettings;
 
 /// Secrets that a step has without any doing of ours.
-const STEP_SECRETS: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
+pub(super) const STEP_SECRETS: [&str; 2] = ["PIPELINES_JWT_TOKEN", OIDC_TOKEN];
 /// The token that Pipelines gives a step with `oidc: true`.
 const OIDC_TOKEN: &str = "BITBUCKET_STEP_OIDC_TOKEN";
 /// The shortest value that the log hides: hiding shorter ones would black out half of the log.
 const SHORTEST_SECRET_BYTES: usize = 6;
+
+pub(super) use dvc::secrets as dvc_secrets;
 
 pub(super) struct ConfigReader {
     environment: Environment,
@@ -37,21 +41,32 @@ pub(super) struct ConfigReader {
     /// The provider that `CLOUD` names; none if the value is wrong. Then it is not known which providers'
     /// variables are read.
     provider: Option<Provider>,
+    /// Whether the pipe goes on with a detached run whose record it does not have yet.
+    is_woken: bool,
+    /// What was recorded of the run, once a woken pipe has it.
+    record: Option<RecordedEnvironment>,
 }
 
 impl ConfigReader {
     pub(super) fn new(environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self::over(environment.into_iter().collect(), None)
+    }
+
+    fn over(environment: BTreeMap<String, String>, record: Option<RecordedEnvironment>) -> Self {
         let mut reader = Self {
-            environment: Environment(environment.into_iter().collect()),
+            environment: Environment(environment),
             values: BTreeMap::new(),
             problems: Problems::default(),
             warnings: Vec::new(),
             action: Action::Train,
             provider: None,
+            is_woken: false,
+            record,
         };
         for variable in VARIABLE_TABLE.iter().filter(|variable| variable.inherited) {
-            reader.environment.forget_unexpanded(variable.name);
+            reader.environment.forget_unexpanded(variable.name, variable.name);
         }
+        reader.environment.forget_unexpanded("RUN", detached::RUN_SOURCE);
         reader.environment.let_stand_in("AWS_REGION", "AWS_DEFAULT_REGION");
         for variable in VARIABLE_TABLE {
             reader.read_variable(variable);
@@ -60,6 +75,9 @@ impl ConfigReader {
                     let name = reader.text("ACTION");
                     let action = Action::ALL.into_iter().find(|action| action.name() == name);
                     reader.action = action.unwrap_or(Action::Train);
+                    reader.is_woken = reader.action == Action::Train
+                        && reader.record.is_none()
+                        && reader.environment.get("RUN").is_some();
                 }
                 // Nothing else is rented.
                 "CLOUD" if matches!(reader.action, Action::Runner | Action::Sweep) => {
@@ -104,8 +122,11 @@ impl ConfigReader {
     }
 
     /// The setting because of which nobody reads a variable, such as `CLOUD 'local'`; none if the variable is
-    /// read. The text is empty where a wrong `CLOUD` leaves that open.
+    /// read. The text is empty where a wrong `CLOUD` leaves that open, or a run's record decides.
     fn idle(&self, variable: &VariableSpec) -> Option<String> {
+        if self.is_left_to_record(variable) {
+            return Some(String::new());
+        }
         if !variable.actions.contains(&self.action) {
             return Some(format!("ACTION '{}'", self.action.name()));
         }
@@ -119,12 +140,22 @@ impl ConfigReader {
 
     pub(super) fn config(&mut self) -> Config {
         let pipeline = self.pipeline();
-        let train = (self.action == Action::Train).then(|| self.train());
+        let train = (self.action == Action::Train && !self.is_woken).then(|| self.train());
         let sweep = (self.action == Action::Sweep).then(|| self.sweep());
+        let store = match (self.action, &sweep) {
+            (_, Some(sweep)) => self.store(Some(sweep.account.clone())),
+            (Action::Status | Action::Stop, _) => self.watched_store(),
+            _ if self.is_woken => self.watched_store(),
+            _ => None,
+        };
         let bitbucket = self.bitbucket(&pipeline);
         let runner = (self.action == Action::Runner).then(|| self.runner(&pipeline, &bitbucket));
         let dvc = self.dvc();
         self.refuse_misspellings(train.as_ref(), runner.as_ref());
+        let secrets = self.secrets(train.as_ref(), runner.as_ref(), &dvc);
+        let detached = train.as_ref().filter(|train| train.detach.is_some());
+        let record = detached.map(|train| self.record(train, &secrets));
+        let (publish, run) = (self.publish(), self.run());
         let clone_dir = pipeline.clone_dir.clone().unwrap_or_else(|| PathBuf::from("."));
         Config {
             action: self.action,
@@ -132,8 +163,12 @@ impl ConfigReader {
             clone_dir,
             given: self.given(),
             outputs: self.list("OUTPUTS"),
-            publish: self.publish(),
-            secrets: self.secrets(train.as_ref(), runner.as_ref(), &dvc),
+            publish,
+            secrets,
+            woken: run.is_some().then(|| WokenEnvironment::new(&self.environment.0)),
+            run,
+            store,
+            record,
             dvc,
             warnings: std::mem::take(&mut self.warnings),
             pipeline,
@@ -170,6 +205,10 @@ impl ConfigReader {
 
     /// Refuses variables whose names look like misspelt names of the table.
     fn refuse_misspellings(&mut self, train: Option<&Train>, runner: Option<&RunnerSettings>) {
+        // Such a pipe does not know yet what the training's variables are called; its run's first pipe did.
+        if self.is_woken || self.record.is_some() {
+            return;
+        }
         let trains = |name: &str| train.is_some_and(|train| train.environment.contains_key(name));
         let run = runner.and_then(|runner| runner.run.as_ref());
         let passed = |name: &str| run.is_some_and(|run| run.variables.contains_key(name));
@@ -205,18 +244,25 @@ impl ConfigReader {
         let of_the_step = STEP_SECRETS
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), self.environment.get(name)?.into())));
+        // What the training's variables are is in the run's record.
+        let unread = if self.is_woken || self.action == Action::Stop {
+            suspects(self.environment.0.clone())
+        } else {
+            Vec::new()
+        };
         own.chain(training)
             .chain(of_the_step)
             .map(|(name, value)| Secret::new(name, value))
             .chain(dvc::secrets(dvc))
             .chain(runner.into_iter().flat_map(runner::secrets))
+            .chain(unread)
             .filter(|secret| secret.value.expose_secret().len() >= SHORTEST_SECRET_BYTES)
             .collect()
     }
 
-    /// Whether outputs are brought home and published.
+    /// Whether outputs are brought home and published, as far as this environment says.
     fn publishes(&self) -> bool {
-        matches!(self.action, Action::Train | Action::Publish)
+        matches!(self.action, Action::Train | Action::Publish) && !self.is_woken
     }
 
     /// Whether the variable was given a value other than its default.

@@ -12,6 +12,7 @@ impl ConfigReader {
         pipeline: &StepVariables,
         bitbucket: &BitbucketSettings,
     ) -> RunnerSettings {
+        self.refuse_detached_runner();
         let aws = self.aws();
         let program = self.program();
         self.check_labels(program.platform());

@@ -14,8 +14,10 @@ const SHORTEST_GRACE: Duration = Duration::from_secs(30);
 
 impl ConfigReader {
     pub(super) fn train(&mut self) -> Train {
+        let cloud = self.cloud();
         let train = Train {
-            cloud: self.cloud(),
+            detach: self.detach(&cloud),
+            cloud,
             command: self.text("TRAIN_COMMAND"),
             environment: self.passed_on("TRAIN_ENV"),
             include: self.list("INCLUDE"),
@@ -62,6 +64,9 @@ impl ConfigReader {
 
     /// The variables that a list of `NAME` and `NAME=value` stands for.
     pub(super) fn passed_on(&mut self, list: &'static str) -> BTreeMap<String, SecretString> {
+        if let Some(record) = &self.record {
+            return self.recorded_training(record);
+        }
         let mut environment = BTreeMap::new();
         for item in self.list(list) {
             if let Some((name, value)) = item.split_once('=') {

@@ -3,8 +3,8 @@
 use super::Requirement::{Default, Optional, Required};
 use super::ValueKind::{Choice, Count, Each, Gib, Money, One, Script, Switch, Url};
 use super::{
-    AWS_ACTIONS, HOUR_SECONDS, Provider, Requirement, TRAIN_AND_RUNNER, ValueKind, ValueShape, VariableSpec,
-    inherited, seconds, variable,
+    ACCOUNT_ACTIONS, AWS_ACTIONS, HOUR_SECONDS, Provider, Requirement, TRAIN_AND_RUNNER, ValueKind,
+    ValueShape, VariableSpec, inherited, seconds, variable,
 };
 
 const fn aws(
@@ -20,12 +20,16 @@ const fn swept(variable: VariableSpec) -> VariableSpec {
     VariableSpec { actions: AWS_ACTIONS, ..variable }
 }
 
+const fn of_account(variable: VariableSpec) -> VariableSpec {
+    VariableSpec { actions: ACCOUNT_ACTIONS, ..variable }
+}
+
 const fn key(name: &'static str, help: &'static str) -> VariableSpec {
-    VariableSpec { secret: true, ..inherited(swept(aws(name, ValueKind::Text, Optional, help))) }
+    VariableSpec { secret: true, ..inherited(of_account(aws(name, ValueKind::Text, Optional, help))) }
 }
 
 pub(super) const AWS_VARIABLES: &[VariableSpec] = &[
-    inherited(swept(aws(
+    inherited(of_account(aws(
         "AWS_OIDC_ROLE_ARN",
         One(ValueShape::Role),
         Optional,
@@ -37,13 +41,13 @@ pub(super) const AWS_VARIABLES: &[VariableSpec] = &[
     ),
     key("AWS_SECRET_ACCESS_KEY", "The access key's secret."),
     key("AWS_SESSION_TOKEN", "The session of an access key that is temporary."),
-    inherited(swept(aws(
+    inherited(of_account(aws(
         "AWS_DEFAULT_REGION",
         One(ValueShape::Region),
         Required,
         "The region to rent in. `AWS_REGION` holds where this is missing.",
     ))),
-    swept(aws(
+    of_account(aws(
         "FALLBACK_REGIONS",
         Each(ValueShape::Region),
         Optional,
@@ -91,7 +95,7 @@ pub(super) const AWS_VARIABLES: &[VariableSpec] = &[
         "CAPACITY_WAIT",
         ValueKind::Duration(std::time::Duration::ZERO, std::time::Duration::from_secs(24 * HOUR_SECONDS)),
         Default("6h"),
-        "How long to look for capacity, each time that a machine is needed; `0s` asks everywhere once. The step's build minutes are counted meanwhile.",
+        "How long to look for capacity, each time that a machine is needed; `0s` asks everywhere once. The step's build minutes are counted meanwhile. With `DETACH` the default counts as `2m`: the run is then due, and is woken again.",
     ),
     aws(
         "SPOT_WAIT",
@@ -116,7 +120,7 @@ pub(super) const AWS_VARIABLES: &[VariableSpec] = &[
         "INSTANCE_PROFILE",
         One(ValueShape::InstanceProfile),
         Optional,
-        "The name or ARN of an instance profile, for a training, or steps of a runner, that call AWS themselves.",
+        "The name or ARN of an instance profile, for a training, or steps of a runner, that call AWS themselves. With `DETACH` it is needed: the machine reaches `STORE` by it.",
     ),
     aws(
         "SUBNET",

@@ -1,6 +1,7 @@
 //! The one table of variables. Parser, `--help`, the documents' tables, `pipe.yml` and the tests all read it.
 
 mod aws;
+mod detached;
 mod dvc;
 mod publish;
 mod runner;
@@ -21,11 +22,16 @@ pub enum Action {
     Runner,
     /// Remove what earlier runs left at AWS.
     Sweep,
+    /// Tell how detached runs stand.
+    Status,
+    /// End a detached run.
+    Stop,
 }
 
 impl Action {
     /// Every action, in the order in which the documentation lists them.
-    pub const ALL: [Self; 4] = [Self::Train, Self::Publish, Self::Runner, Self::Sweep];
+    pub const ALL: [Self; 6] =
+        [Self::Train, Self::Publish, Self::Runner, Self::Sweep, Self::Status, Self::Stop];
 
     /// The action's name as a value of `ACTION`.
     #[must_use]
@@ -35,6 +41,8 @@ impl Action {
             Self::Publish => "publish",
             Self::Runner => "runner",
             Self::Sweep => "sweep",
+            Self::Status => "status",
+            Self::Stop => "stop",
         }
     }
 }
@@ -177,6 +185,12 @@ const TRAIN_AND_PUBLISH: &[Action] = &[Action::Train, Action::Publish];
 const TRAIN_ONLY: &[Action] = &[Action::Train];
 const TRAIN_AND_RUNNER: &[Action] = &[Action::Train, Action::Runner];
 const AWS_ACTIONS: &[Action] = &[Action::Train, Action::Runner, Action::Sweep];
+/// The actions that reach AWS at all: those which look at detached runs make nothing there.
+const ACCOUNT_ACTIONS: &[Action] =
+    &[Action::Train, Action::Runner, Action::Sweep, Action::Status, Action::Stop];
+const STORE_ACTIONS: &[Action] = &[Action::Train, Action::Sweep, Action::Status, Action::Stop];
+/// The actions that are about one detached run, or about all.
+const RUN_ACTIONS: &[Action] = &[Action::Train, Action::Status, Action::Stop];
 
 const fn variable(
     name: &'static str,
@@ -208,9 +222,10 @@ const fn seconds(least: u64, most: u64) -> ValueKind {
 pub const VARIABLE_TABLE: &[VariableSpec] = &joined::<{ VARIABLE_COUNT }>();
 
 /// The variables by subject: each subject's heading in the documents, and its variables.
-pub const VARIABLE_GROUPS: [(&str, &[VariableSpec]); 5] = [
+pub const VARIABLE_GROUPS: [(&str, &[VariableSpec]); 6] = [
     ("The action and the training", train::TRAIN_VARIABLES),
     ("The machine", aws::AWS_VARIABLES),
+    ("Detached runs", detached::DETACHED_VARIABLES),
     ("The machine as a runner", runner::RUNNER_VARIABLES),
     ("Outputs in a DVC remote", dvc::DVC_VARIABLES),
     ("The commit, the report and Bitbucket", publish::PUBLISH_VARIABLES),

@@ -3,23 +3,23 @@
 use super::Requirement::{Default, Optional, Required};
 use super::ValueKind::{Choice, Count, Environment, Patterns, Script, Switch};
 use super::{
-    EVERY_ACTION, HOUR_SECONDS, TRAIN_AND_PUBLISH, TRAIN_AND_RUNNER, TRAIN_ONLY, VariableSpec, seconds,
-    variable,
+    EVERY_ACTION, HOUR_SECONDS, RUN_ACTIONS, TRAIN_AND_PUBLISH, TRAIN_AND_RUNNER, TRAIN_ONLY, VariableSpec,
+    seconds, variable,
 };
 
 pub(super) const TRAIN_VARIABLES: &[VariableSpec] = &[
     variable(
         "ACTION",
-        Choice(&["train", "publish", "runner", "sweep"]),
+        Choice(&["train", "publish", "runner", "sweep", "status", "stop"]),
         Default("train"),
         EVERY_ACTION,
-        "`train` runs the training and publishes its outputs; `publish` commits outputs that an earlier step left in the clone; `runner` rents a machine as a self-hosted runner for later steps; `sweep` removes what runs that are over left at AWS and in Bitbucket's list of runners.",
+        "`train` runs the training and publishes its outputs; `publish` commits outputs that an earlier step left in the clone; `runner` rents a machine as a self-hosted runner for later steps; `sweep` removes what runs that are over left at AWS and in Bitbucket's list of runners; `status` tells how the repository's detached runs stand; `stop` ends one.",
     ),
     variable(
         "CLOUD",
         Choice(&["aws", "local"]),
         Default("aws"),
-        TRAIN_ONLY,
+        RUN_ACTIONS,
         "Where to train: `aws` rents a machine on EC2; `local` is a process on the machine that runs the pipe.",
     ),
     variable(

@@ -223,7 +223,8 @@ fn patch_requests(document: &mut Value) {
     if let Some(object) = document["components"]["schemas"]["object"].as_object_mut() {
         object.remove("required");
     }
-    // Of the kinds of target, which the document lists without saying where they belong, one is used here.
+    // Of the kinds of target, which the document lists without saying where they belong, two are used here,
+    // and this one has all fields of the other, `pipeline_commit_target`.
     document["components"]["schemas"]["pipeline"]["allOf"][1]["properties"]["target"] =
         json!({ "$ref": "#/components/schemas/pipeline_ref_target" });
 }

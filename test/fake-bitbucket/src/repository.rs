@@ -68,6 +68,13 @@ impl BareRepository {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    /// Whether the commit is there, on a branch or on none.
+    pub fn has_commit(&self, hash: &str) -> bool {
+        let mut command = self.command();
+        let output = command.args(["cat-file", "-e", &format!("{hash}^{{commit}}")]).output();
+        output.expect("git can be started").status.success()
+    }
+
     /// A file's content at a revision, if it is there.
     pub fn file(&self, revision: &str, path: &str) -> Option<Vec<u8>> {
         let mut command = self.command();

@@ -8,6 +8,7 @@ use trainspot_base::error::{Context as _, Result};
 use trainspot_detached::{DvcWord, FileSender, MachineExit, MachineFolder};
 use trainspot_dvc::{StoreRequest, lay_out, store};
 use trainspot_protocol::{CommandExit, DetachedSpec, ExitReason, FileSelection};
+use trainspot_store::ObjectKey;
 use trainspot_transfer::{BundleEntry, Manifest, everything_behind_links};
 
 /// The longest words about what went wrong that are kept.
@@ -37,7 +38,7 @@ impl LastWords<'_> {
             said.unmatched = std::mem::take(&mut header.unmatched);
             header = selected(&self.home.work(), &all_optional(&self.spec.outputs))?;
         }
-        self.send_files(header.entries, &self.home.work(), files, "outputs.json").await?;
+        self.send_files(header.entries, &self.home.work(), files, &self.machine.outputs()?).await?;
         if let Some(request) = &self.spec.dvc {
             said.dvc = Some(self.keep_for_dvc(request.expose_secret(), files).await?);
         }
@@ -49,12 +50,12 @@ impl LastWords<'_> {
         entries: Vec<BundleEntry>,
         folder: &std::path::Path,
         files: &mut FileSender,
-        manifest_name: &str,
+        key: &ObjectKey,
     ) -> Result<()> {
-        let (root, name) = (folder.to_owned(), self.machine.root().join(manifest_name)?);
+        let root = folder.to_owned();
         let manifest = tokio::task::spawn_blocking(move || Manifest::of_folder(&root, entries));
         let manifest = manifest.await.context("hashing ended unexpectedly")??;
-        files.send(folder, &manifest, &name).await
+        files.send(folder, &manifest, key).await
     }
 
     /// Has DVC's outputs sent to their remotes. Those of which a remote does not take all go to the store, as
@@ -75,7 +76,7 @@ impl LastWords<'_> {
         let folder = tempfile::tempdir_in(self.home.run()).context("cannot make a folder")?;
         lay_out(&work, &request, folder.path())?;
         let entries = everything_behind_links(folder.path())?;
-        self.send_files(entries, folder.path(), files, "rescue.json").await?;
+        self.send_files(entries, folder.path(), files, &self.machine.rescue()?).await?;
         Ok(DvcWord::Failed(why.chars().take(TROUBLE_LIMIT_CHARS).collect()))
     }
 }

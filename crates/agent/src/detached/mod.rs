@@ -12,12 +12,13 @@ pub(super) use restore::restore;
 
 use super::home::Home;
 use report::Report;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use trainspot_base::error::{Context as _, Error, Result};
+use trainspot_base::mutex::lock;
 use trainspot_protocol::{AgentStatus, CommandState, DetachedSpec};
 
 /// How often the thread is told of the status where nothing of importance changes.
@@ -31,6 +32,8 @@ struct Exchange {
     is_done: AtomicBool,
     /// How long the longest checkpoint took on its way to the store, in milliseconds.
     longest_transfer_ms: AtomicU64,
+    /// What went wrong last, until something goes well.
+    trouble: Mutex<Option<String>>,
 }
 
 /// The thread that sends to the store, as the supervisor sees it.
@@ -52,6 +55,7 @@ impl Reporter {
             started: Instant::now(),
             is_done: AtomicBool::new(false),
             longest_transfer_ms: AtomicU64::new(0),
+            trouble: Mutex::default(),
         });
         let report = Report::new(home, spec, Arc::clone(&exchange))?;
         let runtime =
@@ -97,6 +101,11 @@ impl Reporter {
     /// Whether a training that has run for so long has cost what it may.
     pub(super) fn is_over_cost(&self, trained: Duration) -> bool {
         self.cost_limit.is_some_and(|limit| trained >= limit)
+    }
+
+    /// What goes wrong between the machine and the store, if something does.
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.exchange.trouble).clone()
     }
 
     /// How long the longest checkpoint took on its way to the store.

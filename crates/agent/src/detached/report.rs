@@ -3,19 +3,21 @@
 
 use super::super::checkpoint;
 use super::super::home::Home;
+use super::super::wake::{WakeReason, wake};
 use super::Exchange;
 use super::last_words::{LastWords, TROUBLE_LIMIT_CHARS};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use trainspot_base::error::{Context as _, Error, Result, chain};
+use trainspot_base::mutex::lock;
 use trainspot_detached::{
     FileSender, LogSender, MachineExit, MachineFolder, MachineState, open_store, write_exit, write_state,
 };
-use trainspot_protocol::{CommandExit, CommandState, DetachedSpec};
+use trainspot_protocol::{AgentStatus, CommandExit, CommandState, DetachedSpec};
 use trainspot_store::Store;
 
 /// How often the machine's state is written: by its age a pipe tells a machine that lives from one that is
@@ -37,7 +39,8 @@ pub(super) struct Report {
     machine: MachineFolder,
     exchange: Arc<Exchange>,
     stored_checkpoint: Cell<Option<u64>>,
-    trouble: RefCell<Option<String>>,
+    /// How long the training had run when that checkpoint was found complete.
+    stored_seconds: Cell<Option<f64>>,
 }
 
 /// What has gone to the store already.
@@ -55,7 +58,7 @@ impl Report {
             machine: MachineFolder::at(&spec.folder)?,
             exchange,
             stored_checkpoint: Cell::new(None),
-            trouble: RefCell::default(),
+            stored_seconds: Cell::new(None),
         })
     }
 
@@ -64,6 +67,7 @@ impl Report {
         tokio::select! {
             () = self.send_everything() => {}
             never = self.beat() => match never {},
+            never = self.wake_on_notice() => match never {},
         }
         self.exchange.is_done.store(true, Ordering::Release);
     }
@@ -76,9 +80,10 @@ impl Report {
                 number,
                 status: status.borrow_and_update().clone(),
                 stored_checkpoint: self.stored_checkpoint.get(),
+                stored_seconds: self.stored_seconds.get(),
                 log_bytes: std::fs::metadata(self.home.log()).map_or(0, |log| log.len()),
                 seconds: self.exchange.started.elapsed().as_secs_f64(),
-                trouble: self.trouble.borrow().clone(),
+                trouble: lock(&self.exchange.trouble).clone(),
             };
             match write_state(&self.store, &self.machine, &state).await {
                 Ok(()) => number += 1,
@@ -103,6 +108,28 @@ impl Report {
             }
             tokio::time::sleep(RETRY_WAIT).await;
         }
+        self.wake(WakeReason::Ended).await;
+    }
+
+    /// Has the next machine asked for once this one is about to be taken away.
+    async fn wake_on_notice(&self) -> Infallible {
+        let is_announced = |status: &AgentStatus| {
+            let is_going = status.notice.as_ref().is_some_and(|notice| notice.at.is_some());
+            is_going && status.state == CommandState::Running
+        };
+        if self.exchange.status.subscribe().wait_for(is_announced).await.is_ok() {
+            self.wake(WakeReason::Notice).await;
+        }
+        std::future::pending().await
+    }
+
+    async fn wake(&self, reason: WakeReason) {
+        let Some(wake_spec) = &self.spec.wake else { return };
+        if let Err(error) = wake(wake_spec, &self.spec.run, reason).await {
+            self.note(&error);
+            // For the heartbeat, which tells of it.
+            self.exchange.status.send_modify(|_| {});
+        }
     }
 
     /// Sends log and checkpoints as there are new ones, until the training is over.
@@ -121,7 +148,7 @@ impl Report {
             }
             let wait = match sent {
                 Ok(()) => {
-                    self.trouble.take();
+                    lock(&self.exchange.trouble).take();
                     LOG_INTERVAL
                 }
                 Err(error) => {
@@ -139,6 +166,7 @@ impl Report {
             return Ok(());
         };
         let (start, folder) = (Instant::now(), self.home.checkpoints().join(number.to_string()));
+        let trained = self.exchange.started.elapsed().as_secs_f64();
         let sent = async {
             let (manifest, key) = (checkpoint::manifest(&folder)?, self.machine.checkpoint(number)?);
             files.send(&checkpoint::files(&folder), &manifest, &key).await
@@ -150,6 +178,7 @@ impl Report {
             Err(error) => return Err(error).context("cannot send a checkpoint to the store"),
         }
         self.stored_checkpoint.set(Some(number));
+        self.stored_seconds.set(Some(trained));
         let took = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.exchange.longest_transfer_ms.fetch_max(took, Ordering::Relaxed);
         // For the heartbeat, which tells of it.
@@ -175,6 +204,6 @@ impl Report {
     fn note(&self, error: &Error) {
         let why = chain(error);
         tracing::warn!("{why}");
-        *self.trouble.borrow_mut() = Some(why.chars().take(TROUBLE_LIMIT_CHARS).collect());
+        *lock(&self.exchange.trouble) = Some(why.chars().take(TROUBLE_LIMIT_CHARS).collect());
     }
 }

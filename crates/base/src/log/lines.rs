@@ -52,7 +52,8 @@ impl Lines {
     }
 
     /// Takes bytes of the output, and calls `show` for each line that is due.
-    pub fn feed(&mut self, bytes: &[u8], now: Instant, show: &mut impl FnMut(&str)) {
+    // `dyn`: a generic function is compiled by its caller's crate, which is optimised for size.
+    pub fn feed(&mut self, bytes: &[u8], now: Instant, show: &mut dyn FnMut(&str)) {
         for &byte in bytes {
             if std::mem::take(&mut self.carriage_return) && byte != b'\n' {
                 self.overwritten(now, show);
@@ -67,7 +68,7 @@ impl Lines {
     }
 
     /// Shows a line that has been unfinished for long.
-    pub fn tick(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+    pub fn tick(&mut self, now: Instant, show: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() && self.dropped == 0 && now.duration_since(self.line_since) >= SHOW_INTERVAL
         {
             self.end_line(now, show);
@@ -75,7 +76,7 @@ impl Lines {
     }
 
     /// Shows the unfinished line, and says how many lines were not shown.
-    pub fn finish(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+    pub fn finish(&mut self, now: Instant, show: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() {
             self.end_line(now, show);
         }
@@ -101,7 +102,7 @@ impl Lines {
     }
 
     /// A progress bar went back to the line's start.
-    fn overwritten(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+    fn overwritten(&mut self, now: Instant, show: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() && now.duration_since(self.last_progress) >= SHOW_INTERVAL {
             self.last_progress = now;
             self.end_line(now, show);
@@ -110,7 +111,7 @@ impl Lines {
         self.dropped = 0;
     }
 
-    fn end_line(&mut self, now: Instant, show: &mut impl FnMut(&str)) {
+    fn end_line(&mut self, now: Instant, show: &mut dyn FnMut(&str)) {
         let text = readable(&self.line, self.dropped, &mut self.carried);
         self.line.clear();
         self.dropped = 0;
@@ -203,32 +204,43 @@ mod tests {
         let chunk = vec![b'x'; 1 << 20];
         for _ in 0..64 {
             lines.feed(&chunk, now, &mut |line: &str| out.push(line.to_owned()));
-            assert!(lines.line.capacity() <= 2 * LINE_LIMIT_BYTES);
+            assert!(lines.line.len() <= LINE_LIMIT_BYTES && lines.line.capacity() <= 2 * LINE_LIMIT_BYTES);
         }
         lines.finish(now, &mut |line: &str| out.push(line.to_owned()));
         assert_eq!(out.len(), 1);
         assert!(out[0].ends_with("… (67104768 more bytes in this line)"), "{}", &out[0][SHOWN_LINE_BYTES..]);
+        assert!(shown(&[&[b'x'; 5000]])[0].ends_with("x… (904 more bytes in this line)"));
     }
 
     #[test]
     fn a_flood_is_thinned_and_ends_with_its_last_lines() {
-        let (now, mut bytes, mut count) = (Instant::now(), 0, 0);
-        let mut last = String::new();
-        let (mut lines, mut said) = (Lines::new(now), 0);
-        let mut show = |line: &str| {
-            said += usize::from(line.starts_with("… from here on"));
-            bytes += line.len();
-            count += 1;
-            line.clone_into(&mut last);
-        };
-        for number in 0..1_000_000 {
-            lines.feed(format!("line {number} {:40}\n", "").as_bytes(), now, &mut show);
+        const LINE_BYTES: usize = 64;
+        let (in_full, hidden) = (SHOWN_IN_FULL_BYTES / LINE_BYTES, 100_000);
+        let (now, mut out) = (Instant::now(), Vec::new());
+        let mut lines = Lines::new(now);
+        let mut show = |line: &str| out.push(line.to_owned());
+        let line = |number: usize| format!("{number:0width$}", width = LINE_BYTES - 1);
+        for number in 0..in_full + hidden {
+            lines.feed((line(number) + "\n").as_bytes(), now, &mut show);
         }
         lines.finish(now, &mut show);
-        assert!(bytes < SHOWN_IN_FULL_BYTES + (1 << 20), "{bytes}");
-        assert!(count < 500_000);
-        assert!(last.starts_with("line 999999"));
-        assert_eq!(said, 1);
+        let last: Vec<_> = (in_full + hidden - TAIL_LIMIT_LINES..in_full + hidden).map(line).collect();
+        assert_eq!(out[in_full - 1], line(in_full - 1));
+        assert_eq!(out[in_full], "… from here on, a line every 10 s");
+        assert_eq!(out[in_full + 1], "… 100000 lines were not shown; the last ones:");
+        assert_eq!((&out[in_full + 2..], lines.tail()), (&*last, last.clone()));
+    }
+
+    #[test]
+    fn one_line_that_is_not_shown_is_told_as_one() {
+        let (now, mut out) = (Instant::now(), Vec::new());
+        let mut lines = Lines { shown: SHOWN_IN_FULL_BYTES, ..Lines::new(now) };
+        let mut show = |line: &str| out.push(line.to_owned());
+        lines.feed(b"a\n", now, &mut show);
+        lines.feed(b"b\n", now + SHOW_INTERVAL, &mut show);
+        lines.finish(now + SHOW_INTERVAL, &mut show);
+        let told = "… 1 line was not shown; the last ones:";
+        assert_eq!(out, ["… from here on, a line every 10 s", "b", told, "a", "b"]);
     }
 
     #[test]

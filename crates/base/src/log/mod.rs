@@ -64,7 +64,7 @@ pub fn hide(secrets: impl IntoIterator<Item = Secret>) {
             hidden.push(secret);
         }
     }
-    if hidden.len() > known
+    if hidden.len() != known
         && let Ok(mut redactor) = SECRET_REDACTOR.write()
     {
         *redactor = Redactor::new(&hidden);
@@ -102,21 +102,22 @@ pub fn without_tokens(text: &str) -> String {
 
 /// Prints a line of the training's own output on standard output.
 pub fn training(line: &str) {
-    quote(&redact(&foreign::coloured(line)));
+    print(&barred(&redact(&foreign::coloured(line))));
 }
 
 /// Prints text that others may have written a part of, such as a report, on standard output.
 pub fn quoted(text: &str) {
-    quote(&fit_to_send(text));
+    print(&barred(&fit_to_send(text)));
 }
 
-fn quote(text: &str) {
+/// The text with a bar before each line.
+fn barred(text: &str) -> String {
     let barred = text.split('\n').map(|line| {
         // A colour that the line does not end would be that of the pipe's next line.
         let end = if line.contains('\x1b') { "\x1b[0m" } else { "" };
         format!("{QUOTE_BAR}{line}{end}\n")
     });
-    print(&barred.collect::<String>());
+    barred.collect()
 }
 
 /// Prints text of the pipe's own that is not a log line on standard output: help, a plan.
@@ -150,17 +151,21 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        let (colour, name) = match *event.metadata().level() {
-            Level::ERROR => ("\x1b[31m", "ERROR"),
-            Level::WARN => ("\x1b[33m", "WARNING"),
-            Level::INFO => ("\x1b[34m", "INFO"),
-            _ => ("\x1b[36m", "DEBUG"),
-        };
-        let line = format!("{colour}{name}: {}\x1b[0m\n", indented(&fit_to_send(&message.0)));
-        std::io::stderr().lock().write_all(line.as_bytes()).ok();
+        std::io::stderr().lock().write_all(line_of(event).as_bytes()).ok();
     }
+}
+
+/// What is printed of an event.
+fn line_of(event: &Event<'_>) -> String {
+    let mut message = Message(String::new());
+    event.record(&mut message);
+    let (colour, name) = match *event.metadata().level() {
+        Level::ERROR => ("\x1b[31m", "ERROR"),
+        Level::WARN => ("\x1b[33m", "WARNING"),
+        Level::INFO => ("\x1b[34m", "INFO"),
+        _ => ("\x1b[36m", "DEBUG"),
+    };
+    format!("{colour}{name}: {}\x1b[0m\n", indented(&fit_to_send(&message.0)))
 }
 
 struct Message(String);
@@ -172,3 +177,6 @@ impl Visit for Message {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,13 +166,16 @@ mod tests {
             ("postgres://me:p%40ssword@db:5432/x", "p@ssword"),
             ("postgres://me:p%40ssword@db:5432/x", "p%40ssword"),
             ("A=1\nexport DB_PASSWORD=\"tr0ub4dor\"\n", "tr0ub4dor"),
+            (&STANDARD.encode("A=1\nDB_PASSWORD=tr0ub4dor\n"), "tr0ub4dor"),
             (r#"["first-one", "second-one"]"#, "second-one"),
             (r#"{"url": "https://me:sesame-open@host/"}"#, "sesame-open"),
         ];
         for (value, secret) in cases {
             assert!(parts(value).iter().any(|part| part == secret), "{value}: {:?}", parts(value));
         }
-        assert_eq!(parts("plain-token"), ["plain-token"]);
+        for whole in ["plain-token", "sesame", "to be = not to be", "=nameless"] {
+            assert_eq!(parts(whole), [whole]);
+        }
         assert_eq!(parts("short"), Vec::<String>::new());
     }
 
@@ -198,6 +201,10 @@ mod tests {
         }
         for text in [
             "pull-request",
+            "facadefacadefacadefacadefacadefacade",
+            "Weights-of-a-model-2024-12-01",
+            "WEIGHTS-2024-12-01-FINALv",
+            "WeightsOfAnotherModelV2",
             "Models/ResNet50_v2/Weights_2024.bin",
             "a-bucket-of-models-2024-12-01",
             "is not a duration; write it like 90s, 45m, 12h or 1h30m",

@@ -86,3 +86,49 @@ pub fn in_words(duration: Duration) -> String {
     }
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(total: Option<u64>, bar: Option<ProgressBar>) -> Progress {
+        Progress { what: "fetching".to_owned(), done: 0, total, last_line: Instant::now(), bar }
+    }
+
+    #[test]
+    fn a_line_says_how_much_is_done() {
+        for (total, wanted) in
+            [(None, "fetching: 3.00 KiB"), (Some(6 << 10), "fetching: 3.00 KiB of 6.00 KiB")]
+        {
+            let mut progress = progress(total, None);
+            progress.add(1 << 10);
+            progress.add(2 << 10);
+            assert_eq!(progress.line(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_line_is_due_ten_seconds_after_the_one_before() {
+        let mut progress = progress(None, None);
+        let start = progress.last_line;
+        progress.add(1);
+        assert_eq!(progress.last_line, start);
+        progress.last_line = start.checked_sub(PROGRESS_INTERVAL).unwrap();
+        progress.add(1);
+        assert!(progress.last_line >= start);
+    }
+
+    #[test]
+    fn a_bar_goes_with_its_progress() {
+        let bar = ProgressBar::hidden();
+        drop(progress(None, Some(bar.clone())));
+        assert!(bar.is_finished());
+    }
+
+    #[test]
+    fn a_duration_is_said_as_precisely_as_people_need_it() {
+        for (milliseconds, wanted) in [(40, "0.0s"), (1_260, "1.3s"), (10_000, "10s"), (61_900, "1m 1s")] {
+            assert_eq!(in_words(Duration::from_millis(milliseconds)), wanted);
+        }
+    }
+}

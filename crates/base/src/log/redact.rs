@@ -48,7 +48,7 @@ impl Redactor {
     /// The text without secrets. `before` is what [`super::windows::carry`] kept of the line before.
     pub(super) fn apply(&self, before: &str, text: &str) -> String {
         let text = self.searcher.replace_all(text, &self.replacements);
-        if self.windows.is_empty() { text } else { self.windows.replace(before, &text, &self.names) }
+        self.windows.replace(before, &text, &self.names)
     }
 }
 
@@ -158,6 +158,7 @@ mod tests {
     }
     #[test]
     fn hex_is_hidden_in_both_cases() {
+        assert_eq!(hex("s3é"), "7333c3a9");
         let hex = hex("s3cr3t+/=value");
         for text in [hex.clone(), hex.to_ascii_uppercase()] {
             assert_eq!(redactor().apply("", &format!("0x{text}!")), "0x$TOKEN!");
@@ -193,6 +194,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn pieces_are_looked_for_of_16_kib_at_most() {
+        let token = "aB3".repeat(LONGEST_PIECED_PART_BYTES);
+        assert!(!pieced(&token[..16_384]).is_empty());
+        assert!(pieced(&token[..16_385]).is_empty());
     }
 
     #[test]

@@ -38,4 +38,16 @@ mod tests {
         let shown = format!("{:?}", Secret::new("TOKEN", "s3cret"));
         assert!(shown.contains("TOKEN") && !shown.contains("s3cret"), "{shown}");
     }
+
+    #[test]
+    fn the_names_of_secrets_are_known() {
+        for name in
+            ["BITBUCKET_ACCESS_TOKEN", "aws_secret_access_key", "password", "AZURE_STORAGE_CONNECTION_STRING"]
+        {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in ["BITBUCKET_REPO_SLUG", "region", "url", ""] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
 }

@@ -24,10 +24,6 @@ impl Windows {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The text with the pieces that it holds replaced by `names`. `before` is the end of the line before it,
     /// as [`carry`] gives it; line breaks within the text part no piece either.
     pub(super) fn replace(&self, before: &str, text: &str, names: &[String]) -> String {
@@ -145,6 +141,19 @@ mod tests {
             assert_eq!(windows.replace("", text, &names), text);
         }
         assert_eq!(windows.replace("", "ü QUJDREVGR0hJ 模", &names), "ü $KEY 模");
+    }
+
+    #[test]
+    fn few_lines_are_looked_at_closely() {
+        for (before, text, is_long) in [
+            ("", "accuracy 0.97", false),
+            ("", "QUJDREVGR0h QUJDREVGR0h", false),
+            ("QUJDREVGR0h", "J", true),
+            ("", "loss QUJDREVGR0hJ", true),
+            ("", "a\nb", true),
+        ] {
+            assert_eq!(may_hold_a_piece(before, text), is_long, "{before:?} {text:?}");
+        }
     }
 
     #[test]

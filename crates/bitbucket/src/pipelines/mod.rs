@@ -3,6 +3,7 @@
 mod log;
 mod progress;
 mod run;
+mod wake;
 
 use super::http::Permission;
 use super::{Client, Scope, status_of};
@@ -14,7 +15,8 @@ use trainspot_base::error::{Kind, Result};
 
 pub use log::LogChunk;
 pub use progress::{PipelineOutcome, PipelineProgress};
-pub use run::{NewPipelineRun, PipelineVariable};
+pub use run::{NewPipelineRun, PipelineTarget, PipelineVariable};
+pub use wake::DueRun;
 
 const READ_PERMISSION: Permission = Permission {
     access: "pipeline",
@@ -28,6 +30,9 @@ const WRITE_PERMISSION: Permission = Permission {
     scope: Scope::Repository,
     kind: Kind::Unexpected,
 };
+
+/// Bitbucket's word for the selector of a pipeline below `custom:`.
+const CUSTOM_SELECTOR: &str = "custom";
 
 /// A pipeline, as one run of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +70,25 @@ struct SentPipeline {
     variables: Vec<SentVariable>,
 }
 
+/// A pipeline, as far as it tells what started it.
+#[derive(Deserialize)]
+struct SentOrigin {
+    #[serde(default)]
+    target: SentTarget,
+}
+
+#[derive(Default, Deserialize)]
+struct SentTarget {
+    selector: Option<SentSelector>,
+}
+
+#[derive(Deserialize)]
+struct SentSelector {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    pattern: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct SentVariable {
     key: String,
@@ -89,6 +113,17 @@ impl Client {
         let sent =
             self.call(&what, READ_PERMISSION, async || self.send(Method::GET, url.clone(), None).await);
         sent.await.map(|sent| self.shown(&sent))
+    }
+
+    /// The name below `custom:` of a pipeline, by its id in braces; none for a pipeline that something else
+    /// started, such as a push.
+    pub async fn custom_pipeline_name(&self, uuid: &str) -> Result<Option<String>> {
+        let what = format!("look up the name of the pipeline {uuid}");
+        let url = self.url(&["pipelines", uuid]);
+        let sent: SentOrigin = self
+            .call(&what, READ_PERMISSION, async || self.send(Method::GET, url.clone(), None).await)
+            .await?;
+        Ok(sent.target.selector.and_then(SentSelector::custom_name))
     }
 
     /// The steps of a pipeline in their order, by its id in braces.
@@ -147,6 +182,13 @@ impl Client {
     }
 }
 
+impl SentSelector {
+    fn custom_name(self) -> Option<String> {
+        let is_custom = self.kind.is_some_and(|kind| kind == CUSTOM_SELECTOR);
+        self.pattern.filter(|pattern| is_custom && !pattern.is_empty())
+    }
+}
+
 impl From<SentStep> for PipelineStep {
     fn from(sent: SentStep) -> Self {
         Self {
@@ -175,5 +217,28 @@ mod tests {
         assert_eq!(moment("2026-01-02T03:04:05.678000+00:00"), expected);
         assert!(expected.is_some());
         assert_eq!([moment(""), moment("today"), moment("2026-01-02T03:04:05+02:00")], [None; 3]);
+    }
+
+    #[test]
+    fn only_a_custom_pipeline_has_a_name_of_its_own() {
+        let name = |sent: &str| {
+            let sent: SentOrigin = serde_json::from_str(sent).unwrap();
+            sent.target.selector.and_then(SentSelector::custom_name)
+        };
+        let selected = |selector: &str| {
+            name(&format!(r#"{{"uuid":"{{x}}","target":{{"type":"t","selector":{selector}}}}}"#))
+        };
+        assert_eq!(selected(r#"{"type":"custom","pattern":"train it"}"#).as_deref(), Some("train it"));
+        for other in [
+            r#"{"type":"branches","pattern":"main"}"#,
+            r#"{"type":"default"}"#,
+            r#"{"type":"custom"}"#,
+            r#"{"type":"custom","pattern":""}"#,
+            r#"{"pattern":"train it"}"#,
+            "null",
+        ] {
+            assert_eq!(selected(other), None, "{other}");
+        }
+        assert_eq!([name("{}"), name(r#"{"target":{}}"#)], [None, None]);
     }
 }

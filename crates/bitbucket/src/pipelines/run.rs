@@ -1,10 +1,11 @@
 //! Starting a custom pipeline, once.
 
-use super::{PipelineRun, READ_PERMISSION, SentPipeline, WRITE_PERMISSION};
+use super::{CUSTOM_SELECTOR, PipelineRun, READ_PERMISSION, SentPipeline, WRITE_PERMISSION};
 use crate::{CallFailure, Client};
 use reqwest::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
+use std::fmt;
 use tracing::info;
 use trainspot_base::error::Result;
 use url::Url;
@@ -17,15 +18,27 @@ const RUN_ID_VARIABLE: &str = "TRAINSPOT_RUN_ID";
 pub struct NewPipelineRun {
     /// The pipeline's name below `custom:`.
     pub pipeline: String,
-    /// The branch whose `bitbucket-pipelines.yml` defines it.
-    pub branch: String,
-    /// The commit to run the pipeline on; none for the branch's newest.
-    pub commit: Option<String>,
+    /// What the pipeline runs on, whose `bitbucket-pipelines.yml` defines it.
+    pub target: PipelineTarget,
     /// Variables of the pipeline's steps.
     pub variables: Vec<PipelineVariable>,
     /// A name that no other run has. It becomes the variable `TRAINSPOT_RUN_ID`, by which the run is found
     /// again.
     pub id: String,
+}
+
+/// What a custom pipeline runs on.
+#[derive(Clone, Debug)]
+pub enum PipelineTarget {
+    /// A branch, which the pipeline's steps are told.
+    Branch {
+        /// The branch's name.
+        name: String,
+        /// The commit to check out; none for the branch's newest.
+        commit: Option<String>,
+    },
+    /// A commit alone: the pipeline runs whatever became of the branches that had the commit.
+    Commit(String),
 }
 
 /// A variable of a pipeline's steps.
@@ -43,9 +56,9 @@ impl Client {
     /// Starts a run of a custom pipeline, or returns the run that has the same id already.
     ///
     /// # Errors
-    /// The branch's `bitbucket-pipelines.yml` has no such custom pipeline; the branch does not exist.
+    /// The target's `bitbucket-pipelines.yml` has no such custom pipeline; the target does not exist.
     pub async fn run_pipeline(&self, run: &NewPipelineRun) -> Result<PipelineRun> {
-        let what = format!("run the custom pipeline {} on {}", run.pipeline, run.branch);
+        let what = format!("run the custom pipeline {} on {}", run.pipeline, run.target);
         let body = run.body();
         // The newest run's number before the first attempt.
         let mut before = None;
@@ -96,7 +109,7 @@ impl Client {
         let mut url = self.pipelines();
         if let Some(pipeline) = pipeline {
             url.query_pairs_mut()
-                .append_pair("target.selector.type", "custom")
+                .append_pair("target.selector.type", CUSTOM_SELECTOR)
                 .append_pair("target.selector.pattern", pipeline);
         }
         url.query_pairs_mut().append_pair("sort", "-created_on").append_pair("pagelen", "100");
@@ -108,19 +121,38 @@ impl Client {
 
 impl NewPipelineRun {
     fn body(&self) -> Value {
-        let mut target = json!({
-            "type": "pipeline_ref_target",
-            "ref_type": "branch",
-            "ref_name": self.branch,
-            "selector": { "type": "custom", "pattern": self.pipeline },
-        });
-        if let Some(hash) = &self.commit {
-            target["commit"] = json!({ "type": "commit", "hash": hash });
-        }
+        let mut target = self.target.body();
+        target["selector"] = json!({ "type": CUSTOM_SELECTOR, "pattern": self.pipeline });
         let id = self.id.as_str().into();
         let id = PipelineVariable { key: RUN_ID_VARIABLE.to_owned(), value: id, secured: false };
         let variables: Vec<Value> = self.variables.iter().chain([&id]).map(PipelineVariable::body).collect();
         json!({ "target": target, "variables": variables })
+    }
+}
+
+impl PipelineTarget {
+    fn body(&self) -> Value {
+        let commit = |hash| json!({ "type": "commit", "hash": hash });
+        match self {
+            Self::Branch { name, commit: hash } => {
+                let mut target =
+                    json!({ "type": "pipeline_ref_target", "ref_type": "branch", "ref_name": name });
+                if let Some(hash) = hash {
+                    target["commit"] = commit(hash);
+                }
+                target
+            }
+            Self::Commit(hash) => json!({ "type": "pipeline_commit_target", "commit": commit(hash) }),
+        }
+    }
+}
+
+impl fmt::Display for PipelineTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Branch { name, .. } => formatter.write_str(name),
+            Self::Commit(hash) => write!(formatter, "the commit {hash}"),
+        }
     }
 }
 
@@ -154,12 +186,30 @@ mod tests {
         let variable = PipelineVariable { key: "TOKEN".into(), value: "s3cret".into(), secured: true };
         let run = NewPipelineRun {
             pipeline: "p".into(),
-            branch: "b".into(),
-            commit: None,
+            target: PipelineTarget::Commit("c".into()),
             variables: vec![variable],
             id: "i".into(),
         };
         let shown = format!("{run:?}");
         assert!(shown.contains("TOKEN") && !shown.contains("s3cret"), "{shown}");
+    }
+
+    #[test]
+    fn a_target_is_a_branch_a_commit_on_one_or_a_commit_alone() {
+        let branch = |commit| PipelineTarget::Branch { name: "main".into(), commit };
+        let bodies = [
+            (branch(None), r#"{"type":"pipeline_ref_target","ref_type":"branch","ref_name":"main"}"#),
+            (
+                branch(Some("c0".into())),
+                r#"{"type":"pipeline_ref_target","ref_type":"branch","ref_name":"main","commit":{"type":"commit","hash":"c0"}}"#,
+            ),
+            (
+                PipelineTarget::Commit("c0".into()),
+                r#"{"type":"pipeline_commit_target","commit":{"type":"commit","hash":"c0"}}"#,
+            ),
+        ];
+        for (target, expected) in bodies {
+            assert_eq!(target.body().to_string(), expected);
+        }
     }
 }

@@ -17,7 +17,7 @@ use trainspot_base::meter::Meter;
 use trainspot_dvc::{StoreRequest, StoreResult, salvage};
 use trainspot_git::Snapshot;
 use trainspot_protocol::FileSelection;
-use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, Reply};
+use trainspot_protocol::{AgentCommand, AgentRequest, AgentStatus, Reply, RestoreRequest};
 use trainspot_transfer::{
     BundleEntry, BundleHeader, BundleSender, FileStability, HeldFiles, ReceivePolicy, Received, TargetFolder,
     receive,
@@ -145,6 +145,21 @@ impl<L: Link> Agent<L> {
         let (sent, exit) = within_limits(&Meter::default(), async { Ok(tokio::join!(sent, exit)) }).await?;
         let sent = sent.context(FAILURE_TEXT).map_err(Error::transient);
         merge_results(sent, exit?.check(FAILURE_TEXT))
+    }
+
+    /// Has the machine restore a checkpoint that another machine left in a store.
+    ///
+    /// # Errors
+    /// The store does not have the checkpoint as its manifest says, or the link broke, which is transient.
+    pub async fn restore(&self, request: &RestoreRequest) -> Result<()> {
+        const FAILURE_TEXT: &str = "cannot restore the checkpoint";
+        let question = serde_json::to_vec(request).context(FAILURE_TEXT)?;
+        let running = self.link.agent("restore", &[]).await?;
+        let meter = Meter::default();
+        let answered =
+            within_limits(&meter, answers::answer(running, &question, STATUS_LIMIT_BYTES, &meter)).await;
+        let (_, exit) = answered.context(FAILURE_TEXT)?;
+        exit.check(FAILURE_TEXT)
     }
 
     /// Downloads files of the training into `folder`. No file arrives when a required pattern matches

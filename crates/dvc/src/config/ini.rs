@@ -3,6 +3,7 @@
 //!
 //! The expressions are those of configobj 5, since what they take for a quote or a list is its own.
 
+use crate::lines::with_line_feeds;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -79,7 +80,7 @@ pub(super) fn read(text: &str) -> Result<IniSection> {
             text.len()
         )));
     }
-    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+    let text = with_line_feeds(text.trim_start_matches('\u{feff}'));
     let mut lines = text.split('\n').enumerate();
     let mut open = vec![IniSection::default()];
     while let Some((number, line)) = lines.next() {

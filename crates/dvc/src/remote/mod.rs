@@ -19,6 +19,7 @@ mod local;
 mod named_by;
 mod options;
 mod recipient;
+mod scheme;
 mod source;
 mod ssh;
 mod web;
@@ -28,12 +29,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 pub(super) use local::Drafts;
 pub(super) use named_by::NamedBy;
 pub(super) use recipient::Recipient;
+use scheme::{RemoteScheme, StoreScheme};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
-use trainspot_base::error::{self, Error, Result};
+use trainspot_base::error::Result;
 use trainspot_base::exposed;
 use trainspot_http::REQUEST_RETRY;
 
@@ -150,28 +152,12 @@ enum RemoteKind {
     Drive(Box<gdrive::DriveRemote>),
 }
 
-/// The schemes of all kinds of remotes; a path has none.
-const KNOWN_SCHEMES: [&str; 11] =
-    ["", "s3", "gs", "azure", "oss", "ssh", "http", "https", "webdav", "webdavs", "gdrive"];
-
 /// Whether there is a kind of remote for this address. Nothing is asked of the remote.
 ///
 /// # Errors
 /// No kind of remote has this address.
 pub fn check(settings: &Settings) -> Result<()> {
-    let scheme = scheme(settings);
-    if KNOWN_SCHEMES.contains(&scheme) { Ok(()) } else { Err(unsupported(&RemoteName::of(settings), scheme)) }
-}
-
-fn scheme(settings: &Settings) -> &str {
-    settings.url.split_once("://").map_or("", |(scheme, _)| scheme)
-}
-
-fn unsupported(place: &RemoteName, scheme: &str) -> Error {
-    let error = Error::new(format!("{place} is of a kind that is not supported: {scheme}://"));
-    error
-        .kind(error::Kind::Configuration)
-        .hint("use a path, s3://, gs://, azure://, oss://, ssh://, http(s)://, webdav(s):// or gdrive://")
+    RemoteScheme::of(settings).map(drop)
 }
 
 /// The remote that these settings describe. What can be checked without the network is checked; some kinds
@@ -182,27 +168,22 @@ fn unsupported(place: &RemoteName, scheme: &str) -> Error {
 /// read.
 pub async fn open(settings: &Settings) -> Result<AnyRemote> {
     let place = RemoteName::of(settings);
-    let scheme = scheme(settings);
-    let cloud = cloud::STORE_SCHEMES.into_iter().find(|known| *known == scheme);
-    if let Some(scheme) = cloud {
-        return Ok(AnyRemote(RemoteKind::Cloud(cloud::ObjectStore::open(settings, place, scheme).await?)));
-    }
-    Ok(AnyRemote(match scheme {
-        "" => RemoteKind::Local(local::FolderRemote::open(settings, place)?),
-        "http" | "https" => RemoteKind::Http(web::HttpRemote::open(settings, &place)?),
-        "webdav" | "webdavs" => RemoteKind::WebDav(web::WebDavRemote::open(settings, &place)?),
-        "ssh" => RemoteKind::Ssh(ssh::SftpRemote::open(settings, place)?),
-        "gdrive" => RemoteKind::Drive(Box::new(gdrive::DriveRemote::open(settings, place)?)),
-        _ => return Err(unsupported(&place, scheme)),
+    Ok(AnyRemote(match RemoteScheme::of(settings)? {
+        RemoteScheme::Path => RemoteKind::Local(local::FolderRemote::open(settings, place)?),
+        RemoteScheme::Store(store) => {
+            RemoteKind::Cloud(cloud::ObjectStore::open(settings, place, store).await?)
+        }
+        RemoteScheme::Http => RemoteKind::Http(web::HttpRemote::open(settings, &place)?),
+        RemoteScheme::WebDav => RemoteKind::WebDav(web::WebDavRemote::open(settings, &place)?),
+        RemoteScheme::Ssh => RemoteKind::Ssh(ssh::SftpRemote::open(settings, place)?),
+        RemoteScheme::Drive => RemoteKind::Drive(Box::new(gdrive::DriveRemote::open(settings, place)?)),
     }))
 }
 
 /// Where copies of files can be made before it is known under which name they belong into this remote: if it
 /// is a folder.
 pub(super) fn drafts(settings: &Settings) -> Option<Drafts> {
-    if !scheme(settings).is_empty() {
-        return None;
-    }
+    let Ok(RemoteScheme::Path) = RemoteScheme::of(settings) else { return None };
     // What is wrong with it is told when it is opened to be sent to.
     local::FolderRemote::open(settings, RemoteName::of(settings)).ok().map(local::FolderRemote::drafts)
 }

@@ -4,7 +4,7 @@
 //! what is checked here is what happens.
 
 use super::options::{Options, flag};
-use super::{NamedBy, RemoteName, Settings, cloud, scheme, ssh, web};
+use super::{NamedBy, RemoteName, RemoteScheme, Settings, cloud, ssh, web};
 use std::fmt::{self, Display};
 use std::net::IpAddr;
 use trainspot_base::error::{Error, Kind, Result};
@@ -38,19 +38,16 @@ impl Recipient {
     /// Who gets the credential of a remote; nobody, where the remote takes none.
     ///
     /// # Errors
-    /// The remote's address is none.
+    /// The remote's address is none, or of no kind of remote.
     pub(crate) fn of(settings: &Settings) -> Result<Option<Self>> {
         let place = RemoteName::of(settings);
         let options = Options::unchecked(settings, &place);
-        let to = match scheme(settings) {
-            "s3" => cloud::s3_recipient(&options)?,
-            "gs" => cloud::gs_recipient(&options)?,
-            "azure" => cloud::azure_recipient(&options)?,
-            "oss" => cloud::oss_recipient(&options),
-            "http" | "https" | "webdav" | "webdavs" => web::recipient(settings, &options),
-            "ssh" => Some((ssh::address(settings, &options), NamedBy::Configuration)),
+        let to = match RemoteScheme::of(settings)? {
+            RemoteScheme::Store(store) => cloud::recipient(store, &options)?,
+            RemoteScheme::Http | RemoteScheme::WebDav => web::recipient(settings, &options),
+            RemoteScheme::Ssh => Some((ssh::address(settings, &options), NamedBy::Configuration)),
             // A folder has no credential, and Drive is always Google's.
-            _ => None,
+            RemoteScheme::Path | RemoteScheme::Drive => None,
         };
         to.map(|(url, named_by)| Self::at(&url, named_by, &options)).transpose()
     }

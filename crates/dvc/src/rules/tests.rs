@@ -119,3 +119,8 @@ fn the_nearest_file_with_a_rule_for_a_path_decides() {
         assert_eq!(rules.take(Path::new(path), false).unwrap(), wanted, "{texts:?} {path:?}");
     }
 }
+
+#[test]
+fn a_carriage_return_ends_a_line_for_dvc() {
+    assert!(taken(RuleDialect::Dvc, "# all that it makes\r*.bin\r", "a.bin"));
+}

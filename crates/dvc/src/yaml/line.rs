@@ -4,7 +4,7 @@ use trainspot_base::error::{Context as _, Result};
 
 /// The white space around a text in YAML. All other white space of Unicode is text, such as that of a file's
 /// name.
-pub(super) const YAML_SPACES: [char; 3] = [' ', '\t', '\r'];
+pub(super) const YAML_SPACES: [char; 2] = [' ', '\t'];
 
 /// The columns before the text of a line.
 pub(super) fn indent(line: &str) -> usize {
@@ -68,9 +68,7 @@ pub(super) fn closing_quote(line: &str, quote: char) -> Option<usize> {
 /// A comment that starts in or after byte `start`, and its column.
 pub(super) fn comment(line: &str, start: usize) -> Option<(usize, String)> {
     let at = start + line[start..].find(|c: char| !YAML_SPACES.contains(&c))?;
-    line[at..]
-        .starts_with('#')
-        .then(|| (line[..at].chars().count(), line[at..].trim_end_matches(YAML_SPACES).to_owned()))
+    line[at..].starts_with('#').then(|| (line[..at].chars().count(), line[at..].to_owned()))
 }
 
 /// What is before a comment, and the comment.

@@ -3,6 +3,7 @@
 use super::document::{Document, YamlEntry, YamlValue};
 use super::line::{YAML_SPACES, closing_quote, comment, dash, indent, is_filler, key, split_comment};
 use super::resolve::{is_null, is_string};
+use crate::lines::with_line_feeds;
 use trainspot_base::error::{Context as _, Error, Result};
 
 /// A mapping or list whose end was not read yet.
@@ -25,7 +26,7 @@ struct Parser<'a> {
 /// # Errors
 /// The text is not YAML, or uses a part of YAML that this module does not know.
 pub(crate) fn parse_document(text: &str) -> Result<Document> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = with_line_feeds(text.strip_prefix('\u{feff}').unwrap_or(text));
     let mut parser = Parser { lines: text.lines().collect(), at: 0, levels: Vec::new() };
     let mut head = parser.tail();
     // ruamel drops the marker, and all before it.

@@ -5,7 +5,7 @@ mod failure;
 mod request;
 mod upload;
 
-pub use request::{BucketAccess, BucketCredentials};
+pub use request::BucketAccess;
 
 use crate::{
     ListedObject, ObjectKey, ObjectVersion, StoredObject, WriteCondition, WriteOutcome, too_long, too_many,

@@ -1,17 +1,13 @@
 //! A signed request to a bucket: with the MD5 of its body, within a deadline, and again where that may help.
 
 use super::failure::BucketFailure;
+use crate::signature::{AwsSigner, BucketCredentials};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request};
 use md5::{Digest as _, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner, StaticCredentialProvider};
-use reqsign_core::{Context as SigningContext, HttpSend, Signer, StaticEnv};
-use reqsign_file_read_tokio::TokioFileRead;
-use secrecy::{ExposeSecret as _, SecretString};
-use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::timeout;
 use trainspot_base::error::{Context as _, Error, Kind, Result};
@@ -23,8 +19,6 @@ use url::Url;
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest answer unless a request says otherwise: a page of a listing.
 const PAGE_LIMIT_BYTES: usize = 4 << 20;
-/// The timeout of a metadata service: where there is none, its address is often silent.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// The letters that S3's signature leaves as they are.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -37,23 +31,6 @@ pub struct BucketAccess {
     pub endpoint: Option<String>,
     /// Who we are.
     pub credentials: BucketCredentials,
-}
-
-/// Who we are to a bucket.
-#[derive(Clone, Debug, Default)]
-pub enum BucketCredentials {
-    /// What the machine's metadata service gives: the instance profile's.
-    #[default]
-    InstanceProfile,
-    /// Keys.
-    Keys {
-        /// The access key's id.
-        id: String,
-        /// The access key.
-        secret: SecretString,
-        /// The session's token, for keys that expire.
-        session_token: Option<SecretString>,
-    },
 }
 
 /// One request.
@@ -111,7 +88,7 @@ pub(super) struct S3Client {
     /// The bucket's root, which ends with a slash.
     root: Url,
     pub(super) bucket: String,
-    signer: Signer<Credential>,
+    signer: AwsSigner,
 }
 
 impl S3Client {
@@ -129,7 +106,7 @@ impl S3Client {
         };
         let root = Url::parse(&root).map_err(|error| wrong("endpoint is no URL").source(error))?;
         let http = trainspot_http::client(Redirects::WithinOrigin).build().context("cannot set up HTTP")?;
-        let signer = signer(access)?;
+        let signer = AwsSigner::new("s3", &access.region, &access.credentials)?;
         Ok(Self { http, root, bucket: bucket.to_owned(), signer })
     }
 
@@ -184,56 +161,8 @@ impl S3Client {
             let md5 = HeaderValue::try_from(md5).map_err(|error| BucketFailure::own(error.to_string()))?;
             parts.headers.insert(HeaderName::from_static("content-md5"), md5);
         }
-        self.signer.sign(&mut parts, None).await.map_err(|error| unsigned(&error))?;
+        let signed = self.signer.sign(&mut parts, None).await;
+        signed.map_err(|error| BucketFailure::no_credential(&error.to_string()))?;
         Ok(Request::from_parts(parts, ()))
-    }
-}
-
-/// What the signer says may quote a file, so only its kind of failure is told.
-fn unsigned(error: &reqsign_core::Error) -> BucketFailure {
-    BucketFailure::no_credential(match error.kind() {
-        reqsign_core::ErrorKind::CredentialInvalid => "no credential was found, or it has expired",
-        reqsign_core::ErrorKind::PermissionDenied => "the credential may not be used",
-        _ => "the request cannot be signed with this credential",
-    })
-}
-
-fn signer(access: &BucketAccess) -> Result<Signer<Credential>> {
-    let http = trainspot_http::client(Redirects::Refused).no_proxy().build().context("cannot set up HTTP")?;
-    let context = SigningContext::new()
-        .with_file_read(TokioFileRead)
-        .with_http_send(MetadataClient(http))
-        .with_env(StaticEnv { home_dir: None, envs: HashMap::new() });
-    let request = RequestSigner::new("s3", &access.region);
-    Ok(match &access.credentials {
-        BucketCredentials::InstanceProfile => {
-            Signer::new(context, DefaultCredentialProvider::builder().no_env().build(), request)
-        }
-        BucketCredentials::Keys { id, secret, session_token } => {
-            let mut keys = StaticCredentialProvider::new(id, secret.expose_secret());
-            if let Some(token) = session_token {
-                keys = keys.with_session_token(token.expose_secret());
-            }
-            Signer::new(context, keys, request)
-        }
-    })
-}
-
-/// Asks the machine's metadata service for credentials.
-#[derive(Debug)]
-struct MetadataClient(reqwest::Client);
-
-impl HttpSend for MetadataClient {
-    async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<http::Response<Bytes>> {
-        let (parts, body) = request.into_parts();
-        let sent = self.0.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body);
-        let answer = timeout(METADATA_TIMEOUT, Answer::to(sent, PAGE_LIMIT_BYTES)).await;
-        let answer = answer.unwrap_or_else(|_| Err(NoAnswer::silent(METADATA_TIMEOUT)));
-        let Answer { status, headers, body } =
-            answer.map_err(|error| reqsign_core::Error::unexpected(error.to_string()))?;
-        let mut response = http::Response::new(Bytes::from(body));
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        Ok(response)
     }
 }

@@ -26,9 +26,20 @@ impl Call<'_> {
     pub(super) fn run_pipeline(&self) -> Reply {
         let target = &self.body["target"];
         let branch = target["ref_name"].as_str().unwrap_or_default();
-        let repository = self.shared.options.repository.as_deref();
-        if repository.is_some_and(|path| BareRepository::open(path).head(branch).is_none()) {
-            return error(404, &format!("Could not find last reference for branch {branch}"));
+        let commit = target["commit"]["hash"].as_str();
+        let repository = self.shared.options.repository.as_deref().map(BareRepository::open);
+        match (target["type"].as_str(), commit) {
+            (Some("pipeline_ref_target"), _) => {
+                if repository.is_some_and(|repository| repository.head(branch).is_none()) {
+                    return error(404, &format!("Could not find last reference for branch {branch}"));
+                }
+            }
+            (Some("pipeline_commit_target"), Some(hash)) if target["ref_name"].is_null() => {
+                if repository.is_some_and(|repository| !repository.has_commit(hash)) {
+                    return error(404, &format!("Could not find the commit {hash}"));
+                }
+            }
+            _ => return error(400, "Invalid pipeline target"),
         }
         let pattern = target["selector"]["pattern"].as_str().unwrap_or_default();
         let mut state = self.state();
@@ -43,7 +54,7 @@ impl Call<'_> {
             number,
             pattern: pattern.into(),
             branch: branch.into(),
-            commit: target["commit"]["hash"].as_str().map(str::to_owned),
+            commit: commit.map(str::to_owned),
             variables: self.body["variables"].as_array().into_iter().flatten().map(variable).collect(),
         };
         let steps = definitions.iter().enumerate();
@@ -116,12 +127,11 @@ fn variable(sent: &Value) -> Variable {
 
 fn show(state: &State, pipeline: &Pipeline) -> Value {
     let (name, result) = state.progress(&pipeline.uuid);
-    let mut target = json!({
-        "type": "pipeline_ref_target",
-        "ref_type": "branch",
-        "ref_name": pipeline.branch,
-        "selector": { "type": "custom", "pattern": pipeline.pattern },
-    });
+    let mut target = match pipeline.branch.as_str() {
+        "" => json!({ "type": "pipeline_commit_target" }),
+        branch => json!({ "type": "pipeline_ref_target", "ref_type": "branch", "ref_name": branch }),
+    };
+    target["selector"] = json!({ "type": "custom", "pattern": pipeline.pattern });
     if let Some(hash) = &pipeline.commit {
         target["commit"] = json!({ "type": "commit", "hash": hash });
     }

@@ -32,7 +32,7 @@ pub struct Pipeline {
     pub number: u64,
     /// The custom pipeline's name.
     pub pattern: String,
-    /// The branch that it runs on.
+    /// The branch that it runs on; empty for a commit alone.
     pub branch: String,
     /// The commit, where one was asked for.
     pub commit: Option<String>,

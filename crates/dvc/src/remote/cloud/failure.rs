@@ -1,6 +1,6 @@
 //! Why a request to an object store failed, in the store's own code, and what the user can do.
 
-use super::super::RemoteName;
+use super::super::{RemoteName, StoreScheme};
 use opendal::ErrorKind;
 use trainspot_base::error::Error;
 
@@ -10,7 +10,7 @@ const QUOTE_LIMIT_CHARS: usize = 300;
 /// A store, for messages.
 pub(super) struct StoreDescription {
     pub(super) place: RemoteName,
-    pub(super) scheme: &'static str,
+    pub(super) scheme: StoreScheme,
 }
 
 /// Whether the object is not there; a bucket that is not there is another matter.
@@ -113,27 +113,27 @@ impl StoreDescription {
 
     fn credentials(&self) -> &'static str {
         match self.scheme {
-            "s3" => {
+            StoreScheme::S3 => {
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), a profile, or the machine's instance profile"
             }
-            "gs" => {
+            StoreScheme::Gs => {
                 "GOOGLE_APPLICATION_CREDENTIALS to a service account's key, its JSON itself or the path of its file"
             }
-            "azure" => {
+            StoreScheme::Azure => {
                 "AZURE_STORAGE_CONNECTION_STRING, or the account's name with its key, a SAS token or a service principal"
             }
-            _ => "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET",
+            StoreScheme::Oss => "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET",
         }
     }
 
     fn permissions(&self) -> &'static str {
         match self.scheme {
-            "s3" => {
+            StoreScheme::S3 => {
                 "s3:ListBucket on it; s3:GetObject, s3:PutObject and s3:AbortMultipartUpload on what is in it"
             }
-            "gs" => "the role Storage Object User",
-            "azure" => "the role Storage Blob Data Contributor",
-            _ => "oss:ListObjects, oss:GetObject, oss:PutObject and oss:AbortMultipartUpload",
+            StoreScheme::Gs => "the role Storage Object User",
+            StoreScheme::Azure => "the role Storage Blob Data Contributor",
+            StoreScheme::Oss => "oss:ListObjects, oss:GetObject, oss:PutObject and oss:AbortMultipartUpload",
         }
     }
 }
@@ -143,7 +143,8 @@ mod tests {
     use super::*;
 
     fn explained(kind: ErrorKind, message: &str) -> String {
-        let store = StoreDescription { place: RemoteName("the remote 'x'".to_owned()), scheme: "s3" };
+        let store =
+            StoreDescription { place: RemoteName("the remote 'x'".to_owned()), scheme: StoreScheme::S3 };
         store.explain("cannot send a", &opendal::Error::new(kind, message)).render()
     }
 

@@ -24,7 +24,7 @@ mod transport;
 use super::budget::Budget;
 use super::options::Options;
 use super::source::{cannot_send, changed, proven, whole};
-use super::{NamedBy, Object, Oid, REQUEST_RETRY, RemoteName, RemoteStore, Settings, each};
+use super::{NamedBy, Object, Oid, REQUEST_RETRY, RemoteName, RemoteStore, Settings, StoreScheme, each};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use failure::StoreDescription;
 use futures_util::TryStreamExt as _;
@@ -37,9 +37,6 @@ use std::time::Duration;
 use trainspot_base::error::{Error, Kind, Result};
 use trainspot_base::retry::Tries;
 use transport::StoreTransport;
-
-/// The schemes of the object stores' addresses.
-pub(super) const STORE_SCHEMES: [&str; 4] = ["s3", "gs", "azure", "oss"];
 
 /// An object of up to this size goes by one request, from memory; and a larger one by parts of this size,
 /// from its file. This and the next are those of AWS's own programs.
@@ -72,12 +69,12 @@ struct Opened {
 }
 
 impl ObjectStore {
-    pub(super) async fn open(settings: &Settings, place: RemoteName, scheme: &'static str) -> Result<Self> {
+    pub(super) async fn open(settings: &Settings, place: RemoteName, scheme: StoreScheme) -> Result<Self> {
         let mut opened = match scheme {
-            "s3" => s3::open(settings, &place).await?,
-            "gs" => gs::open(settings, &place)?,
-            "azure" => azure::open(settings, &place)?,
-            _ => oss::open(settings, &place)?,
+            StoreScheme::S3 => s3::open(settings, &place).await?,
+            StoreScheme::Gs => gs::open(settings, &place)?,
+            StoreScheme::Azure => azure::open(settings, &place)?,
+            StoreScheme::Oss => oss::open(settings, &place)?,
         };
         opened.transport.tagged = opened.tagged;
         let budget = Arc::clone(&opened.transport.budget);
@@ -262,20 +259,13 @@ fn encoded_md5(oid: &Oid) -> String {
 /// The address that gets a credential, and who named it; none without a credential.
 type CredentialReceiver = Option<(String, NamedBy)>;
 
-pub(super) fn s3_recipient(options: &Options<'_>) -> Result<CredentialReceiver> {
-    s3::recipient(options)
-}
-
-pub(super) fn gs_recipient(options: &Options<'_>) -> Result<CredentialReceiver> {
-    gs::recipient(options)
-}
-
-pub(super) fn azure_recipient(options: &Options<'_>) -> Result<CredentialReceiver> {
-    azure::recipient(options)
-}
-
-pub(super) fn oss_recipient(options: &Options<'_>) -> CredentialReceiver {
-    oss::endpoint(options)
+pub(super) fn recipient(store: StoreScheme, options: &Options<'_>) -> Result<CredentialReceiver> {
+    match store {
+        StoreScheme::S3 => s3::recipient(options),
+        StoreScheme::Gs => gs::recipient(options),
+        StoreScheme::Azure => azure::recipient(options),
+        StoreScheme::Oss => Ok(oss::endpoint(options)),
+    }
 }
 
 /// The bucket and the folder in it that an address names.
