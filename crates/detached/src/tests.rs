@@ -98,6 +98,16 @@ async fn the_log_is_sent_as_it_grows_and_read_from_its_end() {
 }
 
 #[tokio::test]
+async fn a_named_pipe_in_the_logs_place_is_not_waited_for() {
+    let (place, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, machine, log) = (store_in(place.path()), machine(), home.path().join("log"));
+    rustix::fs::mknodat(rustix::fs::CWD, &log, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    LogSender::new(store.clone(), machine.clone()).send(&log).await.unwrap();
+    assert_eq!(read_log_end(&store, &machine, usize::MAX).await.unwrap(), (Vec::new(), false));
+}
+
+#[tokio::test]
 async fn a_machines_words_are_read_as_they_were_written() {
     let place = tempfile::tempdir().unwrap();
     let (store, machine) = (store_in(place.path()), machine());

@@ -1,8 +1,9 @@
 //! The training's log in a store: pieces, each named by where in the log it begins.
 
 use crate::MachineFolder;
+use rustix::fs::OFlags;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use trainspot_base::error::{Context as _, Result};
 use trainspot_store::{ObjectKey, Store, WriteCondition};
@@ -30,25 +31,31 @@ impl LogSender {
         Self { store, machine, offset: 0 }
     }
 
-    /// Sends what is new in the log, if there is a log.
+    /// Sends what is new in the log at this moment, if there is a log: what comes meanwhile is for the next
+    /// call, as a training may print faster than the store takes it.
     ///
     /// # Errors
     /// The log cannot be read, or a piece cannot be sent: the next call sends that piece again.
     pub async fn send(&mut self, log: &Path) -> Result<()> {
-        let Ok(file) = File::open(log) else { return Ok(()) };
-        let length = file.metadata().context("cannot read the training's log")?.len();
+        // A named pipe in its place, of the training's making, would be waited for.
+        let mut options = File::options();
+        let opened = options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(log);
+        let Ok(file) = opened else { return Ok(()) };
+        let metadata = file.metadata().context("cannot read the training's log")?;
+        let length = if metadata.is_file() { metadata.len() } else { 0 };
         self.offset = self.offset.max(length.saturating_sub(BACKLOG_LIMIT_BYTES));
         let mut piece = vec![0; PIECE_LIMIT_BYTES];
-        loop {
+        while self.offset < length {
             let count = file.read_at(&mut piece, self.offset).context("cannot read the training's log")?;
             if count == 0 {
-                return Ok(());
+                break;
             }
             // As many digits as any offset has: listings are in the order of names.
             let key = self.machine.log()?.join(&format!("{:020}", self.offset))?;
             self.store.write(&key, piece[..count].to_vec(), WriteCondition::None).await?;
             self.offset += count as u64;
         }
+        Ok(())
     }
 }
 
