@@ -2,7 +2,7 @@
 
 use crate::ec2::moto::Moto;
 use crate::support::{Access, Run, Scene, agents, exists, is_late, say};
-use fake_bitbucket::ACCESS_TOKEN;
+use fake_bitbucket::{ACCESS_TOKEN, Fault};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use trainspot_detached::RunFolder;
@@ -366,4 +366,26 @@ fn what_a_dvc_remote_does_not_take_is_in_the_clone_at_last() {
     assert!(failed.out.contains("cannot keep the outputs in DVC's remote"), "{}", failed.out);
     assert!(failed.out.contains("1 file that DVC was to keep, in the clone"), "{}", failed.out);
     assert_eq!(std::fs::read(scene.clone().join("model/m.bin")).unwrap(), b"4\n");
+}
+
+/// A run whose publication failed is published by the next pipe, and not trained again.
+#[test]
+fn what_could_not_be_published_is_kept_for_the_next_pipe() {
+    let mut scene = scene();
+    let run = run_id(&scene.run().expect(0));
+    wait_for(|| has_file(&scene, "/exit.json"));
+    let object = files(&store(&scene)).into_iter().find(|file| file.contains("/files/")).unwrap();
+    let (object, aside) = (store(&scene).join(object), scene.folder.path().join("aside"));
+    std::fs::rename(&object, &aside).unwrap();
+    come_back(&mut scene, &run, 8);
+    let failed = scene.run().expect(3);
+    assert!(failed.out.contains("is not what the machine said"), "{}", failed.out);
+    std::fs::rename(&aside, &object).unwrap();
+    let refusal = "{\"type\": \"error\", \"error\": {\"message\": \"no scope\"}}";
+    scene.bitbucket.next(Fault::on("POST", "/pullrequests").answer(403, refusal));
+    scene.run().expect(5);
+    let done = scene.run().expect(0);
+    assert_eq!(done.last_line(), "✔ done; see https://bitbucket.org/acme/forest/pull-requests/1");
+    assert!(!done.log.contains("training started"), "{}", done.log);
+    assert_eq!((scene.subjects(&scene.branch()).len(), scene.bitbucket.pull_requests().len()), (1, 1));
 }

@@ -108,5 +108,5 @@ async fn fetch_one(
 }
 
 fn not_as_listed(key: &ObjectKey, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(format!("{key} in the store is not what the machine said")).source(why).kind(Kind::Training)
+    Error::new(format!("{key} in the store is not what the machine said")).source(why).kind(Kind::Machine)
 }

@@ -94,8 +94,9 @@ impl BucketFailure {
 
     /// What failed, why, and what to do.
     pub(super) fn explain(self, what: &str) -> Error {
-        let advice = self.advice().map(str::to_owned);
-        Error::new(what).source(self.why).maybe_hint(advice)
+        let (advice, is_transient) = (self.advice().map(str::to_owned), self.is_transient);
+        let error = Error::new(what).source(self.why).maybe_hint(advice);
+        if is_transient { error.transient() } else { error }
     }
 
     fn advice(&self) -> Option<&'static str> {

@@ -28,6 +28,12 @@ const SHOWN_LOG_BYTES: usize = 1 << 20;
 /// The most objects of a run that are listed to be removed.
 const LISTED_OBJECTS_LIMIT: usize = 1_000_000;
 
+/// Whether no later pipe could collect what this one could not: the training made what cannot be taken, or a
+/// DVC remote did not take its outputs.
+fn is_final(error: &Error) -> bool {
+    matches!(error.exit_kind(), Kind::Training | Kind::Publication)
+}
+
 impl DetachedRun<'_> {
     /// Publishes a training that ended well. Done again, it finds what was published.
     pub(super) async fn publish<C: Compute>(
@@ -43,20 +49,19 @@ impl DetachedRun<'_> {
         info!("training done ({} on the last machine)", in_words(exit.exit.duration()));
         let collected = match self.collect(&machine, exit).await {
             Ok(collected) => collected,
-            // A store that does not answer now may do so for the next pipe.
-            Err(error) if error.is_transient() => return Err(error),
-            Err(error) => return self.fail(compute, file, error, tail).await,
+            Err(error) if is_final(&error) => return self.fail(compute, file, error, tail).await,
+            // What is in the store stays there, and the next pipe may get it.
+            Err(error) => return Err(error),
         };
         let ended = launch::end(compute, attempt).await;
-        let mut held = file.lock().await;
-        if let Some(open) = held.progress.attempts.last_mut() {
+        // Only a copy until it is published: a run whose machine is closed needs another one.
+        let mut progress = file.lock().await.progress.clone();
+        if let Some(open) = progress.attempts.last_mut() {
             open.close("the training was done", Some(words));
             if let Some(end) = &mut open.end {
                 end.lost_seconds = 0.0;
             }
         }
-        let progress = held.progress.clone();
-        drop(held);
         let training = self.training;
         let pipes = progress.pipe_time() + self.began.elapsed();
         let is_rented = matches!(training.train.cloud, Cloud::Aws(_));
@@ -81,6 +86,7 @@ impl DetachedRun<'_> {
         let made = before_the_step_ends(training.deadline, Box::pin(made));
         let words =
             unless_stopped(training.shutdown, "publishing; the outputs are in the clone", made).await?;
+        file.lock().await.progress.attempts = progress.attempts;
         self.conclude(file, Outcome::Published(words.clone())).await?;
         ended?;
         self.clean_up(compute).await;
@@ -117,11 +123,14 @@ impl DetachedRun<'_> {
         if let Some(open) = open {
             self.close(compute, file, &open, "the run has failed").await?;
         }
-        let error = self.salvage(file, error).await;
+        let (error, is_saved) = self.salvage(file, error).await;
         let training = self.training;
         training.publisher.report_failure(&error, &tail, self.began.elapsed(), training.deadline).await;
         self.conclude(file, Outcome::Failed(error.render(), error.exit_kind().exit_code())).await?;
-        self.clean_up(compute).await;
+        // Outputs that were not published, and a checkpoint that did not come, stay in the store.
+        if is_saved && error.exit_kind() != Kind::Publication {
+            self.clean_up(compute).await;
+        }
         Err(error)
     }
 
@@ -179,7 +188,7 @@ impl DetachedRun<'_> {
         let clone = &self.training.config.clone_dir;
         let manifest = read_manifest(&self.store, key)
             .await?
-            .ok_or_else(|| Error::new(format!("{key} is not in the store")).kind(Kind::Training))?;
+            .ok_or_else(|| Error::new(format!("{key} is not in the store")).kind(Kind::Machine))?;
         let place = TargetFolder::open(clone)?;
         let place = if has_links { place.with_own_links() } else { place.without_links() };
         // On the clone's disk, but not in the clone.
@@ -187,21 +196,29 @@ impl DetachedRun<'_> {
         fetch_files(&self.store, machine, manifest, (&place, policy), scratch.path()).await
     }
 
-    /// Puts the newest checkpoint where the step's artifacts can keep it.
-    pub(super) async fn salvage(&self, file: &Mutex<ProgressFile>, error: Error) -> Error {
+    /// Puts the newest checkpoint where the step's artifacts can keep it, and names it in the error. Tells
+    /// whether that was done, where there is one.
+    pub(super) async fn salvage(&self, file: &Mutex<ProgressFile>, error: Error) -> (Error, bool) {
         let progress = file.lock().await.progress.clone();
-        let Some((attempt, number)) = progress.newest_checkpoint() else { return error };
+        let Some((attempt, number)) = progress.newest_checkpoint() else { return (error, true) };
         let saved = async {
             let machine = self.folder.machine(&attempt.folder)?;
             let policy = ReceivePolicy::matching(&self.training.train.checkpoints)?;
             self.fetch(&machine, &machine.checkpoint(number)?, &policy, true).await
         };
         match saved.await {
-            Ok(saved) => error.leaves(format!(
-                "the newest checkpoint ({}), in the clone; the step's artifacts can keep it for the next run",
-                count(saved.entries.len(), "file")
-            )),
-            Err(failed) => error.leaves(format!("no checkpoint: {}", chain(&failed))),
+            Ok(saved) => {
+                let files = count(saved.entries.len(), "file");
+                let left = format!(
+                    "the newest checkpoint ({files}), in the clone; the step's artifacts can keep it for the next run"
+                );
+                (error.leaves(left), true)
+            }
+            Err(failed) => {
+                let left =
+                    format!("the newest checkpoint, in the store; it did not come: {}", chain(&failed));
+                (error.leaves(left), false)
+            }
         }
     }
 

@@ -30,12 +30,14 @@ impl DetachedRun<'_> {
         }
         let error = Error::new("the run was stopped by ACTION: stop").kind(Kind::Stopped);
         let training = self.training;
-        let error = self.salvage(file, error).await;
+        let (error, is_saved) = self.salvage(file, error).await;
         training.publisher.report_failure(&error, &[], self.began.elapsed(), training.deadline).await;
         let left: Vec<_> = error.leftovers().map(ToString::to_string).collect();
         let words = if left.is_empty() { "nothing was saved".to_owned() } else { left.join("; ") };
         self.conclude(file, Outcome::Stopped(words.clone())).await?;
-        self.clean_up(compute).await;
+        if is_saved {
+            self.clean_up(compute).await;
+        }
         Ok(format!("done; the run {} is stopped: {words}", self.id))
     }
 
