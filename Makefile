@@ -37,7 +37,7 @@ kills: deps  ## SIGKILL at random instants, of the pipe and of a local machine's
 	TRAINSPOT_KILLS=$${TRAINSPOT_KILLS:-20} $(TRIALS) kills::
 
 detached: deps  ## SIGKILL at random instants, of the pipes and machines of detached runs: TRAINSPOT_DETACHED_KILLS runs
-	TRAINSPOT_DETACHED_KILLS=$${TRAINSPOT_DETACHED_KILLS:-50} $(TRIALS) detached::a_run_survives
+	TRAINSPOT_DETACHED_KILLS=$${TRAINSPOT_DETACHED_KILLS:-50} $(TRIALS) detached::losses::a_run_survives
 
 endings: deps  ## SIGKILL at random instants of a run on EC2, and cuts of its network: TRAINSPOT_AWS_KILLS, TRAINSPOT_CUTS
 	TRAINSPOT_AWS_KILLS=$${TRAINSPOT_AWS_KILLS:-30} TRAINSPOT_CUTS=$${TRAINSPOT_CUTS:-20} $(TRIALS) ec2::endings

@@ -87,7 +87,9 @@ impl Counts {
 }
 
 fn no_changed_answer_misleads_the_pipe() {
-    let answering = trainspot_protocol::AGENT_VERBS.into_iter().filter(|verb| *verb != "supervise");
+    // The answer of `restore` is empty, and no run has it whose pipe stays.
+    let is_left_out = |verb: &&str| ["supervise", "restore"].contains(verb);
+    let answering = trainspot_protocol::AGENT_VERBS.into_iter().filter(|verb| !is_left_out(verb));
     let left_out: Vec<_> = answering.filter(|verb| !VERBS.contains(verb)).collect();
     assert!(left_out.is_empty(), "the answers of {left_out:?} are not changed");
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());

@@ -17,14 +17,19 @@ use trainspot_transfer::{BundleHeader, BundleSender, FileStability, ReceivePolic
 const LOG_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Hands one request from standard input to the supervisor, and its reply to standard output.
+///
+/// Neither by `std::io::copy`, which has the kernel move the bytes: the kernel locks the caller's pipe for as
+/// long as the supervisor says nothing, and a caller that gives up could not even close it.
 pub(super) fn ask(home: &Home) -> Result<()> {
     std::env::set_current_dir(home.run()).context("the machine is gone")?;
     let mut socket = UnixStream::connect(Home::SOCKET).context("the machine's supervisor is gone")?;
-    std::io::copy(&mut std::io::stdin().lock(), &mut socket).context("cannot ask the supervisor")?;
+    let (mut request, mut reply) = (Vec::new(), Vec::new());
+    std::io::stdin().lock().read_to_end(&mut request).context("cannot read the request")?;
+    socket.write_all(&request).context("cannot ask the supervisor")?;
     socket.shutdown(std::net::Shutdown::Write).context("cannot ask the supervisor")?;
-    std::io::copy(&mut socket, &mut std::io::stdout().lock())
-        .context("cannot read the supervisor's answer")
-        .map(drop)
+    socket.read_to_end(&mut reply).context("cannot read the supervisor's answer")?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(&reply).and_then(|()| out.flush()).context("cannot pass the answer on")
 }
 
 /// Puts a bundle from standard input into the workspace.

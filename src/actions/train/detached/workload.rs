@@ -61,7 +61,8 @@ impl<C: Compute> Workload<C> for DetachedTraining<'_> {
         reached: &ConnectedMachine<C>,
     ) -> Result<AttemptEnd<AttemptRecord>> {
         let ConnectedMachine { machine, agent } = reached;
-        let attempt = self.record(machine).await?;
+        let state = ask_until_answered(agent, AgentCommand::Heartbeat).await?.state;
+        let attempt = self.record(machine, state == CommandState::Idle).await?;
         self.start(agent, machine, &attempt).await?;
         self.prove(agent, &attempt).await?;
         ask_until_answered(agent, AgentCommand::Release).await?;
@@ -88,16 +89,26 @@ impl<C: Compute> Workload<C> for DetachedTraining<'_> {
 }
 
 impl DetachedTraining<'_> {
-    /// Writes down which machine it is before anything starts there, unless an earlier pipe did.
-    async fn record(&self, machine: &Machine) -> Result<AttemptRecord> {
+    /// Writes down which machine it is before anything starts there, unless an earlier pipe did. `is_idle`
+    /// tells whether no training was started on the machine.
+    ///
+    /// # Errors
+    /// The machine before it, which is ended, has said meanwhile how its training ended: none is needed.
+    async fn record(&self, machine: &Machine, is_idle: bool) -> Result<AttemptRecord> {
         let mut file = self.file.lock().await;
-        if let Some(known) = file.progress.open_attempt()
-            && known.machine == machine.id
-        {
-            return Ok(known.clone());
-        }
-        if let Some(lost) = file.progress.attempts.last_mut().filter(|attempt| attempt.end.is_none()) {
-            lost.close("it was lost before its training was known to run", None);
+        if let Some(before) = file.progress.attempts.last_mut().filter(|attempt| attempt.end.is_none()) {
+            let folder = self.run.folder.machine(&before.folder)?;
+            let words = MachineWords::read(&self.run.store, &folder).await?;
+            // A local machine has the same id again, and a folder of its own.
+            if before.machine == machine.id && !(is_idle && words.state.is_some()) {
+                return Ok(before.clone());
+            }
+            if words.exit.is_some() {
+                return Err(Error::new("the training has ended meanwhile, on the machine before this one")
+                    .kind(Kind::Machine)
+                    .hint("run the pipeline again with RUN, to collect it"));
+            }
+            before.close("it did not answer any more", Some(&words));
         }
         let attempt = AttemptRecord::new(machine, file.progress.attempts.len() + 1);
         file.progress.attempts.push(attempt.clone());
