@@ -23,6 +23,13 @@ impl FileSelection {
         self.without.iter().any(|folder| path.starts_with(folder))
     }
 
+    /// The same files, of which none must be there: for what there is when some are missing.
+    #[must_use]
+    pub fn all_optional(self) -> Self {
+        let optional = self.required.into_iter().chain(self.optional).collect();
+        Self { required: Vec::new(), optional, without: self.without }
+    }
+
     /// What the pipe takes of a machine's answer to this selection.
     ///
     /// # Errors

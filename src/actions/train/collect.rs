@@ -94,12 +94,7 @@ async fn fetch_outputs<L: Link>(agent: &Agent<L>, config: &Config) -> Result<Bun
         return Ok(header);
     }
     // What there is must not be lost with the machine.
-    let all = FileSelection {
-        required: Vec::new(),
-        optional: wanted.required.into_iter().chain(wanted.optional).collect(),
-        without: wanted.without,
-    };
-    let saved = agent.fetch(&all, &config.clone_dir, what).await?;
+    let saved = agent.fetch(&wanted.all_optional(), &config.clone_dir, what).await?;
     Err(nothing_matches(&header.unmatched, &saved))
 }
 

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use trainspot_base::error::{Context as _, Result};
 use trainspot_detached::{DvcWord, FileSender, MachineExit, MachineFolder};
 use trainspot_dvc::{StoreRequest, lay_out, store};
-use trainspot_protocol::{CommandExit, DetachedSpec, ExitReason, FileSelection};
+use trainspot_protocol::{CommandExit, DetachedSpec, ExitReason};
 use trainspot_store::ObjectKey;
 use trainspot_transfer::{BundleEntry, Manifest, everything_behind_links};
 
@@ -36,7 +36,7 @@ impl LastWords<'_> {
         if !header.unmatched.is_empty() {
             // What there is must not be lost with the machine.
             said.unmatched = std::mem::take(&mut header.unmatched);
-            header = selected(&self.home.work(), &all_optional(&self.spec.outputs))?;
+            header = selected(&self.home.work(), &self.spec.outputs.clone().all_optional())?;
         }
         self.send_files(header.entries, &self.home.work(), files, &self.machine.outputs()?).await?;
         if let Some(request) = &self.spec.dvc {
@@ -78,14 +78,5 @@ impl LastWords<'_> {
         let entries = everything_behind_links(folder.path())?;
         self.send_files(entries, folder.path(), files, &self.machine.rescue()?).await?;
         Ok(DvcWord::Failed(why.chars().take(TROUBLE_LIMIT_CHARS).collect()))
-    }
-}
-
-fn all_optional(outputs: &FileSelection) -> FileSelection {
-    let patterns = outputs.required.iter().chain(&outputs.optional);
-    FileSelection {
-        required: Vec::new(),
-        optional: patterns.cloned().collect(),
-        without: outputs.without.clone(),
     }
 }

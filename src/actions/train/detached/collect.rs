@@ -2,7 +2,7 @@
 
 use super::progress::{AttemptRecord, Outcome, ProgressFile};
 use super::request::RunRequest;
-use super::words::MachineWords;
+use super::words::{MachineWords, lines_of};
 use super::{DetachedRun, launch};
 use crate::actions::train::collect::{self, CollectedOutputs};
 use crate::actions::train::{published, repeat_last_lines, verdict};
@@ -10,12 +10,10 @@ use crate::actions::{charges, unless_stopped};
 use crate::config::Cloud;
 use crate::publication::{TrainingSummary, before_the_step_ends, unpublished};
 use indicatif::HumanBytes;
-use std::time::Instant;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 use trainspot_base::error::{Context as _, Error, Kind, Result, chain};
 use trainspot_base::log::count;
-use trainspot_base::log::lines::Lines;
 use trainspot_base::log::progress::in_words;
 use trainspot_compute::Compute;
 use trainspot_detached::{DvcWord, MachineExit, MachineFolder, fetch_files, read_log_end, read_manifest};
@@ -234,11 +232,7 @@ impl DetachedRun<'_> {
         if is_cut {
             info!("the end of the training's log; all of it is in the store");
         }
-        let now = Instant::now();
-        let mut lines = Lines::new(now);
-        lines.feed(&log, now, &mut trainspot_base::log::training);
-        lines.finish(now, &mut trainspot_base::log::training);
-        lines.tail()
+        lines_of(&log, &mut |line| trainspot_base::log::training(line))
     }
 
     /// Removes what nobody needs of a run that is over. What stays is its record, and the log.

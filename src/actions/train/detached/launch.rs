@@ -52,11 +52,9 @@ impl DetachedRun<'_> {
             compute,
             found,
             launch_request: LaunchRequest {
-                run: self.id.clone(),
-                orphan_grace: training.train.orphan_grace,
                 max_runtime: work.spec.max_runtime,
-                avoid: progress.attempts.iter().rev().take(1).filter_map(AttemptRecord::pool).collect(),
-                spot_now: false,
+                avoid: progress.attempts.last().and_then(AttemptRecord::pool).into_iter().collect(),
+                ..self.launch_request()
             },
             owner: job::owner(),
             max_restarts: training.train.max_restarts,
@@ -76,6 +74,17 @@ impl DetachedRun<'_> {
             "done; the training of run {} goes on without this step, on {}",
             self.id, attempt.description
         )))
+    }
+
+    /// What every machine of the run is launched and reached with.
+    pub(super) fn launch_request(&self) -> LaunchRequest {
+        LaunchRequest {
+            run: self.id.clone(),
+            orphan_grace: self.training.train.orphan_grace,
+            max_runtime: self.training.train.max_runtime,
+            avoid: Vec::new(),
+            spot_now: false,
+        }
     }
 
     /// The training as the next machine gets it.

@@ -3,14 +3,13 @@
 use super::decision::{Need, need};
 use super::progress::{Outcome, ProgressFile};
 use super::request::RunRequest;
-use super::words::MachineWords;
+use super::words::{MachineWords, lines_of};
 use super::{folder_of, no_such_run};
 use crate::config::Config;
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use trainspot_base::clock::stated_fraction;
 use trainspot_base::error::Result;
-use trainspot_base::log::lines::Lines;
 use trainspot_base::log::one_line;
 use trainspot_base::log::progress::in_words;
 use trainspot_compute::RunId;
@@ -99,9 +98,5 @@ fn in_state(need: &Need<'_>) -> (&'static str, String) {
 async fn last_lines(store: &Store, folder: &RunFolder, machine: Option<&str>) -> Result<Vec<String>> {
     let Some(machine) = machine else { return Ok(Vec::new()) };
     let (log, _) = read_log_end(store, &folder.machine(machine)?, LOG_END_BYTES).await?;
-    let now = Instant::now();
-    let mut lines = Lines::new(now);
-    lines.feed(&log, now, &mut |_| {});
-    lines.finish(now, &mut |_| {});
-    Ok(lines.tail())
+    Ok(lines_of(&log, &mut |_| {}))
 }

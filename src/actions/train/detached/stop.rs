@@ -6,8 +6,8 @@ use crate::job;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 use trainspot_base::error::{Error, Kind, Result, chain};
+use trainspot_compute::Compute;
 use trainspot_compute::link::Agent;
-use trainspot_compute::{Compute, LaunchRequest};
 use trainspot_protocol::{AgentCommand, Notice};
 
 impl DetachedRun<'_> {
@@ -42,14 +42,7 @@ impl DetachedRun<'_> {
     }
 
     async fn tell_to_end<C: Compute>(&self, compute: &C, attempt: &AttemptRecord) -> Result<()> {
-        let request = LaunchRequest {
-            run: self.id.clone(),
-            orphan_grace: self.training.train.orphan_grace,
-            max_runtime: self.training.train.max_runtime,
-            avoid: Vec::new(),
-            spot_now: false,
-        };
-        let link = compute.connect(&attempt.machine(), &request).await?;
+        let link = compute.connect(&attempt.machine(), &self.launch_request()).await?;
         let notice = Notice { why: "the run is stopped".to_owned(), at: None };
         Agent::new(link, &job::owner()).ask(AgentCommand::PrepareToEnd(notice)).await?;
         info!("the training ends, with a last checkpoint");
